@@ -1,0 +1,45 @@
+"""ImageSet: images with labels and names, and a fingerprint of all of it."""
+
+import hashlib
+from dataclasses import dataclass, replace
+
+from jaxtyping import Int64
+from torch import Tensor
+
+from ..types import Images, Labels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageSet:
+    """Labelled images of one size, with the number each has in its split."""
+
+    name: str
+    """What it is, say `cifar10`."""
+    split: str
+    """Which part of it, say `test`."""
+    images: Images
+    """NCHW bytes."""
+    labels: Labels
+    """Class numbers, from 0."""
+    classes: tuple[str, ...]
+    """The classes' names; their number is the number of classes."""
+    index: Int64[Tensor, " b"]
+    """Each image's number in its split; corruptions are keyed by it, so that a subset keeps its noise."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def subset(self, index: Int64[Tensor, " n"]) -> "ImageSet":
+        """Return the images at these positions, with the numbers they have in the split."""
+        return replace(
+            self, images=self.images[index], labels=self.labels[index], index=self.index[index]
+        )
+
+    def fingerprint(self) -> str:
+        """Return the sha256 of pixels, labels, numbers and class names."""
+        digest = hashlib.sha256()
+        for array in (self.images, self.labels, self.index):
+            digest.update(f"{array.dtype} {tuple(array.shape)}".encode())
+            digest.update(array.contiguous().cpu().numpy().tobytes())
+        digest.update("\x1f".join(self.classes).encode())
+        return digest.hexdigest()

@@ -1,0 +1,22 @@
+"""The tensor types that every room shares."""
+
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+
+Images = UInt8[Tensor, "b c h w"]
+"""Stored and corrupted images: NCHW bytes."""
+
+FloatImages = Float[Tensor, "b c h w"]
+"""Images on their way into a network or through a corruption: NCHW floats in [0, 1]."""
+
+Labels = Int64[Tensor, " b"]
+"""Class numbers, from 0."""
+
+Keys = Int64[Tensor, " b"]
+"""Random keys, one an image; see `rng`."""
+
+Filters = Float[Tensor, "f c kh kw"]
+"""The weight of a convolution: filters, channels, height, width."""
+
+Taps = Float[Tensor, "n n"]
+"""A quadratic form over the taps of a kernel, row-major."""
