@@ -1,5 +1,7 @@
 """The tensor types that every room shares."""
 
+from collections.abc import Callable
+
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
@@ -20,3 +22,6 @@ Filters = Float[Tensor, "f c kh kw"]
 
 Taps = Float[Tensor, "n n"]
 """A quadratic form over the taps of a kernel, row-major."""
+
+Progress = Callable[[int, int, str], None]
+"""Called while something long runs: units done, units in all, and what to show beside them."""

@@ -1,0 +1,212 @@
+"""TrainConfig: everything that can change a bit of what training gives, and how to change it by name."""
+
+import difflib
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from typing import Any
+
+from ..engine import PRECISIONS
+from ..filters import EQUAL_AREA
+from ..models import ARCHITECTURES
+from .methods import METHODS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShareConfig:
+    """Control of the first layer, `set_share`."""
+
+    low: float | None = None
+    """Share of low-frequency filters, in [0, 1]; None leaves the layer free."""
+    cutoff: float = EQUAL_AREA
+    """Radius between low and high, in cycles per pixel, in (0, 0.5]."""
+    zero_mean: bool = True
+    """Whether high filters are also zero-mean."""
+    guard: float = 0.1
+    """How far from the line an eigenvalue must be for its eigenfilter to be low or high."""
+
+    def __post_init__(self) -> None:
+        if self.low is not None:
+            _check("share.low", self.low, 0, 1)
+        _check("share.cutoff", self.cutoff, 0, 0.5, open_below=True)
+        _check("share.guard", self.guard, 0, 0.5)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModulateConfig:
+    """Learned and perturbed proportion of the first layer, `modulate`."""
+
+    on: bool = False
+    """Whether the layer is modulated."""
+    shared: float = 2.0
+    """Standard deviation of the logit's perturbation that all filters of an image share."""
+    independent: float = 1.0
+    """Standard deviation of each filter's own perturbation of its logit."""
+    clean: float = 0.25
+    """Fraction of images left unperturbed, in [0, 1]."""
+    learning_rate: float = 0.1
+    """Peak learning rate of the proportions, which have no weight decay."""
+
+    def __post_init__(self) -> None:
+        _check("modulate.shared", self.shared, 0, math.inf)
+        _check("modulate.independent", self.independent, 0, math.inf)
+        _check("modulate.clean", self.clean, 0, 1)
+        _check("modulate.learning_rate", self.learning_rate, 0, math.inf)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpectralConfig:
+    """Perturbed power spectrum of the images, `SpectralNoise`; off while all three parts are 0."""
+
+    strength: float = 0.0
+    """Scale of the random radial gains; 1 is the standard profile."""
+    gain: float = 0.0
+    """Scale of the gain that all bands share (contrast); 1 is the standard."""
+    noise: float = 0.0
+    """Mean RMS of the added noise of random spectrum, in units of [0, 1]."""
+    clean: float = 0.4
+    """Fraction of images left as they are, in [0, 1]."""
+
+    @property
+    def on(self) -> bool:
+        """Whether any part is switched on."""
+        return max(self.strength, self.gain, self.noise) > 0
+
+    def __post_init__(self) -> None:
+        _check("spectral.strength", self.strength, 0, math.inf)
+        _check("spectral.gain", self.gain, 0, math.inf)
+        _check("spectral.noise", self.noise, 0, 1)
+        _check("spectral.clean", self.clean, 0, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """One training. Recipes return one; change it with `dataclasses.replace` or `with_settings`."""
+
+    recipe: str = "standard"
+    """The name results are listed under."""
+    method: str = "standard"
+    """A name of `METHODS`: the loss."""
+    arch: str = "fastnet"
+    """A name of `ARCHITECTURES`."""
+    data: str = "planted"
+    """A data set as `load_data` takes it."""
+    split: str = "train"
+    """The split to train on."""
+    seed: int = 0
+    """Of the initial weights, the order, the crops and flips, and every draw of the network's layers."""
+    epochs: int = 8
+    """Passes over the data."""
+    batch_size: int = 256
+    """Images a step; the last incomplete batch of an epoch is left out."""
+    learning_rate: float = 0.4
+    """Peak of the triangular schedule."""
+    peak: float = 0.2
+    """Where in training the peak lies, in (0, 1)."""
+    momentum: float = 0.9
+    """Nesterov momentum of SGD."""
+    weight_decay: float = 5e-4
+    """Of weights of two and more dimensions; not of biases, batch norms and proportions."""
+    label_smoothing: float = 0.05
+    """In [0, 1)."""
+    flip: bool = True
+    """Random horizontal flips."""
+    crop: int = 4
+    """Random shifts by up to this many pixels, the border reflected; 0 for none."""
+    precision: str = "bfloat16"
+    """`float32`, or `bfloat16` mixed precision."""
+    channels_last: bool = True
+    """Memory layout of the convolutions."""
+    share: ShareConfig = field(default_factory=ShareConfig)
+    """Control of the first layer."""
+    modulate: ModulateConfig = field(default_factory=ModulateConfig)
+    """Modulation of the first layer."""
+    spectral: SpectralConfig = field(default_factory=SpectralConfig)
+    """Perturbed power spectrum of the images."""
+
+    def __post_init__(self) -> None:
+        for name, table in (("method", METHODS), ("arch", ARCHITECTURES), ("precision", PRECISIONS)):
+            if getattr(self, name) not in table:
+                raise ValueError(f"unknown {name} {getattr(self, name)!r}; known are {', '.join(table)}")
+        _check("epochs", self.epochs, 1, math.inf)
+        _check("batch_size", self.batch_size, 2, math.inf)
+        _check("learning_rate", self.learning_rate, 0, math.inf, open_below=True)
+        _check("peak", self.peak, 0, 1, open_below=True, open_above=True)
+        _check("momentum", self.momentum, 0, 1, open_above=True)
+        _check("weight_decay", self.weight_decay, 0, math.inf)
+        _check("label_smoothing", self.label_smoothing, 0, 1, open_above=True)
+        _check("crop", self.crop, 0, 64)
+        if self.share.low is not None and self.modulate.on:
+            raise ValueError("share.low and modulate.on exclude each other: a layer is controlled or modulated")
+
+
+def with_settings(config: TrainConfig, settings: Sequence[str]) -> TrainConfig:
+    """Return the config with fields changed by texts such as `epochs=3` or `share.low=0.5`.
+
+    Raises:
+        ValueError: Not of that form, no such field, or a value that does not fit it.
+
+    >>> with_settings(TrainConfig(), ["share.low=0.5"]).share.low
+    0.5
+    """
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals:
+            raise ValueError(f"--set needs field=value, got {setting!r}")
+        config = _changed(config, name.strip().split("."), text.strip(), whole=name.strip())
+    return config
+
+
+def to_plain(config: TrainConfig) -> dict[str, Any]:
+    """Return the config as nested dicts of plain values, for JSON."""
+    return asdict(config)
+
+
+def from_plain(plain: dict[str, Any]) -> TrainConfig:
+    """Return the config that `to_plain` made plain."""
+    nested = {"share": ShareConfig, "modulate": ModulateConfig, "spectral": SpectralConfig}
+    return TrainConfig(**{name: nested[name](**value) if name in nested else value for name, value in plain.items()})
+
+
+def _changed(config: Any, path: list[str], text: str, *, whole: str) -> Any:
+    known = {entry.name: entry for entry in fields(config)}
+    if path[0] not in known:
+        close = difflib.get_close_matches(path[0], known, n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        raise ValueError(f"--set {whole}: there is no field {path[0]!r}{hint}; there are {', '.join(known)}")
+    value = getattr(config, path[0])
+    if is_dataclass(value):
+        if len(path) == 1:
+            names = ", ".join(f"{path[0]}.{entry.name}" for entry in fields(value))
+            raise ValueError(f"--set {whole}: it has fields of its own, {names}")
+        return replace(config, **{path[0]: _changed(value, path[1:], text, whole=whole)})
+    if len(path) > 1:
+        raise ValueError(f"--set {whole}: {path[0]} is a plain value and has no field {path[1]!r}")
+    return replace(config, **{path[0]: _parsed(text, known[path[0]].type, whole=whole)})
+
+
+def _parsed(text: str, kind: Any, *, whole: str) -> Any:
+    if kind == float | None:
+        if text.lower() == "none":
+            return None
+        kind = float
+    if kind is bool:
+        words = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
+        if text.lower() not in words:
+            raise ValueError(f"--set {whole} needs true or false, got {text!r}")
+        return words[text.lower()]
+    try:
+        return kind(text)
+    except ValueError:
+        noun = {int: "a whole number", float: "a number"}[kind]
+        raise ValueError(f"--set {whole} needs {noun}, got {text!r}") from None
+
+
+def _check(
+    name: str, value: float, low: float, high: float, *, open_below: bool = False, open_above: bool = False
+) -> None:
+    above = value > low if open_below else value >= low
+    below = value < high if open_above or high == math.inf else value <= high
+    if not (above and below):
+        brackets = f"{'(' if open_below else '['}{low}, {high}{')' if open_above or high == math.inf else ']'}"
+        raise ValueError(f"{name} needs a number in {brackets}, got {value}")
