@@ -1,0 +1,356 @@
+"""The training loop, read from top to bottom."""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Int64, UInt8
+from torch import Tensor, nn
+
+from .. import __version__, rng
+from ..datasets import ImageSet, load_data
+from ..engine import Fabric, launch
+from ..filters import SpectralNoise, analyze, bake, modulate, proportion_parameters, recalibrate, set_share
+from ..models import load_model
+from ..run import Run, git_revision, make_folder
+from ..types import FloatImages, Images, Keys, Labels, Progress
+from .config import TrainConfig, from_plain, to_plain
+from .methods import METHODS
+
+# Images on which the effect of recalibrating the batch norms is shown.
+_WITNESSES = 5000
+
+
+def train(
+    config: TrainConfig,
+    out: str | Path,
+    *,
+    resume: bool = False,
+    device: str = "auto",
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Run:
+    """Return the finished run in folder `out`, trained as the config says.
+
+    The last epoch's network is the result; no epoch is chosen by looking at any data. A checkpoint is
+    written after every epoch, and a run that was killed and resumed ends with the same weights bit for
+    bit on a CPU with the same number of threads. The global random state is left as it was.
+
+    Args:
+        config: What to train.
+        out: The run's folder, created if need be.
+        resume: Go on where a killed run stopped; a finished one is returned as it is.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        threads: Threads of torch's operations; None leaves the setting as it is.
+        progress: Called after every step with steps done, steps in all, and a line of figures.
+
+    Raises:
+        ValueError: The folder holds a run already, or one of another config; data or device that
+            cannot be had; a loss that is no longer finite.
+    """
+    run = Run(make_folder(out))
+    if _is_done(run, config, resume=resume):
+        return run
+    data = load_data(config.data, split=config.split)
+    if len(data) < config.batch_size:
+        raise ValueError(f"batch_size {config.batch_size} exceeds the {len(data)} images of {config.data}")
+    fabric = launch(device=device, precision=config.precision, threads=threads)
+    cuda = [fabric.device.index or 0] if fabric.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
+        torch.manual_seed(config.seed)
+        return _train(config, run, data, fabric, progress)
+
+
+def _train(
+    config: TrainConfig, run: Run, data: ImageSet, fabric: Fabric, progress: Progress | None
+) -> Run:
+    model = build(config, classes=len(data.classes))
+    records = [{"epoch": 0, **_first_layer(model)}]
+    network = nn.Sequential(_noise(config), model) if config.spectral.on else model
+    if config.channels_last:
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = torch.optim.SGD(
+        _groups(network, config), lr=0.0, momentum=config.momentum, nesterov=config.momentum > 0
+    )
+    wrapped, wrapped_optimizer = fabric.setup(network, optimizer)
+    batches = _Batches.of(data, config, fabric.device)
+    steps = config.epochs * batches.count
+    method = METHODS[config.method]
+
+    first_epoch, seconds = 1, 0.0
+    if run.checkpoint.exists():
+        state = run.read_checkpoint()
+        first_epoch, seconds, records = state["epoch"] + 1, state["seconds"], state["records"]
+        network.load_state_dict(state["network"])
+        optimizer.load_state_dict(state["optimizer"])
+        _set_random_state(state["random"], fabric.device)
+    description = {
+        "config": to_plain(config),
+        "version": __version__,
+        "git": git_revision(),
+        "data": {"name": data.name, "split": data.split, "images": len(data), "fingerprint": data.fingerprint()},
+        "device": _device_name(fabric.device),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "finished": None,
+        "seconds": None,
+    }
+    run.write(description)
+
+    started = time.perf_counter() - seconds
+    wrapped.train()
+    for epoch in range(first_epoch, config.epochs + 1):
+        # Sums stay on the device, so that no step waits for them.
+        loss_sum = torch.zeros((), device=fabric.device)
+        hits = torch.zeros((), device=fabric.device, dtype=torch.int64)
+        for number, (images, labels, key) in enumerate(batches.epoch(epoch)):
+            done = (epoch - 1) * batches.count + number
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * _triangle(done / steps, config.peak)
+            step = method(wrapped, images, labels, key=key, smoothing=config.label_smoothing)
+            fabric.backward(step.loss)
+            wrapped_optimizer.step()
+            wrapped_optimizer.zero_grad()
+            loss_sum += step.loss.detach()
+            hits += (step.logits.detach().argmax(dim=1) == labels).sum()
+            if progress is not None:
+                seen = (number + 1) * config.batch_size
+                what = f"epoch {epoch}/{config.epochs}  accuracy in training {100 * float(hits) / seen:.1f} %"
+                progress(done + 1, steps, what)
+        loss = float(loss_sum) / batches.count
+        if not math.isfinite(loss):
+            raise ValueError(
+                f"the loss became {loss} in epoch {epoch} (seed {config.seed}); lower learning_rate "
+                f"(now {config.learning_rate}), or resume from the last whole epoch in {run.folder}"
+            )
+        seconds = time.perf_counter() - started
+        records.append(
+            {
+                "epoch": epoch,
+                "loss": loss,
+                "accuracy": int(hits) / (batches.count * config.batch_size),
+                "seconds": seconds,
+                **_first_layer(model),
+            }
+        )
+        run.write_log(records)
+        run.write_checkpoint(
+            {
+                "epoch": epoch,
+                "seconds": seconds,
+                "records": records,
+                "network": network.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "random": _random_state(fabric.device),
+            }
+        )
+
+    if config.spectral.on or config.modulate.on:
+        description["recalibrated"] = _recalibrated(model, batches, config, fabric)
+    plain = bake(model.eval())
+    description["seconds"] = time.perf_counter() - started
+    description["finished"] = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    run.write(description)
+    metadata = {"arch": config.arch, "mean": _listed(plain.mean), "std": _listed(plain.std)}
+    run.write_weights(plain.state_dict(), metadata)
+    run.checkpoint.unlink()
+    return run
+
+
+def build(config: TrainConfig, *, classes: int) -> nn.Module:
+    """Return a fresh network with the first layer controlled or modulated as the config says."""
+    model = load_model(arch=config.arch, classes=classes)
+    layer = model.conv1
+    if config.share.low is not None:
+        share = config.share
+        set_share(
+            layer,
+            low=share.low,
+            cutoff=share.cutoff,
+            zero_mean=share.zero_mean,
+            guard=share.guard,
+            seed=config.seed,
+        )
+    if config.modulate.on:
+        part = config.modulate
+        modulate(layer, shared=part.shared, independent=part.independent, clean=part.clean)
+    return model
+
+
+def _noise(config: TrainConfig) -> SpectralNoise:
+    part = config.spectral
+    return SpectralNoise(strength=part.strength, gain=part.gain, noise=part.noise, clean=part.clean)
+
+
+def _groups(network: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
+    proportions = list(proportion_parameters(network))
+    special = {id(parameter) for parameter in proportions}
+    rest = [parameter for parameter in network.parameters() if id(parameter) not in special]
+    groups = [
+        {"params": [p for p in rest if p.ndim > 1], "weight_decay": config.weight_decay, "peak": config.learning_rate},
+        {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0, "peak": config.learning_rate},
+        {"params": proportions, "weight_decay": 0.0, "peak": config.modulate.learning_rate},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def _triangle(progress: float, peak: float) -> float:
+    """Return the schedule's factor in [0, 1]: up to 1 at `peak`, then down to 0 at the end."""
+    return progress / peak if progress < peak else (1 - progress) / (1 - peak)
+
+
+@dataclass(frozen=True, slots=True)
+class _Batches:
+    """A training set on the device as one tensor, handed out in augmented batches."""
+
+    padded: UInt8[Tensor, "n c hp wp"]
+    labels: Labels
+    index: Int64[Tensor, " n"]
+    size: tuple[int, int]
+    config: TrainConfig
+
+    @staticmethod
+    def of(data: ImageSet, config: TrainConfig, device: torch.device) -> "_Batches":
+        height, width = data.images.shape[2:]
+        rows, columns = (_reflected(side, config.crop).to(device) for side in (height, width))
+        padded = data.images.to(device)[:, :, rows][:, :, :, columns]
+        return _Batches(padded, data.labels.to(device), data.index.to(device), (height, width), config)
+
+    @property
+    def count(self) -> int:
+        return len(self.labels) // self.config.batch_size
+
+    def epoch(self, epoch: int) -> Iterator[tuple[FloatImages, Labels, Keys]]:
+        """Yield the epoch's batches; order, crops and flips depend on seed, epoch and image alone."""
+        config = self.config
+        keys = rng.keys(config.seed, "train", epoch, index=self.index)
+        order = rng.bits(keys, 1, stream=0)[:, 0].argsort()
+        shifts = rng.integers(keys, 0, 2 * config.crop + 1, (2,), stream=1)
+        flips = rng.integers(keys, 0, 2 if config.flip else 1, (), stream=2)
+        for number in range(self.count):
+            chosen = order[number * config.batch_size : (number + 1) * config.batch_size]
+            images = _window(self.padded, chosen, shifts[chosen], flips[chosen], self.size)
+            yield images.float().div_(255), self.labels[chosen], keys[chosen] ^ 1
+
+
+def _reflected(side: int, by: int) -> Int64[Tensor, " s"]:
+    """Return the positions of a line of pixels with `by` more on both ends, the border reflected."""
+    if by >= side:
+        raise ValueError(f"crop needs less than the images' side of {side} pixels, got {by}")
+    position = torch.arange(-by, side + by).abs()
+    return torch.where(position >= side, 2 * (side - 1) - position, position)
+
+
+def _window(
+    padded: UInt8[Tensor, "n c hp wp"],
+    chosen: Int64[Tensor, " b"],
+    shifts: Int64[Tensor, "b 2"],
+    flips: Int64[Tensor, " b"],
+    size: tuple[int, int],
+) -> Images:
+    """Return the chosen images, cut at their shifts and mirrored where flipped."""
+    height, width = size
+    device = padded.device
+    rows = shifts[:, 0, None] + torch.arange(height, device=device)
+    columns = torch.arange(width, device=device)[None]
+    columns = shifts[:, 1, None] + torch.where(flips[:, None] == 1, width - 1 - columns, columns)
+    channels = torch.arange(padded.shape[1], device=device)
+    return padded[chosen[:, None, None, None], channels[:, None, None], rows[:, None, :, None], columns[:, None, None]]
+
+
+def _recalibrated(
+    model: nn.Module, batches: _Batches, config: TrainConfig, fabric: Fabric
+) -> dict[str, float]:
+    """Recalibrate the batch norms on clean images and return the clean accuracy before and after."""
+    before = _clean_accuracy(model, batches, fabric)
+    with fabric.autocast():
+        recalibrate((images for images, _, _ in batches.epoch(config.epochs + 1)), model)
+    return {
+        "images": batches.count * config.batch_size,
+        "accuracy_before": before,
+        "accuracy_after": _clean_accuracy(model, batches, fabric),
+    }
+
+
+@torch.no_grad()
+def _clean_accuracy(model: nn.Module, batches: _Batches, fabric: Fabric) -> float:
+    """Return the accuracy on the first training images as they are."""
+    was_training = model.training
+    model.eval()
+    count, hits, side = min(_WITNESSES, len(batches.labels)), 0, batches.config.crop
+    height, width = batches.size
+    for start in range(0, count, 500):
+        part = slice(start, min(start + 500, count))
+        images = batches.padded[part, :, side : side + height, side : side + width].float().div_(255)
+        with fabric.autocast():
+            hits += int((model(images).argmax(dim=1) == batches.labels[part]).sum())
+    model.train(was_training)
+    return hits / count
+
+
+def _first_layer(model: nn.Module) -> dict[str, Any]:
+    layer = analyze({"conv1.weight": model.conv1.weight.detach().cpu()})["conv1"]
+    return {
+        "first_layer": {
+            "name": "conv1",
+            "low_share": layer.low_share,
+            "low_energy": layer.low_energy,
+            "mean_low_energy": layer.mean_low_energy,
+            "radii": [round(float(value), 6) for value in layer.radii],
+            "curve": [round(float(value), 6) for value in layer.curve],
+        }
+    }
+
+
+def _is_done(run: Run, config: TrainConfig, *, resume: bool) -> bool:
+    """Return whether the folder holds the finished run; refuse one that is not this run's to continue."""
+    if not (run.folder / "run.json").exists():
+        return False
+    if not resume:
+        raise ValueError(
+            f"{run.folder} already holds a run; continue it with --resume, or name another folder with --out"
+        )
+    plain, before = to_plain(config), to_plain(from_plain(run.read()["config"]))
+    changed = [name for name in plain if plain[name] != before[name]]
+    if changed:
+        differences = ", ".join(f"{name} was {before[name]!r}, now {plain[name]!r}" for name in changed)
+        raise ValueError(f"{run.folder} cannot be resumed with another configuration: {differences}")
+    return run.finished
+
+
+def _random_state(device: torch.device) -> dict[str, Tensor]:
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def _set_random_state(state: dict[str, Tensor], device: torch.device) -> None:
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return _cpu_name()
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return "CPU"
+
+
+def _listed(values: Tensor) -> str:
+    return "[" + ", ".join(f"{float(value):.6g}" for value in values.flatten()) + "]"
