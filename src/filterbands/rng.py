@@ -1,7 +1,11 @@
 """Keyed random numbers: image i's numbers depend on its key alone, not on batch, order or device.
 
-The generator is counter-based: number j of the image with key k is `mix(k + (j + 1) * GAMMA)` with
-SplitMix64's increment and finaliser, in 64-bit wrap-around arithmetic.
+The generator is counter-based: word j of the image with key k is `mix(k + (j + 1) * GAMMA)` with
+SplitMix64's increment and finaliser, in 64-bit wrap-around arithmetic. Every draw below takes 32 bits of
+a word, the low half first, so that a word gives two numbers.
+
+Integer work is exact on every device. Normals take a logarithm, a cosine and a sine in float32, which
+libraries round differently in the last bit; everything else here is the same bits everywhere.
 
 Source: Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators" (OOPSLA), figure 15,
 with the finaliser constants of Stafford's variant 13.
@@ -11,7 +15,7 @@ import hashlib
 import math
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int32, Int64
 from torch import Tensor
 
 from .types import Keys
@@ -21,6 +25,8 @@ _MIX_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
 _MIX_2 = 0x94D049BB133111EB - (1 << 64)
 # Each stream of an image starts this many counters after the one before it.
 _STREAM_STRIDE = 1 << 40
+# Words mixed at a time on a CPU: the block and its scratch space stay in a core's cache.
+_BLOCK = 1 << 15
 
 
 def keys(seed: int, *parts: str | int, index: Int64[Tensor, " b"]) -> Keys:
@@ -36,14 +42,30 @@ def keys(seed: int, *parts: str | int, index: Int64[Tensor, " b"]) -> Keys:
     """
     text = "\x1f".join([str(seed), *(f"{type(part).__name__}:{part}" for part in parts)])
     base = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little", signed=True)
-    return _mix(_mix(index * _GAMMA) ^ base)
+    # Mixed twice, so that consecutive images do not walk along each other's sequence.
+    return _mix(_mix(index * _GAMMA).bitwise_xor_(base))
 
 
 def bits(key: Keys, count: int, *, stream: int = 0) -> Int64[Tensor, "b {count}"]:
-    """Return 64 random bits `count` times an image, as signed integers."""
+    """Return 64 random bits `count` times an image, as signed integers.
+
+    Args:
+        key: One key an image.
+        count: Words an image, below 2^40.
+        stream: Draws of different streams are independent; give each draw of one key its own.
+
+    >>> [hex(word & 2**64 - 1) for word in bits(torch.tensor([1234567]), 2)[0].tolist()]
+    ['0x599ed017fb08fc85', '0x2c73f08458540fa5']
+    """
     first = stream * _STREAM_STRIDE + 1
-    counter = torch.arange(first, first + count, device=key.device, dtype=torch.int64)
-    return _mix(key[:, None] + (counter * _GAMMA)[None])
+    step = torch.arange(first, first + count, device=key.device, dtype=torch.int64) * _GAMMA
+    words = torch.empty(len(key), count, device=key.device, dtype=torch.int64)
+    rows = max(1, _BLOCK // max(1, count)) if key.device.type == "cpu" else max(1, len(key))
+    for start in range(0, len(key), rows):
+        block = words[start : start + rows]
+        torch.add(key[start : start + rows, None], step[None], out=block)
+        _mix(block)
+    return words
 
 
 def uniform(key: Keys, shape: tuple[int, ...], *, stream: int = 0) -> Float[Tensor, "b ..."]:
@@ -52,23 +74,34 @@ def uniform(key: Keys, shape: tuple[int, ...], *, stream: int = 0) -> Float[Tens
     Args:
         key: One key an image.
         shape: Shape of one image's numbers.
-        stream: Draws of different streams are independent; give each draw of one key its own.
+        stream: As for `bits`.
+
+    >>> uniform(torch.tensor([5, 6]), (3,)).shape
+    torch.Size([2, 3])
     """
-    value: Tensor = bits(key, math.prod(shape), stream=stream) >> 40 & 0xFFFFFF
-    return (value.to(torch.float32) * 2.0**-24).reshape(len(key), *shape)
+    half = _halves(key, math.prod(shape), stream=stream)
+    value: Tensor = (half >> 8).to(torch.float32).add_(2.0**23).mul_(2.0**-24)
+    return value.reshape(len(key), *shape)
 
 
 def normal(key: Keys, shape: tuple[int, ...], *, stream: int = 0) -> Float[Tensor, "b ..."]:
-    """Return float32 standard normals of `shape` an image (Box and Muller's transform).
+    """Return float32 standard normals of `shape` an image, none beyond 5.77 (Box and Muller's transform).
 
     Source: Box, Muller 1958, "A note on the generation of random normal deviates".
+
+    >>> normal(torch.tensor([5, 6]), (3,)).shape
+    torch.Size([2, 3])
     """
     count = math.prod(shape)
-    word = bits(key, (count + 1) // 2, stream=stream)
-    # 1 - u lies in (0, 1], so that the logarithm is finite.
-    radius = torch.log(1 - (word >> 40 & 0xFFFFFF).to(torch.float32) * 2.0**-24).mul_(-2).sqrt_()
-    angle = (word & 0xFFFFFF).to(torch.float32) * (2.0**-24 * 2 * math.pi)
-    pair = torch.cat([radius * angle.cos(), radius * angle.sin()], dim=1)
+    pairs = (count + 1) // 2
+    half = _halves(key, 2 * pairs, stream=stream)
+    # Uniform in (0, 1], so that the logarithm is finite.
+    radius = (half[:, :pairs] >> 8).to(torch.float32).add_(2.0**23 + 1).mul_(2.0**-24)
+    radius.log_().mul_(-2).sqrt_()
+    angle = half[:, pairs:].to(torch.float32).mul_(math.pi * 2.0**-31)
+    pair = torch.empty(len(key), 2 * pairs, device=key.device)
+    torch.mul(radius, angle.cos(), out=pair[:, :pairs])
+    torch.mul(radius, angle.sin_(), out=pair[:, pairs:])
     return pair[:, :count].reshape(len(key), *shape)
 
 
@@ -76,13 +109,26 @@ def integers(key: Keys, low: int, high: int, shape: tuple[int, ...], *, stream: 
     """Return integers uniform on low..high-1 of `shape` an image.
 
     The bias of the fixed-point product is below (high - low) / 2^32.
+
+    >>> sorted(set(integers(torch.tensor([5]), 3, 6, (99,))[0].tolist()))
+    [3, 4, 5]
     """
-    word: Tensor = bits(key, math.prod(shape), stream=stream) >> 32 & 0xFFFFFFFF
-    return (low + (word * (high - low) >> 32)).reshape(len(key), *shape)
+    half = _halves(key, math.prod(shape), stream=stream).to(torch.int64).bitwise_and_(0xFFFFFFFF)
+    return half.mul_(high - low).bitwise_right_shift_(32).add_(low).reshape(len(key), *shape)
+
+
+def _halves(key: Keys, count: int, *, stream: int) -> Int32[Tensor, "b {count}"]:
+    """Return 32 random bits `count` times an image, as signed integers; the low half of a word first."""
+    return bits(key, (count + 1) // 2, stream=stream).view(torch.int32)[:, :count]
 
 
 def _mix(word: Int64[Tensor, "..."]) -> Int64[Tensor, "..."]:
-    """Return SplitMix64's finaliser of each word; `>>` is arithmetic, so the sign's copies are masked off."""
-    word = (word ^ (word >> 30 & (1 << 34) - 1)) * _MIX_1
-    word = (word ^ (word >> 27 & (1 << 37) - 1)) * _MIX_2
-    return word ^ (word >> 31 & (1 << 33) - 1)
+    """Put SplitMix64's finaliser in place of each word, and return them.
+
+    `>>` is arithmetic, so the sign's copies are masked off.
+    """
+    for shift, factor in ((30, _MIX_1), (27, _MIX_2), (31, None)):
+        word.bitwise_xor_((word >> shift).bitwise_and_((1 << 64 - shift) - 1))
+        if factor is not None:
+            word.mul_(factor)
+    return word
