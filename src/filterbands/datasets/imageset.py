@@ -31,9 +31,7 @@ class ImageSet:
 
     def subset(self, index: Int64[Tensor, " n"]) -> "ImageSet":
         """Return the images at these positions, with the numbers they have in the split."""
-        return replace(
-            self, images=self.images[index], labels=self.labels[index], index=self.index[index]
-        )
+        return replace(self, images=self.images[index], labels=self.labels[index], index=self.index[index])
 
     def fingerprint(self) -> str:
         """Return the sha256 of pixels, labels, numbers and class names."""

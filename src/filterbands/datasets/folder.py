@@ -1,0 +1,282 @@
+"""Data sets of the user's own: a folder of image files, or an `.npz` of arrays."""
+
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+
+from ..types import Images
+from .imageset import ImageSet
+
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+_PARTS = {"train": ("train",), "validation": ("val", "validation"), "test": ("test",)}
+_SPLITS = ("train", "validation", "full_train", "test")
+_LARGEST = 4 * 2**30
+# Samples wider than a byte, which Pillow would cut off at 255.
+_WIDE_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageFiles:
+    """Image files with their labels, not yet read."""
+
+    paths: tuple[Path, ...]
+    labels: tuple[int, ...]
+    """Class numbers, from 0."""
+    classes: tuple[str, ...]
+    """Names of the class folders, sorted."""
+
+
+def list_images(folder: str | Path, *, split: str = "test") -> ImageFiles:
+    """Return the files of one split of a folder with a folder a class, classes and files sorted by name.
+
+    Where the folder holds `train`, `val` (or `validation`) or `test` folders of class folders, the split
+    picks among them, and the classes are those of all of them together, so that a part that lacks a
+    class numbers the others alike. Else all files are the split asked for, and there is no `validation`.
+    png, jpg, jpeg, bmp and webp files are listed; files of other names and hidden ones are passed over.
+
+    Raises:
+        FileNotFoundError: No such folder, or it lacks the split.
+        ValueError: An unknown split, fewer than 2 classes, or a class without images.
+    """
+    root = Path(folder)
+    if split not in _SPLITS:
+        raise ValueError(f"folder has no split {split!r}; splits are {', '.join(_SPLITS)}")
+    if not root.is_dir():
+        what = "is a file; npz:FILE reads arrays" if root.exists() else "does not exist"
+        raise FileNotFoundError(f"folder needs a folder with one folder a class, but {root} {what}")
+    parts = _parts(root)
+    chosen = _chosen(root, parts, split)
+    every = [name for part in parts.values() for name in _subfolders(part)] if parts else _subfolders(root)
+    classes = tuple(sorted(set(every)))
+    if len(classes) < 2:
+        raise ValueError(f"{chosen[0]} needs at least 2 class folders of images, found {len(classes)}")
+    paths: list[Path] = []
+    labels: list[int] = []
+    for part in chosen:
+        for label, name in enumerate(classes):
+            files = _files(part / name) if (part / name).is_dir() else []
+            if (part / name).is_dir() and not files:
+                raise ValueError(
+                    f"{part / name} holds no images ({', '.join(_SUFFIXES)}); add some or remove it"
+                )
+            paths += files
+            labels += [label] * len(files)
+    return ImageFiles(paths=tuple(paths), labels=tuple(labels), classes=classes)
+
+
+def read_images(paths: tuple[Path, ...], *, size: int | None = None) -> Images:
+    """Return image files decoded to RGB, in order.
+
+    Args:
+        paths: At least one file.
+        size: Resize the short side to this many pixels (bilinear, antialiased) and crop the centre
+            square. None takes images as they are, all of one size.
+
+    Raises:
+        ValueError: Sizes differ, a file is no whole image, has samples wider than a byte, or all
+            together take more than 4 GiB.
+    """
+    first = _decode(paths[0], size)
+    height, width = first.shape[:2]
+    if (total := len(paths) * 3 * height * width) > _LARGEST:
+        raise ValueError(
+            f"{len(paths):,} images of {height}x{width} take {total / 2**30:.1f} GiB decoded, more than the "
+            f"{_LARGEST / 2**30:g} GiB that are held in memory; use fewer images or a smaller --size (size=)"
+        )
+    images = np.empty((len(paths), height, width, 3), dtype=np.uint8)
+    images[0] = first
+    for number, path in enumerate(paths[1:], start=1):
+        image = _decode(path, size)
+        if image.shape != first.shape:
+            raise ValueError(
+                f"images of one size are needed, but {paths[0]} is {height}x{width} and {path} is "
+                f"{image.shape[0]}x{image.shape[1]} (height x width); give --size N (size=N)"
+            )
+        images[number] = image
+    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+
+
+def load_folder(folder: str | Path, *, split: str = "test", size: int | None = None) -> ImageSet:
+    """Return one split of a folder with a folder a class, all in memory.
+
+    Args:
+        folder: As `list_images` takes it.
+        split: `train`, `validation`, `full_train` (both) or `test`.
+        size: As `read_images` takes it.
+
+    Raises:
+        FileNotFoundError: As `list_images`.
+        ValueError: As `list_images` and `read_images`.
+    """
+    files = list_images(folder, split=split)
+    images = read_images(files.paths, size=size)
+    return ImageSet(
+        name=f"folder:{Path(folder).resolve().name}",
+        split=split,
+        images=images,
+        labels=torch.tensor(files.labels, dtype=torch.int64),
+        classes=files.classes,
+        index=torch.arange(len(files.paths)),
+    )
+
+
+def load_npz(file: str | Path, *, split: str = "test") -> ImageSet:
+    """Return the arrays `images` and `labels` (or `x` and `y`) of an `.npz` file.
+
+    The file is one part of a data set, and the split is the name to give it: keep one file a split.
+    `validation` is refused, so that choices are never made on the images trained on by accident.
+
+    Args:
+        file: `images` is uint8, NHWC or NCHW with 1 or 3 channels; `labels` are whole numbers from 0, one
+            an image; `classes`, where there, are their names, else they are named by their numbers.
+        split: `train`, `full_train` or `test`.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: An unknown split, or arrays other than these.
+    """
+    path = Path(file)
+    if split not in _SPLITS:
+        raise ValueError(f"npz has no split {split!r}; splits are {', '.join(_SPLITS)}")
+    if split == "validation":
+        raise ValueError(
+            f"{path} is one part of a data set and has no validation part; name a file of its own "
+            "as npz:FILE with split test"
+        )
+    arrays = _read_npz(path)
+    pairs = (("images", "labels"), ("x", "y"))
+    pair = next((pair for pair in pairs if all(key in arrays for key in pair)), None)
+    if pair is None:
+        raise ValueError(
+            f"{path} needs arrays named images and labels (or x and y), found {', '.join(arrays) or 'none'}"
+        )
+    images = _as_nchw(arrays[pair[0]], where=f"{path}: {pair[0]}")
+    labels = arrays[pair[1]]
+    labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
+    if labels.dtype.kind not in "iu" or labels.shape != (len(images),):
+        raise ValueError(
+            f"{path}: {pair[1]} must be {len(images):,} whole numbers, one an image, "
+            f"got {labels.dtype} of shape {labels.shape}"
+        )
+    if len(labels) == 0:
+        raise ValueError(f"{path} holds no images")
+    if int(labels.min()) < 0:
+        raise ValueError(f"{path}: {pair[1]} must be class numbers from 0, got {int(labels.min())}")
+    classes = _npz_classes(path, arrays.get("classes"), int(labels.max()) + 1)
+    return ImageSet(
+        name=f"npz:{path.stem}",
+        split=split,
+        images=images,
+        labels=torch.from_numpy(labels.astype(np.int64)),
+        classes=classes,
+        index=torch.arange(len(labels)),
+    )
+
+
+def _parts(root: Path) -> dict[str, Path]:
+    """Return the split folders of a folder; a class that happens to be named `train` is none."""
+    return {
+        split: root / name
+        for split, names in _PARTS.items()
+        for name in names
+        if (root / name).is_dir() and _subfolders(root / name)
+    }
+
+
+def _chosen(root: Path, parts: dict[str, Path], split: str) -> list[Path]:
+    if not parts:
+        if split == "validation":
+            raise FileNotFoundError(
+                f"{root} has no validation part; put its class folders into train, val and test folders"
+            )
+        return [root]
+    if split == "full_train":
+        wanted = ["train", *(["validation"] if "validation" in parts else [])]
+    else:
+        wanted = [split]
+    missing = [name for name in wanted if name not in parts]
+    if missing:
+        there = ", ".join(parts)
+        raise FileNotFoundError(f"{root} has no {missing[0]} folder; its splits are {there}")
+    return [parts[name] for name in wanted]
+
+
+def _subfolders(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".") and path.is_file()
+    )
+
+
+def _decode(path: Path, size: int | None) -> Any:
+    try:
+        with Image.open(path) as image:
+            if image.mode in _WIDE_MODES:
+                raise ValueError(
+                    f"{path} has samples wider than a byte (mode {image.mode}); convert it to 8 bits"
+                )
+            rgb = image.convert("RGB")
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+        reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
+        raise ValueError(f"{path} cannot be read: {reason}; copy it again or remove it") from None
+    if size is not None:
+        short = min(rgb.size)
+        width, height = (max(size, round(side * size / short)) for side in rgb.size)
+        rgb = rgb.resize((width, height), Image.Resampling.BILINEAR)
+        left, top = (width - size) // 2, (height - size) // 2
+        rgb = rgb.crop((left, top, left + size, top + size))
+    return np.asarray(rgb)
+
+
+def _read_npz(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        what = "is a folder; folder:DIR reads images" if path.is_dir() else "does not exist"
+        raise FileNotFoundError(f"npz needs a file of arrays, but {path} {what}")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise ValueError("one array, not an archive of arrays")
+            return {
+                name: archive[name] for name in ("images", "labels", "x", "y", "classes") if name in archive
+            }
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} is not an .npz of plain arrays: {error}") from None
+
+
+def _as_nchw(images: Any, *, where: str) -> Images:
+    if images.dtype != np.uint8:
+        raise ValueError(
+            f"{where} must be uint8 from 0 to 255, got {images.dtype}; scale, round and convert it"
+        )
+    if images.ndim != 4:
+        raise ValueError(f"{where} must have 4 axes, NHWC or NCHW, got shape {images.shape}")
+    first, last = images.shape[1] in (1, 3), images.shape[3] in (1, 3)
+    if first == last:
+        why = "either could be the channels" if first else "neither the 2nd nor the last axis is"
+        raise ValueError(
+            f"{where} must be NHWC or NCHW with 1 or 3 channels, got shape {images.shape}: {why}"
+        )
+    ordered = images if first else images.transpose(0, 3, 1, 2)
+    return torch.from_numpy(np.ascontiguousarray(ordered))
+
+
+def _npz_classes(path: Path, names: Any, fewest: int) -> tuple[str, ...]:
+    if names is None:
+        return tuple(str(number) for number in range(fewest))
+    if names.dtype.kind != "U" or names.ndim != 1 or len(names) < fewest:
+        raise ValueError(
+            f"{path}: classes must be at least {fewest} names, one a class, "
+            f"got {names.dtype} of shape {names.shape}"
+        )
+    return tuple(str(name) for name in names)

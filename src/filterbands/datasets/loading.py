@@ -1,0 +1,92 @@
+"""One way in: `load_data` and its specs."""
+
+import difflib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from .cifar import cache_folder, load_cifar10, load_cifar100
+from .folder import load_folder, load_npz
+from .imageset import ImageSet
+from .planted import planted, read_knobs
+
+SPLITS = ("train", "validation", "full_train", "test")
+"""Every split; choices are made on `validation`, and `test` is looked at last."""
+
+
+def load_data(spec: str, *, split: str = "test", size: int | None = None) -> ImageSet:
+    """Return the images of a data set that a spec names.
+
+    Args:
+        spec: `planted` or `planted:low=1,high=0,seed=3` (generated; see `planted`), `cifar10:DIR`,
+            `cifar100:DIR` (without DIR: what `filterbands data` has fetched), `folder:DIR` (one folder a
+            class) or `npz:FILE`.
+        split: `train`, `validation`, `full_train` (both) or `test`. Of CIFAR's 50,000 training images the
+            last 5,000 are `validation`.
+        size: Side in pixels that `folder` brings images to; None takes them as they are.
+
+    Raises:
+        FileNotFoundError: Nothing there, or not that data set.
+        ValueError: An unknown spec, split or knob, a size out of range or of no use, or a damaged file.
+
+    >>> load_data("planted:high=0,seed=3", split="validation").name
+    'planted:seed=3,high=0'
+    """
+    kind, _, place = spec.partition(":")
+    if kind not in _LOADERS:
+        raise ValueError(f"unknown data {spec!r}{_nearest(kind, _LOADERS)}; known are {_KNOWN}")
+    if split not in SPLITS:
+        raise ValueError(f"unknown split {split!r}{_nearest(split, SPLITS)}; known are {', '.join(SPLITS)}")
+    if size is not None and kind != "folder":
+        raise ValueError(f"--size (size=) resizes the images of folder:DIR alone, got {spec!r}; leave it out")
+    if size is not None and not 1 <= size <= 4096:
+        raise ValueError(f"--size (size=) needs a side from 1 to 4096 pixels, got {size}")
+    return _LOADERS[kind](place, split, size)
+
+
+def _planted(place: str, split: str, _: int | None) -> ImageSet:
+    return planted(read_knobs(place), split=split)
+
+
+def _cifar10(place: str, split: str, _: int | None) -> ImageSet:
+    return load_cifar10(_folder_or_cache("cifar10", place, "cifar-10-batches-py"), split=split)
+
+
+def _cifar100(place: str, split: str, _: int | None) -> ImageSet:
+    return load_cifar100(_folder_or_cache("cifar100", place, "cifar-100-python"), split=split)
+
+
+def _folder(place: str, split: str, size: int | None) -> ImageSet:
+    return load_folder(_named("folder", "DIR", place), split=split, size=size)
+
+
+def _npz(place: str, split: str, _: int | None) -> ImageSet:
+    return load_npz(_named("npz", "FILE", place), split=split)
+
+
+_LOADERS: Mapping[str, Callable[[str, str, int | None], ImageSet]] = MappingProxyType(
+    {"planted": _planted, "cifar10": _cifar10, "cifar100": _cifar100, "folder": _folder, "npz": _npz}
+)
+_KNOWN = "planted, cifar10:DIR, cifar100:DIR, folder:DIR, npz:FILE"
+
+
+def _named(kind: str, what: str, place: str) -> Path:
+    if not place:
+        raise ValueError(f"{kind} needs a place: write {kind}:{what}")
+    return Path(place).expanduser()
+
+
+def _folder_or_cache(kind: str, place: str, cached: str) -> Path:
+    if place:
+        return Path(place).expanduser()
+    found = cache_folder() / cached
+    if not found.is_dir():
+        raise FileNotFoundError(
+            f"{kind} needs its folder: write {kind}:DIR, or fetch it once with filterbands data {kind}"
+        )
+    return found
+
+
+def _nearest(name: str, known: Mapping[str, object] | tuple[str, ...]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
