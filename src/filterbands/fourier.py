@@ -49,3 +49,21 @@ def filter_images(
     """
     spectrum = torch.fft.rfft2(images) * gain
     return torch.fft.irfft2(spectrum, s=images.shape[-2:])
+
+
+def shape_noise(
+    white: Float[Tensor, "b pairs h w 2"], amplitude: Float[Tensor, "b h w"]
+) -> Float[Tensor, "b fields h w"]:
+    """Return real noise fields, two a pair, whose mean power spectrum is `amplitude` squared (periodic).
+
+    The real and the imaginary part of the transform of complex white noise are independent real fields, so
+    that no symmetry has to be kept and no second transform is needed.
+
+    Args:
+        white: Independent numbers of mean 0 and variance 1: real and imaginary parts.
+        amplitude: One non-negative factor a frequency, in the order of `radius_grid`.
+    """
+    spectrum = torch.view_as_complex(white) * amplitude[:, None]
+    fields = torch.view_as_real(torch.fft.ifft2(spectrum, norm="ortho"))
+    flat: Tensor = fields.movedim(-1, 2).flatten(1, 2)
+    return flat

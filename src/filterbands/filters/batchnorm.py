@@ -1,0 +1,76 @@
+"""Batch norm statistics, recomputed for what a network will see."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+@torch.no_grad()
+def recalibrate(loader: Iterable[Any], model: nn.Module) -> None:
+    """Replace the running mean and variance of every batch norm by their averages over all batches.
+
+    Works in place, as `torch.optim.swa_utils.update_bn` does, with its arguments in its order. Other than
+    there, nothing but the batch norms runs in training mode, so that neither dropout nor the perturbations of
+    `SpectralNoise` and `modulate` disturb what is measured. Every batch counts the same; modes and momenta
+    are restored afterwards. A network without running statistics is left alone.
+
+    Use many images, with the training's own crops and flips: statistics of 1,000 plain images can cost
+    points of accuracy by themselves.
+
+    Args:
+        loader: Batches of images, or of tuples or lists that begin with images, as `model` takes them.
+        model: On any device, to which the images are moved.
+
+    Raises:
+        ValueError: There is no batch, or images are not floating point. Statistics are as before then.
+
+    >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))
+    >>> recalibrate([torch.rand(16, 3, 8, 8), torch.rand(16, 3, 8, 8)], model)
+    >>> int(model[1].num_batches_tracked)
+    2
+    """
+    norms = [
+        norm for norm in model.modules() if isinstance(norm, _BatchNorm) and norm.running_mean is not None
+    ]
+    if not norms:
+        return
+    modes = {module: module.training for module in model.modules()}
+    momenta = {norm: norm.momentum for norm in norms}
+    before = {norm: {name: buffer.clone() for name, buffer in norm.named_buffers()} for norm in norms}
+    device = next(norm.running_mean.device for norm in norms if norm.running_mean is not None)
+    finished = False
+    try:
+        model.eval()
+        for norm in norms:
+            norm.train()
+            norm.reset_running_stats()
+            # None makes torch average all batches alike.
+            norm.momentum = None
+        for batch in loader:
+            model(_images(batch).to(device))
+            finished = True
+        if not finished:
+            raise ValueError("recalibrate needs at least one batch of images, the loader gave none")
+    except BaseException:
+        for norm, buffers in before.items():
+            for name, buffer in buffers.items():
+                getattr(norm, name).copy_(buffer)
+        raise
+    finally:
+        for module, was_training in modes.items():
+            module.training = was_training
+        for norm, momentum in momenta.items():
+            norm.momentum = momentum
+
+
+def _images(batch: Any) -> Tensor:
+    images = batch[0] if isinstance(batch, list | tuple) else batch
+    if not isinstance(images, Tensor) or not images.is_floating_point():
+        what = images.dtype if isinstance(images, Tensor) else type(images).__name__
+        raise ValueError(
+            f"recalibrate needs batches of floating-point images (bytes divided by 255), got {what}"
+        )
+    return images

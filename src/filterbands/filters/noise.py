@@ -1,0 +1,286 @@
+"""Random power spectra: what perturbs every filter's spectrum at once, from in front of the network.
+
+By the convolution theorem `w * (h * x) = (w * h) * x` and `w * (x + n) = w * x + w * n`: a radial gain on the
+image is the same gain on the spectrum of every filter that sees it, and energy added to the image is energy
+added to every filter's response.
+"""
+
+import math
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from ..fourier import filter_images, radius_grid, shape_noise
+from ..types import FloatImages
+
+BAND_EDGES = (0.5, 2.0, 4.0, 6.0, 8.0, 11.0, 14.0, 17.0, 23.0)
+"""Edges of the bands in cycles per 32 pixels; a band's centre is the geometric mean of its two."""
+
+PROFILE = (0.05, 0.1, 0.2, 0.35, 0.5, 0.8, 1.0, 1.2)
+"""Standard deviation of each band's log gain at strength 1, in nepers, from low to high.
+
+Natural images carry some 10,000 times less power in the top band than in the bottom one, so that the spread
+must grow with frequency to matter everywhere.
+"""
+
+# Pixels of reflected border. Opposite edges are then twice as many pixels apart, where little is left of the
+# gains' impulse responses; a wider border would cost more than the rest of the module.
+_BORDER = 4
+_LOW_PASS = 0.7
+# The shared gain: minus an exponential of this scale, cut at this depth, in nepers (2 are 17 dB).
+_GAIN_SCALE, _GAIN_DEPTH = 0.5, 2.0
+# The RMS of the added noise, in units of its mean: an exponential of the first number, cut at the second.
+_RMS_SCALE, _RMS_LIMIT = 1.0955, 25 / 6
+_SLOPES = (-1.0, 3.0)
+_BUMPS = 0.7
+_HEAVY_TAILED = 0.3
+_KEPT_PIXELS = (0.01, 0.1)
+_FEWEST_PIXELS = 8
+
+
+class SpectralNoise(nn.Module):
+    """Perturbs the power spectrum of each image at random in training, and does nothing in evaluation.
+
+    Takes and returns NCHW floats in [0, 1], of any size from 8x8 and any number of channels. Place it in
+    front of a network, before its normalisation. Of the images that do not stay clean, a third gets gains
+    (parts 1 and 2), a third gains and then noise, a third noise (part 3); with one of the two kinds switched
+    off all of them get the other.
+
+    1. *Radial gain*: the amplitude at radius r is multiplied by `exp(strength * sum_b s_b xi_b phi_b(r))`,
+       zero phase, the same in every channel. phi_b are 8 cosine bumps over log radius that sum to 1
+       (`BAND_EDGES`), s_b is `PROFILE`, xi_b standard normal; the signs are such that 70 % of the curves
+       are low-pass (sum_b s_b xi_b < 0).
+    2. *Shared gain*: all of it is multiplied by `exp(-gain * z)`, z exponential of mean 0.5 cut at 2:
+       less contrast. The mean of the image stays.
+    3. *Noise* of random spectrum: log power `-a log r + 0.7 sum_b xi_b phi_b(r)`, a uniform on [-1, 3],
+       Gaussian of random phase, a share g of its power common to the channels, g uniform on [0, 1]. In 30 %
+       of the images only 1 to 10 % of the pixels (some 8 at least) keep it. Its RMS over the image, taken
+       before clamping, is exponential of mean `noise`, cut at 25/6 of that.
+
+    Draws come from torch's default generator of the images' device, as dropout's do; where several processes
+    train together, each must be seeded differently (its launcher adds the rank), or all perturb alike. The
+    transforms are in float32 also under autocast, and in float64 for float64 images.
+
+    Args:
+        strength: Scale of the radial gains; 1 is the profile, 0 switches them off.
+        gain: Scale of the shared gain's logarithm; 1 as above, 0 switches it off.
+        noise: Mean RMS of the added noise, in units of the images' range; 0 switches it off.
+        clean: Chance of each image to stay exactly as it is, in [0, 1].
+        clamp: Clamp the result to [0, 1], as a camera would. Without it any range is taken.
+        dc: Perturb frequency zero, the mean of each channel, as well.
+        padding: `reflect` mirrors 4 pixels of border before the transform; `circular` does not, and opposite
+            borders bleed into each other.
+        renormalise: Give each image back the energy it had about its means after the radial gain.
+
+    Raises:
+        ValueError: An option outside of its range; `renormalise` with a shared gain, which it would cancel;
+            in training also images outside of [0, 1] with `clamp=True`, or too small for the padding.
+
+    Source: our own. Spectral gains as data augmentation, in this form, are not from a paper; that random
+    power in the spectrum of the first layer's filters helps robustness is the claim of Jia, Bao, Ma 2020,
+    arXiv:1911.12044.
+
+    >>> images = torch.rand(8, 3, 32, 32)
+    >>> SpectralNoise()(images).shape, bool((SpectralNoise().eval()(images) == images).all())
+    (torch.Size([8, 3, 32, 32]), True)
+    """
+
+    def __init__(
+        self,
+        *,
+        strength: float = 1.0,
+        gain: float = 1.0,
+        noise: float = 0.06,
+        clean: float = 0.4,
+        clamp: bool = True,
+        dc: bool = False,
+        padding: str = "reflect",
+        renormalise: bool = False,
+    ) -> None:
+        super().__init__()
+        for name, value in (("strength", strength), ("gain", gain), ("noise", noise)):
+            if not 0 <= value < math.inf:
+                raise ValueError(f"SpectralNoise: {name} needs a number of at least 0, got {value}")
+        if not 0 <= clean <= 1:
+            raise ValueError(f"SpectralNoise: clean needs a fraction in [0, 1], got {clean}")
+        if padding not in ("reflect", "circular"):
+            raise ValueError(f"SpectralNoise: padding needs 'reflect' or 'circular', got {padding!r}")
+        if renormalise and gain > 0:
+            raise ValueError(
+                f"SpectralNoise: renormalise=True would cancel the shared gain (gain={gain}); set gain=0"
+            )
+        self.strength = strength
+        self.gain = gain
+        self.noise = noise
+        self.clean = clean
+        self.clamp = clamp
+        self.dc = dc
+        self.padding = padding
+        self.renormalise = renormalise
+
+    def forward(self, images: FloatImages) -> FloatImages:
+        """Return the images, perturbed where the module is in training mode; never in place."""
+        has_gains, has_noise = self.strength > 0 or self.gain > 0, self.noise > 0
+        if not self.training or not (has_gains or has_noise):
+            return images
+        self._check(images)
+        # Below `clean` an image stays; above, the rest of the interval is cut in three.
+        coin = torch.rand(len(images), device=images.device)
+        part = (coin - self.clean) / max(1 - self.clean, 1e-12) * 3
+        gained = part >= 0 if not has_noise else (part >= 0) & (part < 2)
+        noised = part >= 0 if not has_gains else part >= 1
+        with torch.autocast(images.device.type, enabled=False):
+            out = images.to(_working(images.dtype), copy=True)
+            # Transforms of no image at all are an error on some processors.
+            if has_gains and len(chosen := gained.nonzero()[:, 0]) > 0:
+                self._apply_gains(out, chosen)
+            if has_noise and len(chosen := noised.nonzero()[:, 0]) > 0:
+                self._add_noise(out, chosen)
+            if self.clamp:
+                out = out.clamp_(0, 1)
+            return out.to(images.dtype)
+
+    def extra_repr(self) -> str:
+        """Return the options."""
+        names = ("strength", "gain", "noise", "clean", "clamp", "dc", "padding", "renormalise")
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
+
+    def _check(self, images: FloatImages) -> None:
+        height, width = images.shape[2:]
+        least = _BORDER + 1 if self.padding == "reflect" else 2
+        if min(height, width) < least:
+            raise ValueError(
+                f"SpectralNoise with {self.padding} padding needs images of at least {least} pixels a side, "
+                f"got {height}x{width}; enlarge them"
+            )
+        if self.clamp and images.numel() > 0:
+            low, high = (float(bound) for bound in images.detach().aminmax())
+            if not (low >= 0 and high <= 1):
+                raise ValueError(
+                    f"SpectralNoise needs images in [0, 1], got values from {low:.4g} to {high:.4g}; "
+                    "place it before the normalisation, or pass clamp=False"
+                )
+
+    def _apply_gains(self, out: FloatImages, chosen: Int64[Tensor, " n"]) -> None:
+        images = out[chosen]
+        count, device, dtype = len(chosen), out.device, out.dtype
+        border = _BORDER if self.padding == "reflect" else 0
+        padded = F.pad(images, (border,) * 4, mode="reflect") if border else images
+        size = padded.shape[2:]
+        log_gain = torch.zeros(count, size[0] * (size[1] // 2 + 1), device=device, dtype=dtype)
+        if self.strength > 0:
+            bumps = _bumps(*size, half=True, device=device, dtype=dtype)
+            profile = torch.tensor(PROFILE, device=device, dtype=dtype)
+            spread = torch.randn(count, len(PROFILE), device=device, dtype=dtype) * profile
+            is_low_pass = torch.rand(count, 1, device=device) < _LOW_PASS
+            is_falling = spread.sum(dim=1, keepdim=True) < 0
+            spread = torch.where(is_low_pass == is_falling, spread, -spread)
+            log_gain = self.strength * spread @ bumps
+        if self.gain > 0:
+            depth = _cut_exponential(count, _GAIN_SCALE, _GAIN_DEPTH, device=device, dtype=dtype)
+            log_gain = log_gain - self.gain * depth[:, None]
+        if not self.dc:
+            log_gain[:, 0] = 0
+        factor = log_gain.exp_().reshape(count, size[0], size[1] // 2 + 1)
+        result = filter_images(padded, factor[:, None])
+        if border:
+            result = result[:, :, border:-border, border:-border]
+        mean, new_mean = images.mean(dim=(2, 3), keepdim=True), result.mean(dim=(2, 3), keepdim=True)
+        if self.renormalise:
+            before = (images - mean).square().sum(dim=(1, 2, 3), keepdim=True)
+            after = (result - new_mean).square().sum(dim=(1, 2, 3), keepdim=True)
+            scale = (before / after.clamp_min(torch.finfo(dtype).tiny)).sqrt()
+            result = new_mean + (result - new_mean) * scale
+        if not self.dc and border:
+            # The mirrored border counts in the transform's frequency zero, but is not part of the image.
+            result = result + (mean - new_mean)
+        out[chosen] = result
+
+    def _add_noise(self, out: FloatImages, chosen: Int64[Tensor, " n"]) -> None:
+        count, device, dtype = len(chosen), out.device, out.dtype
+        channels, height, width = out.shape[1:]
+        low, high = _SLOPES
+        slope = low + (high - low) * torch.rand(count, 1, device=device, dtype=dtype)
+        waves = _BUMPS * torch.randn(count, len(PROFILE), device=device, dtype=dtype)
+        bumps = _bumps(height, width, half=False, device=device, dtype=dtype)
+        log_radius = _log_radius(height, width, half=False, device=device, dtype=dtype)
+        log_power = waves @ bumps - slope * log_radius
+        amplitude = (log_power / 2).exp().reshape(count, height, width)
+        if not self.dc:
+            amplitude[:, 0, 0] = 0
+        # One field a channel and one for all of them, two fields a pair.
+        pairs = channels // 2 + 1
+        white = torch.randn(count, pairs, height, width, 2, device=device, dtype=dtype)
+        fields = shape_noise(white, amplitude)
+        common = torch.rand(count, 1, 1, 1, device=device, dtype=dtype)
+        noise = fields[:, :channels] * (1 - common).sqrt()
+        noise = torch.addcmul(noise, fields[:, channels : channels + 1], common.sqrt())
+        tailed = (torch.rand(count, device=device) < _HEAVY_TAILED).nonzero()[:, 0]
+        noise[tailed] = _sparse(noise[tailed], keep_mean=self.dc)
+        rms = noise.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
+        level = _cut_exponential(
+            count, _RMS_SCALE * self.noise, _RMS_LIMIT * self.noise, device=device, dtype=dtype
+        )
+        out[chosen] = torch.addcmul(
+            out[chosen], noise, level[:, None, None, None] / rms.clamp_min(torch.finfo(dtype).tiny)
+        )
+
+
+def _working(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def _sparse(noise: Float[Tensor, "n c h w"], *, keep_mean: bool) -> Float[Tensor, "n c h w"]:
+    """Return the noise on a random few pixels of each image, at 0 elsewhere."""
+    count, _, height, width = noise.shape
+    low, high = _KEPT_PIXELS
+    share = low + (high - low) * torch.rand(count, 1, 1, 1, device=noise.device)
+    # On tiny images a hundredth of the pixels is often none.
+    share = share.clamp_min(_FEWEST_PIXELS / (height * width))
+    kept = (torch.rand(count, 1, height, width, device=noise.device) < share).to(noise.dtype)
+    noise = noise * kept
+    if keep_mean:
+        return noise
+    mean: Tensor = noise.sum(dim=(2, 3), keepdim=True) / kept.sum(dim=(2, 3), keepdim=True).clamp_min(1)
+    return noise - mean * kept
+
+
+def _cut_exponential(
+    count: int, scale: float, limit: float, *, device: torch.device, dtype: torch.dtype
+) -> Float[Tensor, " n"]:
+    """Return draws of the exponential distribution of a scale, given that they are below the limit."""
+    chance = torch.rand(count, device=device, dtype=dtype) * -math.expm1(-limit / scale)
+    drawn: Tensor = -scale * torch.log1p(-chance)
+    return drawn
+
+
+@lru_cache(maxsize=64)
+def _log_radius(
+    height: int, width: int, *, half: bool, device: torch.device, dtype: torch.dtype
+) -> Float[Tensor, " v"]:
+    """Return the logarithm of each frequency's radius; frequency zero counts as the lowest beside it."""
+    # Made in inference mode, a remembered tensor would break a later backward pass.
+    with torch.inference_mode(False), torch.device("cpu"):
+        radius = radius_grid(height, width, half=half).double()
+        radius[0, 0] = radius[radius > 0].min()
+        return radius.log().flatten().to(device, dtype)
+
+
+@lru_cache(maxsize=64)
+def _bumps(
+    height: int, width: int, *, half: bool, device: torch.device, dtype: torch.dtype
+) -> Float[Tensor, "bands v"]:
+    """Return the bands' bumps at every frequency: at each, they sum to 1."""
+    with torch.inference_mode(False), torch.device("cpu"):
+        edges = torch.tensor(BAND_EDGES, dtype=torch.float64) / 32
+        centres = (edges[:-1] * edges[1:]).log() / 2
+        radius = _log_radius(height, width, half=half, device=torch.device("cpu"), dtype=torch.float64)
+        # Each frequency's place among the centres, from 0 to 7; a bump is cos^2 of the distance in places.
+        after = torch.searchsorted(centres, radius).clamp(1, len(centres) - 1)
+        before = centres[after - 1]
+        place = (after - 1 + (radius - before) / (centres[after] - before)).clamp(0, len(centres) - 1)
+        distance = (place - torch.arange(len(centres))[:, None]).abs().clamp(0, 1)
+        return torch.cos(math.pi / 2 * distance).square().to(device, dtype)
