@@ -506,7 +506,9 @@ def _with_fixed_sign(rows: Float[Tensor, "n taps"]) -> Float[Tensor, "n taps"]:
     return signed
 
 
-def _without_mean(rows: Float[Tensor, "n taps"], matrix: Taps) -> Float[Tensor, "m taps"]:
+def _without_mean(
+    rows: Float[Tensor, "n taps"], matrix: Float[Tensor, "taps taps"]
+) -> Float[Tensor, "m taps"]:
     """Return a basis of those combinations of the rows that sum to 0, ordered by low-frequency energy."""
     sums = rows.sum(dim=1)
     has_mean = sums.abs() > _ON_THE_LINE
