@@ -1,7 +1,9 @@
 """Devices, precision and processes; the only file that knows Lightning Fabric."""
 
+import logging
+
 import torch
-from lightning_fabric import Fabric
+from lightning_fabric import Fabric as Fabric
 
 PRECISIONS = ("float32", "bfloat16")
 """What the networks here are trained and evaluated in."""
@@ -23,6 +25,8 @@ def launch(*, device: str = "auto", precision: str = "float32", threads: int | N
     if precision not in PRECISIONS:
         raise ValueError(f"unknown precision {precision!r}; known are {', '.join(PRECISIONS)}")
     set_threads(threads)
+    # Fabric announces the precision; the run's own record says it better.
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     place = pick_device(device)
     fabric = Fabric(
         accelerator=place.type,

@@ -66,9 +66,7 @@ def train(
         return _train(config, run, data, fabric, progress)
 
 
-def _train(
-    config: TrainConfig, run: Run, data: ImageSet, fabric: Fabric, progress: Progress | None
-) -> Run:
+def _train(config: TrainConfig, run: Run, data: ImageSet, fabric: Fabric, progress: Progress | None) -> Run:
     model = build(config, classes=len(data.classes))
     records = [{"epoch": 0, **_first_layer(model)}]
     network = nn.Sequential(_noise(config), model) if config.spectral.on else model
@@ -93,7 +91,12 @@ def _train(
         "config": to_plain(config),
         "version": __version__,
         "git": git_revision(),
-        "data": {"name": data.name, "split": data.split, "images": len(data), "fingerprint": data.fingerprint()},
+        "data": {
+            "name": data.name,
+            "split": data.split,
+            "images": len(data),
+            "fingerprint": data.fingerprint(),
+        },
         "device": _device_name(fabric.device),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
@@ -193,7 +196,11 @@ def _groups(network: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
     special = {id(parameter) for parameter in proportions}
     rest = [parameter for parameter in network.parameters() if id(parameter) not in special]
     groups = [
-        {"params": [p for p in rest if p.ndim > 1], "weight_decay": config.weight_decay, "peak": config.learning_rate},
+        {
+            "params": [p for p in rest if p.ndim > 1],
+            "weight_decay": config.weight_decay,
+            "peak": config.learning_rate,
+        },
         {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0, "peak": config.learning_rate},
         {"params": proportions, "weight_decay": 0.0, "peak": config.modulate.learning_rate},
     ]
@@ -261,7 +268,9 @@ def _window(
     columns = torch.arange(width, device=device)[None]
     columns = shifts[:, 1, None] + torch.where(flips[:, None] == 1, width - 1 - columns, columns)
     channels = torch.arange(padded.shape[1], device=device)
-    return padded[chosen[:, None, None, None], channels[:, None, None], rows[:, None, :, None], columns[:, None, None]]
+    return padded[
+        chosen[:, None, None, None], channels[:, None, None], rows[:, None, :, None], columns[:, None, None]
+    ]
 
 
 def _recalibrated(

@@ -11,9 +11,7 @@ from .standard import standard
 SIGMA = 0.1
 
 
-def gaussian(
-    model: nn.Module, images: FloatImages, labels: Labels, *, key: Keys, smoothing: float
-) -> Step:
+def gaussian(model: nn.Module, images: FloatImages, labels: Labels, *, key: Keys, smoothing: float) -> Step:
     """Return the cross entropy with white noise of standard deviation 0.1 on each image with chance 1/2.
 
     Independent for every pixel and channel, added in [0, 1] and clamped to it.

@@ -7,9 +7,7 @@ from ...types import FloatImages, Keys, Labels
 from .protocol import Step
 
 
-def standard(
-    model: nn.Module, images: FloatImages, labels: Labels, *, key: Keys, smoothing: float
-) -> Step:
+def standard(model: nn.Module, images: FloatImages, labels: Labels, *, key: Keys, smoothing: float) -> Step:
     """Return the mean cross entropy of the batch."""
     del key
     logits = model(images)

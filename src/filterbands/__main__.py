@@ -1,0 +1,7 @@
+"""`python -m filterbands` is `filterbands`."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())

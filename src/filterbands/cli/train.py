@@ -1,0 +1,66 @@
+"""`filterbands train`: train a network by a recipe."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from ..training import RECIPES, train, with_settings
+from .shared import Answer, ComputeOptions, progress_bar
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(ComputeOptions):
+    """Train a network by a recipe into a Run folder."""
+
+    recipe: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RECIPE")]
+    """standard, gaussian, share_low, share_high, spectral, spectral_gain, modulate_only or modulated."""
+    data: Annotated[str, tyro.conf.arg(metavar="SPEC")] = ""
+    """planted, cifar10:DIR, cifar100:DIR, folder:DIR or npz:FILE; the recipe's own by default."""
+    split: Annotated[str, tyro.conf.arg(metavar="NAME")] = ""
+    """train, validation, full_train or test; the recipe's own by default."""
+    set: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="FIELD=VALUE")] = ()
+    """Change a field of the recipe, say arch=cifar_resnet18 or share.low=0.5; may be repeated."""
+    seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
+    """Seed of weights, order, crops and draws."""
+    out: Annotated[str, tyro.conf.arg(metavar="RUN")] = ""
+    """The Run folder; ./runs/RECIPE-ARCH-SEED by default."""
+    resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Go on where a killed run stopped."""
+
+
+OPTIONS = TrainOptions
+
+
+def run(options: TrainOptions) -> Answer:
+    """Train and return what became of it."""
+    if options.recipe not in RECIPES:
+        raise ValueError(f"unknown recipe {options.recipe!r}; known are {', '.join(RECIPES)}")
+    given: dict[str, Any] = {"data": options.data, "split": options.split, "batch_size": options.batch_size}
+    settings = [f"{name}={value}" for name, value in given.items() if value]
+    config = with_settings(RECIPES[options.recipe](), [*settings, f"seed={options.seed}", *options.set])
+    out = Path(options.out or f"runs/{config.recipe}-{config.arch}-{config.seed}")
+    with progress_bar("train") as progress:
+        done = train(
+            config,
+            out,
+            resume=options.resume,
+            device=options.device,
+            threads=options.threads or None,
+            progress=progress,
+        )
+    last = done.read_log()[-1]
+    description = done.read()
+    layer = last["first_layer"]
+    text = (
+        f"{done.folder}: {config.epochs} epochs in {description['seconds']:.0f} s, "
+        f"loss {last['loss']:.3f}, accuracy in training {100 * last['accuracy']:.1f} %\n"
+        f"first layer: low share {layer['low_share']:.2f}, mean low energy {layer['mean_low_energy']:.3f}"
+    )
+    if "recalibrated" in description:
+        before, after = (
+            100 * description["recalibrated"][f"accuracy_{when}"] for when in ("before", "after")
+        )
+        text += f"\nbatch norms recalibrated on clean images: accuracy on training images {before:.1f} -> {after:.1f} %"
+    return Answer(document={"run": str(done.folder), **description, "last": last}, text=text)

@@ -1,0 +1,69 @@
+"""A run on disk: whole or not at all."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from filterbands.run import Run, check_output, make_folder, write_weights, write_whole
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
+    file = tmp_path / "result.json"
+    file.write_text("old")
+
+    def fail(temporary: Path) -> None:
+        temporary.write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_whole(file, fail)
+    assert file.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.write({"config": {"epochs": 3}})
+    run.write_log([{"epoch": 0}, {"epoch": 1}])
+    run.write_checkpoint({"epoch": 1, "network": {"w": torch.arange(3.0)}})
+    assert run.read()["config"] == {"epochs": 3}
+    assert [record["epoch"] for record in run.read_log()] == [0, 1]
+    assert torch.equal(run.read_checkpoint()["network"]["w"], torch.arange(3.0))
+    assert not run.finished
+    run.write_weights({"w": torch.zeros(2)}, {"arch": "fastnet"})
+    assert run.finished
+
+
+def test_a_log_line_cut_short_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text('{"epoch": 0}\n{"epo')
+    assert Run(tmp_path).read_log() == [{"epoch": 0}]
+
+
+def test_folders_that_are_no_runs_say_so(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="not a run"):
+        Run(tmp_path).read()
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(ValueError, match="not JSON"):
+        Run(tmp_path).read()
+
+
+def test_output_paths_are_checked_before_any_work(tmp_path: Path) -> None:
+    assert check_output(tmp_path / "new.html") == tmp_path / "new.html"
+    with pytest.raises(ValueError, match="no folder"):
+        check_output(tmp_path / "missing" / "new.html")
+    with pytest.raises(ValueError, match="it is a folder"):
+        check_output(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="cannot write into the folder"):
+        make_folder(tmp_path / "file" / "below")
+
+
+def test_results_are_as_readable_as_any_file(tmp_path: Path) -> None:
+    mask = os.umask(0o022)
+    try:
+        write_weights(tmp_path / "w.safetensors", {"w": torch.zeros(1)}, {})
+    finally:
+        os.umask(mask)
+    assert (tmp_path / "w.safetensors").stat().st_mode & 0o777 == 0o644
