@@ -1,0 +1,358 @@
+"""What `analyze` says of layers, networks and files."""
+
+import json
+import math
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from torch.testing import assert_close
+
+from filterbands.filters import EQUAL_AREA, analyze, filters_low_energy
+from filterbands.models import load_model
+
+reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "reference.py")))
+
+KEYS = {
+    "name",
+    "shape",
+    "filters",
+    "dead",
+    "low_share",
+    "low_share_chance",
+    "low_energy",
+    "mean_low_energy",
+    "centroid",
+    "filters_low_energy",
+    "response_low_energy",
+}
+SPECTRAL = (
+    "low_share",
+    "low_share_chance",
+    "low_energy",
+    "mean_low_energy",
+    "centroid",
+    "filters_low_energy",
+)
+
+
+def white(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def convolution(*arguments: int, seed: int = 0, **options: object) -> nn.Conv2d:
+    layer = nn.Conv2d(*arguments, **options)
+    layer.weight.data = white(*layer.weight.shape, seed=seed)
+    return layer
+
+
+LAYERS = {
+    "plain": convolution(3, 8, 3),
+    "strided 7x7": convolution(3, 6, 7, stride=2),
+    "grouped": convolution(6, 8, 3, groups=2),
+    "depthwise, dilated": convolution(5, 5, 3, groups=5, dilation=2),
+    "even and not square": convolution(2, 4, (2, 5), stride=(2, 1)),
+    "row": convolution(2, 4, (1, 3)),
+    "patch embedding": convolution(3, 4, 8, stride=8),
+}
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_every_two_dimensional_convolution_is_measured_as_its_spectrum_says(kind):
+    layer = LAYERS[kind]
+    spectrum = analyze(layer)["weight"]
+    kernels = layer.weight.detach().double().numpy()
+    shares = [reference.low_energy(kernel, EQUAL_AREA, layer.dilation) for kernel in kernels]
+    expected = torch.tensor(shares, dtype=torch.float64)
+    assert_close(spectrum.filters_low_energy, expected, atol=1e-3, rtol=0)
+    assert spectrum.low_share == sum(share >= 0.5 for share in shares) / len(shares)
+    assert spectrum.mean_low_energy == pytest.approx(float(expected.mean()), abs=1e-3)
+    energies = (layer.weight.detach() ** 2).sum(dim=(1, 2, 3)).double()
+    assert spectrum.low_energy == pytest.approx(float((expected * energies).sum() / energies.sum()), abs=1e-3)
+    centroids = [reference.centroid(kernel, layer.dilation) for kernel in kernels]
+    assert spectrum.centroid == pytest.approx(sum(centroids) / len(centroids), abs=1e-4)
+    aliased = [reference.aliased_energy(kernel, layer.stride, layer.dilation) for kernel in kernels]
+    assert spectrum.aliased_energy == pytest.approx(sum(aliased) / len(aliased), abs=1e-3)
+    low, high = spectrum.low_share_chance
+    assert 0 <= low <= high <= 1
+
+
+def test_the_curves_are_those_of_the_spectrum():
+    layer = LAYERS["depthwise, dilated"]
+    spectrum = analyze(layer)["weight"]
+    kernels = layer.weight.detach().double().numpy()
+    for position in (9, 24, 49):
+        radius = float(spectrum.radii[position])
+        shares = [reference.low_energy(kernel, radius, layer.dilation) for kernel in kernels]
+        powers = [reference.ring_power(kernel, radius, layer.dilation) for kernel in kernels]
+        assert float(spectrum.curve[position]) == pytest.approx(sum(shares) / len(shares), abs=1e-3)
+        assert float(spectrum.profile[position]) == pytest.approx(sum(powers) / len(powers), abs=1e-6)
+
+
+def test_radii_run_up_to_nyquist_and_the_curve_rises():
+    spectrum = analyze(LAYERS["plain"])["weight"]
+    assert float(spectrum.radii[0]) > 0
+    assert float(spectrum.radii[-1]) == 0.5
+    assert bool((spectrum.radii.diff() > 0).all())
+    assert bool((spectrum.curve.diff() >= 0).all())
+
+
+@pytest.mark.parametrize(("channels", "spread"), [(3, 0.09), (64, 0.02)])
+def test_white_layers_are_half_low_with_the_published_spread(channels, spread):
+    layer = analyze({"conv.weight": white(4000, channels, 3, 3)})["conv"]
+    assert layer.mean_low_energy == pytest.approx(0.5, abs=0.005)
+    assert float(layer.filters_low_energy.std()) == pytest.approx(spread, abs=0.005)
+    assert layer.centroid == pytest.approx(0.3826, abs=0.002)
+    assert layer.low_share_chance[0] <= layer.low_share <= layer.low_share_chance[1]
+
+
+def test_figures_do_not_depend_on_the_scale_of_the_layer():
+    weight = white(6, 3, 3, 3).double()
+    plain, tiny = (analyze({"a.weight": weight * scale})["a"].to_json() for scale in (1.0, 1e-200))
+    for key in SPECTRAL:
+        assert tiny[key] == pytest.approx(plain[key])
+
+
+def test_dead_filters_are_counted_and_left_out_of_shares_and_means():
+    weight = white(6, 3, 3, 3)
+    weight[4] = 1.0
+    weight[4:] *= 1e-3
+    weight[5] = 0.0
+    layer = analyze({"conv1.weight": weight})["conv1"]
+    alive = analyze({"conv1.weight": weight[:4]})["conv1"]
+    assert layer.dead == 2
+    assert layer.live.tolist() == [True] * 4 + [False] * 2
+    for key in ("low_share", "low_share_chance", "mean_low_energy", "centroid"):
+        assert getattr(layer, key) == pytest.approx(getattr(alive, key))
+    assert_close(layer.curve, alive.curve)
+    assert float(layer.filters_low_energy[4]) == pytest.approx(0.895, abs=6e-4)
+    assert float(layer.filters_low_energy[5]) == 0.5
+
+
+def test_a_layer_of_zeros_is_dead_and_has_no_figures():
+    layer = analyze({"conv1.weight": torch.zeros(4, 3, 3, 3)})["conv1"]
+    assert layer.dead == 4
+    assert "dead" in layer.note
+    document = layer.to_json()
+    assert all(document[key] is None for key in SPECTRAL if key != "filters_low_energy")
+    assert document["filters_low_energy"] == [0.5] * 4
+    json.dumps(document, allow_nan=False)
+
+
+def test_a_delta_lies_on_the_line_and_counts_as_low():
+    weight = torch.zeros(3, 2, 3, 3)
+    weight[:, 0, 1, 1] = torch.tensor([1.0, 0.3, 0.7])
+    for cutoff in (EQUAL_AREA, 0.25, 0.37):
+        assert analyze({"a.weight": weight}, cutoff=cutoff)["a"].low_share == 1.0
+
+
+def test_layers_that_are_not_measured_are_listed_by_name_without_figures():
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(2, 1, 3, 3))
+
+    network = nn.ModuleDict(
+        {
+            "pointwise": nn.Conv2d(4, 8, 1),
+            "line": nn.Conv1d(3, 5, 3),
+            "up": nn.ConvTranspose2d(4, 6, 3, groups=2),
+            "volume": nn.Conv3d(3, 2, 3),
+            "own": Own(),
+            "norm": nn.LayerNorm((3, 4, 4)),
+            "head": nn.Linear(3, 3),
+        }
+    )
+    spectrum = analyze(network)
+    assert [layer.name for layer in spectrum] == ["pointwise", "line", "up", "volume", "own"]
+    assert [layer.filters for layer in spectrum] == [8, 5, 6, 2, 2]
+    kinds = ("1x1", "Conv1d", "ConvTranspose2d", "Conv3d", "Own")
+    for layer, kind in zip(spectrum, kinds, strict=True):
+        assert kind in layer.note
+        assert all(layer.to_json()[key] is None for key in SPECTRAL)
+        assert layer.dead == 0
+        assert layer.curve is None
+    assert all(layer.name in str(spectrum) for layer in spectrum)
+
+
+def test_a_forward_of_its_own_is_said():
+    class Standardised(nn.Conv2d):
+        def forward(self, images):
+            return super().forward(images)
+
+    assert "Standardised" in analyze(Standardised(3, 4, 3))["weight"].note
+
+
+def test_a_parametrised_convolution_is_measured_by_the_weight_it_uses():
+    layer = nn.utils.parametrizations.weight_norm(convolution(3, 4, 3))
+    spectrum = analyze(layer)["weight"]
+    assert_close(spectrum.filters_low_energy, filters_low_energy(layer.weight.detach().double()))
+    assert spectrum.note == ""
+    listed = analyze(layer.state_dict())["weight"]
+    assert listed.shape == (4, 3, 3, 3)
+    assert "bake" in listed.note
+    assert listed.low_energy is None
+
+
+def test_a_network_and_its_tensors_agree_but_for_what_tensors_do_not_know():
+    network = nn.Sequential(convolution(3, 4, 5, stride=2), nn.ReLU(), convolution(4, 4, 3))
+    by_network, by_tensors = analyze(network), analyze(network.state_dict())
+    for known, unknown in zip(by_network, by_tensors, strict=True):
+        assert known.name == unknown.name
+        assert known.low_energy == unknown.low_energy
+        assert unknown.stride is None
+        assert unknown.aliased_energy is None
+        assert "stride unknown" in unknown.note
+    assert by_network["0"].aliased_energy > 0.5
+    assert by_network["2"].aliased_energy == 0.0
+
+
+def test_the_network_is_left_as_it_is():
+    network = load_model(arch="fastnet").train()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    analyze(network, fold_batch_norm=True)
+    assert network.training
+    assert all(parameter.grad is None for parameter in network.parameters())
+    for name, tensor in network.state_dict().items():
+        assert_close(tensor, before[name], rtol=0, atol=0)
+
+
+def test_folding_multiplies_filters_by_the_scale_of_the_batch_norm():
+    network = nn.Sequential(convolution(3, 4, 3, bias=False), nn.BatchNorm2d(4), convolution(4, 4, 3))
+    network[1].running_var.copy_(torch.tensor([0.5, 1.0, 2.0, 4.0]))
+    network[1].weight.data = torch.tensor([1.0, -2.0, 0.5, 1e-4])
+    network.eval()
+    images = white(2, 3, 9, 9)
+    origin = network[:2](torch.zeros_like(images))
+    with torch.no_grad():
+        folded = convolution(3, 4, 3, bias=False)
+        scale = network[1].weight / (network[1].running_var + network[1].eps).sqrt()
+        folded.weight.data = network[0].weight * scale[:, None, None, None]
+        assert_close(folded(images), network[:2](images) - origin, atol=1e-5, rtol=1e-5)
+    layer, plain = analyze(network, fold_batch_norm=True)["0"], analyze(network)["0"]
+    assert layer.batch_norm == "1"
+    assert plain.batch_norm is None
+    assert layer.low_energy == pytest.approx(analyze(folded)["weight"].low_energy)
+    assert layer.dead == 1
+    assert_close(layer.filters_low_energy, plain.filters_low_energy)
+    assert "no batch norm" in analyze(network, fold_batch_norm=True)["2"].note
+
+
+def test_a_batch_norm_without_statistics_is_not_folded_and_this_is_said():
+    network = nn.Sequential(convolution(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False))
+    layer = analyze(network, fold_batch_norm=True)["0"]
+    assert layer.batch_norm is None
+    assert "running variance" in layer.note
+
+
+def test_json_holds_the_keys_that_others_rely_on():
+    document = analyze(nn.Sequential(LAYERS["plain"], nn.Conv2d(8, 2, 1)), cutoff=0.3).to_json()
+    assert document["cutoff"] == 0.3
+    assert all(set(layer) >= KEYS for layer in document["layers"])
+    assert json.loads(json.dumps(document, allow_nan=False)) == document
+    layer = document["layers"][0]
+    assert layer["shape"] == [8, 3, 3, 3]
+    assert len(layer["filters_low_energy"]) == layer["filters"] == 8
+    assert len(layer["low_share_chance"]) == 2
+    assert layer["response_low_energy"] is None
+
+
+def test_the_table_has_a_line_a_layer_and_aligned_columns():
+    network = nn.ModuleDict({"conv1": LAYERS["plain"], "a_longer_name": LAYERS["strided 7x7"]})
+    heading, columns, *rows = str(analyze(network)).splitlines()
+    assert "0.3989" in heading
+    assert [row.split()[0] for row in rows] == ["conv1", "a_longer_name"]
+    for figure in ("low share", "low energy", "centroid"):
+        end = columns.index(figure) + len(figure)
+        assert all(row[end - 5 : end].strip().replace(".", "").isdigit() for row in rows)
+    assert "within 0.5" in str(analyze(network)["conv1"])
+
+
+def test_layers_are_found_by_name_and_in_order():
+    spectrum = analyze(nn.Sequential(LAYERS["plain"], nn.ReLU(), LAYERS["row"]))
+    assert [layer.name for layer in spectrum] == ["0", "2"]
+    assert len(spectrum) == 2
+    assert "2" in spectrum
+    assert "1" not in spectrum
+    with pytest.raises(ValueError, match=r"no convolution 'nope'; there are 0, 2"):
+        spectrum["nope"]
+
+
+def test_a_file_is_read_as_tensors_or_as_the_network_that_it_names(tmp_path):
+    network = load_model(arch="cifar_resnet20")
+    weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    save_file(weights, tmp_path / "plain.safetensors")
+    save_file(weights, tmp_path / "named.safetensors", metadata={"arch": "cifar_resnet20"})
+    plain = analyze(tmp_path / "plain.safetensors")
+    named = analyze(str(tmp_path / "named.safetensors"), fold_batch_norm=True)
+    assert plain["conv1"].stride is None
+    assert named["conv1"].stride == (1, 1)
+    assert named["layer2.0.conv1"].aliased_energy > 0
+    assert named["conv1"].batch_norm == "bn1"
+    assert plain["conv1"].mean_low_energy == named["conv1"].mean_low_energy
+    with pytest.raises(ValueError, match="needs the network"):
+        analyze(tmp_path / "plain.safetensors", fold_batch_norm=True)
+
+
+@pytest.mark.parametrize(
+    ("weight", "message"),
+    [
+        (torch.full((2, 2, 3, 3), math.nan), r"layer conv1 .* 36 .* NaN"),
+        (torch.full((2, 2, 3, 3), math.inf), r"layer conv1 .* infinite"),
+        (torch.zeros(2, 2, 3, 3, dtype=torch.int8), r"layer conv1 .* torch\.int8"),
+        (torch.zeros(2, 2, 3, 3, dtype=torch.complex64), r"layer conv1 .*complex64"),
+        (torch.zeros(0, 2, 3, 3), r"layer conv1 .* no weights"),
+        (torch.zeros(2, 2, 3, 3, device="meta"), r"layer conv1 .* meta"),
+    ],
+)
+def test_weights_that_cannot_be_measured_are_refused_by_name(weight, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        analyze({"conv1.weight": weight})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (nn.Linear(2, 2), "no convolution"),
+        ({}, "no convolution"),
+        ({"linear.weight": torch.ones(3, 4)}, "no convolution"),
+        (nn.LazyConv2d(3, 3), "not initialised"),
+    ],
+)
+def test_models_without_convolutions_are_refused(model, message):
+    with pytest.raises(ValueError, match=message):
+        analyze(model)
+
+
+@pytest.mark.parametrize("cutoff", [0.0, -0.1, 0.51, math.nan])
+def test_cutoffs_out_of_range_are_refused(cutoff):
+    with pytest.raises(ValueError, match="cutoff"):
+        analyze(LAYERS["plain"], cutoff=cutoff)
+
+
+def test_a_missing_file_is_said():
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.pt"):
+        analyze("nowhere.pt")
+
+
+def test_the_public_resnet20_has_its_known_first_layer(shared):
+    layer = analyze(shared / "checkpoints/akamaster/resnet20.safetensors")["conv1"]
+    assert layer.low_energy == pytest.approx(0.733, abs=6e-4)
+    assert layer.dead == 2
+    assert layer.low_share == pytest.approx(12 / 14)
+
+
+def test_low_energy_falls_along_the_training_of_cifar10_full(shared):
+    snapshots = [
+        analyze(shared / f"checkpoints/caffe/cifar10_full_iter_{step}.safetensors")["conv1"].low_energy
+        for step in (10000, 20000, 30000, 40000, 50000, 60000)
+    ]
+    last = analyze(shared / "checkpoints/caffe/cifar10_full_iter_70000.safetensors")["conv1"].low_energy
+    assert snapshots == sorted(snapshots, reverse=True)
+    assert snapshots[0] == pytest.approx(0.824, abs=6e-4)
+    assert last == pytest.approx(0.725, abs=6e-4)
