@@ -105,7 +105,9 @@ def normal(key: Keys, shape: tuple[int, ...], *, stream: int = 0) -> Float[Tenso
     return pair[:, :count].reshape(len(key), *shape)
 
 
-def integers(key: Keys, low: int, high: int, shape: tuple[int, ...], *, stream: int = 0) -> Int64[Tensor, "b ..."]:
+def integers(
+    key: Keys, low: int, high: int, shape: tuple[int, ...], *, stream: int = 0
+) -> Int64[Tensor, "b ..."]:
     """Return integers uniform on low..high-1 of `shape` an image.
 
     The bias of the fixed-point product is below (high - low) / 2^32.

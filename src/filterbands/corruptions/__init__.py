@@ -1,0 +1,6 @@
+"""The corruptions of CIFAR-10-C and ImageNet-C, batched and keyed: `corrupt`."""
+
+from .constants import PARAMETERS
+from .table import CORRUPTIONS, CORRUPTIONS_VERSION, Corrupt, Corruption, corrupt
+
+__all__ = ["CORRUPTIONS", "CORRUPTIONS_VERSION", "PARAMETERS", "Corrupt", "Corruption", "corrupt"]

@@ -1,0 +1,177 @@
+"""Digital kinds: brightness, contrast, saturate, pixelate, jpeg_compression.
+
+Source: Hendrycks, Dietterich 2019, arXiv:1903.12261, with the semantics of its CIFAR-10-C generator.
+"""
+
+import io
+import math
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int32
+from PIL import Image
+from torch import Tensor
+
+from ..types import FloatImages, Images, Keys
+from .pixels import to_bytes, to_unit
+
+Plane = Float[Tensor, "b h w"]
+
+
+def brightness(images: Images, parameters: tuple[float, ...], *, key: Keys) -> Images:  # noqa: ARG001
+    """Return images with an amount added to the value of HSV.
+
+    Args:
+        images: Bytes.
+        parameters: What is added, in units of the full range.
+        key: Not used.
+    """
+    (amount,) = parameters
+    hue, saturation, value = rgb_to_hsv(to_unit(images))
+    return to_bytes(hsv_to_rgb(hue, saturation, value.add_(amount).clamp_(0, 1)))
+
+
+def saturate(images: Images, parameters: tuple[float, ...], *, key: Keys) -> Images:  # noqa: ARG001
+    """Return images whose saturation in HSV is multiplied and shifted.
+
+    Args:
+        images: Bytes.
+        parameters: Factor and summand.
+        key: Not used.
+    """
+    factor, summand = parameters
+    hue, saturation, value = rgb_to_hsv(to_unit(images))
+    return to_bytes(hsv_to_rgb(hue, saturation.mul_(factor).add_(summand).clamp_(0, 1), value))
+
+
+def contrast(images: Images, parameters: tuple[float, ...], *, key: Keys) -> Images:  # noqa: ARG001
+    """Return images drawn towards each channel's mean.
+
+    Args:
+        images: Bytes.
+        parameters: Factor of the distance to the mean.
+        key: Not used.
+    """
+    (factor,) = parameters
+    unit = to_unit(images)
+    # A running sum adds in the original's order: the last bit decides where the result is a whole level.
+    mean = unit.flatten(2).cumsum(2)[:, :, -1, None, None] / unit[0, 0].numel()
+    return to_bytes(unit.sub_(mean).mul_(factor).add_(mean))
+
+
+def pixelate(images: Images, parameters: tuple[float, ...], *, key: Keys) -> Images:  # noqa: ARG001
+    """Return images shrunk and enlarged again by Pillow's box filter, in its integer arithmetic.
+
+    Args:
+        images: Bytes.
+        parameters: Factor of the sides, which are cut to whole pixels.
+        key: Not used.
+    """
+    (factor,) = parameters
+    h, w = images.shape[2:]
+    small_h, small_w = int(h * factor), int(w * factor)
+    small = _resize_axis(_resize_axis(images.to(torch.int32), 3, small_w), 2, small_h)
+    return _resize_axis(_resize_axis(small, 3, w), 2, h).to(torch.uint8)
+
+
+def jpeg_compression(images: Images, parameters: tuple[float, ...], *, key: Keys) -> Images:  # noqa: ARG001
+    """Return images after JPEG compression with 4:2:0 chroma, by Pillow on the CPU whatever the device.
+
+    Args:
+        images: Bytes.
+        parameters: Quality, 1 to 95.
+        key: Not used.
+    """
+    quality = int(parameters[0])
+    pixels = images.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    result = np.empty_like(pixels)
+
+    def compress(part: range) -> None:
+        for i in part:
+            stream = io.BytesIO()
+            Image.fromarray(pixels[i]).save(stream, "JPEG", quality=quality)
+            result[i] = np.asarray(Image.open(stream))
+
+    threads = min(torch.get_num_threads(), len(pixels))
+    if threads <= 1:
+        compress(range(len(pixels)))
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(compress, [range(start, len(pixels), threads) for start in range(threads)]))
+    return torch.from_numpy(result).permute(0, 3, 1, 2).contiguous().to(images.device)
+
+
+def rgb_to_hsv(unit: FloatImages) -> tuple[Plane, Plane, Plane]:
+    """Return hue, saturation and value in [0, 1] of the hexcone model; hue and saturation of grey are 0."""
+    red, green, blue = unit.unbind(1)
+    value = torch.maximum(torch.maximum(red, green), blue)
+    spread = value - torch.minimum(torch.minimum(red, green), blue)
+    safe = torch.where(spread == 0, 1.0, spread)
+    # The last of several largest channels decides; each sextant is 1/6 of the circle.
+    hue = torch.where(green == value, (blue - red).div_(safe).add_(2), (green - blue).div_(safe))
+    hue = torch.where(blue == value, (red - green).div_(safe).add_(4), hue).div_(6)
+    hue = torch.where(hue < 0, hue + 1, hue).masked_fill_(spread == 0, 0)
+    saturation = torch.where(spread == 0, 0.0, spread / value)
+    return hue, saturation, value
+
+
+def hsv_to_rgb(hue: Plane, saturation: Plane, value: Plane) -> FloatImages:
+    """Return the RGB image of hue, saturation and value in [0, 1]."""
+    turn = hue * 6
+    sextant = turn.floor()
+    part = turn.sub_(sextant)
+    low = value * (1 - saturation)
+    falling = (1 - part * saturation).mul_(value)
+    rising = part.neg_().add_(1).mul_(saturation).neg_().add_(1).mul_(value)
+    is_sextant = [sextant == number for number in range(5)]
+
+    def choose(*values: Plane) -> Plane:
+        chosen = values[5]
+        for number in range(5):
+            chosen = torch.where(is_sextant[number], values[number], chosen)
+        return chosen
+
+    return torch.stack(
+        [
+            choose(value, falling, low, low, rising, value),
+            choose(rising, value, value, falling, low, low),
+            choose(low, low, rising, value, value, falling),
+        ],
+        dim=1,
+    )
+
+
+def _resize_axis(images: Int32[Tensor, "b c h w"], axis: int, size: int) -> Int32[Tensor, "b c h2 w2"]:
+    """Return images resized along one axis as Pillow's BOX filter does: equal weights of 22 bits, rounded."""
+    first, count, weight = _box(images.shape[axis], size)
+    shape = [1, 1, 1, 1]
+    shape[axis] = size
+    device = images.device
+    start, counts = torch.tensor(first, device=device), torch.tensor(count, device=device)
+    total = images.index_select(axis, start)
+    for tap in range(1, max(count)):
+        inside = (counts > tap).to(torch.int64)
+        total.add_(images.index_select(axis, start + tap * inside) * inside.to(torch.int32).reshape(shape))
+    if max(count) == 1:
+        return total
+    weights = torch.tensor(weight, dtype=torch.int32, device=device).reshape(shape)
+    return total.mul_(weights).add_(1 << 21).bitwise_right_shift_(22)
+
+
+@lru_cache(maxsize=64)
+def _box(before: int, after: int) -> tuple[list[int], list[int], list[int]]:
+    """Return for each output pixel its first input pixel, how many it averages, and the weight of each."""
+    scale = before / after
+    support = 0.5 * max(scale, 1.0)
+    first, count, weight = [], [], []
+    for position in range(after):
+        centre = (position + 0.5) * scale
+        low = max(int(centre - support + 0.5), 0)
+        high = min(int(centre + support + 0.5), before)
+        inside = [x for x in range(low, high) if -0.5 < (x - centre + 0.5) / max(scale, 1.0) <= 0.5]
+        first.append(inside[0])
+        count.append(len(inside))
+        weight.append(math.floor(0.5 + (1 << 22) / len(inside)))
+    return first, count, weight

@@ -1,0 +1,79 @@
+"""What the kinds share: bytes to floats and back as the original does it, borders, and correlation."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..types import FloatImages, Images
+
+Border = Literal["replicate", "reflect", "reflect-101"]
+"""How an image goes on beyond its border: aaa|abc, cba|abc or dcb|abc."""
+
+
+def to_unit(images: Images, dtype: torch.dtype = torch.float64) -> FloatImages:
+    """Return images as floats in [0, 1]."""
+    return images.to(dtype).div_(255)
+
+
+def to_bytes(images: FloatImages) -> Images:
+    """Return images cut to [0, 1] as bytes, the fraction dropped as in the original; changes its argument."""
+    return images.clamp_(0, 1).mul_(255).to(torch.uint8)
+
+
+def border_index(size: int, margin: int, border: Border) -> list[int]:
+    """Return where each position of a line of `size` with `margin` more at either end takes its value.
+
+    >>> border_index(3, 2, "reflect-101")
+    [2, 1, 0, 1, 2, 1, 0]
+    """
+    positions = range(-margin, size + margin)
+    if border == "replicate":
+        return [min(max(position, 0), size - 1) for position in positions]
+    # The reflected line repeats; its second half is the first one backwards, without the ends for 101.
+    period, last = (2 * size, -1) if border == "reflect" else (2 * size - 2, 0)
+    return [min(position % period, (last - position) % period) for position in positions]
+
+
+def extend(images: Tensor, margin: int, border: Border) -> Tensor:
+    """Return images (b, c, h, w) of any type with `margin` more pixels on every side."""
+    for axis in (2, 3):
+        index = border_index(images.shape[axis], margin, border)
+        images = images.index_select(axis, torch.tensor(index, device=images.device))
+    return images
+
+
+def correlate(images: Images, kernel: Sequence[Sequence[float]], *, border: Border) -> FloatImages:
+    """Return the correlation of bytes with an odd square kernel in float64, on the scale of the bytes.
+
+    Pixels of equal weight are added as integers before they are weighted, so that what is rounded is
+    rounded once a weight; the result does not depend on the batch.
+    """
+    b, c, h, w = images.shape
+    margin = len(kernel) // 2
+    places: dict[float, list[int]] = {}
+    for row, weights in enumerate(kernel):
+        for column, weight in enumerate(weights):
+            if weight != 0:
+                places.setdefault(weight, []).append(row * (w + 2 * margin) + column)
+    # One long line: a shift in both axes is one offset, and rows wrap only into the margin, cut off below.
+    line = extend(images, margin, border).flatten().to(torch.int32)
+    length = line.numel() - 2 * margin * (w + 2 * margin + 1)
+    total = torch.zeros(line.numel(), dtype=torch.float64, device=images.device)
+    for weight, offsets in places.items():
+        group = line[offsets[0] : offsets[0] + length]
+        if len(offsets) > 1:
+            group = group + line[offsets[1] : offsets[1] + length]
+        for offset in offsets[2:]:
+            group.add_(line[offset : offset + length])
+        total[:length].add_(group.to(torch.float64).mul_(weight))
+    return total.reshape(b, c, h + 2 * margin, w + 2 * margin)[:, :, :h, :w]
+
+
+def gaussian_taps(sigma: float, radius: int) -> Float[Tensor, " n"]:
+    """Return the 2 * radius + 1 weights of a sampled Gaussian, of sum 1."""
+    steps = torch.arange(-radius, radius + 1, dtype=torch.float64)
+    weights = torch.exp(steps.square() / (-2 * sigma * sigma))
+    return weights / weights.sum()

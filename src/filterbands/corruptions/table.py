@@ -1,0 +1,183 @@
+"""The table of kinds, and `corrupt`, the one way in."""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from .. import rng
+from ..types import Images, Keys
+from . import blur, digital, noise, weather
+from .constants import PARAMETERS
+
+CORRUPTIONS_VERSION = 1
+"""Bumped when any kind gives other bytes for the same pixels, seed and index."""
+
+SMALLEST = 8
+"""The smallest side of an image, in pixels."""
+
+# Values worked on at a time: on a CPU, what a core's cache holds; on a GPU, what keeps it busy.
+_VALUES_AT_A_TIME = {"cpu": 1 << 17, "other": 1 << 24}
+
+
+@runtime_checkable
+class Corrupt(Protocol):
+    """What each kind is: bytes in, bytes out, image i a function of its pixels and key i alone."""
+
+    def __call__(self, images: Images, parameters: tuple[float, ...], *, key: Keys) -> Images:
+        """Return the corrupted copy; `parameters` is one severity's entry of the constants."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Corruption:
+    """A kind of corruption."""
+
+    name: str
+    """What the benchmarks call it."""
+    family: Literal["noise", "blur", "weather", "digital"]
+    """The benchmarks' group."""
+    benchmark: bool
+    """Whether it is one of the 15 that make the benchmark's average; the other 4 are extras."""
+    version: int
+    """Bumped when its bytes change for the same pixels, seed and index."""
+    function: Corrupt
+    """Makes it."""
+
+
+CORRUPTIONS: Mapping[str, Corruption] = {
+    kind.name: kind
+    for kind in (
+        Corruption(
+            name="gaussian_noise", family="noise", benchmark=True, version=1, function=noise.gaussian_noise
+        ),
+        Corruption(
+            name="impulse_noise", family="noise", benchmark=True, version=1, function=noise.impulse_noise
+        ),
+        Corruption(name="defocus_blur", family="blur", benchmark=True, version=1, function=blur.defocus_blur),
+        Corruption(name="fog", family="weather", benchmark=True, version=1, function=weather.fog),
+        Corruption(
+            name="brightness", family="weather", benchmark=True, version=1, function=digital.brightness
+        ),
+        Corruption(name="contrast", family="digital", benchmark=True, version=1, function=digital.contrast),
+        Corruption(name="pixelate", family="digital", benchmark=True, version=1, function=digital.pixelate),
+        Corruption(
+            name="jpeg_compression",
+            family="digital",
+            benchmark=True,
+            version=1,
+            function=digital.jpeg_compression,
+        ),
+        Corruption(name="saturate", family="digital", benchmark=False, version=1, function=digital.saturate),
+    )
+}
+"""All kinds by name: those of the benchmark's average first, in its order, then the extras."""
+
+
+def corrupt(
+    images: Images,
+    kind: str,
+    *,
+    severity: int,
+    seed: int,
+    parameters: str = "cifar",
+    index: Int64[Tensor, " b"] | None = None,
+) -> Images:
+    """Return a corrupted copy of images, the same bytes for the same pixels, seed and index in any batch.
+
+    Args:
+        images: RGB bytes of at least 8 x 8 pixels.
+        kind: A key of `CORRUPTIONS`.
+        severity: 1 to 5.
+        seed: Any integer; image i draws from (seed, kind, severity, index[i]).
+        parameters: `cifar` (constants of CIFAR-10-C) or `imagenet` (of ImageNet-C at 224 pixels, without
+            its final JPEG step).
+        index: Each image's number in its data set; 0, 1, ... if not given.
+
+    Raises:
+        ValueError: Images of another type or shape, or an unknown kind, severity or table.
+        FileNotFoundError: `frost` without its textures.
+
+    Source: Hendrycks, Dietterich 2019, arXiv:1903.12261; see docs/corruptions.md for what is exact.
+
+    >>> images = torch.full((2, 3, 32, 32), 128, dtype=torch.uint8)
+    >>> corrupt(images, "brightness", severity=3, seed=0).unique().tolist()
+    [166]
+    """
+    _check_images(images)
+    entry = _find(kind)
+    severities = _check_choice(severity, parameters)[kind]
+    index = _check_index(index, images)
+    key = rng.keys(seed, kind, severity, index=index)
+    on_cpu = images.device.type == "cpu"
+    if on_cpu:
+        # Freeing a large block raises the C library's threshold for handing memory back to the system;
+        # otherwise each temporary of a chunk is mapped and cleared anew, at half the speed.
+        torch.empty(3 << 23, dtype=torch.uint8)
+    at_a_time = max(1, _VALUES_AT_A_TIME["cpu" if on_cpu else "other"] // images.shape[1:].numel())
+    result = torch.empty_like(images, memory_format=torch.contiguous_format)
+    for start in range(0, len(images), at_a_time):
+        part = slice(start, start + at_a_time)
+        result[part] = entry.function(images[part].contiguous(), severities[severity - 1], key=key[part])
+    return result
+
+
+def _check_images(images: object) -> None:
+    """Refuse what is not a batch of RGB bytes, with the line that converts it."""
+    needs = "corrupt needs a uint8 tensor of shape (b, 3, h, w)"
+    if not isinstance(images, Tensor):
+        raise ValueError(
+            f"{needs}, got {type(images).__name__}; convert height x width x RGB bytes with "
+            "torch.from_numpy(numpy.array(image)).permute(2, 0, 1)[None]"
+        )
+    shape = tuple(images.shape)
+    if images.dtype != torch.uint8:
+        raise ValueError(
+            f"{needs}, as the published sets hold, got {images.dtype}; convert floats in [0, 1] with "
+            "(images * 255).round().to(torch.uint8)"
+        )
+    if len(shape) == 3 and 3 in (shape[0], shape[2]):
+        fix = "images[None]" if shape[0] == 3 else "images.permute(2, 0, 1)[None]"
+        raise ValueError(f"{needs}, got one image of shape {shape}; convert with {fix}")
+    if len(shape) == 4 and shape[1] != 3 and shape[3] == 3:
+        raise ValueError(f"{needs}, got {shape}, channels last; convert with images.permute(0, 3, 1, 2)")
+    if len(shape) != 4 or shape[1] != 3:
+        raise ValueError(
+            f"{needs}, got {shape}; repeat grey images with images.expand(-1, 3, -1, -1), drop an alpha "
+            "channel with images[:, :3]"
+        )
+    if min(shape[2:]) < SMALLEST:
+        raise ValueError(f"corrupt needs sides of at least {SMALLEST} pixels, got shape {shape}")
+
+
+def _find(kind: str) -> Corruption:
+    if kind not in CORRUPTIONS:
+        near = difflib.get_close_matches(str(kind), CORRUPTIONS, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ValueError(f"corrupt knows no kind {kind!r}; {hint}known: {', '.join(CORRUPTIONS)}")
+    return CORRUPTIONS[kind]
+
+
+def _check_choice(severity: int, parameters: str) -> Mapping[str, tuple[tuple[float, ...], ...]]:
+    """Refuse an unknown severity or table; return the table."""
+    if isinstance(severity, bool) or severity not in (1, 2, 3, 4, 5):
+        raise ValueError(f"corrupt needs a severity of 1, 2, 3, 4 or 5, got {severity!r}")
+    if parameters not in PARAMETERS:
+        raise ValueError(f"corrupt needs parameters {' or '.join(map(repr, PARAMETERS))}, got {parameters!r}")
+    return PARAMETERS[parameters]
+
+
+def _check_index(index: Tensor | None, images: Tensor) -> Int64[Tensor, " b"]:
+    if index is None:
+        return torch.arange(len(images), device=images.device)
+    if tuple(index.shape) != (len(images),):
+        raise ValueError(
+            f"corrupt needs one index an image, {len(images)} in all, got shape {tuple(index.shape)}"
+        )
+    if index.dtype != torch.int64:
+        raise ValueError(f"corrupt needs an int64 index, got {index.dtype}; convert with index.long()")
+    return index.to(images.device)

@@ -1,0 +1,199 @@
+"""`corrupt`: what it promises for every kind of the table, and what it refuses."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from filterbands import rng
+from filterbands.corruptions import CORRUPTIONS, CORRUPTIONS_VERSION, PARAMETERS, corrupt
+from filterbands.corruptions.table import _check_images, _check_index
+
+# Kinds without random numbers; the numbers are ImageNet-C severities that are stored.
+DETERMINISTIC = (
+    "defocus_blur",
+    "zoom_blur",
+    "brightness",
+    "contrast",
+    "pixelate",
+    "jpeg_compression",
+    "gaussian_blur",
+    "saturate",
+)
+DONE_DETERMINISTIC = [kind for kind in DETERMINISTIC if kind in CORRUPTIONS]
+# sha256 of the kind's bytes for `_sample`, recorded when its version was set.
+GOLDEN: dict[str, str] = json.loads((Path(__file__).parent / "golden.json").read_text())
+
+
+def _sample(count: int = 3, height: int = 12, width: int = 10) -> Tensor:
+    """Images with flat areas, edges and noise, of a shape the originals never saw."""
+    key = rng.keys(7, "sample", index=torch.arange(count))
+    pixels = rng.integers(key, 0, 256, (3, height, width))
+    pixels[:, :, : height // 3] = pixels[:, :, :1, :1]
+    pixels[:, :, -(height // 3) :] = torch.arange(width) * 25 % 256
+    return pixels.to(torch.uint8)
+
+
+@pytest.mark.parametrize("kind", CORRUPTIONS)
+def test_image_i_depends_on_its_pixels_and_index_alone(kind: str) -> None:
+    images = _sample(90, 33, 32)  # more than are worked on at a time
+    index = torch.arange(1000, 1090)
+    whole = corrupt(images, kind, severity=3, seed=5, index=index)
+    order = torch.randperm(90, generator=torch.Generator().manual_seed(0))
+    shuffled = corrupt(images[order], kind, severity=3, seed=5, index=index[order])
+    assert torch.equal(shuffled, whole[order])
+    for part in (slice(0, 1), slice(41, 44), slice(83, 90)):
+        assert torch.equal(corrupt(images[part], kind, severity=3, seed=5, index=index[part]), whole[part])
+
+
+@pytest.mark.parametrize("kind", CORRUPTIONS)
+def test_index_counts_from_zero_when_not_given(kind: str) -> None:
+    images = _sample()
+    given = corrupt(images, kind, severity=2, seed=1, index=torch.arange(3))
+    assert torch.equal(corrupt(images, kind, severity=2, seed=1), given)
+
+
+@pytest.mark.parametrize("parameters", PARAMETERS)
+@pytest.mark.parametrize("kind", CORRUPTIONS)
+@pytest.mark.parametrize("size", [(8, 8), (9, 40), (64, 16)])
+def test_any_size_gives_bytes_of_the_same_size_and_leaves_the_images(
+    kind: str, parameters: str, size: tuple[int, int]
+) -> None:
+    images = _sample(2, *size)
+    before = images.clone()
+    for severity in (1, 5):
+        result = corrupt(images, kind, severity=severity, seed=0, parameters=parameters)
+        assert result.shape == images.shape
+        assert result.dtype == torch.uint8
+    assert torch.equal(images, before)
+
+
+# Severities 1 and 2 of `saturate` take colour away, the others add some.
+@pytest.mark.parametrize("kind", [kind for kind in CORRUPTIONS if kind != "saturate"])
+def test_severity_five_changes_more_than_severity_one(kind: str) -> None:
+    images = _sample(16, 32, 32)
+    change = [
+        (corrupt(images, kind, severity=severity, seed=0).double() - images).square().mean()
+        for severity in (1, 5)
+    ]
+    assert 0 < change[0] < change[1]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in CORRUPTIONS if kind not in DETERMINISTIC])
+def test_seed_index_and_severity_each_give_other_draws(kind: str) -> None:
+    images = _sample(1, 32, 32).expand(2, -1, -1, -1)
+    first = corrupt(images, kind, severity=4, seed=0)
+    assert not torch.equal(first[0], first[1])
+    assert not torch.equal(first, corrupt(images, kind, severity=4, seed=1))
+
+
+@pytest.mark.parametrize("kind", CORRUPTIONS)
+def test_bytes_change_only_with_the_version(kind: str) -> None:
+    digest = hashlib.sha256()
+    for parameters in PARAMETERS:
+        for severity in (1, 3, 5):
+            result = corrupt(_sample(), kind, severity=severity, seed=0, parameters=parameters)
+            digest.update(result.numpy().tobytes())
+    entry = f"{kind} {CORRUPTIONS[kind].version}"
+    assert GOLDEN.get(entry) == digest.hexdigest(), (
+        f"{kind} gives other bytes: bump its version and CORRUPTIONS_VERSION, and record "
+        f'"{entry}": "{digest.hexdigest()}" in golden.json'
+    )
+    assert max(kind.version for kind in CORRUPTIONS.values()) <= CORRUPTIONS_VERSION
+
+
+def test_benchmark_kinds_come_first_in_its_order(shared: Path) -> None:
+    table = json.loads((shared / "corruption-parameters.json").read_text())
+    assert list(CORRUPTIONS) == [kind for kind in table["order"] if kind in CORRUPTIONS]
+    assert [kind for kind in CORRUPTIONS if not CORRUPTIONS[kind].benchmark] == [
+        kind for kind in table["extra"] if kind in CORRUPTIONS
+    ]
+
+
+@pytest.mark.parametrize(("name", "key"), [("cifar", "cifar10_c"), ("imagenet", "imagenet_c_224")])
+def test_constants_are_those_of_the_generators(shared: Path, name: str, key: str) -> None:
+    table = json.loads((shared / "corruption-parameters.json").read_text())
+    for kind in table["order"]:
+        published = [tuple(np.atleast_1d(row)) for row in table[key][kind]]
+        ours = [row[: len(published[0])] for row in PARAMETERS[name][kind]]
+        assert ours == published, kind
+
+
+@pytest.mark.parametrize("images", ["clean", "edge_clean"])
+@pytest.mark.parametrize("kind", [kind for kind in DONE_DETERMINISTIC if kind != "jpeg_compression"])
+def test_deterministic_kinds_are_those_of_cifar_c(
+    kind: str, images: str, cifar_c: dict[str, np.ndarray]
+) -> None:
+    clean = torch.from_numpy(cifar_c[images]).permute(0, 3, 1, 2)
+    for severity in range(1, 6):
+        ours = corrupt(clean, kind, severity=severity, seed=0).permute(0, 2, 3, 1).numpy()
+        original = cifar_c[kind if images == "clean" else f"{kind}_edge"][severity - 1]
+        assert np.array_equal(ours, original), severity
+
+
+@pytest.mark.parametrize("kind", [kind for kind in DONE_DETERMINISTIC if kind != "jpeg_compression"])
+def test_deterministic_kinds_are_those_of_imagenet_c(kind: str, imagenet_c: dict[str, np.ndarray]) -> None:
+    clean = torch.from_numpy(imagenet_c["clean"]).permute(0, 3, 1, 2)
+    for position, severity in enumerate(imagenet_c["severities"].tolist()):
+        ours = corrupt(clean, kind, severity=severity, seed=0, parameters="imagenet")
+        assert np.array_equal(ours.permute(0, 2, 3, 1).numpy(), imagenet_c[kind][position]), severity
+
+
+@pytest.mark.parametrize(
+    ("images", "fix"),
+    [
+        (torch.zeros(2, 3, 32, 32), r"images \* 255"),
+        (torch.zeros(2, 32, 32, 3, dtype=torch.uint8), r"permute\(0, 3, 1, 2\)"),
+        (torch.zeros(3, 32, 32, dtype=torch.uint8), r"images\[None\]"),
+        (torch.zeros(32, 32, 3, dtype=torch.uint8), r"permute\(2, 0, 1\)\[None\]"),
+        (torch.zeros(2, 1, 32, 32, dtype=torch.uint8), r"expand\(-1, 3, -1, -1\)"),
+        (torch.zeros(2, 4, 32, 32, dtype=torch.uint8), r"images\[:, :3\]"),
+        (torch.zeros(2, 3, 7, 32, dtype=torch.uint8), "at least 8 pixels"),
+        (np.zeros((32, 32, 3), dtype=np.uint8), "from_numpy"),
+        (Image.new("RGB", (32, 32)), "from_numpy"),
+    ],
+)
+def test_images_of_another_kind_are_refused_with_the_line_that_converts_them(
+    images: object, fix: str
+) -> None:
+    with pytest.raises(ValueError, match=fix):
+        _check_images(images)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": "gausian_noise"}, "did you mean 'gaussian_noise'.*known: gaussian_noise, "),
+        ({"severity": 0}, "severity of 1, 2, 3, 4 or 5, got 0"),
+        ({"severity": 6}, "got 6"),
+        ({"parameters": "cifar10"}, "'cifar' or 'imagenet', got 'cifar10'"),
+    ],
+)
+def test_bad_arguments_are_refused_in_one_line(change: dict[str, object], message: str) -> None:
+    arguments: dict[str, object] = {"kind": "fog", "severity": 3, "seed": 0} | change
+    with pytest.raises(ValueError, match=message) as refusal:
+        corrupt(_sample(2), **arguments)  # type: ignore[arg-type]
+    assert "\n" not in str(refusal.value)
+
+
+def test_an_index_that_does_not_fit_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"2 in all, got shape \(3,\)"):
+        _check_index(torch.arange(3), _sample(2))
+    with pytest.raises(ValueError, match=r"index.long\(\)"):
+        _check_index(torch.zeros(2), _sample(2))
+
+
+def test_an_empty_batch_stays_empty() -> None:
+    assert corrupt(_sample(2)[:0], "gaussian_noise", severity=1, seed=0).shape == (0, 3, 12, 10)
+
+
+def test_recorded_draws_cover_every_stochastic_kind(replay: Callable[..., object]) -> None:
+    for kind in CORRUPTIONS:
+        if kind not in DETERMINISTIC:
+            replay(kind, 1)
