@@ -1,16 +1,27 @@
 """Filters: how low or high they are, and how that is set and modulated."""
 
 from .bands import EQUAL_AREA, eigenfilters, energy_matrix, filters_low_energy, line, spans
+from .batchnorm import recalibrate
+from .noise import SpectralNoise
+from .penalty import attract_share
+from .proportion import bake, modulate, proportion_parameters, set_share
 from .spectrum import LayerSpectrum, ModelSpectrum, analyze
 
 __all__ = [
     "EQUAL_AREA",
     "LayerSpectrum",
     "ModelSpectrum",
+    "SpectralNoise",
     "analyze",
+    "attract_share",
+    "bake",
     "eigenfilters",
     "energy_matrix",
     "filters_low_energy",
     "line",
+    "modulate",
+    "proportion_parameters",
+    "recalibrate",
+    "set_share",
     "spans",
 ]
