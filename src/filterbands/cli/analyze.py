@@ -39,13 +39,9 @@ class AnalyzeOptions(ComputeOptions):
         super().__post_init__()
         check_arch(self.arch)
         if not self.models:
-            raise ValueError(
-                "name at least one MODEL: a checkpoint, a Run folder, timm:NAME or module:function"
-            )
+            raise ValueError("name a MODEL: a checkpoint, a Run folder, timm:NAME or module:function")
         if not 0 < self.cutoff <= 0.5:
-            raise ValueError(
-                f"--cutoff needs a radius above 0 and up to 0.5 cycles per pixel, got {self.cutoff:g}"
-            )
+            raise ValueError(f"--cutoff needs cycles per pixel above 0 and up to 0.5, got {self.cutoff:g}")
 
 
 OPTIONS = AnalyzeOptions

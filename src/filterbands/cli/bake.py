@@ -6,7 +6,7 @@ from typing import Annotated
 import tyro
 
 from ..filters import bake
-from ..models import read_checkpoint
+from ..models import describe, read_checkpoint
 from ..run import check_output, write_weights
 from .shared import Answer, ModelOptions
 
@@ -29,14 +29,12 @@ def run(options: BakeOptions) -> Answer:
     out = check_output(options.out)
     model = bake(options.load(options.model))
     known = read_checkpoint(options.model)[1]
-    metadata = {"arch": options.arch or known["arch"]}
-    for name in ("mean", "std"):
-        values = [f"{float(value):.6g}" for value in getattr(model, name).flatten()]
-        metadata[name] = f"[{', '.join(values)}]"
+    arch = options.arch or known.get("arch", "")
+    metadata = describe(model, arch=arch)
     weights = model.state_dict()
     write_weights(out, weights, metadata)
     count = sum(tensor.numel() for tensor in weights.values())
     return Answer(
-        document={"out": str(out), "arch": metadata["arch"], "numbers": count},
+        document={"out": str(out), "arch": arch, "numbers": count},
         text=f"{out}: {metadata['arch']}, {count:,} numbers",
     )

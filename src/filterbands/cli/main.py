@@ -68,9 +68,7 @@ def _parse(options: Any, verb: str, words: list[str]) -> Any:
     caught = io.StringIO()
     try:
         with contextlib.redirect_stdout(caught), contextlib.redirect_stderr(caught):
-            return tyro.cli(
-                options, args=words, prog=f"filterbands {verb}", config=(tyro.conf.OmitArgPrefixes,)
-            )
+            return tyro.cli(options, args=words, prog=f"filterbands {verb}")
     except SystemExit as leaving:
         text = caught.getvalue()
         if not leaving.code:
@@ -84,9 +82,7 @@ def _parse_error(text: str, verb: str) -> str:
     lines = [" ".join(line.split()) for line in text.splitlines()]
     lines = [line for line in lines if line and not set(line) <= {"-"}]
     body = " ".join(lines[1:])
-    body = re.split(r" (?:Argument helptext|For full helptext|Perhaps you meant|Are you)", body)[0].strip(
-        " :"
-    )
+    body = re.split(r" (?:Argument helptext|For full helptext|Perhaps you meant)", body)[0].strip(" :")
     close = re.search(r"Perhaps you meant: (--[\w-]+)", " ".join(lines))
     hint = f"; did you mean {close.group(1)}?" if close else ""
     return f"{body[:1].lower()}{body[1:]}{hint} (filterbands {verb} --help shows the options)"

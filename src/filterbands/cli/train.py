@@ -59,8 +59,10 @@ def run(options: TrainOptions) -> Answer:
         f"first layer: low share {layer['low_share']:.2f}, mean low energy {layer['mean_low_energy']:.3f}"
     )
     if "recalibrated" in description:
-        before, after = (
-            100 * description["recalibrated"][f"accuracy_{when}"] for when in ("before", "after")
+        figures = description["recalibrated"]
+        before, after = (100 * figures[f"accuracy_{when}"] for when in ("before", "after"))
+        text += (
+            f"\nbatch norms recalibrated on {figures['images']:,} clean images: "
+            f"{before:.1f} -> {after:.1f} % of training images right"
         )
-        text += f"\nbatch norms recalibrated on clean images: accuracy on training images {before:.1f} -> {after:.1f} %"
     return Answer(document={"run": str(done.folder), **description, "last": last}, text=text)

@@ -138,6 +138,16 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], Mapping[str, s
     return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}, metadata
 
 
+def describe(model: nn.Module, *, arch: str) -> dict[str, str]:
+    """Return what a weights file says of itself, so that `load_model` needs nothing but the file."""
+    texts = {"arch": arch}
+    for name in ("mean", "std"):
+        texts[name] = json.dumps(
+            [float(f"{value:.6g}") for value in model.get_buffer(name).flatten().tolist()]
+        )
+    return texts
+
+
 def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
     try:
         with safe_open(file, framework="pt") as archive:

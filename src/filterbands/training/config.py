@@ -137,9 +137,7 @@ class TrainConfig:
         _check("label_smoothing", self.label_smoothing, 0, 1, open_above=True)
         _check("crop", self.crop, 0, 64)
         if self.share.low is not None and self.modulate.on:
-            raise ValueError(
-                "share.low and modulate.on exclude each other: a layer is controlled or modulated"
-            )
+            raise ValueError("share.low and modulate.on exclude each other; set share.low=none to modulate")
 
 
 def with_settings(config: TrainConfig, settings: Sequence[str]) -> TrainConfig:
@@ -167,9 +165,8 @@ def to_plain(config: TrainConfig) -> dict[str, Any]:
 def from_plain(plain: dict[str, Any]) -> TrainConfig:
     """Return the config that `to_plain` made plain."""
     nested = {"share": ShareConfig, "modulate": ModulateConfig, "spectral": SpectralConfig}
-    return TrainConfig(
-        **{name: nested[name](**value) if name in nested else value for name, value in plain.items()}
-    )
+    parts = {name: nested[name](**value) for name, value in plain.items() if name in nested}
+    return TrainConfig(**{**plain, **parts})
 
 
 def _changed(config: Any, path: list[str], text: str, *, whole: str) -> Any:
@@ -212,7 +209,5 @@ def _check(
     above = value > low if open_below else value >= low
     below = value < high if open_above or high == math.inf else value <= high
     if not (above and below):
-        brackets = (
-            f"{'(' if open_below else '['}{low}, {high}{')' if open_above or high == math.inf else ']'}"
-        )
-        raise ValueError(f"{name} needs a number in {brackets}, got {value}")
+        left, right = "(" if open_below else "[", ")" if open_above or high == math.inf else "]"
+        raise ValueError(f"{name} needs a number in {left}{low}, {high}{right}, got {value}")

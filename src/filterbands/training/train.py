@@ -16,7 +16,7 @@ from .. import __version__, rng
 from ..datasets import ImageSet, load_data
 from ..engine import Fabric, launch
 from ..filters import SpectralNoise, analyze, bake, modulate, proportion_parameters, recalibrate, set_share
-from ..models import load_model
+from ..models import describe, load_model
 from ..run import Run, git_revision, make_folder
 from ..types import FloatImages, Images, Keys, Labels, Progress
 from .config import TrainConfig, from_plain, to_plain
@@ -80,14 +80,15 @@ def _train(config: TrainConfig, run: Run, data: ImageSet, fabric: Fabric, progre
     steps = config.epochs * batches.count
     method = METHODS[config.method]
 
-    first_epoch, seconds = 1, 0.0
+    first_epoch, seconds, cpu_seconds = 1, 0.0, 0.0
     if run.checkpoint.exists():
         state = run.read_checkpoint()
-        first_epoch, seconds, records = state["epoch"] + 1, state["seconds"], state["records"]
+        first_epoch, records = state["epoch"] + 1, state["records"]
+        seconds, cpu_seconds = state["seconds"], state["cpu_seconds"]
         network.load_state_dict(state["network"])
         optimizer.load_state_dict(state["optimizer"])
         _set_random_state(state["random"], fabric.device)
-    description = {
+    description: dict[str, Any] = {
         "config": to_plain(config),
         "version": __version__,
         "git": git_revision(),
@@ -103,10 +104,11 @@ def _train(config: TrainConfig, run: Run, data: ImageSet, fabric: Fabric, progre
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "finished": None,
         "seconds": None,
+        "cpu_seconds": None,
     }
     run.write(description)
 
-    started = time.perf_counter() - seconds
+    started, cpu_started = time.perf_counter() - seconds, time.process_time() - cpu_seconds
     wrapped.train()
     for epoch in range(first_epoch, config.epochs + 1):
         # Sums stay on the device, so that no step waits for them.
@@ -147,6 +149,7 @@ def _train(config: TrainConfig, run: Run, data: ImageSet, fabric: Fabric, progre
             {
                 "epoch": epoch,
                 "seconds": seconds,
+                "cpu_seconds": time.process_time() - cpu_started,
                 "records": records,
                 "network": network.state_dict(),
                 "optimizer": optimizer.state_dict(),
@@ -158,10 +161,10 @@ def _train(config: TrainConfig, run: Run, data: ImageSet, fabric: Fabric, progre
         description["recalibrated"] = _recalibrated(model, batches, config, fabric)
     plain = bake(model.eval())
     description["seconds"] = time.perf_counter() - started
+    description["cpu_seconds"] = time.process_time() - cpu_started
     description["finished"] = datetime.now(timezone.utc).isoformat(timespec="seconds")
     run.write(description)
-    metadata = {"arch": config.arch, "mean": _listed(plain.mean), "std": _listed(plain.std)}
-    run.write_weights(plain.state_dict(), metadata)
+    run.write_weights(plain.state_dict(), describe(plain, arch=config.arch))
     run.checkpoint.unlink()
     return run
 
@@ -169,12 +172,12 @@ def _train(config: TrainConfig, run: Run, data: ImageSet, fabric: Fabric, progre
 def build(config: TrainConfig, *, classes: int) -> nn.Module:
     """Return a fresh network with the first layer controlled or modulated as the config says."""
     model = load_model(arch=config.arch, classes=classes)
-    layer = model.conv1
+    layer = model.get_submodule("conv1")
     if config.share.low is not None:
         share = config.share
         set_share(
             layer,
-            low=share.low,
+            low=config.share.low,
             cutoff=share.cutoff,
             zero_mean=share.zero_mean,
             guard=share.guard,
@@ -195,13 +198,11 @@ def _groups(network: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
     proportions = list(proportion_parameters(network))
     special = {id(parameter) for parameter in proportions}
     rest = [parameter for parameter in network.parameters() if id(parameter) not in special]
+    decayed = [parameter for parameter in rest if parameter.ndim > 1]
+    others = [parameter for parameter in rest if parameter.ndim <= 1]
     groups = [
-        {
-            "params": [p for p in rest if p.ndim > 1],
-            "weight_decay": config.weight_decay,
-            "peak": config.learning_rate,
-        },
-        {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0, "peak": config.learning_rate},
+        {"params": decayed, "weight_decay": config.weight_decay, "peak": config.learning_rate},
+        {"params": others, "weight_decay": 0.0, "peak": config.learning_rate},
         {"params": proportions, "weight_decay": 0.0, "peak": config.modulate.learning_rate},
     ]
     return [group for group in groups if group["params"]]
@@ -267,10 +268,8 @@ def _window(
     rows = shifts[:, 0, None] + torch.arange(height, device=device)
     columns = torch.arange(width, device=device)[None]
     columns = shifts[:, 1, None] + torch.where(flips[:, None] == 1, width - 1 - columns, columns)
-    channels = torch.arange(padded.shape[1], device=device)
-    return padded[
-        chosen[:, None, None, None], channels[:, None, None], rows[:, None, :, None], columns[:, None, None]
-    ]
+    channels = torch.arange(padded.shape[1], device=device)[:, None, None]
+    return padded[chosen[:, None, None, None], channels, rows[:, None, :, None], columns[:, None, None]]
 
 
 def _recalibrated(
@@ -304,15 +303,17 @@ def _clean_accuracy(model: nn.Module, batches: _Batches, fabric: Fabric) -> floa
 
 
 def _first_layer(model: nn.Module) -> dict[str, Any]:
-    layer = analyze({"conv1.weight": model.conv1.weight.detach().cpu()})["conv1"]
+    weight: Any = model.get_submodule("conv1").weight
+    layer = analyze({"conv1.weight": weight.detach().cpu()})["conv1"]
+    curve = [] if layer.curve is None else layer.curve.tolist()
     return {
         "first_layer": {
             "name": "conv1",
             "low_share": layer.low_share,
             "low_energy": layer.low_energy,
             "mean_low_energy": layer.mean_low_energy,
-            "radii": [round(float(value), 6) for value in layer.radii],
-            "curve": [round(float(value), 6) for value in layer.curve],
+            "radii": [round(value, 6) for value in layer.radii.tolist()],
+            "curve": [round(value, 6) for value in curve],
         }
     }
 
@@ -359,7 +360,3 @@ def _cpu_name() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return "CPU"
-
-
-def _listed(values: Tensor) -> str:
-    return "[" + ", ".join(f"{float(value):.6g}" for value in values.flatten()) + "]"
