@@ -1,35 +1,26 @@
-"""CIFAR-10 and CIFAR-100 from their standard folders, and fetching them."""
+"""CIFAR-10 and CIFAR-100 from their standard folders."""
 
-import hashlib
 import io
-import os
 import pickle
-import shutil
-import tarfile
-import tempfile
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..types import Progress
 from .imageset import ImageSet
 
 # Images of a batch file, and how many of the last ones are the validation split.
 _BATCH = 10_000
 _VALIDATION = 5_000
 _PIXELS = 3 * 32 * 32
-_SITE = "https://www.cs.toronto.edu/~kriz/"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Layout:
+class Layout:
     """One way in which a data set is laid out in a folder."""
 
     folder: str
@@ -50,26 +41,27 @@ class _Layout:
 
     @property
     def files(self) -> tuple[str, ...]:
+        """Every file of the layout."""
         return (*self.training, self.test, self.meta)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Kind:
+class Kind:
     """A data set: its layouts, and the archive it is distributed in."""
 
     name: str
     classes: int
-    layouts: tuple[_Layout, ...]
+    layouts: tuple[Layout, ...]
     archive: str
     md5: str
 
 
-_CIFAR10 = _Kind(
+CIFAR10 = Kind(
     name="cifar10",
     classes=10,
     # The binary files come first: they are read without unpickling anything.
     layouts=(
-        _Layout(
+        Layout(
             folder="cifar-10-batches-bin",
             training=tuple(f"data_batch_{number}.bin" for number in range(1, 6)),
             test="test_batch.bin",
@@ -78,7 +70,7 @@ _CIFAR10 = _Kind(
             label="",
             names="",
         ),
-        _Layout(
+        Layout(
             folder="cifar-10-batches-py",
             training=tuple(f"data_batch_{number}" for number in range(1, 6)),
             test="test_batch",
@@ -91,11 +83,11 @@ _CIFAR10 = _Kind(
     archive="cifar-10-python.tar.gz",
     md5="c58f30108f718f92721af3b95e74349a",
 )
-_CIFAR100 = _Kind(
+CIFAR100 = Kind(
     name="cifar100",
     classes=100,
     layouts=(
-        _Layout(
+        Layout(
             folder="cifar-100-binary",
             training=("train.bin",),
             test="test.bin",
@@ -105,7 +97,7 @@ _CIFAR100 = _Kind(
             names="",
             label_bytes=2,
         ),
-        _Layout(
+        Layout(
             folder="cifar-100-python",
             training=("train",),
             test="test",
@@ -136,7 +128,7 @@ def load_cifar10(folder: str | Path, *, split: str = "test") -> ImageSet:
 
     Source: Krizhevsky 2009, "Learning multiple layers of features from tiny images".
     """
-    return _load(_CIFAR10, Path(folder), split)
+    return _load(CIFAR10, Path(folder), split)
 
 
 def load_cifar100(folder: str | Path, *, split: str = "test") -> ImageSet:
@@ -146,65 +138,10 @@ def load_cifar100(folder: str | Path, *, split: str = "test") -> ImageSet:
 
     Source: Krizhevsky 2009, "Learning multiple layers of features from tiny images".
     """
-    return _load(_CIFAR100, Path(folder), split)
+    return _load(CIFAR100, Path(folder), split)
 
 
-def fetch_cifar10(folder: str | Path, *, progress: Progress | None = None) -> Path:
-    """Put CIFAR-10 into a folder, whole or not at all, and return the folder of its batches.
-
-    Where it is there already, it is only checked; where the folder holds `cifar-10-python.tar.gz`, that
-    is unpacked; else the archive is downloaded from its authors' site. The archive's md5 is checked.
-
-    Args:
-        folder: Created where missing.
-        progress: Told the bytes downloaded and in all.
-
-    Raises:
-        ValueError: The archive is not the known one, or lacks a file.
-        OSError: The site cannot be reached, or the folder not be written.
-    """
-    return _fetch(_CIFAR10, Path(folder), progress)
-
-
-def fetch_cifar100(folder: str | Path, *, progress: Progress | None = None) -> Path:
-    """Put CIFAR-100 into a folder, as `fetch_cifar10` does CIFAR-10."""
-    return _fetch(_CIFAR100, Path(folder), progress)
-
-
-def cache_folder() -> Path:
-    """Return the folder of fetched data, `${XDG_CACHE_HOME:-~/.cache}/filterbands`; it need not exist."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    # The XDG specification has relative paths ignored.
-    root = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
-    return root / "filterbands"
-
-
-class Cached(NamedTuple):
-    """Something fetched: its name, where it lies, and its size."""
-
-    name: str
-    path: Path
-    bytes: int
-
-
-def cached() -> list[Cached]:
-    """Return what lies in the cache folder: data sets by their spec's name, anything else by its own."""
-    root = cache_folder()
-    if not root.is_dir():
-        return []
-    known = {layout.folder: kind.name for kind in (_CIFAR10, _CIFAR100) for layout in kind.layouts}
-    found = []
-    for path in sorted(root.iterdir()):
-        # Dot files are downloads and archives being unpacked.
-        if path.name.startswith("."):
-            continue
-        files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
-        size = sum(file.stat().st_size for file in files)
-        found.append(Cached(known.get(path.name, path.name), path, size))
-    return found
-
-
-def _load(kind: _Kind, folder: Path, split: str) -> ImageSet:
+def _load(kind: Kind, folder: Path, split: str) -> ImageSet:
     splits = ("train", "validation", "full_train", "test")
     if split not in splits:
         raise ValueError(f"{kind.name} has no split {split!r}; splits are {', '.join(splits)}")
@@ -230,18 +167,21 @@ def _load(kind: _Kind, folder: Path, split: str) -> ImageSet:
         keep = slice(0, count - _VALIDATION)
     elif split == "validation":
         keep = slice(count - _VALIDATION, count)
-    chosen = torch.from_numpy(labels[keep])
+    # A copy, so that a part does not hold on to the whole.
+    chosen = torch.from_numpy(labels[keep].copy())
     return ImageSet(
         name=kind.name,
         split=split,
-        images=torch.from_numpy(images[keep]).reshape(-1, 3, 32, 32),
+        images=torch.from_numpy(images if keep == slice(None) else images[keep].copy()).reshape(
+            -1, 3, 32, 32
+        ),
         labels=chosen,
         classes=classes,
         index=torch.arange(len(chosen)),
     )
 
 
-def _find(kind: _Kind, folder: Path) -> tuple[Path, _Layout]:
+def _find(kind: Kind, folder: Path) -> tuple[Path, Layout]:
     """Return the folder and layout that are complete; else say what was looked for."""
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
@@ -264,7 +204,7 @@ def _find(kind: _Kind, folder: Path) -> tuple[Path, _Layout]:
     raise FileNotFoundError(f"{folder} is not {kind.name}: looked there, and one folder down, for {looked}")
 
 
-def _class_names(file: Path, kind: _Kind, layout: _Layout) -> tuple[str, ...]:
+def _class_names(file: Path, kind: Kind, layout: Layout) -> tuple[str, ...]:
     if layout.pickled:
         listed = _unpickle(file).get(layout.names)
         names = tuple(map(_text, listed)) if isinstance(listed, list) else ()
@@ -278,7 +218,7 @@ def _class_names(file: Path, kind: _Kind, layout: _Layout) -> tuple[str, ...]:
 
 
 def _read_binary(
-    file: Path, layout: _Layout, count: int
+    file: Path, layout: Layout, count: int
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     record = layout.label_bytes + _PIXELS
     size = file.stat().st_size
@@ -292,7 +232,7 @@ def _read_binary(
 
 
 def _read_pickle(
-    file: Path, layout: _Layout, count: int
+    file: Path, layout: Layout, count: int
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     size = file.stat().st_size
     if size < count * _PIXELS:
@@ -339,7 +279,7 @@ class _DType:
         self.code = _text(code)
         self.order = "="
         if self.code not in ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8"):
-            raise pickle.UnpicklingError(f"an array of {self.code!r}, not of whole numbers")
+            raise _Refused(f"an array of {self.code!r}, not of whole numbers")
 
     def __setstate__(self, state: Any) -> None:
         self.order = _text(state[1])
@@ -375,6 +315,10 @@ _ALLOWED: Mapping[tuple[str, str], Any] = {
 }
 
 
+class _Refused(Exception):  # noqa: N818
+    """A pickle holds what is not read; the text says what."""
+
+
 class _Unpickler(pickle.Unpickler):
     """Reads plain containers and integer arrays; any other name in a pickle is refused."""
 
@@ -382,16 +326,25 @@ class _Unpickler(pickle.Unpickler):
         try:
             return _ALLOWED[module, name]
         except KeyError:
-            raise pickle.UnpicklingError(f"{module}.{name}, which reading it would run") from None
+            raise _Refused(f"{module}.{name}, which reading it would run") from None
 
 
 def _unpickle(file: Path) -> dict[str, Any]:
     # `bytes` keeps the strings of Python 2, pixels among them, as they are.
     try:
         content = _Unpickler(io.BytesIO(file.read_bytes()), encoding="bytes").load()
-    except pickle.UnpicklingError as error:
+    except _Refused as error:
         raise ValueError(f"{file} is refused, not a CIFAR pickle: it holds {error}") from None
-    except (EOFError, ValueError, TypeError, AttributeError, IndexError, KeyError, OverflowError) as error:
+    except (
+        pickle.UnpicklingError,
+        EOFError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        IndexError,
+        KeyError,
+        OverflowError,
+    ) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{file} is not a whole CIFAR pickle ({reason}); copy it again") from None
     if not isinstance(content, dict):
@@ -401,72 +354,3 @@ def _unpickle(file: Path) -> dict[str, Any]:
 
 def _text(value: Any) -> str:
     return value.decode("latin1") if isinstance(value, bytes) else str(value)
-
-
-def _fetch(kind: _Kind, folder: Path, progress: Progress | None) -> Path:
-    layout = next(layout for layout in kind.layouts if layout.folder.endswith(("-py", "-python")))
-    done = folder / layout.folder
-    if done.is_dir():
-        _load(kind, done, "test")
-        _load(kind, done, "full_train")
-        return done
-    folder.mkdir(parents=True, exist_ok=True)
-    archive = folder / kind.archive
-    with tempfile.TemporaryDirectory(prefix=f".{kind.name}-", dir=folder) as scratch:
-        if not archive.is_file():
-            archive = _download(_SITE + kind.archive, Path(scratch) / kind.archive, progress)
-        _check_md5(archive, kind.md5)
-        unpacked = Path(scratch) / layout.folder
-        _unpack(archive, layout, unpacked)
-        unpacked.rename(done)
-    return done
-
-
-def _download(url: str, file: Path, progress: Progress | None) -> Path:
-    request = urllib.request.Request(url, headers={"User-Agent": "filterbands"})
-    try:
-        with urllib.request.urlopen(request, timeout=60) as reply, file.open("wb") as out:
-            total = int(reply.headers.get("Content-Length") or 0)
-            got = 0
-            while block := reply.read(1 << 20):
-                out.write(block)
-                got += len(block)
-                if progress is not None:
-                    progress(got, max(got, total), "bytes")
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-        reason = getattr(error, "reason", error)
-        raise ConnectionError(
-            f"{url} cannot be downloaded ({reason}); download it elsewhere, put it into the folder "
-            "and run this again"
-        ) from None
-    if got < total:
-        raise ConnectionError(f"{url} broke off: expected {total:,} bytes, got {got:,}; run this again")
-    return file
-
-
-def _check_md5(archive: Path, expected: str) -> None:
-    digest = hashlib.md5(usedforsecurity=False)
-    with archive.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    if digest.hexdigest() != expected:
-        raise ValueError(
-            f"{archive} is not the known archive: expected md5 {expected}, got {digest.hexdigest()}; "
-            "delete it and run this again"
-        )
-
-
-def _unpack(archive: Path, layout: _Layout, target: Path) -> None:
-    """Write the layout's files, and nothing else that the archive may hold, into the target folder."""
-    wanted = {f"{layout.folder}/{name}": name for name in layout.files}
-    target.mkdir()
-    with tarfile.open(archive) as members:
-        for member in members:
-            name = wanted.get(member.name)
-            content = members.extractfile(member) if name is not None and member.isfile() else None
-            if content is not None:
-                del wanted[member.name]
-                with (target / str(name)).open("wb") as out:
-                    shutil.copyfileobj(content, out)
-    if wanted:
-        raise ValueError(f"{archive} lacks {', '.join(wanted)}")

@@ -243,15 +243,18 @@ def _read_npz(path: Path) -> dict[str, Any]:
     if not path.is_file():
         what = "is a folder; folder:DIR reads images" if path.is_dir() else "does not exist"
         raise FileNotFoundError(f"npz needs a file of arrays, but {path} {what}")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("one array, not an archive of arrays")
-            return {
-                name: archive[name] for name in ("images", "labels", "x", "y", "classes") if name in archive
-            }
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path} is not an .npz of plain arrays: {error}") from None
+    wanted = ("images", "labels", "x", "y", "classes")
+    with path.open("rb") as stream:
+        if (magic := stream.read(2)) != b"PK":
+            raise ValueError(
+                f"{path} is not an .npz of plain arrays: it starts with {magic!r}; numpy.savez writes one"
+            )
+        stream.seek(0)
+        try:
+            with np.load(stream, allow_pickle=False) as archive:
+                return {name: archive[name] for name in wanted if name in archive}
+        except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
+            raise ValueError(f"{path} is not an .npz of plain arrays: {error}") from None
 
 
 def _as_nchw(images: Any, *, where: str) -> Images:

@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from .cifar import cache_folder, load_cifar10, load_cifar100
+from .cifar import load_cifar10, load_cifar100
+from .fetch import cache_folder
 from .folder import load_folder, load_npz
 from .imageset import ImageSet
 from .planted import planted, read_knobs
@@ -34,6 +35,8 @@ def load_data(spec: str, *, split: str = "test", size: int | None = None) -> Ima
     """
     kind, _, place = spec.partition(":")
     if kind not in _LOADERS:
+        if spec and Path(spec).expanduser().exists():
+            raise ValueError(f"data {spec!r} needs its kind in front of the place: one of {_KNOWN}")
         raise ValueError(f"unknown data {spec!r}{_nearest(kind, _LOADERS)}; known are {_KNOWN}")
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}{_nearest(split, SPLITS)}; known are {', '.join(SPLITS)}")
@@ -88,5 +91,5 @@ def _folder_or_cache(kind: str, place: str, cached: str) -> Path:
 
 
 def _nearest(name: str, known: Mapping[str, object] | tuple[str, ...]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
     return f" (did you mean {close[0]}?)" if close else ""

@@ -18,9 +18,9 @@ LOW_BAND = (0.0, 0.1)
 """Radii of the low cue's frequencies, both ends included, in cycles per pixel."""
 HIGH_BAND = (0.4, 0.5)
 """Radii of the high cue's frequencies, both ends included, in cycles per pixel."""
-LOW_PEAK = 0.07
+LOW_PEAK = 0.06
 """Largest deviation of a low cue of amplitude 1, on images in [0, 1]."""
-HIGH_PEAK = 0.07
+HIGH_PEAK = 0.06
 """Largest deviation of a high cue of amplitude 1."""
 
 _SIZES = {"train": 8_000, "validation": 2_000, "test": 2_000}
@@ -71,11 +71,17 @@ class PlantedConfig:
     def spec(self) -> str:
         """The spec that `load_data` reads these knobs from: `planted`, and every knob off its default."""
         knobs = [
-            f"{field.name}={getattr(self, field.name):.9g}"
+            f"{field.name}={_shortest(getattr(self, field.name))}"
             for field in fields(self)
             if getattr(self, field.name) != field.default
         ]
         return ":".join(["planted", ",".join(knobs)]) if knobs else "planted"
+
+
+def _shortest(value: float) -> str:
+    """Return the shortest text that reads back as this number."""
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
 
 
 def read_knobs(text: str) -> PlantedConfig:
@@ -125,8 +131,8 @@ def planted(
     - *Background*: Gaussian noise of random phase with a power of 1/r^2 up to the corners, its colours
       correlated at 0.95 as in natural images, scaled so that its largest deviation is `background`. By
       default its RMS is 0.058; 49 % of its power lies in the low band and 7 % in the high one (RMS 0.041
-      and 0.015). The RMS of the cues at strength 1 is 0.014 (low; 30 % of the energy is at frequency
-      zero) and 0.016 (high).
+      and 0.015). The RMS of the cues at strength 1 is 0.012 (low; 30 % of the energy is at frequency
+      zero) and 0.014 (high).
     - The mean brightness of an image is drawn in 0.5 +- 0.05.
     - No pixel ever leaves [0, 1], so nothing is clipped and no energy leaks between bands. Rounding to
       bytes adds nearly white noise of 1/sqrt(12) grey levels.
@@ -260,7 +266,8 @@ def _high_cue(key: Keys, shown: Labels, *, stream: int) -> FloatImages:
     return _to_peak(_within((wave * envelope)[:, None], HIGH_BAND)).expand(-1, 3, -1, -1).clone()
 
 
-def _bar(along: Float[Tensor, "b h w"], across: Float[Tensor, "b h w"]) -> Float[Tensor, "b h w"]:
+def _bar(along: Float[Tensor, " b #h #w"], across: Float[Tensor, " b #h #w"]) -> Float[Tensor, "b h w"]:
+    """Return a soft bar from the distances along and across it."""
     bar: Tensor = torch.exp(-along.square() / (2 * 7.0**2) - across.square() / (2 * 2.5**2))
     return bar
 
