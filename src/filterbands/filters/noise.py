@@ -53,8 +53,8 @@ class SpectralNoise(nn.Module):
        zero phase, the same in every channel. phi_b are 8 cosine bumps over log radius that sum to 1
        (`BAND_EDGES`), s_b is `PROFILE`, xi_b standard normal; the signs are such that 70 % of the curves
        are low-pass (sum_b s_b xi_b < 0).
-    2. *Shared gain*: all of it is multiplied by `exp(-gain * z)`, z exponential of mean 0.5 cut at 2:
-       less contrast. The mean of the image stays.
+    2. *Shared gain*: all of it is multiplied by `exp(-gain * z)`, z exponential of scale 0.5 cut at 2
+       (mean 0.46): less contrast. The mean of the image stays.
     3. *Noise* of random spectrum: log power `-a log r + 0.7 sum_b xi_b phi_b(r)`, a uniform on [-1, 3],
        Gaussian of random phase, a share g of its power common to the channels, g uniform on [0, 1]. In 30 %
        of the images only 1 to 10 % of the pixels (some 8 at least) keep it. Its RMS over the image, taken

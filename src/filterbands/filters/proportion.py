@@ -331,7 +331,8 @@ def _perturb(
     across = (sine * new_cosine - cosine * new_sine).to(output.dtype)
     if images.ndim == 3:
         along, across = along[0], across[0]
-    mixed: Tensor = torch.addcmul(output * along[..., None, None], beside, across[..., None, None])
+    # torch.addcmul takes three times as long in bfloat16 with the channels last.
+    mixed: Tensor = output * along[..., None, None] + beside * across[..., None, None]
     if layer.bias is not None:
         mixed = mixed + ((1 - along) * layer.bias.to(output.dtype))[..., None, None]
     return mixed
