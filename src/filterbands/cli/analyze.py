@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import tyro
 
 from ..filters import EQUAL_AREA, ModelSpectrum, analyze
-from ..models import load_model, read_checkpoint
+from ..models import load_model
 from .shared import Answer, ComputeOptions, check_arch
 
 _COMPARISONS: dict[str, Callable[[float, float], bool]] = {
@@ -66,8 +66,7 @@ def run(options: AnalyzeOptions) -> Answer:
 
 
 def _spectrum(path: str, options: AnalyzeOptions) -> ModelSpectrum:
-    named = ":" in path or options.arch
-    if named or "arch" in read_checkpoint(path)[1]:
+    if options.arch or ":" in path:
         return analyze(load_model(path, arch=options.arch or None), cutoff=options.cutoff)
     return analyze(path, cutoff=options.cutoff)
 

@@ -4,6 +4,7 @@ import contextlib
 import difflib
 import io
 import json
+import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -58,7 +59,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _err("stopped; what was finished is kept")
         return 130
-    _out(json.dumps(answer.document) if parsed.json else answer.text)
+    try:
+        _out(json.dumps(answer.document) if parsed.json else answer.text)
+    except BrokenPipeError:
+        # The reader, say `head`, has had enough; the interpreter must not flush into it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     code: int = answer.code
     return code
 
@@ -81,11 +86,19 @@ def _parse_error(text: str, verb: str) -> str:
     text = re.sub(r"[│╭╰╮╯─┌└┐┘├┤|]", " ", text)
     lines = [" ".join(line.split()) for line in text.splitlines()]
     lines = [line for line in lines if line and not set(line) <= {"-"}]
-    body = " ".join(lines[1:])
-    body = re.split(r" (?:Argument helptext|For full helptext|Perhaps you meant)", body)[0].strip(" :")
-    close = re.search(r"Perhaps you meant: (--[\w-]+)", " ".join(lines))
+    joined = " ".join(lines[1:])
+    # A value that a verb's own options refuse says all there is to say.
+    refused = re.match(r"Error parsing \w+Options: (.*)", joined)
+    help_hint = f" (filterbands {verb} --help shows the options)"
+    if refused:
+        return re.split(r" For full helptext", refused[1])[0].strip()
+    missing = re.findall(r"from filterbands \S+: (\S+(?: [A-Z][A-Z_,|]*)?)", joined)
+    if missing:
+        return f"{' and '.join(missing)} is missing{help_hint}"
+    body = re.split(r" (?:Argument helptext|For full helptext|Perhaps you meant)", joined)[0].strip(" :")
+    close = re.search(r"Perhaps you meant: (--[\w-]+)", joined)
     hint = f"; did you mean {close.group(1)}?" if close else ""
-    return f"{body[:1].lower()}{body[1:]}{hint} (filterbands {verb} --help shows the options)"
+    return f"{body[:1].lower()}{body[1:]}{hint}{help_hint}"
 
 
 def _one_line(error: BaseException) -> str:
@@ -116,7 +129,7 @@ def _fail(verb: str, message: str) -> int:
 
 
 def _out(text: str) -> None:
-    print(text)  # noqa: T201
+    print(text, flush=True)  # noqa: T201
 
 
 def _err(text: str) -> None:

@@ -1,0 +1,48 @@
+"""`filterbands data`: fetch and verify a data set, or list what is there."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from ..datasets import cache_folder, cached, fetch_cifar10, fetch_cifar100
+from .shared import Answer, Options, progress_bar
+
+_FETCH: dict[str, Callable[..., Path]] = {"cifar10": fetch_cifar10, "cifar100": fetch_cifar100}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions(Options):
+    """Fetch and verify a data set, or list what was fetched."""
+
+    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")]
+    """cifar10, cifar100, or list."""
+    folder: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DIR")] = ""
+    """Where it shall lie; its archive is taken from there if it is there. The cache by default."""
+
+
+OPTIONS = DataOptions
+
+
+def run(options: DataOptions) -> Answer:
+    """Fetch what is named, or list what is there."""
+    if options.name == "list":
+        found = cached()
+        lines = [f"{entry.name:<12} {entry.bytes / 2**20:8.1f} MiB  {entry.path}" for entry in found]
+        return Answer(
+            document={
+                "folder": str(cache_folder()),
+                "cached": [{"name": e.name, "path": str(e.path), "bytes": e.bytes} for e in found],
+            },
+            text="\n".join(lines) or f"nothing fetched yet; the cache is {cache_folder()}",
+        )
+    if options.name not in _FETCH:
+        raise ValueError(f"unknown data set {options.name!r}; known are {', '.join(_FETCH)}, and list")
+    with progress_bar(options.name) as progress:
+        place = _FETCH[options.name](options.folder or cache_folder(), progress=progress)
+    return Answer(
+        document={"name": options.name, "path": str(place)},
+        text=f"{place}: checked; use it as {options.name}:{place}",
+    )
