@@ -125,16 +125,23 @@ def test_constants_are_those_of_the_generators(shared: Path, name: str, key: str
         assert ours == published, kind
 
 
+def _assert_same(kind: str, ours: Tensor, original: np.ndarray) -> None:
+    difference = np.abs(ours.permute(0, 2, 3, 1).numpy().astype(int) - original)
+    # The original adds zoom_blur's copies in float32; ours are exact, so a level may differ where it rounds.
+    share, level = (1e-4, 1) if kind == "zoom_blur" else (0, 0)
+    assert difference.max() <= level
+    assert (difference > 0).mean() <= share
+
+
 @pytest.mark.parametrize("images", ["clean", "edge_clean"])
 @pytest.mark.parametrize("kind", [kind for kind in DONE_DETERMINISTIC if kind != "jpeg_compression"])
 def test_deterministic_kinds_are_those_of_cifar_c(
     kind: str, images: str, cifar_c: dict[str, np.ndarray]
 ) -> None:
     clean = torch.from_numpy(cifar_c[images]).permute(0, 3, 1, 2)
+    name = kind if images == "clean" else f"{kind}_edge"
     for severity in range(1, 6):
-        ours = corrupt(clean, kind, severity=severity, seed=0).permute(0, 2, 3, 1).numpy()
-        original = cifar_c[kind if images == "clean" else f"{kind}_edge"][severity - 1]
-        assert np.array_equal(ours, original), severity
+        _assert_same(kind, corrupt(clean, kind, severity=severity, seed=0), cifar_c[name][severity - 1])
 
 
 @pytest.mark.parametrize("kind", [kind for kind in DONE_DETERMINISTIC if kind != "jpeg_compression"])
@@ -142,7 +149,7 @@ def test_deterministic_kinds_are_those_of_imagenet_c(kind: str, imagenet_c: dict
     clean = torch.from_numpy(imagenet_c["clean"]).permute(0, 3, 1, 2)
     for position, severity in enumerate(imagenet_c["severities"].tolist()):
         ours = corrupt(clean, kind, severity=severity, seed=0, parameters="imagenet")
-        assert np.array_equal(ours.permute(0, 2, 3, 1).numpy(), imagenet_c[kind][position]), severity
+        _assert_same(kind, ours, imagenet_c[kind][position])
 
 
 @pytest.mark.parametrize(

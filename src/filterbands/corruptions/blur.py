@@ -1,14 +1,21 @@
-"""Blurs: defocus_blur.
+"""Blurs: defocus_blur, glass_blur, motion_blur, zoom_blur, gaussian_blur.
+
+Every kind draws, then calculates; the two are apart so that recorded draws give the recorded result.
 
 Source: Hendrycks, Dietterich 2019, arXiv:1903.12261, with the semantics of its CIFAR-10-C generator.
 """
 
+import math
 from functools import lru_cache
 
 import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
 
+from ..rng import integers, uniform
 from ..types import Images, Keys
-from .pixels import border_index, correlate, to_bytes
+from .pixels import border_index, correlate, extend, smooth, to_bytes, to_unit
 
 
 def defocus_blur(images: Images, parameters: tuple[float, ...], *, key: Keys) -> Images:  # noqa: ARG001
@@ -20,6 +27,128 @@ def defocus_blur(images: Images, parameters: tuple[float, ...], *, key: Keys) ->
         key: Not used.
     """
     return to_bytes(correlate(images, disk(*parameters), border="reflect-101").div_(255))
+
+
+def glass_blur(images: Images, parameters: tuple[float, ...], *, key: Keys) -> Images:
+    """Return images blurred, their pixels copied from near by, and blurred again.
+
+    Args:
+        images: Bytes.
+        parameters: Standard deviation of the blur, largest distance, number of passes.
+        key: One an image.
+    """
+    sigma, reach, passes = parameters[0], int(parameters[1]), int(parameters[2])
+    h, w = images.shape[2:]
+    places = max(h - 2 * reach, 0) * max(w - 2 * reach, 0)
+    shifts = integers(key, -reach, reach, (passes, places, 2))
+    return through_glass(images, shifts, sigma=sigma, reach=reach)
+
+
+def motion_blur(images: Images, parameters: tuple[float, ...], *, key: Keys) -> Images:
+    """Return images smeared to one side, at an angle uniform on (-45, 45) degrees.
+
+    Args:
+        images: Bytes.
+        parameters: Radius and standard deviation in pixels.
+        key: One an image.
+    """
+    radius, sigma = parameters
+    degrees = uniform(key, ()).to(torch.float64).mul_(90).sub_(45)
+    return smear(images, degrees, radius=radius, sigma=sigma)
+
+
+def zoom_blur(images: Images, parameters: tuple[float, ...], *, key: Keys) -> Images:  # noqa: ARG001
+    """Return the mean of images and their enlargements.
+
+    Args:
+        images: Bytes.
+        parameters: First factor, end and step of the enlargements.
+        key: Not used.
+    """
+    b, c, h, w = images.shape
+    factors = tuple(float(factor) for factor in np.arange(*parameters))
+    matrix = _zoom_sum(h, w, factors).to(images.device)
+    # Weights are multiples of 2^-40, so that every sum below is exact, whatever its order.
+    line = images.reshape(b * c, h * w).to(torch.float64).T.contiguous()
+    level = torch.sparse.mm(matrix, line).div_(len(factors) + 1)
+    whole = level.round()
+    # Where the mean is a whole level, the original's float32 sum decides between it and the one below.
+    exact = (level - whole).abs_() < 1e-5
+    flat = _flat_zoom_sum(len(factors)).to(images.device)
+    result = torch.where(exact, flat[whole.to(torch.int64)], level.to(torch.uint8))
+    return result.T.reshape(b, c, h, w).contiguous()
+
+
+def gaussian_blur(images: Images, parameters: tuple[float, ...], *, key: Keys) -> Images:  # noqa: ARG001
+    """Return images under a Gaussian.
+
+    Args:
+        images: Bytes.
+        parameters: Standard deviation in pixels.
+        key: Not used.
+    """
+    return to_bytes(smooth(to_unit(images), parameters[0], border="replicate"))
+
+
+def through_glass(
+    images: Images, shifts: Int64[Tensor, "b passes places 2"], *, sigma: float, reach: int
+) -> Images:
+    """Return images blurred, shuffled and blurred again.
+
+    Args:
+        images: Bytes.
+        shifts: For each pass and each pixel in the order of visiting, from the lower right to the upper
+            left and `reach` pixels from the borders, how far (to the right, down) its copy comes from.
+        sigma: Standard deviation of the blur.
+        reach: Largest distance to the left or up; one less to the right or down.
+    """
+    b, c, h, w = images.shape
+    blurred = to_bytes(smooth(to_unit(images), sigma, border="replicate")).reshape(b, c, h * w)
+    rows = torch.arange(h - reach, reach, -1, device=images.device)
+    columns = torch.arange(w - reach, reach, -1, device=images.device)
+    place = (rows[:, None] * w + columns).flatten()
+    identity = torch.arange(h * w, device=images.device)
+    for shift in shifts.unbind(1):
+        source = identity.repeat(b, 1)
+        source[:, place] = place + shift[..., 1] * w + shift[..., 0]
+        if reach > 1:
+            source = _follow(source, place)
+        blurred = blurred.gather(2, source[:, None].expand(-1, c, -1))
+    return to_bytes(smooth(to_unit(blurred.reshape(b, c, h, w)), sigma, border="replicate"))
+
+
+def smear(images: Images, degrees: Float[Tensor, " b"], *, radius: float, sigma: float) -> Images:
+    """Return images under half a Gaussian along a direction, as ImageMagick's motion blur does.
+
+    The direction points to the right at 0 and down at 90 degrees; pixels are read there at whole offsets,
+    without interpolation. Sums are rounded to 16 bits and cut to 8, as ImageMagick 6 does.
+
+    Args:
+        images: Bytes, of any number of channels.
+        degrees: One direction an image.
+        radius: Half the number of weights, less a half.
+        sigma: Standard deviation in pixels.
+    """
+    b, c, h, w = images.shape
+    count = 2 * math.ceil(radius) + 1
+    weights = np.exp(-(np.arange(count) ** 2) / (2 * sigma * sigma))
+    weights /= weights.sum()
+    radians = degrees.to(torch.float64) * (math.pi / 180)
+    steps = torch.arange(count, device=images.device)
+    right = (steps * radians.cos()[:, None] - 0.5).ceil_().to(torch.int64)
+    down = (steps * radians.sin()[:, None] - 0.5).ceil_().to(torch.int64)
+    margin = count - 1
+    wide = extend(images, margin, "replicate").to(torch.float64).flatten(2)
+    width = w + 2 * margin
+    rows = torch.arange(h, device=images.device)[:, None] + margin
+    base = (rows * width + torch.arange(w, device=images.device) + margin).flatten()
+    offset = down * width + right
+    total = torch.zeros(b, c, h * w, dtype=torch.float64, device=images.device)
+    for step in range(count):
+        index = (base + offset[:, step, None])[:, None].expand(-1, c, -1)
+        total.add_(wide.gather(2, index).mul_(257 * weights[step]))
+    quantum = total.add_(0.5).floor_()
+    return quantum.div_(257).to(torch.uint8).reshape(b, c, h, w)
 
 
 @lru_cache(maxsize=32)
@@ -46,3 +175,77 @@ def disk(radius: float, sigma: float) -> tuple[tuple[float, ...], ...]:
     used = max(np.abs(steps[np.any(kernel != 0, axis=axis)]).max() for axis in (0, 1))
     kernel = kernel[reach - used : reach + used + 1, reach - used : reach + used + 1]
     return tuple(tuple(float(value) for value in row) for row in kernel)
+
+
+def zoom_taps(size: int, factor: float) -> list[tuple[int, int, float]]:
+    """Return for each position of a line enlarged about its middle its two sources and the second's weight.
+
+    The middle ceil(size / factor) pixels are stretched corner to corner, and the middle of that is kept;
+    odd remainders put both windows half a pixel too far towards the first pixel.
+    """
+    window = math.ceil(size / factor)
+    start = (size - window) // 2
+    length = round(window * factor)
+    scale = (window - 1) / (length - 1)
+    taps = []
+    for position in range((length - size) // 2, (length - size) // 2 + size):
+        place = min(position * scale, window - 1.0)
+        first = min(int(place), max(window - 2, 0))
+        taps.append((start + first, start + min(first + 1, window - 1), place - first))
+    return taps
+
+
+@lru_cache(maxsize=8)
+def _zoom_sum(h: int, w: int, factors: tuple[float, ...]) -> Float[Tensor, "n n"]:
+    """Return the sparse matrix of the sum of an image and its enlargements, in multiples of 2^-40."""
+    pixels = np.arange(h * w)
+    places, weights = [np.stack([pixels, pixels])], [np.ones(h * w)]
+    for factor in factors:
+        upper, lower, down = (np.array(column)[:, None] for column in zip(*zoom_taps(h, factor), strict=True))
+        left, right, across = (np.array(column)[None] for column in zip(*zoom_taps(w, factor), strict=True))
+        corners = [
+            (lower, right, down * across),
+            (lower, left, down * (1 - across)),
+            (upper, right, (1 - down) * across),
+        ]
+        rest = np.ones((h, w))
+        for row, column, weight in corners:
+            rounded = np.rint(weight * 2.0**40) / 2.0**40
+            rest = rest - rounded
+            places.append(np.stack([pixels, (row * w + column).ravel()]))
+            weights.append(rounded.ravel())
+        places.append(np.stack([pixels, (upper * w + left).ravel()]))
+        weights.append(rest.ravel())
+    return torch.sparse_coo_tensor(
+        torch.from_numpy(np.concatenate(places, axis=1)),
+        torch.from_numpy(np.concatenate(weights)),
+        (h * w, h * w),
+        check_invariants=True,
+    ).coalesce()
+
+
+@lru_cache(maxsize=8)
+def _flat_zoom_sum(count: int) -> Tensor:
+    """Return what each level becomes in a flat area: the mean of count + 1 copies, added in float32."""
+    unit = (np.arange(256) / 255).astype(np.float32)
+    total = np.zeros_like(unit)
+    for _ in range(count):
+        total += unit
+    return torch.from_numpy(((unit + total) / np.float32(count + 1) * np.float32(255)).astype(np.uint8))
+
+
+def _follow(source: Int64[Tensor, "b n"], place: Int64[Tensor, " m"]) -> Int64[Tensor, "b n"]:
+    """Return where each pixel's value was before the pass, given where it is copied from during it.
+
+    A pixel visited earlier has by then got the value of its own source; later ones still have their own.
+    """
+    pixels = torch.arange(source.shape[1], device=source.device)
+    visited = torch.zeros(source.shape[1], dtype=torch.bool, device=source.device)
+    visited[place] = True
+    # Visits run from the last pixel to the first, so "earlier" is "a larger position".
+    moved = visited[source] & (source > pixels)
+    while bool(moved.any()):
+        after = source.gather(1, source)
+        # Jumping along a chain of moved pixels halves what is left of it.
+        source, moved = torch.where(moved, after, source), moved & moved.gather(1, source)
+    return source

@@ -24,6 +24,10 @@ SMALLEST = 8
 _VALUES_AT_A_TIME = {"cpu": 1 << 17, "other": 1 << 24}
 
 
+Family = Literal["noise", "blur", "weather", "digital"]
+"""The benchmarks' groups."""
+
+
 @runtime_checkable
 class Corrupt(Protocol):
     """What each kind is: bytes in, bytes out, image i a function of its pixels and key i alone."""
@@ -39,7 +43,7 @@ class Corruption:
 
     name: str
     """What the benchmarks call it."""
-    family: Literal["noise", "blur", "weather", "digital"]
+    family: Family
     """The benchmarks' group."""
     benchmark: bool
     """Whether it is one of the 15 that make the benchmark's average; the other 4 are extras."""
@@ -49,30 +53,29 @@ class Corruption:
     """Makes it."""
 
 
+def _kind(name: str, family: Family, function: Corrupt, *, version: int = 1) -> Corruption:
+    benchmark = name not in ("speckle_noise", "gaussian_blur", "spatter", "saturate")
+    return Corruption(name=name, family=family, benchmark=benchmark, version=version, function=function)
+
+
 CORRUPTIONS: Mapping[str, Corruption] = {
     kind.name: kind
     for kind in (
-        Corruption(
-            name="gaussian_noise", family="noise", benchmark=True, version=1, function=noise.gaussian_noise
-        ),
-        Corruption(
-            name="impulse_noise", family="noise", benchmark=True, version=1, function=noise.impulse_noise
-        ),
-        Corruption(name="defocus_blur", family="blur", benchmark=True, version=1, function=blur.defocus_blur),
-        Corruption(name="fog", family="weather", benchmark=True, version=1, function=weather.fog),
-        Corruption(
-            name="brightness", family="weather", benchmark=True, version=1, function=digital.brightness
-        ),
-        Corruption(name="contrast", family="digital", benchmark=True, version=1, function=digital.contrast),
-        Corruption(name="pixelate", family="digital", benchmark=True, version=1, function=digital.pixelate),
-        Corruption(
-            name="jpeg_compression",
-            family="digital",
-            benchmark=True,
-            version=1,
-            function=digital.jpeg_compression,
-        ),
-        Corruption(name="saturate", family="digital", benchmark=False, version=1, function=digital.saturate),
+        _kind("gaussian_noise", "noise", noise.gaussian_noise),
+        _kind("shot_noise", "noise", noise.shot_noise),
+        _kind("impulse_noise", "noise", noise.impulse_noise),
+        _kind("defocus_blur", "blur", blur.defocus_blur),
+        _kind("glass_blur", "blur", blur.glass_blur),
+        _kind("motion_blur", "blur", blur.motion_blur),
+        _kind("zoom_blur", "blur", blur.zoom_blur),
+        _kind("fog", "weather", weather.fog),
+        _kind("brightness", "weather", digital.brightness),
+        _kind("contrast", "digital", digital.contrast),
+        _kind("pixelate", "digital", digital.pixelate),
+        _kind("jpeg_compression", "digital", digital.jpeg_compression),
+        _kind("speckle_noise", "noise", noise.speckle_noise),
+        _kind("gaussian_blur", "blur", blur.gaussian_blur),
+        _kind("saturate", "digital", digital.saturate),
     )
 }
 """All kinds by name: those of the benchmark's average first, in its order, then the extras."""
