@@ -26,7 +26,7 @@ def launch(*, device: str = "auto", precision: str = "float32", threads: int | N
         raise ValueError(f"unknown precision {precision!r}; known are {', '.join(PRECISIONS)}")
     set_threads(threads)
     # Fabric announces the precision; the run's own record says it better.
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     place = pick_device(device)
     fabric = Fabric(
         accelerator=place.type,

@@ -18,8 +18,8 @@ def radius_grid(height: int, width: int, *, half: bool = False) -> Float[Tensor,
         width: Columns of the image.
         half: Keep only the columns that `rfft2` returns.
 
-    >>> float(radius_grid(4, 4).max().round(decimals=4))
-    0.7071
+    >>> f"{radius_grid(4, 4).max():.4f}"
+    '0.7071'
     """
     vertical = torch.fft.fftfreq(height)
     horizontal = torch.fft.rfftfreq(width) if half else torch.fft.fftfreq(width)
@@ -35,7 +35,8 @@ def power_spectrum(arrays: Float[Tensor, "*b h w"]) -> Float[Tensor, "*b h w"]:
 def kernel_power(kernels: Float[Tensor, "*b kh kw"], *, size: int) -> Float[Tensor, "*b {size} {size}"]:
     """Return |DTFT|^2 of kernels on a size x size grid, frequency zero in the centre (at size // 2)."""
     spectrum = torch.fft.fft2(kernels, s=(size, size)).abs().square()
-    return torch.fft.fftshift(spectrum, dim=(-2, -1))
+    centred: Tensor = torch.fft.fftshift(spectrum, dim=(-2, -1))
+    return centred
 
 
 def filter_images(
@@ -48,7 +49,8 @@ def filter_images(
         gain: One factor a frequency of `rfft2`, broadcast over images and channels.
     """
     spectrum = torch.fft.rfft2(images) * gain
-    return torch.fft.irfft2(spectrum, s=images.shape[-2:])
+    filtered: Tensor = torch.fft.irfft2(spectrum, s=images.shape[-2:])
+    return filtered
 
 
 def shape_noise(
