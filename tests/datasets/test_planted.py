@@ -154,6 +154,7 @@ def test_full_train_is_train_then_validation():
     assert torch.equal(full.images[8_000:], planted(split="validation").images)
     assert torch.equal(full.images[:100], planted(split="train", images=100).images)
     assert torch.equal(planted(split="full_train", images=8_003).images, full.images[:8_003])
+    assert torch.equal(planted(split="full_train", images=100).images, full.images[:100])
     assert torch.equal(full.index, torch.arange(10_000))
 
 
