@@ -1,0 +1,192 @@
+"""The command line: one clear line for a mistake, one JSON document on request, frozen flags."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from filterbands.cli import VERBS, main
+
+
+def _run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    code = main(list(words))
+    caught = capsys.readouterr()
+    return code, caught.out, caught.err
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    file = tmp_path / "model.safetensors"
+    save_file({"conv1.weight": torch.randn(8, 3, 3, 3), "fc.weight": torch.randn(4, 8)}, file)
+    return file
+
+
+# What others rely on. A flag that is added belongs here; one that goes breaks somebody's script.
+FLAGS = {
+    "demo": "batch_size device json out threads",
+    "analyze": "arch batch_size cutoff device json layer models require threads",
+    "train": "batch_size data device json out recipe resume seed set split threads",
+    "bake": "arch batch_size device json mean model out std threads",
+    "corrupt": "batch_size device json kinds limit out parameters seed severities spec split threads",
+    "evaluate": "arch batch_size corrupted data db device json kinds limit mean model name parameters precision "
+    "seed severities split spread std threads",
+    "results": "db delete export json model",
+    "report": "json out sources",
+    "data": "folder json name",
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_flags_are_those_that_others_rely_on(verb: str) -> None:
+    options = import_module(f"filterbands.cli.{verb}").OPTIONS
+    assert sorted(field.name for field in dataclasses.fields(options)) == sorted(FLAGS[verb].split())
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = _run(capsys, verb, "--help")
+    assert code == 0
+    assert f"filterbands {verb}" in out
+    assert not err
+
+
+def test_version_and_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = _run(capsys, "--version")
+    assert (code, out.startswith("filterbands 0.")) == (0, True)
+    code, out, _ = _run(capsys)
+    assert code == 0
+    assert all(verb in out for verb in VERBS)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("analyse x", "did you mean analyze?"),
+        ("analyze", "name a MODEL"),
+        ("analyze nowhere.pt", "no such file: nowhere.pt"),
+        ("analyze {model} --cutoff 0.9", "--cutoff needs cycles per pixel above 0 and up to 0.5, got 0.9"),
+        ("analyze {model} --cutoff nan", "--cutoff needs"),
+        ("analyze {model} --cutof 0.3", "did you mean --cutoff?"),
+        ("analyze {model} --layer conv2", "there are conv1"),
+        ("analyze {model} --arch resnet", "unknown --arch 'resnet'; known are fastnet"),
+        ("analyze {model} --require conv1>3", "--require needs LAYER.KEY>NUMBER"),
+        ("analyze {folder}", "not a finished run"),
+        ("analyze {text}", "is not a checkpoint"),
+        ("train", "RECIPE is missing"),
+        ("train nothing", "unknown recipe 'nothing'; known are standard"),
+        ("train standard --set epochs", "--set needs field=value"),
+        ("train standard --set epoch=3", "did you mean epochs?"),
+        ("train standard --set epochs=x", "needs a whole number"),
+        ("train share_low --set share.low=1.5", "share.low needs a number in [0, 1], got 1.5"),
+        ("train standard --set arch=resnet", "unknown arch 'resnet'"),
+        ("train standard --threads -1", "--threads needs a number"),
+        ("train standard --out {text}/run", "cannot write into the folder"),
+        ("train standard --data cifar10:{folder} --out {folder}/r", "is not cifar10"),
+        ("train standard --data nothing --out {folder}/r", "unknown data 'nothing'"),
+        ("bake {model} --out {folder}/no/x.safetensors", "there is no folder"),
+        ("bake {model} --arch fastnet --out {folder}/x.safetensors", "does not fit fastnet: it lacks"),
+        ("bake {model} --arch fastnet", "--out FILE is missing"),
+        ("corrupt planted --out {folder}/c --kinds fogg", "unknown kind 'fogg'"),
+        ("corrupt planted --out {folder}/c --severities 6", "--severities needs numbers from 1 to 5"),
+        ("corrupt planted --out {folder}/c --limit -3", "--limit needs a number at least 0, got -3"),
+        ("corrupt planted --out {folder}/c --parameters cifer", "--parameters needs cifar or imagenet"),
+        ("evaluate {model} --arch fastnet --std 0,0,0", "--std needs numbers above 0, got '0,0,0'"),
+        ("evaluate {model} --arch fastnet --mean 1,2", "--mean needs 3 numbers"),
+        ("evaluate {model} --arch fastnet --limit -3", "--limit needs"),
+        ("evaluate {model} --arch fastnet --severities 0", "--severities needs"),
+        ("evaluate {model} --arch fastnet --kinds fogg", "unknown kind 'fogg'"),
+        ("evaluate {model} --arch fastnet", "does not fit fastnet"),
+        ("evaluate {model}", "--arch"),
+        ("report --out {folder}/r.html", "name at least one RUN_OR_DB"),
+        ("report {folder}/none --out {folder}/r.html", "none"),
+        ("data cifar11", "known are cifar10, cifar100"),
+    ],
+)
+def test_a_mistake_gets_one_clear_line_and_exit_2(
+    words: str, message: str, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = tmp_path / "text"
+    text.write_text("these are words, not weights")
+    filled = [word.format(model=checkpoint, folder=tmp_path, text=text) for word in words.split()]
+    code, out, err = _run(capsys, *filled)
+    assert code == 2
+    assert not out
+    assert message in err
+    assert err.startswith("filterbands")
+    assert err.count("\n") == 1
+
+
+def test_json_is_one_document_with_the_contracts_keys(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = _run(capsys, "analyze", str(checkpoint), "--json")
+    document = json.loads(out)
+    assert (code, err) == (0, "")
+    assert set(document) >= {"cutoff", "layers"}
+    assert set(document["layers"][0]) >= {
+        "name", "shape", "filters", "dead", "low_share", "low_share_chance", "low_energy",
+        "mean_low_energy", "centroid", "filters_low_energy",
+    }  # fmt: skip
+    assert len(document["layers"][0]["filters_low_energy"]) == 8
+    _, out, _ = _run(capsys, "analyze", str(checkpoint), str(checkpoint), "--json")
+    assert [model["path"] for model in json.loads(out)["models"]] == [str(checkpoint)] * 2
+
+
+def test_what_is_required_and_does_not_hold_exits_1(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(capsys, "analyze", str(checkpoint), "--require", "conv1.low_energy>0.01")[0] == 0
+    code, out, _ = _run(capsys, "analyze", str(checkpoint), "--require", "conv1.low_energy>0.99")
+    assert code == 1
+    assert "does not hold: conv1.low_energy>0.99" in out
+
+
+def test_train_bake_and_analyze_go_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = ["--set", "epochs=1", "--set", "precision=float32", "--split", "test"]
+    code, out, err = _run(capsys, "train", "share_low", *settings, "--out", str(tmp_path / "r"), "--json")
+    assert code == 0
+    assert err == ""
+    assert json.loads(out)["config"]["epochs"] == 1
+    code, _, err = _run(capsys, "train", "share_low", *settings, "--out", str(tmp_path / "r"))
+    assert code == 2
+    assert "already holds a run" in err
+    assert _run(capsys, "train", "share_low", *settings, "--out", str(tmp_path / "r"), "--resume")[0] == 0
+    file = tmp_path / "plain.safetensors"
+    assert _run(capsys, "bake", str(tmp_path / "r"), "--out", str(file))[0] == 0
+    for model in (str(tmp_path / "r"), str(file)):
+        assert _run(capsys, "analyze", model, "--require", "conv1.low_share>=1")[0] == 0
+
+
+def test_corrupt_writes_the_published_layout_and_keeps_what_is_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import numpy as np
+
+    words = ["corrupt", "planted", "--out", str(tmp_path / "c"), "--limit", "20", "--severities", "2,4"]
+    assert _run(capsys, *words, "--kinds", "contrast")[0] == 0
+    before = (tmp_path / "c" / "contrast.npy").stat().st_mtime_ns
+    code, out, _ = _run(capsys, *words, "--kinds", "contrast,brightness", "--json")
+    assert code == 0
+    assert json.loads(out)["written"] == ["brightness"]
+    assert (tmp_path / "c" / "contrast.npy").stat().st_mtime_ns == before
+    rows = np.load(tmp_path / "c" / "brightness.npy", allow_pickle=False)
+    assert (rows.dtype, rows.shape) == (np.uint8, (40, 32, 32, 3))
+    assert len(np.load(tmp_path / "c" / "labels.npy")) == 40
+    assert json.loads((tmp_path / "c" / "corrupt.json").read_text())["severities"] == [2, 4]
+    code, _, err = _run(capsys, *words, "--kinds", "contrast", "--seed", "1")
+    assert code == 2
+    assert "seed was 0, now 1" in err
+
+
+def test_a_reader_that_has_had_enough_is_no_error(checkpoint: Path) -> None:
+    command = f"{sys.executable} -m filterbands analyze {checkpoint} | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == str(checkpoint)
+    assert done.stderr == ""
