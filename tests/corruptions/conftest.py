@@ -1,12 +1,14 @@
 """Outputs of the original generators, and the random numbers they drew, as tensors."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+
+from filterbands.corruptions import textures
 
 
 def _arrays(file: Path) -> dict[str, np.ndarray]:
@@ -47,3 +49,18 @@ def replay(recorded: dict[str, np.ndarray]) -> Callable[[str, int], tuple[Tensor
         return nchw(recorded["clean"]), tensors, nchw(recorded[f"{kind}_s{severity}_out"])
 
     return load
+
+
+@pytest.fixture(scope="session")
+def frost_textures(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The original's textures in a user's cache of our own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield textures.install_textures(shared / "frost")
+
+
+@pytest.fixture(autouse=True)
+def _textures_for_frost(request: pytest.FixtureRequest) -> None:
+    """Give tests that run over the whole table what `frost` needs, or skip its case."""
+    if hasattr(request.node, "callspec") and request.node.callspec.params.get("kind") == "frost":
+        request.getfixturevalue("frost_textures")

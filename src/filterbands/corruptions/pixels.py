@@ -80,7 +80,7 @@ def smooth(images: FloatImages, sigma: float, *, border: Border, truncate: float
     is flat stays flat, or falls by a level, exactly where it does in the original.
 
     Args:
-        images: Floats.
+        images: Floats; sums are made in float64 and rounded to the images' type after each axis.
         sigma: Above 0.
         border: How the images go on.
         truncate: The weights end at int(truncate * sigma + 0.5) pixels.
@@ -95,14 +95,14 @@ def smooth(images: FloatImages, sigma: float, *, border: Border, truncate: float
         wide = images.index_select(axis, index)
         # One long line of which every image, or every row, is a piece with `radius` more at either end.
         stride = wide.shape[3] if axis == 2 else 1
-        line = wide.flatten()
+        line = wide.flatten().to(torch.float64)
         length = line.numel() - 2 * radius * stride
         total = torch.empty_like(line)
         middle = torch.mul(line[radius * stride :][:length], taps[radius], out=total[:length])
         for step in range(radius, 0, -1):
             pair = line[(radius - step) * stride :][:length] + line[(radius + step) * stride :][:length]
             middle.add_(pair.mul_(taps[radius + step]))
-        images = total.reshape(wide.shape).narrow(axis, 0, size)
+        images = total.reshape(wide.shape).narrow(axis, 0, size).to(images.dtype)
     return images
 
 

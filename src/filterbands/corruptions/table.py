@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .. import rng
 from ..types import Images, Keys
-from . import blur, digital, noise, weather
+from . import blur, digital, elastic, noise, spatter, weather
 from .constants import PARAMETERS
 
 CORRUPTIONS_VERSION = 1
@@ -68,13 +68,17 @@ CORRUPTIONS: Mapping[str, Corruption] = {
         _kind("glass_blur", "blur", blur.glass_blur),
         _kind("motion_blur", "blur", blur.motion_blur),
         _kind("zoom_blur", "blur", blur.zoom_blur),
+        _kind("snow", "weather", weather.snow),
+        _kind("frost", "weather", weather.frost),
         _kind("fog", "weather", weather.fog),
         _kind("brightness", "weather", digital.brightness),
         _kind("contrast", "digital", digital.contrast),
+        _kind("elastic_transform", "digital", elastic.elastic_transform),
         _kind("pixelate", "digital", digital.pixelate),
         _kind("jpeg_compression", "digital", digital.jpeg_compression),
         _kind("speckle_noise", "noise", noise.speckle_noise),
         _kind("gaussian_blur", "blur", blur.gaussian_blur),
+        _kind("spatter", "weather", spatter.spatter),
         _kind("saturate", "digital", digital.saturate),
     )
 }

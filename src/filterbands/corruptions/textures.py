@@ -1,0 +1,138 @@
+"""The textures of `frost`: where they are looked for, and how they get into the user's cache.
+
+They cannot be redistributed with this package. Five of six files are used (as in the original, which
+never draws the sixth); all are known by their sha256.
+"""
+
+import hashlib
+import os
+import shutil
+import urllib.request
+from collections.abc import Callable
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int64, UInt8
+from PIL import Image
+from torch import Tensor
+
+SHA256 = {
+    "frost1.png": "ff9f907860bd7a835d459e32f9d588062b7f61ee267343cc7222b56753a14755",
+    "frost2.png": "fe211a89b336999c207a852ce05818d4545d0b57c5beadd824b4cc9d9a9b6137",
+    "frost3.png": "2d0d50b4a9bb213f38b024ef7768731bb83cc08d2f26b5766bbc167cdfa0e504",
+    "frost4.jpg": "3f8b91ca1a9fa7167b09e773da53f5ae60d0a1fd88f02a783f6e328a72887f6e",
+    "frost5.jpg": "5fc6a19df4a429ba68abdcc8f8a4278d4c9f81c9ccafd2c92ab0c8cf8992ebd2",
+    "frost6.jpg": "1f92b2f48408748085b68dd81d816ef239f42cef3029c25d041fcb6760fb4f25",
+}
+USED = tuple(SHA256)[:5]
+_SOURCE = "https://raw.githubusercontent.com/hendrycks/robustness/master/ImageNet-C/create_c/"
+
+
+def cache_folder() -> Path:
+    """Return the folder of the user's cache that holds the textures; it need not exist."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "filterbands" / "frost"
+
+
+def find_textures() -> Path:
+    """Return a folder that holds the textures: the user's cache, else an installed imagecorruptions.
+
+    Raises:
+        FileNotFoundError: Neither holds them; the message names the ways to them.
+        ValueError: A file there is not the original's.
+    """
+    for folder in (cache_folder(), _installed_folder()):
+        if folder is not None and all((folder / name).is_file() for name in USED):
+            _check(folder, USED)
+            return folder
+    raise FileNotFoundError(
+        f"frost needs six texture files, found neither in {cache_folder()} nor in an installed "
+        "imagecorruptions; run `filterbands data frost DIR` (DIR holds them), or `filterbands data frost` "
+        "(downloads them), or `pip install imagecorruptions`, or leave frost out (`--kinds all-but-frost`)"
+    )
+
+
+def install_textures(
+    source: Path | None = None, *, fetch: Callable[[str, Path], object] = urllib.request.urlretrieve
+) -> Path:
+    """Put the six textures into the user's cache, from a folder or by download, and return where they are.
+
+    Args:
+        source: A folder that holds them; downloaded from the original's repository if not given.
+        fetch: What downloads a URL to a file.
+
+    Raises:
+        FileNotFoundError: The folder lacks one.
+        ValueError: A file is not the original's; the cache is left as it was.
+    """
+    target = cache_folder()
+    fresh = target.with_name(f"frost.{os.getpid()}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    try:
+        for name in SHA256:
+            if source is None:
+                fetch(_SOURCE + name, fresh / name)
+            elif (source / name).is_file():
+                shutil.copyfile(source / name, fresh / name)
+            else:
+                raise FileNotFoundError(f"frost needs {', '.join(SHA256)}; {source} has no {name}")
+        _check(fresh, tuple(SHA256))
+        target.mkdir(exist_ok=True)
+        for name in SHA256:
+            (fresh / name).replace(target / name)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return target
+
+
+@lru_cache(maxsize=8)
+def load_textures(
+    folder: Path, scale: float, h: int, w: int
+) -> tuple[UInt8[Tensor, "3 n"], Int64[Tensor, "5 3"]]:
+    """Return the used textures, their pixels in one line after the other, and (start, height, width) of each.
+
+    Args:
+        folder: What `find_textures` returns.
+        scale: 1, or 0.2, where every fifth pixel is taken, as the original's bilinear reduction comes to.
+        h: Height of the images to cover; a texture not larger than them is enlarged, which the originals
+            never had to do.
+        w: Their width.
+    """
+    lines, shapes, start = [], [], 0
+    for name in USED:
+        with Image.open(folder / name) as picture:
+            image = picture.convert("RGB")
+        step = round(1 / scale)
+        if step > 1:
+            rows, columns = round(image.height * scale), round(image.width * scale)
+            pixels = np.asarray(image)[step // 2 :: step, step // 2 :: step][:rows, :columns]
+            image = Image.fromarray(np.ascontiguousarray(pixels))
+        enlarge = max(1.0, (h + 1) / image.height, (w + 1) / image.width)
+        if enlarge > 1:
+            size = (max(w + 1, round(image.width * enlarge)), max(h + 1, round(image.height * enlarge)))
+            image = image.resize(size, Image.Resampling.BILINEAR)
+        lines.append(np.asarray(image).reshape(-1, 3).T)
+        shapes.append((start, image.height, image.width))
+        start += image.height * image.width
+    return torch.from_numpy(np.concatenate(lines, axis=1)), torch.tensor(shapes)
+
+
+def _installed_folder() -> Path | None:
+    """Return the textures' folder of an installed imagecorruptions; it is not imported."""
+    try:
+        return Path(str(metadata.distribution("imagecorruptions").locate_file("imagecorruptions/frost")))
+    except metadata.PackageNotFoundError:
+        return None
+
+
+@lru_cache(maxsize=8)
+def _check(folder: Path, names: tuple[str, ...]) -> None:
+    for name in names:
+        if hashlib.sha256((folder / name).read_bytes()).hexdigest() != SHA256[name]:
+            raise ValueError(
+                f"frost needs the original textures; {folder / name} is another file; replace it"
+            )
