@@ -1,0 +1,35 @@
+"""`filterbands report`: one HTML page about runs and results."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from ..report import write_report
+from ..run import check_output
+from .shared import Answer, Options
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions(Options):
+    """Write one HTML page, readable without a network, about runs and results."""
+
+    sources: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="RUN_OR_DB ...")]
+    """Run folders and result databases."""
+    out: Annotated[str, tyro.conf.arg(metavar="FILE")]
+    """The .html file to write."""
+
+    def __post_init__(self) -> None:
+        if not self.sources:
+            raise ValueError("name at least one RUN_OR_DB: a Run folder or a result database")
+
+
+OPTIONS = ReportOptions
+
+
+def run(options: ReportOptions) -> Answer:
+    """Write the page and say where it is."""
+    out = check_output(options.out)
+    page = write_report(options.sources, out)
+    size = page.stat().st_size
+    return Answer(document={"out": str(page), "bytes": size}, text=f"{page}: {size / 1e6:.2f} MB")

@@ -1,0 +1,73 @@
+"""`filterbands results`: list, export or delete what a database holds."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from ..robustness import Scores, Store, load_scores
+from .shared import Answer, Options
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultsOptions(Options):
+    """List, export or delete the results of a database."""
+
+    db: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DB")]
+    """The database."""
+    model: Annotated[str, tyro.conf.arg(metavar="NAME")] = ""
+    """List the network of this name alone, kind by kind."""
+    export: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
+    """Write every cell as .csv or .json."""
+    delete: Annotated[str, tyro.conf.arg(metavar="NAME")] = ""
+    """Delete every result of the network of this name."""
+
+    def __post_init__(self) -> None:
+        if self.export and self.delete:
+            raise ValueError("--export and --delete exclude each other; do one after the other")
+
+
+OPTIONS = ResultsOptions
+
+
+def run(options: ResultsOptions) -> Answer:
+    """List, export or delete."""
+    scores = load_scores(options.db)
+    if options.delete:
+        with Store(options.db) as store:
+            count = store.delete(options.delete)
+        return Answer(
+            document={"deleted": count, "name": options.delete},
+            text=f"{options.db}: deleted {count} results of {options.delete}",
+        )
+    if options.export:
+        with Store(options.db, readonly=True) as store:
+            count = store.export(options.export)
+        return Answer(
+            document={"exported": count, "out": options.export}, text=f"{options.export}: {count} results"
+        )
+    if options.model:
+        known = sorted({entry.name for entry in scores})
+        scores = [entry for entry in scores if entry.name == options.model]
+        if not scores:
+            raise ValueError(
+                f"no results of {options.model!r}; there are results of {', '.join(known) or 'none'}"
+            )
+        text = "\n\n".join(map(str, scores))
+    else:
+        text = "\n".join(map(_line, scores)) or f"{options.db} holds no results"
+    return Answer(document={"results": [entry.to_json() for entry in scores]}, text=text)
+
+
+def _line(scores: Scores) -> str:
+    at_hand = scores.average_at_hand()
+    parts = [f"{scores.name:<24} {scores.data} ({scores.split}, {len(scores.labels):,})"]
+    parts.append(f"clean {100 * scores.clean:.2f} %")
+    for title, estimate in (("15 kinds", scores.average_15()), ("19 kinds", scores.average_19())):
+        if estimate is not None:
+            parts.append(f"{title} {100 * estimate.accuracy:.2f} %")
+    if at_hand is not None and scores.average_15() is None:
+        parts.append(f"{len(scores.kinds)} kinds at hand {100 * at_hand.accuracy:.2f} %")
+    if scores.precision != "float32":
+        parts.append(scores.precision)
+    return "  ".join(parts)

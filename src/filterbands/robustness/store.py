@@ -1,0 +1,361 @@
+"""The database of results, and the only SQL: a row a cell, its key a hash of all it depends on."""
+
+import contextlib
+import csv
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime, timezone
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import __version__
+from ..run import check_output, write_whole
+
+SCHEMA = 1
+"""Number of the present schema, kept in the database's `user_version`."""
+
+_SQLITE_HEADER = b"SQLite format 3\x00"
+_TABLES = """
+CREATE TABLE models (
+  fingerprint TEXT PRIMARY KEY,
+  name TEXT NOT NULL
+);
+CREATE TABLE data (
+  fingerprint TEXT PRIMARY KEY,
+  name TEXT NOT NULL,
+  split TEXT NOT NULL,
+  images INTEGER NOT NULL,
+  labels BLOB NOT NULL,
+  classes TEXT NOT NULL
+);
+CREATE TABLE cells (
+  key TEXT PRIMARY KEY,
+  model TEXT NOT NULL REFERENCES models ON DELETE CASCADE,
+  data TEXT NOT NULL REFERENCES data,
+  kind TEXT NOT NULL,
+  severity INTEGER NOT NULL,
+  parameters TEXT NOT NULL,
+  version INTEGER NOT NULL,
+  seed INTEGER NOT NULL,
+  source TEXT NOT NULL,
+  precision TEXT NOT NULL,
+  first INTEGER NOT NULL,
+  step INTEGER NOT NULL,
+  images INTEGER NOT NULL,
+  correct INTEGER NOT NULL,
+  bits BLOB NOT NULL,
+  seconds REAL NOT NULL,
+  created TEXT NOT NULL,
+  filterbands TEXT NOT NULL
+);
+CREATE INDEX cells_of_a_model ON cells (model, data);
+"""
+# From schema n to n + 1: _MIGRATIONS[n]. The first one makes a database.
+_MIGRATIONS = (_TABLES,)
+
+Bits = np.ndarray[Any, np.dtype[np.bool_]]
+"""Per image, whether the network named its class."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One kind at one severity for one network: everything that can change a bit of the answer."""
+
+    model: str
+    """Fingerprint of the network: architecture, weights, what it subtracts and divides by."""
+    data: str
+    """Fingerprint of the clean images: pixels, labels, numbers, class names."""
+    kind: str
+    """`clean`, or a kind of corruption."""
+    severity: int
+    """1 to 5; 0 for clean."""
+    parameters: str = ""
+    """Table of constants; empty where nothing was corrupted here."""
+    version: int = 0
+    """Of the corruption's bytes."""
+    seed: int = 0
+    """Of the corruption."""
+    source: str = ""
+    """sha256 of the file of corrupted images; empty where they were made here."""
+    precision: str = "float32"
+    """What the network ran in."""
+    first: int = 0
+    """Position of the first image used."""
+    step: int = 1
+    """Every how many images one was used."""
+
+    @property
+    def key(self) -> str:
+        """The sha256 of all of it."""
+        return sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """A data set as the database knows it."""
+
+    fingerprint: str
+    name: str
+    split: str
+    labels: np.ndarray[Any, np.dtype[np.int64]]
+    classes: tuple[str, ...]
+
+
+class Store:
+    """An SQLite database of results, or one in memory; use it as a context manager.
+
+    Several processes may write at once. What is written is there whole, whatever happens to the writer.
+    """
+
+    def __init__(self, path: str | Path | None, *, readonly: bool = False) -> None:
+        """Open a database, and make it where it does not exist.
+
+        Args:
+            path: The file; None keeps everything in memory.
+            readonly: Refuse to make or change anything.
+
+        Raises:
+            FileNotFoundError: There is no such file to read.
+            ValueError: Not a database of results, one of a newer version, or a place that cannot be written.
+        """
+        self._locks: int | None = None
+        self._path = None if path is None else Path(path)
+        if self._path is None:
+            self._connection = sqlite3.connect(":memory:", isolation_level=None)
+        else:
+            _check_file(self._path, readonly=readonly)
+            mode = "ro" if readonly else "rwc"
+            address = f"{self._path.resolve().as_uri()}?mode={mode}"
+            self._connection = sqlite3.connect(address, uri=True, timeout=60, isolation_level=None)
+        try:
+            self._prepare(readonly=readonly)
+        except sqlite3.DatabaseError as error:
+            self._connection.close()
+            raise ValueError(f"{path} is not a database of results: {error}") from None
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the database; claims end."""
+        self._connection.close()
+        if self._locks is not None:
+            os.close(self._locks)
+            self._locks = None
+
+    def has(self, key: str) -> bool:
+        """Return whether a cell is there."""
+        return self._connection.execute("SELECT 1 FROM cells WHERE key = ?", (key,)).fetchone() is not None
+
+    def add_model(self, fingerprint: str, name: str) -> None:
+        """Note a network; one that is there takes the new name."""
+        self._connection.execute(
+            "INSERT INTO models VALUES (?, ?) ON CONFLICT (fingerprint) DO UPDATE SET name = excluded.name",
+            (fingerprint, name),
+        )
+
+    def add_data(self, data: Stored) -> None:
+        """Note a data set."""
+        labels = np.ascontiguousarray(data.labels, dtype="<i8").tobytes()
+        row = (data.fingerprint, data.name, data.split, len(data.labels), labels, json.dumps(data.classes))
+        self._connection.execute("INSERT OR IGNORE INTO data VALUES (?, ?, ?, ?, ?, ?)", row)
+
+    def put(self, cell: Cell, bits: Bits, *, seconds: float) -> None:
+        """Write a cell's answer; one that is there stays as it is."""
+        values = asdict(cell)
+        values |= {
+            "key": cell.key,
+            "images": len(bits),
+            "correct": int(bits.sum()),
+            "bits": np.packbits(bits).tobytes(),
+            "seconds": seconds,
+            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "filterbands": __version__,
+        }
+        marks = ", ".join(f":{name}" for name in values)
+        self._connection.execute(
+            f"INSERT OR IGNORE INTO cells ({', '.join(values)}) VALUES ({marks})", values
+        )
+
+    def cells(self, **where: str | int) -> Iterator[tuple[Cell, Bits]]:
+        """Yield cells with these values of their fields, and their answers, in the order they were written."""
+        names = [field.name for field in fields(Cell)]
+        if not set(where) <= set(names):
+            raise ValueError(
+                f"cells have no {', '.join(set(where) - set(names))}; they have {', '.join(names)}"
+            )
+        condition = " AND ".join(f"{name} = :{name}" for name in where) or "1"
+        rows = self._connection.execute(
+            f"SELECT {', '.join(names)}, images, bits FROM cells WHERE {condition} ORDER BY rowid", where
+        )
+        for *values, images, packed in rows:
+            bits = np.unpackbits(np.frombuffer(packed, np.uint8), count=images).astype(bool)
+            yield Cell(**dict(zip(names, values, strict=True))), bits
+
+    def models(self) -> dict[str, str]:
+        """Return the networks' names by fingerprint, in the order they came."""
+        return dict(self._connection.execute("SELECT fingerprint, name FROM models ORDER BY rowid"))
+
+    def data(self, fingerprint: str) -> Stored:
+        """Return a data set that cells name."""
+        name, split, labels, classes = self._connection.execute(
+            "SELECT name, split, labels, classes FROM data WHERE fingerprint = ?", (fingerprint,)
+        ).fetchone()
+        return Stored(
+            fingerprint=fingerprint,
+            name=name,
+            split=split,
+            labels=np.frombuffer(labels, "<i8"),
+            classes=tuple(json.loads(classes)),
+        )
+
+    def delete(self, name: str) -> int:
+        """Delete every network of this name with its cells; return how many cells that were.
+
+        Raises:
+            ValueError: There is no such network.
+        """
+        found = [fingerprint for fingerprint, known in self.models().items() if known == name]
+        if not found:
+            known = ", ".join(sorted(set(self.models().values()))) or "none"
+            raise ValueError(f"no results of {name!r}; there are results of {known}")
+        with self._transaction():
+            count = 0
+            for fingerprint in found:
+                row = self._connection.execute("SELECT COUNT(*) FROM cells WHERE model = ?", (fingerprint,))
+                count += int(row.fetchone()[0])
+                self._connection.execute("DELETE FROM models WHERE fingerprint = ?", (fingerprint,))
+            self._connection.execute("DELETE FROM data WHERE fingerprint NOT IN (SELECT data FROM cells)")
+        return count
+
+    def export(self, path: str | Path) -> int:
+        """Write every cell without its bits as `.csv` or `.json`; return how many.
+
+        Raises:
+            ValueError: Another ending, or a place that cannot be written.
+        """
+        file = check_output(path)
+        if file.suffix not in (".csv", ".json"):
+            raise ValueError(f"results are exported as .csv or .json, got {file.name}")
+        rows = self._rows()
+
+        def write(temporary: Path) -> None:
+            with temporary.open("w", newline="") as stream:
+                if file.suffix == ".json":
+                    json.dump(rows, stream, indent=1)
+                elif rows:
+                    writer = csv.DictWriter(stream, rows[0])
+                    writer.writeheader()
+                    writer.writerows(rows)
+
+        write_whole(file, write)
+        return len(rows)
+
+    @contextlib.contextmanager
+    def claim(self, key: str) -> Iterator[bool]:
+        """Yield whether this process may work on a cell; another's claim ends with it, however it ends.
+
+        The claim is an operating system's lock on one byte of a file beside the database.
+        """
+        if self._path is None or os.name != "posix":
+            yield True
+            return
+        import fcntl
+
+        if self._locks is None:
+            self._locks = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT, 0o666)
+        place = int(key[:12], 16)
+        try:
+            fcntl.lockf(self._locks, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
+        except OSError:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            fcntl.lockf(self._locks, fcntl.LOCK_UN, 1, place)
+
+    def _prepare(self, *, readonly: bool) -> None:
+        self._connection.execute("PRAGMA foreign_keys = ON")
+        self._connection.execute("PRAGMA busy_timeout = 60000")
+        if not readonly:
+            self._switch_to_wal()
+        present = self._version()
+        if present > SCHEMA:
+            raise ValueError(
+                f"{self._path} was written by a newer filterbands (schema {present}, here {SCHEMA}); update it"
+            )
+        if readonly or present == SCHEMA:
+            return
+        with self._transaction():
+            # Another process may have been here in the meantime.
+            for number in range(self._version(), SCHEMA):
+                for statement in _MIGRATIONS[number].split(";"):
+                    self._connection.execute(statement)
+            self._connection.execute(f"PRAGMA user_version = {SCHEMA}")
+
+    def _switch_to_wal(self) -> None:
+        # Two processes that open a new database at once cannot both switch it; SQLite does not wait here.
+        for attempt in range(100):
+            try:
+                self._connection.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError:
+                if attempt == 99:
+                    raise
+                time.sleep(0.05)
+
+    def _version(self) -> int:
+        return int(self._connection.execute("PRAGMA user_version").fetchone()[0])
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._connection.execute("ROLLBACK")
+            raise
+        self._connection.execute("COMMIT")
+
+    def _rows(self) -> list[dict[str, Any]]:
+        names = self.models()
+        columns = (
+            "data kind severity parameters seed source precision images correct seconds created filterbands"
+        )
+        rows = self._connection.execute(
+            f"SELECT model, {columns.replace(' ', ', ')} FROM cells ORDER BY rowid"
+        )
+        return [
+            {"name": names[model], "model": model, **dict(zip(columns.split(), values, strict=True))}
+            for model, *values in rows
+        ]
+
+
+def _check_file(path: Path, *, readonly: bool) -> None:
+    if not path.exists():
+        if readonly:
+            raise FileNotFoundError(f"no such file: {path}")
+        check_output(path)
+        return
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, not a database of results")
+    if not readonly:
+        check_output(path)
+    with path.open("rb") as stream:
+        head = stream.read(16)
+    if head and head != _SQLITE_HEADER:
+        raise ValueError(f"{path} is not a database of results: it starts with {head[:8]!r}")
