@@ -348,8 +348,8 @@ def _as_bytes(images: Any) -> Images:
         rounded = scaled.round()
         if not bool(((rounded >= 0) & (rounded <= 255) & ((scaled - rounded).abs() < 1e-2)).all()):
             raise ValueError(
-                "evaluate needs images as bytes, or as floats that are whole 255ths of [0, 1], since corruptions "
-                "are defined on bytes; give them before any normalisation, and that as mean= and std="
+                "evaluate needs images as bytes, or as floats that are whole 255ths of [0, 1]; corruptions "
+                "are defined on bytes: give them before any normalisation, and that as mean= and std="
             )
         pixels = rounded.to(torch.uint8)
     return pixels.contiguous()

@@ -191,7 +191,7 @@ class Store:
         )
 
     def cells(self, **where: str | int) -> Iterator[tuple[Cell, Bits]]:
-        """Yield cells with these values of their fields, and their answers, in the order they were written."""
+        """Yield cells with these values of their fields, and their answers, oldest first."""
         names = [field.name for field in fields(Cell)]
         if not set(where) <= set(names):
             raise ValueError(
@@ -296,7 +296,7 @@ class Store:
         present = self._version()
         if present > SCHEMA:
             raise ValueError(
-                f"{self._path} was written by a newer filterbands (schema {present}, here {SCHEMA}); update it"
+                f"{self._path} was written by a newer version (schema {present}, here {SCHEMA}); update"
             )
         if readonly or present == SCHEMA:
             return
