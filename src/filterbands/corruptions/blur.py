@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..rng import integers, uniform
 from ..types import Images, Keys
-from .pixels import border_index, correlate, extend, smooth, to_bytes, to_unit
+from .pixels import border_index, correlate, extend, pick, smooth, to_bytes, to_unit
 
 
 def defocus_blur(images: Images, parameters: tuple[float, ...], *, key: Keys) -> Images:  # noqa: ARG001
@@ -113,7 +113,7 @@ def through_glass(
         source[:, place] = place + shift[..., 1] * w + shift[..., 0]
         if reach > 1:
             source = _follow(source, place)
-        blurred = blurred.gather(2, source[:, None].expand(-1, c, -1))
+        blurred = pick(blurred, source)
     return to_bytes(smooth(to_unit(blurred.reshape(b, c, h, w)), sigma, border="replicate"))
 
 
@@ -138,15 +138,21 @@ def smear(images: Images, degrees: Float[Tensor, " b"], *, radius: float, sigma:
     right = (steps * radians.cos()[:, None] - 0.5).ceil_().to(torch.int64)
     down = (steps * radians.sin()[:, None] - 0.5).ceil_().to(torch.int64)
     margin = count - 1
-    wide = extend(images, margin, "replicate").to(torch.float64).flatten(2)
+    wide = extend(images, margin, "replicate").to(torch.float64)
     width = w + 2 * margin
-    rows = torch.arange(h, device=images.device)[:, None] + margin
-    base = (rows * width + torch.arange(w, device=images.device) + margin).flatten()
-    offset = down * width + right
-    total = torch.zeros(b, c, h * w, dtype=torch.float64, device=images.device)
+    # Positions in one line of all channels of all images, 32 bits each: half the time of `gather`.
+    plane = (
+        torch.arange(b * c, dtype=torch.int32, device=images.device).reshape(b, c, 1, 1) * wide[0, 0].numel()
+    )
+    rows = torch.arange(margin, margin + h, dtype=torch.int32, device=images.device)[:, None] * width
+    columns = torch.arange(margin, margin + w, dtype=torch.int32, device=images.device)
+    place = plane + (rows + columns)
+    offset = (down * width + right).to(torch.int32)
+    line = wide.flatten()
+    total = torch.zeros(b * c * h * w, dtype=torch.float64, device=images.device)
     for step in range(count):
-        index = (base + offset[:, step, None])[:, None].expand(-1, c, -1)
-        total.add_(wide.gather(2, index).mul_(257 * weights[step]))
+        index = (place + offset[:, step, None, None, None]).flatten()
+        total.add_(line.index_select(0, index).mul_(257 * weights[step]))
     quantum = total.add_(0.5).floor_()
     return quantum.div_(257).to(torch.uint8).reshape(b, c, h, w)
 

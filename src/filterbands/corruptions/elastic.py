@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..rng import uniform
 from ..types import FloatImages, Images, Keys
-from .pixels import smooth, to_bytes, to_unit
+from .pixels import pick, smoothing_matrix, to_bytes, to_unit
 
 
 def elastic_transform(images: Images, parameters: tuple[float, ...], *, key: Keys) -> Images:
@@ -55,7 +55,11 @@ def deform(
     """
     moved = _move_affinely(to_unit(images, torch.float32), jitter.to(torch.float32))
     if fields is not None:
-        displacement = smooth(fields, sigma, border="reflect", truncate=3).mul(strength).to(torch.float32)
+        down, right = (
+            smoothing_matrix(size, sigma, border="reflect", truncate=3).to(images.device)
+            for size in images.shape[2:]
+        )
+        displacement: Tensor = (down @ fields @ right.T).mul_(strength).to(torch.float32)
         moved = _displace(moved, displacement)
     return to_bytes(moved)
 
@@ -138,11 +142,11 @@ def _mix_corners(
     right: Float[Tensor, "b 1 h w"],
 ) -> FloatImages:
     """Return bilinear mixtures of four pixels each, from the upper left to the lower right."""
-    b, c, h, w = images.shape
+    w = images.shape[3]
     line = images.flatten(2)
     total = torch.zeros_like(images)
     for row, weight_y in zip(rows, (1 - down, down), strict=True):
         for column, weight_x in zip(columns, (1 - right, right), strict=True):
-            index = (row * w + column).reshape(b, 1, h * w).expand(-1, c, -1)
-            total.add_(line.gather(2, index).reshape(images.shape).mul_(weight_y * weight_x))
+            corner = pick(line, (row * w + column).flatten(1)).reshape(images.shape)
+            total.add_(corner.mul_(weight_y * weight_x))
     return total

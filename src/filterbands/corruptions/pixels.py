@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from ..types import FloatImages, Images
@@ -44,6 +45,15 @@ def extend(images: Tensor, margin: int, border: Border) -> Tensor:
         index = border_index(images.shape[axis], margin, border)
         images = images.index_select(axis, torch.tensor(index, device=images.device))
     return images
+
+
+def pick(images: Shaped[Tensor, "b c n"], place: Int[Tensor, "b m"]) -> Shaped[Tensor, "b c m"]:
+    """Return each image's values at its own places, the same in every channel."""
+    b, c, n = images.shape
+    # One flat look-up by 32-bit positions takes a quarter of the time of `gather`.
+    start = torch.arange(0, b * c * n, n, dtype=torch.int32, device=images.device).reshape(b, c, 1)
+    index = place.to(torch.int32)[:, None] + start
+    return images.reshape(-1).index_select(0, index.flatten()).reshape(b, c, -1)
 
 
 def correlate(images: Images, kernel: Sequence[Sequence[float]], *, border: Border) -> FloatImages:
@@ -104,6 +114,19 @@ def smooth(images: FloatImages, sigma: float, *, border: Border, truncate: float
             middle.add_(pair.mul_(taps[radius + step]))
         images = total.reshape(wide.shape).narrow(axis, 0, size).to(images.dtype)
     return images
+
+
+@lru_cache(maxsize=16)
+def smoothing_matrix(
+    size: int, sigma: float, *, border: Border, truncate: float = 4
+) -> Float[Tensor, "{size} {size}"]:
+    """Return the matrix by which `smooth` acts on a line, to the last bit but one."""
+    radius = int(truncate * sigma + 0.5)
+    matrix = np.zeros((size, size))
+    source = np.array(border_index(size, radius, border))
+    for step, weight in enumerate(gaussian_taps(sigma, radius)):
+        np.add.at(matrix, (np.arange(size), source[step : step + size]), weight)
+    return torch.from_numpy(matrix)
 
 
 @lru_cache(maxsize=64)
