@@ -78,7 +78,7 @@ def run_job(arch: str, recipe: str, seed: int, given: argparse.Namespace) -> dic
 def table(lines: list[dict[str, Any]]) -> str:
     """Return the lines as Markdown, mean and standard deviation over seeds."""
     rows = [
-        "| network | recipe | seeds | clean, % | 15 kinds, % | 19 kinds, % | noise | blur | weather | digital |",
+        "| network | recipe | seeds | clean | 15 kinds | 19 kinds | noise | blur | weather | digital |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for arch, recipe in dict.fromkeys((line["arch"], line["recipe"]) for line in lines):

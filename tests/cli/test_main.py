@@ -35,8 +35,8 @@ FLAGS = {
     "train": "batch_size data device json out recipe resume seed set split threads",
     "bake": "arch batch_size device json mean model out std threads",
     "corrupt": "batch_size device json kinds limit out parameters seed severities spec split threads",
-    "evaluate": "arch batch_size corrupted data db device json kinds limit mean model name parameters precision "
-    "seed severities split spread std threads",
+    "evaluate": "arch batch_size corrupted data db device json kinds limit mean model name parameters "
+    "precision seed severities split spread std threads",
     "results": "db delete export json model",
     "report": "json out sources",
     "data": "folder json name",
@@ -106,7 +106,7 @@ def test_version_and_usage(capsys: pytest.CaptureFixture[str]) -> None:
         ("evaluate {model}", "--arch"),
         ("report --out {folder}/r.html", "name at least one RUN_OR_DB"),
         ("report {folder}/none --out {folder}/r.html", "none"),
-        ("data cifar11", "known are cifar10, cifar100"),
+        ("data cifar11", "known are cifar10, cifar100, frost"),
     ],
 )
 def test_a_mistake_gets_one_clear_line_and_exit_2(

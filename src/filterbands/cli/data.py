@@ -1,4 +1,4 @@
-"""`filterbands data`: fetch and verify a data set, or list what is there."""
+"""`filterbands data`: fetch and verify a data set or frost's textures, or list what is there."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from typing import Annotated
 
 import tyro
 
+from ..corruptions import install_textures
 from ..datasets import cache_folder, cached, fetch_cifar10, fetch_cifar100
 from .shared import Answer, Options, progress_bar
 
@@ -15,12 +16,13 @@ _FETCH: dict[str, Callable[..., Path]] = {"cifar10": fetch_cifar10, "cifar100": 
 
 @dataclass(frozen=True, kw_only=True)
 class DataOptions(Options):
-    """Fetch and verify a data set, or list what was fetched."""
+    """Fetch and verify a data set or frost's textures, or list what was fetched."""
 
     name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")]
-    """cifar10, cifar100, or list."""
+    """cifar10, cifar100, frost, or list."""
     folder: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DIR")] = ""
-    """Where it shall lie; its archive is taken from there if it is there. The cache by default."""
+    """Where the data set shall lie; its archive is taken from there if it is there. The cache by default.
+    For frost: a folder that holds the six textures; they go into the cache."""
 
 
 OPTIONS = DataOptions
@@ -38,8 +40,11 @@ def run(options: DataOptions) -> Answer:
             },
             text="\n".join(lines) or f"nothing fetched yet; the cache is {cache_folder()}",
         )
+    if options.name == "frost":
+        place = install_textures(Path(options.folder) if options.folder else None)
+        return Answer(document={"name": "frost", "path": str(place)}, text=f"{place}: checked")
     if options.name not in _FETCH:
-        raise ValueError(f"unknown data set {options.name!r}; known are {', '.join(_FETCH)}, and list")
+        raise ValueError(f"unknown data {options.name!r}; known are {', '.join(_FETCH)}, frost, and list")
     with progress_bar(options.name) as progress:
         place = _FETCH[options.name](options.folder or cache_folder(), progress=progress)
     return Answer(

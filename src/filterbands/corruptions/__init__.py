@@ -2,5 +2,14 @@
 
 from .constants import PARAMETERS
 from .table import CORRUPTIONS, CORRUPTIONS_VERSION, Corrupt, Corruption, corrupt
+from .textures import install_textures
 
-__all__ = ["CORRUPTIONS", "CORRUPTIONS_VERSION", "PARAMETERS", "Corrupt", "Corruption", "corrupt"]
+__all__ = [
+    "CORRUPTIONS",
+    "CORRUPTIONS_VERSION",
+    "PARAMETERS",
+    "Corrupt",
+    "Corruption",
+    "corrupt",
+    "install_textures",
+]
