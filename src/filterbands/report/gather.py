@@ -1,0 +1,225 @@
+"""From paths to what the page shows: Runs and databases read, and put together network by network."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from .. import robustness
+from ..filters import ModelSpectrum, analyze
+from ..models import load_model, read_weights
+from ..robustness import Scores, compare, load_scores, model_fingerprint
+from ..run import Run
+from .markup import cleaned
+from .views import Average, Entry, Estimate, ReportView, RunView, ScoreView
+
+_DATABASE = b"SQLite format 3\x00"
+
+
+@dataclass(slots=True, kw_only=True)
+class _Network:
+    """One network while its pieces are found."""
+
+    name: str
+    run: Run | None
+    fingerprint: str | None
+    scores: list[Scores]
+
+
+def gather(sources: Sequence[str | Path], *, title: str) -> ReportView:
+    """Return what the sources hold, their networks in the order of the sources.
+
+    A run and a row of a database are one network when the weights are the same; where a run is not
+    finished, so that it has none, when the names are.
+
+    Raises:
+        FileNotFoundError: A source that does not exist.
+        ValueError: No source, or one that is neither a Run folder nor a database of results.
+    """
+    if not sources:
+        raise ValueError("a report needs at least one Run folder or database of results, got none")
+    folders: list[Run] = []
+    scores: list[Scores] = []
+    for source in map(Path, sources):
+        if _is_run(source):
+            run = Run(source)
+            if all(run.folder.resolve() != known.folder.resolve() for known in folders):
+                folders.append(run)
+        else:
+            scores += load_scores(source)
+    networks = [_Network(name=run.name, run=run, fingerprint=_fingerprint(run), scores=[]) for run in folders]
+    for score in scores:
+        _owner(score, networks).scores.append(score)
+    if not networks:
+        raise ValueError(f"there is nothing to report: {', '.join(map(str, sources))} holds no results")
+    names = _distinct(networks)
+    reference = _reference(networks)
+    views = _score_views(networks, reference)
+    entries = tuple(
+        Entry(
+            name=name,
+            run=None if network.run is None else _run_view(network.run),
+            scores=tuple(view),
+        )
+        for name, network, view in zip(names, networks, views, strict=True)
+    )
+    return ReportView(title=title, entries=entries, reference=reference)
+
+
+def _is_run(source: Path) -> bool:
+    """Return whether a source is a Run and not a database; refuse what is neither."""
+    if not source.exists():
+        raise FileNotFoundError(f"no such Run folder or database: {source}")
+    if source.is_dir():
+        if (source / "run.json").exists():
+            return True
+        inside = sorted(path.parent.name for path in source.glob("*/run.json"))
+        hint = f"; the runs in it are {', '.join(inside[:4])}" if inside else ""
+        raise ValueError(f"{source} is neither a Run folder (it has no run.json) nor a database{hint}")
+    with source.open("rb") as stream:
+        if stream.read(len(_DATABASE)) != _DATABASE:
+            raise ValueError(f"{source} is neither a Run folder nor a database of results (SQLite)")
+    return False
+
+
+def _fingerprint(run: Run) -> str | None:
+    return model_fingerprint(load_model(run.folder)) if run.finished else None
+
+
+def _owner(score: Scores, networks: list[_Network]) -> _Network:
+    """Return the network that a score is of; a new one where none is known."""
+    for network in networks:
+        if network.fingerprint == score.model:
+            return network
+    for network in networks:
+        if network.fingerprint is None and network.name == score.name:
+            return network
+    networks.append(_Network(name=score.name, run=None, fingerprint=score.model, scores=[]))
+    return networks[-1]
+
+
+def _distinct(networks: Sequence[_Network]) -> list[str]:
+    """Return names that differ: one that two networks share is followed by where each comes from."""
+    plain = [cleaned(network.name) for network in networks]
+    names = []
+    for network, name in zip(networks, plain, strict=True):
+        if plain.count(name) > 1:
+            where = network.run.folder.resolve().parent.name if network.run is not None else None
+            name = f"{name} ({cleaned(where) if where else (network.fingerprint or '')[:8]})"
+        # Folders of the same name in folders of the same name are told apart by number.
+        count = sum(known == name or known.startswith(f"{name} #") for known in names)
+        names.append(f"{name} #{count + 1}" if count else name)
+    return names
+
+
+def _reference(networks: Sequence[_Network]) -> int:
+    """Return the first network trained by the standard recipe, the first of all where there is none."""
+    for position, network in enumerate(networks):
+        if network.run is not None and network.run.read()["config"].get("recipe") == "standard":
+            return position
+    return 0
+
+
+def _run_view(run: Run) -> RunView:
+    facts, log = run.read(), tuple(run.read_log())
+    if not run.finished:
+        return RunView(facts=facts, log=log)
+    spectrum = analyze(run.folder)
+    first = _first_layer(log, spectrum)
+    weight = _weight(read_weights(run.folder), first)
+    return RunView(facts=facts, log=log, spectrum=spectrum, first=first, weight=weight)
+
+
+def _first_layer(log: Sequence[Mapping[str, Any]], spectrum: ModelSpectrum) -> str:
+    """Return the name that the log gives, or the first convolution with a spectrum."""
+    for record in log:
+        layer = record.get("first_layer")
+        if isinstance(layer, Mapping) and layer.get("name") in spectrum:
+            return str(layer["name"])
+    return next((layer.name for layer in spectrum if layer.filters_low_energy is not None), "")
+
+
+def _weight(weights: Mapping[str, Tensor], layer: str) -> Tensor | None:
+    weight = weights.get(f"{layer}.weight")
+    return None if weight is None or weight.ndim != 4 else weight
+
+
+def _score_views(networks: Sequence[_Network], reference: int) -> list[list[ScoreView]]:
+    """Return every network's scores, each compared with the reference's under the same conditions."""
+    bases = {_conditions(score): score for score in networks[reference].scores}
+    views = []
+    for position, network in enumerate(networks):
+        mine = []
+        for score in network.scores:
+            view = _score_view(score)
+            base = bases.get(_conditions(score))
+            if base is not None and position != reference:
+                over = view.averages[0].kinds if view.averages else ()
+                gains = (_gain(score, base, ("clean",)), _gain(score, base, over) if over else None)
+                view = replace(view, gains=gains)
+            mine.append(view)
+        views.append(mine)
+    return views
+
+
+def _gain(score: Scores, base: Scores, kinds: Sequence[str]) -> Estimate:
+    found = compare(score, base, kinds)
+    return Estimate(found.difference, *found.ci95)
+
+
+def _conditions(score: Scores) -> tuple[tuple[str, str], ...]:
+    """Return what two scores must share to be compared."""
+    corrupted = [answers for (kind, _), answers in score.cells.items() if kind != "clean"]
+    facts = [("data", score.data), ("split", score.split), ("images", f"{len(score.labels):,}")]
+    if corrupted:
+        each = min(len(answers.positions) for answers in corrupted)
+        severities = ", ".join(map(str, score.severities))
+        facts += [("kinds", str(len(score.kinds))), ("severities", severities), ("seed", str(score.seed))]
+        facts += [("constants", score.parameters or "those of the arrays that were read")]
+        if each < len(score.labels):
+            facts += [("images a severity", f"{each:,}")]
+    return (*facts, ("precision", score.precision))
+
+
+def _key(score: Scores) -> str:
+    """Return a digest of the test images' classes and of the cells that were measured."""
+    cells = sorted((kind, severity) for kind, severity in score.cells)
+    return sha256(score.labels.tobytes() + repr(cells).encode()).hexdigest()
+
+
+def _score_view(score: Scores) -> ScoreView:
+    clean = score.clean_estimate()
+    families = {kind: family for family, found in score.families().items() for kind in found["kinds"]}
+    return ScoreView(
+        name=score.name,
+        conditions=_conditions(score),
+        images_key=_key(score),
+        clean=Estimate(clean.accuracy, *clean.ci95),
+        averages=_averages(score),
+        kinds={kind: tuple(cells) for kind, cells in score.kinds.items()},
+        families=families,
+    )
+
+
+def _averages(score: Scores) -> tuple[Average, ...]:
+    """Return the benchmark's averages where every cell is there, else that over what is there."""
+    fifteen, nineteen = robustness.BENCHMARK_15, robustness.BENCHMARK_15 + robustness.EXTRA_4
+    known = [
+        ("average over the 15 benchmark kinds", fifteen, score.average_15()),
+        ("average over all 19 kinds", nineteen, score.average_19()),
+    ]
+    if known[0][2] is None:
+        kinds = tuple(score.kinds)
+        label = f"average over the {len(kinds)} kinds at hand" if len(kinds) > 1 else "the one kind at hand"
+        if len(score.severities) < 5:
+            levels = ", ".join(map(str, score.severities))
+            label += f" at severit{'ies' if len(score.severities) > 1 else 'y'} {levels}"
+        known = [(label, kinds, score.average_at_hand())]
+    return tuple(
+        Average(label=label, kinds=kinds, estimate=Estimate(found.accuracy, *found.ci95))
+        for label, kinds, found in known
+        if found is not None
+    )

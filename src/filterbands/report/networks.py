@@ -1,0 +1,95 @@
+"""Training curves, and every convolution of the networks."""
+
+from ..filters import LayerSpectrum
+from .charts import Axis, Line, line_chart
+from .markup import chip, escaped, figure, legend, nothing, number, percent, section, shown, table
+from .views import ReportView, RunView
+
+
+def training_section(report: ReportView) -> str:
+    """Return the section on training: loss and accuracy against the epoch."""
+    lead = "How training went. Accuracy here is that on the training images, as augmented."
+    runs = [(n, entry) for n, entry in enumerate(report.entries) if entry.run is not None]
+    charts = []
+    for key, title, axis in (
+        ("loss", "Loss", Axis(title="Loss")),
+        ("accuracy", "Accuracy in training", Axis(title="Accuracy", percent=True)),
+    ):
+        lines = [
+            Line(position=position, name=entry.name, values=_logged(entry.run, key))
+            for position, entry in runs
+            if entry.run is not None and _logged(entry.run, key)
+        ]
+        if lines:
+            label = f"{title} against the epoch"
+            chart = line_chart(lines, x=Axis(title="Epoch", whole=True), y=axis, dots=True, label=label)
+            charts.append(figure(title, chart))
+    if not charts:
+        return section("training", "Training", lead, nothing("no run with a log"))
+    body = f'{legend([(item[0], item[1].name) for item in runs])}<div class="grid">{"".join(charts)}</div>'
+    return section("training", "Training", lead, body)
+
+
+def _logged(run: RunView, key: str) -> list[tuple[float, float]]:
+    return [(float(record["epoch"]), float(record[key])) for record in run.log if record.get(key) is not None]
+
+
+def layers_section(report: ReportView) -> str:
+    """Return the section on every convolution: mean low energy by depth, and the tables."""
+    lead = (
+        "Every convolution of the final networks. In deep layers white filters lie so close to the line that "
+        "a count near one half says nothing: compare the share with what chance gives."
+    )
+    runs = [
+        (n, entry, entry.run.spectrum)
+        for n, entry in enumerate(report.entries)
+        if entry.run is not None and entry.run.spectrum is not None
+    ]
+    if not runs:
+        return section("layers", "Every layer", lead, nothing("no finished run"))
+    lines = []
+    for position, entry, spectrum in runs:
+        values = [
+            (float(place), layer.mean_low_energy)
+            for place, layer in enumerate(spectrum, start=1)
+            if layer.mean_low_energy is not None
+        ]
+        if values:
+            lines.append(Line(position=position, name=entry.name, values=values))
+    parts = [legend([(item[0], item[1].name) for item in runs])]
+    if any(len(line.values) > 1 for line in lines):
+        chart = line_chart(
+            lines,
+            x=Axis(title="Convolution, from the input on", whole=True),
+            y=Axis(title="Mean low energy", percent=True),
+            dots=True,
+            label="Mean low energy of every convolution in the order of the network",
+        )
+        parts.append(f'<div class="grid">{figure("By depth", chart)}</div>')
+    for number_of, (position, entry, spectrum) in enumerate(runs):
+        label = f"Convolutions of {entry.name}"
+        rows = [_layer_row(layer) for layer in spectrum]
+        head = ["Layer", "Shape", "Dead", "Low share", "By chance", "Low energy", "Mean low energy"]
+        head += ["Centroid", "Aliased"]
+        inside = table(head, rows, caption="", label=label, numeric=2)
+        notes = sorted({layer.note for layer in spectrum if layer.note})
+        below = f'<p class="note">Notes: {shown("; ".join(notes))}.</p>' if notes else ""
+        opened = " open" if number_of == 0 else ""
+        summary = f"<summary>{chip(position, entry.name)}</summary>"
+        parts.append(f'<div class="card"><details{opened}>{summary}{inside}{below}</details></div>')
+    return section("layers", "Every layer", lead, "".join(parts))
+
+
+def _layer_row(layer: LayerSpectrum) -> list[str]:
+    chance = layer.low_share_chance
+    return [
+        f"<code>{escaped(layer.name)}</code>",
+        "&times;".join(str(side) for side in layer.shape),
+        str(layer.dead),
+        percent(layer.low_share),
+        "&ndash;" if chance is None else f"{100 * chance[0]:.0f} to {percent(chance[1], 0)}",
+        number(layer.low_energy),
+        number(layer.mean_low_energy),
+        number(layer.centroid),
+        number(layer.aliased_energy),
+    ]

@@ -1,0 +1,69 @@
+"""Filters and power spectra as small PNG pictures inside the page."""
+
+import base64
+import io
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from ..fourier import kernel_power
+
+# Dark blue to light yellow, even in lightness, so that it reads in grey and without red or green.
+_ANCHORS = ((13, 17, 43), (32, 52, 110), (30, 101, 140), (42, 149, 143), (121, 195, 130), (249, 239, 173))
+_LEVELS = 64
+_TILE = 48
+_GRID = 33
+
+
+def filter_picture(kernel: Float[Tensor, "c kh kw"]) -> str:
+    """Return a filter as the address of a picture: grey is 0, its largest weight is black or white.
+
+    Three channels are red, green and blue; one is grey; of any other number the mean is shown, grey.
+    """
+    channels, height, width = kernel.shape
+    scaled = kernel.detach().cpu().double()
+    if channels != 3:
+        scaled = scaled.mean(dim=0, keepdim=True).expand(3, -1, -1)
+    largest = float(scaled.abs().max())
+    levels = 127.5 + (127.5 / largest if largest > 0 else 0.0) * scaled
+    scale = max(1, _TILE // max(height, width))
+    pixels = levels.round().to(torch.uint8).permute(1, 2, 0).numpy().repeat(scale, 0).repeat(scale, 1)
+    return _address(Image.fromarray(np.ascontiguousarray(pixels)))
+
+
+def kernels_power(kernels: Float[Tensor, "f c kh kw"]) -> Float[Tensor, "f s s"]:
+    """Return the power spectrum of every filter over the square of frequencies; a white one has mean 1."""
+    side = max(_GRID, 2 * max(kernels.shape[-2:]) + 1)
+    power = kernel_power(kernels.detach().cpu().double(), size=side).sum(dim=1)
+    relative: Tensor = power / power.mean(dim=(1, 2), keepdim=True).clamp_min(1e-300)
+    return relative
+
+
+def spectrum_picture(power: Float[Tensor, "s s"], *, peak: float) -> str:
+    """Return a power spectrum as the address of a picture: 0 is dark, `peak` and above light."""
+    levels = (power / peak if peak > 0 else power).clamp(0, 1) * (_LEVELS - 1)
+    return _address(_coloured(levels.round().to(torch.uint8).numpy()))
+
+
+def scale_picture() -> str:
+    """Return the colours of `spectrum_picture`, from 0 to the peak, as the address of a strip."""
+    return _address(_coloured(np.arange(_LEVELS, dtype=np.uint8)[None]))
+
+
+def _coloured(levels: NDArray[np.uint8]) -> Image.Image:
+    """Return the picture of numbers below `_LEVELS`."""
+    where = np.linspace(0, len(_ANCHORS) - 1, _LEVELS)
+    channels = [np.interp(where, range(len(_ANCHORS)), channel) for channel in zip(*_ANCHORS, strict=True)]
+    picture = Image.frombytes("P", levels.shape[::-1], levels.tobytes())
+    picture.putpalette(np.stack(channels, axis=1).round().astype(np.uint8).tobytes())
+    return picture
+
+
+def _address(picture: Image.Image) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
