@@ -81,7 +81,11 @@ class SpectralConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
-    """One training. Recipes return one; change it with `dataclasses.replace` or `with_settings`."""
+    """One training. Recipes return one; change it with `dataclasses.replace` or `with_settings`.
+
+    >>> TrainConfig(arch="cifar_resnet18", epochs=30).learning_rate
+    0.4
+    """
 
     recipe: str = "standard"
     """The name results are listed under."""
@@ -128,6 +132,8 @@ class TrainConfig:
         for name, table in (("method", METHODS), ("arch", ARCHITECTURES), ("precision", PRECISIONS)):
             if getattr(self, name) not in table:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}; known are {', '.join(table)}")
+        # What torch's generators take.
+        _check("seed", self.seed, -(2**63), 2**63 - 1)
         _check("epochs", self.epochs, 1, math.inf)
         _check("batch_size", self.batch_size, 2, math.inf)
         _check("learning_rate", self.learning_rate, 0, math.inf, open_below=True)
@@ -163,10 +169,17 @@ def to_plain(config: TrainConfig) -> dict[str, Any]:
 
 
 def from_plain(plain: dict[str, Any]) -> TrainConfig:
-    """Return the config that `to_plain` made plain."""
+    """Return the config that `to_plain` made plain.
+
+    Raises:
+        ValueError: It has fields that this version does not know, or values out of range.
+    """
     nested = {"share": ShareConfig, "modulate": ModulateConfig, "spectral": SpectralConfig}
-    parts = {name: nested[name](**value) for name, value in plain.items() if name in nested}
-    return TrainConfig(**{**plain, **parts})
+    try:
+        parts = {name: nested[name](**value) for name, value in plain.items() if name in nested}
+        return TrainConfig(**{**plain, **parts})
+    except TypeError as error:
+        raise ValueError(f"this version does not know such a config: {error}") from None
 
 
 def _changed(config: Any, path: list[str], text: str, *, whole: str) -> Any:

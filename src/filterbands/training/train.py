@@ -50,8 +50,13 @@ def train(
         progress: Called after every step with steps done, steps in all, and a line of figures.
 
     Raises:
-        ValueError: The folder holds a run already, or one of another config; data or device that
-            cannot be had; a loss that is no longer finite.
+        ValueError: The folder holds a run already, or one of another config or other images, or files
+            that would be overwritten; data or device that cannot be had; a loss that is no longer finite.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as out:
+    ...     train(TrainConfig(split="validation", epochs=1), out).finished
+    True
     """
     run = Run(make_folder(out))
     if _is_done(run, config, resume=resume):
@@ -59,6 +64,11 @@ def train(
     data = load_data(config.data, split=config.split)
     if len(data) < config.batch_size:
         raise ValueError(f"batch_size {config.batch_size} exceeds the {len(data)} images of {config.data}")
+    if run.checkpoint.exists() and run.read()["data"]["fingerprint"] != data.fingerprint():
+        raise ValueError(
+            f"{run.folder} was begun on other images than {config.data} holds now; bring those back, or "
+            "train anew in another folder"
+        )
     fabric = launch(device=device, precision=config.precision, threads=threads)
     cuda = [fabric.device.index or 0] if fabric.device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
@@ -132,7 +142,7 @@ def _train(config: TrainConfig, run: Run, data: ImageSet, fabric: Fabric, progre
         if not math.isfinite(loss):
             raise ValueError(
                 f"the loss became {loss} in epoch {epoch} (seed {config.seed}); lower learning_rate "
-                f"(now {config.learning_rate}), or resume from the last whole epoch in {run.folder}"
+                f"(now {config.learning_rate}) and train anew in another folder than {run.folder}"
             )
         seconds = time.perf_counter() - started
         records.append(
@@ -321,12 +331,21 @@ def _first_layer(model: nn.Module) -> dict[str, Any]:
 def _is_done(run: Run, config: TrainConfig, *, resume: bool) -> bool:
     """Return whether the folder holds the finished run; refuse one that is not this run's to continue."""
     if not (run.folder / "run.json").exists():
+        for file in (run.checkpoint, run.weights, run.folder / "log.jsonl"):
+            if file.exists():
+                raise ValueError(
+                    f"{run.folder} holds {file.name}, but no run it belongs to; move it away, or name "
+                    "another folder with --out"
+                )
         return False
     if not resume:
         raise ValueError(
             f"{run.folder} already holds a run; continue it with --resume, or name another folder with --out"
         )
-    plain, before = to_plain(config), to_plain(from_plain(run.read()["config"]))
+    try:
+        plain, before = to_plain(config), to_plain(from_plain(run.read()["config"]))
+    except ValueError as error:
+        raise ValueError(f"{run.folder} cannot be resumed: {error}") from None
     changed = [name for name in plain if plain[name] != before[name]]
     if changed:
         differences = ", ".join(f"{name} was {before[name]!r}, now {plain[name]!r}" for name in changed)
