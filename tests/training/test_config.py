@@ -1,0 +1,174 @@
+"""Configs: changed by texts, checked by range, and the same again after JSON."""
+
+import json
+from dataclasses import FrozenInstanceError, replace
+from typing import Any
+
+import pytest
+
+from filterbands.training import (
+    RECIPES,
+    ModulateConfig,
+    ShareConfig,
+    SpectralConfig,
+    TrainConfig,
+    from_plain,
+    to_plain,
+    with_settings,
+)
+
+
+def one_line(error: pytest.ExceptionInfo[ValueError]) -> str:
+    text = str(error.value)
+    assert text
+    assert "\n" not in text
+    return text
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("epochs=3", 3),
+        ("epochs = 3", 3),
+        ("seed=-4", -4),
+        ("learning_rate=1e-2", 0.01),
+        ("learning_rate=2", 2.0),
+        ("data=cifar10:/a=b/c", "cifar10:/a=b/c"),
+        ("recipe=mine", "mine"),
+        ("precision=float32", "float32"),
+        ("arch=cifar_resnet20", "cifar_resnet20"),
+        ("method=gaussian", "gaussian"),
+        ("flip=false", False),
+        ("flip=No", False),
+        ("flip=0", False),
+        ("channels_last=TRUE", True),
+        ("share.low=0.25", 0.25),
+        ("share.low=1", 1.0),
+        ("share.low=none", None),
+        ("share.low=None", None),
+        ("share.zero_mean=no", False),
+        ("modulate.on=yes", True),
+        ("modulate.shared=0", 0.0),
+        ("spectral.strength=1.5", 1.5),
+    ],
+)
+def test_a_text_sets_a_field_of_any_type(setting: str, value: Any) -> None:
+    changed: Any = with_settings(TrainConfig(), [setting])
+    for name in setting.partition("=")[0].strip().split("."):
+        changed = getattr(changed, name)
+    assert changed == value
+    assert type(changed) is type(value)
+
+
+def test_texts_are_taken_in_order_and_the_config_stays() -> None:
+    before = TrainConfig()
+    after = with_settings(before, ["epochs=3", "share.low=0.5", "epochs=4"])
+    assert (after.epochs, after.share.low) == (4, 0.5)
+    assert replace(after, epochs=before.epochs, share=before.share) == before == TrainConfig()
+    assert with_settings(before, []) == before
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("epochs", "needs field=value, got 'epochs'"),
+        ("", "needs field=value, got ''"),
+        ("=3", "there is no field ''"),
+        ("epoch=3", "did you mean epochs?"),
+        ("colour=3", "there is no field 'colour'; there are recipe, method"),
+        ("share.lo=3", "did you mean low?"),
+        ("share=0.5", "it has fields of its own, share.low, share.cutoff"),
+        ("epochs.low=3", "epochs is a plain value and has no field 'low'"),
+        ("epochs=3.5", "epochs needs a whole number, got '3.5'"),
+        ("epochs=", "epochs needs a whole number, got ''"),
+        ("learning_rate=fast", "learning_rate needs a number, got 'fast'"),
+        ("flip=maybe", "flip needs true or false, got 'maybe'"),
+        ("share.low=half", "share.low needs a number, got 'half'"),
+        ("arch=alexnet", "unknown arch 'alexnet'; known are fastnet"),
+        ("method=sgd", "unknown method 'sgd'; known are standard"),
+        ("precision=float16", "unknown precision 'float16'; known are float32, bfloat16"),
+    ],
+)
+def test_a_text_that_does_not_fit_is_refused_in_one_line(setting: str, said: str) -> None:
+    with pytest.raises(ValueError) as error:  # noqa: PT011
+        with_settings(TrainConfig(), [setting])
+    assert said in one_line(error)
+
+
+@pytest.mark.parametrize(
+    ("name", "bad", "good"),
+    [
+        ("seed", (2**64, -(2**63) - 1), (0, 2**63 - 1, -1)),
+        ("epochs", (0, -1), (1,)),
+        ("batch_size", (0, 1), (2,)),
+        ("learning_rate", (0, -1, "nan", "inf"), (1e-9,)),
+        ("peak", (0, 1, "nan"), (0.5,)),
+        ("momentum", (-0.1, 1, "nan"), (0, 0.99)),
+        ("weight_decay", (-1, "inf", "nan"), (0,)),
+        ("label_smoothing", (-0.1, 1), (0,)),
+        ("crop", (-1, 65), (0, 64)),
+        ("share.low", (-0.1, 1.1, "nan"), (0, 1)),
+        ("share.cutoff", (0, 0.51, "nan"), (0.5,)),
+        ("share.guard", (-0.1, 0.6), (0, 0.5)),
+        ("modulate.shared", (-1, "inf"), (0,)),
+        ("modulate.independent", (-1, "nan"), (0,)),
+        ("modulate.clean", (-0.1, 1.1), (0, 1)),
+        ("modulate.learning_rate", (-1, "inf"), (0,)),
+        ("spectral.strength", (-1, "inf"), (0,)),
+        ("spectral.gain", (-1, "nan"), (0,)),
+        ("spectral.noise", (-0.1, 1.1), (0, 1)),
+        ("spectral.clean", (-0.1, 1.1), (0, 1)),
+    ],
+)
+def test_a_number_out_of_range_is_refused_by_its_name(
+    name: str, bad: tuple[Any, ...], good: tuple[Any, ...]
+) -> None:
+    for value in bad:
+        with pytest.raises(ValueError, match=f"^{name} needs a number in ") as error:
+            with_settings(TrainConfig(), [f"{name}={value}"])
+        assert one_line(error).endswith(f"got {value}") or isinstance(value, int)
+    for value in good:
+        with_settings(TrainConfig(), [f"{name}={value}"])
+
+
+def test_a_share_and_modulation_of_one_layer_exclude_each_other() -> None:
+    with pytest.raises(ValueError, match=r"share\.low and modulate\.on exclude each other") as error:
+        TrainConfig(share=ShareConfig(low=0.5), modulate=ModulateConfig(on=True))
+    one_line(error)
+
+
+def test_spectral_noise_is_on_while_any_part_is() -> None:
+    assert not SpectralConfig().on
+    for part in ("strength", "gain", "noise"):
+        assert with_settings(TrainConfig(), [f"spectral.{part}=0.1"]).spectral.on
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_is_listed_under_its_own_name(name: str) -> None:
+    config = RECIPES[name]()
+    assert config.recipe == name == RECIPES[name].__name__
+    assert RECIPES[name].__doc__
+    assert RECIPES[name]() == config
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_config_is_the_same_after_json(name: str) -> None:
+    config = with_settings(RECIPES[name](), ["seed=3", "learning_rate=0.1"])
+    assert from_plain(json.loads(json.dumps(to_plain(config)))) == config
+
+
+def test_recipes_differ_in_more_than_their_names() -> None:
+    plain = [json.dumps({**to_plain(recipe()), "recipe": ""}) for recipe in RECIPES.values()]
+    assert len(set(plain)) == len(RECIPES)
+
+
+def test_a_field_unknown_to_this_version_is_refused_in_one_line() -> None:
+    for plain in ({"colour": 1}, {"share": {"colour": 1}}, {"share": 3}):
+        with pytest.raises(ValueError, match="config") as error:
+            from_plain({**to_plain(TrainConfig()), **plain})
+        one_line(error)
+
+
+def test_a_config_cannot_be_changed_in_place() -> None:
+    with pytest.raises(FrozenInstanceError):
+        TrainConfig().epochs = 3  # type: ignore[misc]
