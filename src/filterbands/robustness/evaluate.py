@@ -4,8 +4,8 @@ import contextlib
 import difflib
 import json
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ class EvaluateConfig:
     kinds: tuple[str, ...] | None = None
     """Kinds of corruption; None for all of them, () for clean accuracy alone."""
     severities: tuple[int, ...] = SEVERITIES
-    """From 1 to 5."""
+    """From 1 to 5; all five of a folder with fewer are those that it has."""
     parameters: str = "cifar"
     """Table of constants, `cifar` or `imagenet`."""
     seed: int = 0
@@ -57,6 +57,8 @@ class EvaluateConfig:
     """`cpu`, `cuda` or `cuda:N`; None is where the network is."""
 
     def __post_init__(self) -> None:
+        if isinstance(self.kinds, str):
+            raise ValueError(f"kinds needs a tuple of names, got the text {self.kinds!r}")
         for kind in self.kinds or ():
             if kind not in CORRUPTIONS and self.corrupted is None:
                 close = difflib.get_close_matches(kind, CORRUPTIONS, n=1)
@@ -116,11 +118,15 @@ def evaluate(
     network = nn.Sequential(Scale(mean, std), model) if mean is not None or std is not None else model
     device = pick_device(config.device) if config.device is not None else _device_of(model)
     folder = Corrupted(Path(config.corrupted), images) if config.corrupted is not None else None
+    if folder is not None and config.severities == SEVERITIES:
+        config = replace(config, severities=folder.severities)
     kinds = config.kinds
     if kinds is None:
         kinds = tuple(CORRUPTIONS) if folder is None else folder.kinds()
+    # Kinds that do not exist or arrays that do not fit are found before any file is hashed or made.
+    _check_kinds(kinds, images, config, folder)
     with Store(db) as store, _evaluating(network, device):
-        _check_outputs(network, images, device, config)
+        _check_outputs(network, images, device, config, named=isinstance(data, ImageSet))
         fingerprint = model_fingerprint(network)
         known = Stored(
             fingerprint=images.fingerprint(),
@@ -130,7 +136,6 @@ def evaluate(
             classes=images.classes,
         )
         cells = _plan(config, kinds, folder, fingerprint, known.fingerprint)
-        _check_kinds(kinds, images, config, folder)
         store.add_model(fingerprint, config.name)
         store.add_data(known)
         _fill(store, cells, network, images, device, config, folder, progress)
@@ -140,6 +145,7 @@ def evaluate(
         model=fingerprint,
         data=known.name,
         split=known.split,
+        pixels=known.fingerprint,
         labels=known.labels,
         seed=config.seed,
         parameters=config.parameters if folder is None else "",
@@ -151,6 +157,9 @@ def evaluate(
 def load_scores(db: str | Path) -> list[Scores]:
     """Return what a database holds: scores by network, data, seed, constants or files, and precision.
 
+    Cells of an earlier version of a kind are left out, so that no average mixes two. Where several arrays of
+    one kind were read for a network, nothing says which of them make a set: each file has scores of its own.
+
     Raises:
         FileNotFoundError: No such database.
         ValueError: Not a database of results.
@@ -159,12 +168,16 @@ def load_scores(db: str | Path) -> list[Scores]:
     clean: dict[tuple[Any, ...], Answers] = {}
     with Store(db, readonly=True) as store:
         names = store.models()
-        for cell, bits in store.cells():
+        found = [(cell, bits) for cell, bits in store.cells() if not _outdated(cell)]
+        twice = _kinds_of_several_files(cell for cell, _ in found)
+        for cell, bits in found:
             base = (cell.model, cell.data, cell.precision)
             if cell.kind == "clean":
                 clean[base] = _answers(cell, bits)
             else:
-                group = (*base, cell.seed, cell.parameters, cell.step)
+                ambiguous = (cell.model, cell.data, cell.precision) in twice
+                origin = cell.source if ambiguous else bool(cell.source)
+                group = (*base, cell.seed, cell.parameters, (cell.step, origin))
                 groups.setdefault(group, {})[cell.kind, cell.severity] = _answers(cell, bits)
         for base in clean:
             if not any(group[:3] == base for group in groups):
@@ -177,6 +190,7 @@ def load_scores(db: str | Path) -> list[Scores]:
             model=model,
             data=data[images].name,
             split=data[images].split,
+            pixels=images,
             labels=data[images].labels,
             seed=seed,
             parameters=parameters,
@@ -186,6 +200,20 @@ def load_scores(db: str | Path) -> list[Scores]:
         for (model, images, precision, seed, parameters, _), cells in groups.items()
         if (model, images, precision) in clean
     ]
+
+
+def _outdated(cell: Cell) -> bool:
+    made_here = cell.kind in CORRUPTIONS and not cell.source
+    return made_here and cell.version != CORRUPTIONS[cell.kind].version
+
+
+def _kinds_of_several_files(cells: Iterable[Cell]) -> set[tuple[str, str, str]]:
+    """Return network, data and precision where two arrays of one kind were read."""
+    files: dict[tuple[str, str, str, str], set[str]] = {}
+    for cell in cells:
+        if cell.source:
+            files.setdefault((cell.model, cell.data, cell.precision, cell.kind), set()).add(cell.source)
+    return {place[:3] for place, sources in files.items() if len(sources) > 1}
 
 
 def model_fingerprint(model: nn.Module) -> str:
@@ -239,15 +267,15 @@ class Corrupted:
         if not folder.is_dir():
             raise FileNotFoundError(f"no such folder of corrupted arrays: {folder}")
         described = folder / "corrupt.json"
-        self._severities = SEVERITIES
+        self.severities: tuple[int, ...] = SEVERITIES
         if described.exists():
-            self._severities = tuple(json.loads(described.read_text())["severities"])
+            self.severities = _read_severities(described)
         labels = self._open("labels")
-        self._count, rest = divmod(len(labels), len(self._severities))
+        self._count, rest = divmod(len(labels), len(self.severities))
         positions = images.index.cpu().numpy()
         if rest or self._count <= positions.max(initial=0):
             raise ValueError(
-                f"{folder}/labels.npy has {len(labels):,} labels; expected {len(self._severities)} times the "
+                f"{folder}/labels.npy has {len(labels):,} labels; expected {len(self.severities)} times the "
                 f"number of images, at least {positions.max(initial=0) + 1:,}"
             )
         if not np.array_equal(np.asarray(labels[positions], dtype=np.int64), images.labels.cpu().numpy()):
@@ -264,12 +292,12 @@ class Corrupted:
     def check(self, kind: str, severities: Sequence[int]) -> None:
         """Raise ValueError unless a kind's array has these severities and the images' shape."""
         for severity in severities:
-            if severity not in self._severities:
-                have = ", ".join(map(str, self._severities))
+            if severity not in self.severities:
+                have = ", ".join(map(str, self.severities))
                 raise ValueError(f"{self._folder} has severities {have}, not {severity}")
         rows = self._open(kind)
         _, channels, height, width = self._images.images.shape
-        expected = (len(self._severities) * self._count, height, width, channels)
+        expected = (len(self.severities) * self._count, height, width, channels)
         if rows.dtype != np.uint8 or rows.shape != expected:
             raise ValueError(
                 f"{self._folder}/{kind}.npy is {rows.dtype} {rows.shape}, expected uint8 {expected}"
@@ -287,19 +315,30 @@ class Corrupted:
 
     def read(self, kind: str, severity: int, index: Tensor) -> Images:
         """Return the corrupted images of these numbers."""
-        first = self._severities.index(severity) * self._count
+        first = self.severities.index(severity) * self._count
         rows = self._open(kind)[first + index.cpu().numpy()]
         return torch.from_numpy(np.ascontiguousarray(rows)).permute(0, 3, 1, 2)
 
-    def _open(self, name: str) -> np.ndarray[Any, Any]:
+    def _open(self, name: str) -> np.ndarray[Any, np.dtype[Any]]:
         file = self._folder / f"{name}.npy"
         if not file.exists():
             raise FileNotFoundError(f"{self._folder} has no {name}.npy")
         try:
-            array: np.ndarray[Any, Any] = np.load(file, mmap_mode="r", allow_pickle=False)
+            array: np.ndarray[Any, np.dtype[Any]] = np.load(file, mmap_mode="r", allow_pickle=False)
         except (ValueError, EOFError) as error:
             raise ValueError(f"{file} is not a whole array: {error}") from None
         return array
+
+
+def _read_severities(file: Path) -> tuple[int, ...]:
+    try:
+        content = json.loads(file.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} is not JSON: {error}") from None
+    found = content.get("severities") if isinstance(content, dict) else None
+    if not isinstance(found, list) or not found or not set(map(repr, found)) <= set(map(repr, SEVERITIES)):
+        raise ValueError(f'{file} needs "severities", a list of numbers from 1 to 5, got {found!r}')
+    return tuple(found)
 
 
 def as_image_set(data: ImageSet | Dataset[Any] | Pair) -> ImageSet:
@@ -421,8 +460,7 @@ def _fill(
                     store.put(cell, bits, seconds=time.perf_counter() - started)
             done += 1
             if progress is not None:
-                what = cell.kind if cell.severity == 0 else f"{cell.kind} {cell.severity}"
-                progress(done, len(cells), what)
+                progress(done, len(cells), _title(cell))
         if len(later) == len(waiting):
             time.sleep(0.2)
         waiting = later
@@ -454,12 +492,15 @@ def _run_cell(
                 parameters=cell.parameters,
                 index=part.index,
             )
-        named = torch.cat(
-            [
-                _logits(network, batch, config).argmax(dim=1)
-                for batch in torch.split(pixels, config.batch_size)
-            ]
+        logits = torch.cat(
+            [_logits(network, batch, config) for batch in torch.split(pixels, config.batch_size)]
         )
+        if bool(logits.isnan().any()):
+            raise ValueError(
+                f"the network gives NaN on {_title(cell)}, which is neither right nor wrong; "
+                "the cells before it are kept"
+            )
+        named = logits.argmax(dim=1)
         hits.append(named.cpu() == part.labels)
     return torch.cat(hits).numpy()
 
@@ -473,11 +514,13 @@ def _logits(network: nn.Module, batch: Images, config: EvaluateConfig) -> Tensor
 
 
 def _check_outputs(
-    network: nn.Module, images: ImageSet, device: torch.device, config: EvaluateConfig
+    network: nn.Module, images: ImageSet, device: torch.device, config: EvaluateConfig, *, named: bool
 ) -> None:
+    """Refuse outputs that do not fit the classes; of classes nobody named, some may not have been seen."""
     with torch.inference_mode():
         logits = _logits(network, images.images[:2].to(device), config)
-    if logits.ndim != 2 or logits.shape[1] < len(images.classes):
+    wide = logits.ndim == 2 and logits.shape[1] > len(images.classes)
+    if logits.ndim != 2 or logits.shape[1] < len(images.classes) or (named and wide):
         raise ValueError(
             f"the network gives {tuple(logits.shape)} for two images, expected (2, {len(images.classes)}): "
             f"{images.name} has {len(images.classes)} classes"
@@ -487,12 +530,18 @@ def _check_outputs(
 @contextlib.contextmanager
 def _evaluating(network: nn.Module, device: torch.device) -> Iterator[None]:
     modes = {module: module.training for module in network.modules()}
-    network.eval().to(device)
+    home = _device_of(network)
     try:
+        network.eval().to(device)
         yield
     finally:
+        network.to(home)
         for module, mode in modes.items():
             module.training = mode
+
+
+def _title(cell: Cell) -> str:
+    return cell.kind if cell.severity == 0 else f"{cell.kind} {cell.severity}"
 
 
 def _answers(cell: Cell, bits: Bits) -> Answers:

@@ -68,6 +68,8 @@ class Scores:
     """The data set's name."""
     split: str
     """Its split."""
+    pixels: str = ""
+    """Fingerprint of the clean images."""
     labels: np.ndarray[Any, np.dtype[np.int64]]
     """The images' classes."""
     seed: int
@@ -122,6 +124,11 @@ class Scores:
         """Return the average over whatever kinds and severities are there, None for none."""
         return self.average(self.kinds, self.severities) if self.kinds else None
 
+    def mean_corruption_error(self) -> float | None:
+        """Return the mean error over the benchmark's 15 kinds, unnormalised; None unless all are there."""
+        average = self.average_15()
+        return None if average is None else 1 - average.accuracy
+
     def families(self) -> dict[str, dict[str, Any]]:
         """Return the average of each family of kinds at hand, with the kinds it is over."""
         found: dict[str, dict[str, Any]] = {}
@@ -143,6 +150,7 @@ class Scores:
             "split": self.split,
             "clean": self.clean_estimate().to_json(),
             **{name: None if value is None else value.to_json() for name, value in averages.items()},
+            "mean_corruption_error": self.mean_corruption_error(),
             "average_at_hand": None
             if at_hand is None
             else {**at_hand.to_json(), "kinds": list(self.kinds), "severities": list(self.severities)},
@@ -197,7 +205,8 @@ def compare(first: Scores, second: Scores, kinds: Iterable[str] = ("clean",)) ->
     Raises:
         ValueError: Not the same images, or cells that one of them lacks.
     """
-    if not np.array_equal(first.labels, second.labels):
+    same = (first.data, first.split, first.pixels) == (second.data, second.split, second.pixels)
+    if not same or not np.array_equal(first.labels, second.labels):
         raise ValueError(f"{first.name} and {second.name} were not evaluated on the same images")
     names = list(kinds)
     severities = sorted(set(first.severities) & set(second.severities))
@@ -206,10 +215,17 @@ def compare(first: Scores, second: Scores, kinds: Iterable[str] = ("clean",)) ->
         lacking = [f"{kind} {severity}" for kind, severity in wanted if (kind, severity) not in scores.cells]
         if lacking or not wanted:
             raise ValueError(f"{scores.name} has no results of {', '.join(lacking[:3]) or 'these kinds'}")
-    one, weights, strata = _per_image([first.cells[cell] for cell in wanted], first.labels)
-    two, _, _ = _per_image([second.cells[cell] for cell in wanted], first.labels)
-    low, high = bootstrap(one - two, weights, strata)
-    return Difference(difference=float(((one - two) * weights).sum()), ci95=(low, high))
+    for kind, severity in wanted:
+        one, two = (scores.cells[kind, severity].positions for scores in (first, second))
+        if not np.array_equal(one, two):
+            raise ValueError(
+                f"{first.name} and {second.name} saw different images at {kind} {severity}: one of them was "
+                "spread over severities, the other was not; evaluate both alike"
+            )
+    mine, weights, strata = _per_image([first.cells[cell] for cell in wanted], first.labels)
+    theirs, _, _ = _per_image([second.cells[cell] for cell in wanted], first.labels)
+    low, high = bootstrap(mine - theirs, weights, strata)
+    return Difference(difference=float(((mine - theirs) * weights).sum()), ci95=(low, high))
 
 
 def bootstrap(
@@ -219,7 +235,7 @@ def bootstrap(
 
     Args:
         values: One an item.
-        weights: One an item, the same within a stratum.
+        weights: One an item.
         strata: Number of each item's stratum.
         seed: Of the resampling.
 
@@ -230,10 +246,12 @@ def bootstrap(
     """
     generator = np.random.default_rng(seed)
     sums = np.zeros(RESAMPLES)
+    shares = values * weights
     for stratum in np.unique(strata):
-        inside = np.flatnonzero(strata == stratum)
-        drawn = generator.integers(0, len(inside), (RESAMPLES, len(inside)))
-        sums += (values[inside] * weights[inside])[drawn].sum(axis=1)
+        # Items of equal share are interchangeable, so it is enough to draw how often each share comes.
+        found, counts = np.unique(shares[strata == stratum], return_counts=True)
+        total = int(counts.sum())
+        sums += generator.multinomial(total, counts / total, size=RESAMPLES) @ found
     low, high = np.percentile(sums, [2.5, 97.5])
     return round(float(low), 12), round(float(high), 12)
 

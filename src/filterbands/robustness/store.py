@@ -136,6 +136,9 @@ class Store:
             self._connection = sqlite3.connect(address, uri=True, timeout=60, isolation_level=None)
         try:
             self._prepare(readonly=readonly)
+        except sqlite3.OperationalError as error:
+            self._connection.close()
+            raise ValueError(f"cannot open the database {path}: {error}") from None
         except sqlite3.DatabaseError as error:
             self._connection.close()
             raise ValueError(f"{path} is not a database of results: {error}") from None
@@ -291,14 +294,21 @@ class Store:
     def _prepare(self, *, readonly: bool) -> None:
         self._connection.execute("PRAGMA foreign_keys = ON")
         self._connection.execute("PRAGMA busy_timeout = 60000")
-        if not readonly:
-            self._switch_to_wal()
+        # Tables first: whoever makes the database meanwhile gives it tables and version in one step.
+        tables = {name for (name,) in self._connection.execute("SELECT name FROM sqlite_master")}
         present = self._version()
         if present > SCHEMA:
             raise ValueError(
                 f"{self._path} was written by a newer version (schema {present}, here {SCHEMA}); update"
             )
-        if readonly or present == SCHEMA:
+        # Before anything is written: the file may be another program's.
+        if (tables or readonly) and not (present and {"models", "data", "cells"} <= tables):
+            what = "is another program's database" if tables else "is empty"
+            raise ValueError(f"{self._path} is not a database of results: it {what}")
+        if readonly:
+            return
+        self._switch_to_wal()
+        if present == SCHEMA:
             return
         with self._transaction():
             # Another process may have been here in the meantime.

@@ -1,0 +1,181 @@
+"""The database: what makes a row, who may write it, and what it refuses."""
+
+import csv
+import json
+import multiprocessing
+import sqlite3
+from dataclasses import fields, replace
+from multiprocessing.synchronize import Barrier, Event
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from filterbands.robustness import Store
+from filterbands.robustness.store import SCHEMA, Cell, Stored
+
+CELL = Cell(model="m", data="d", kind="fog", severity=1, parameters="cifar", version=1)
+BITS = np.array([True, False, True, True, False, False, True, False, True, True, True])
+
+
+def _fill(store: Store, *cells: Cell) -> None:
+    store.add_model("m", "net")
+    labels = np.arange(11, dtype=np.int64)
+    store.add_data(Stored(fingerprint="d", name="set", split="test", labels=labels, classes=("a",)))
+    for cell in cells:
+        store.put(cell, BITS, seconds=0.5)
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Cell)])
+def test_every_ingredient_of_a_key_makes_another_key(name: str) -> None:
+    value = getattr(CELL, name)
+    other = replace(CELL, **{name: value + 1 if isinstance(value, int) else value + "x"})
+    assert other.key != CELL.key
+    assert replace(other, **{name: value}).key == CELL.key
+
+
+def test_bits_come_back_as_they_were_put_and_the_first_ones_stay(tmp_path: Path) -> None:
+    with Store(tmp_path / "r.db") as store:
+        _fill(store, CELL)
+        store.put(CELL, ~BITS, seconds=1.0)
+    with Store(tmp_path / "r.db", readonly=True) as store:
+        ((cell, bits),) = store.cells()
+        assert cell == CELL
+        assert bits.tolist() == BITS.tolist()
+        assert store.has(CELL.key)
+        assert list(store.cells(kind="snow")) == []
+        with pytest.raises(ValueError, match="cells have no colour"):
+            list(store.cells(colour="red"))
+
+
+def test_a_cell_of_an_unknown_network_is_refused() -> None:
+    with Store(None) as store, pytest.raises(sqlite3.IntegrityError):
+        store.put(CELL, BITS, seconds=0.0)
+
+
+def test_deleting_a_network_takes_its_cells_and_no_other(tmp_path: Path) -> None:
+    with Store(tmp_path / "r.db") as store:
+        _fill(store, CELL, replace(CELL, severity=2))
+        store.add_model("other", "second")
+        store.put(replace(CELL, model="other"), BITS, seconds=0.0)
+        with pytest.raises(ValueError, match="no results of 'third'; there are results of net, second"):
+            store.delete("third")
+        assert store.delete("net") == 2
+        assert [cell.model for cell, _ in store.cells()] == ["other"]
+        assert store.delete("second") == 1
+        assert store.models() == {}
+
+
+def test_an_export_has_a_row_a_cell(tmp_path: Path) -> None:
+    with Store(tmp_path / "r.db") as store:
+        _fill(store, CELL, replace(CELL, severity=2))
+        assert store.export(tmp_path / "r.csv") == store.export(tmp_path / "r.json") == 2
+        with pytest.raises(ValueError, match=r"\.csv or \.json, got r\.parquet"):
+            store.export(tmp_path / "r.parquet")
+    rows = json.loads((tmp_path / "r.json").read_text())
+    assert [(row["name"], row["severity"], row["images"], row["correct"]) for row in rows] == [
+        ("net", 1, 11, 7),
+        ("net", 2, 11, 7),
+    ]
+    with (tmp_path / "r.csv").open() as stream:
+        assert [row["severity"] for row in csv.DictReader(stream)] == ["1", "2"]
+
+
+def test_the_database_is_in_wal_mode_and_says_its_schema(tmp_path: Path) -> None:
+    Store(tmp_path / "r.db").close()
+    connection = sqlite3.connect(tmp_path / "r.db")
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA,)
+    connection.close()
+
+
+def _foreign(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE recipes (name TEXT)")
+    connection.commit()
+    connection.close()
+
+
+def _newer(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+
+
+@pytest.mark.parametrize("readonly", [False, True])
+@pytest.mark.parametrize(
+    ("make", "line"),
+    [
+        (lambda path: path.write_text("no database at all, but text"), "not a database of results"),
+        (lambda path: path.write_bytes(b"SQLite format 3\x00" + b"\x01" * 200), "not a database of results"),
+        (lambda path: path.mkdir(), "is a folder"),
+        (_foreign, "another program's database"),
+        (_newer, "newer version"),
+    ],
+)
+def test_another_file_is_refused_in_one_line_and_left_as_it_is(
+    make: object, line: str, readonly: bool, tmp_path: Path
+) -> None:
+    file = tmp_path / "r.db"
+    make(file)  # type: ignore[operator]
+    before = file.read_bytes() if file.is_file() else b""
+    with pytest.raises(ValueError, match=line) as caught:
+        Store(file, readonly=readonly)
+    assert "\n" not in str(caught.value)
+    assert (file.read_bytes() if file.is_file() else b"") == before
+
+
+def test_reading_needs_a_database_and_writing_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no such file: .*r\.db"):
+        Store(tmp_path / "r.db", readonly=True)
+    with pytest.raises(ValueError, match="there is no folder"):
+        Store(tmp_path / "none" / "r.db")
+    (tmp_path / "empty.db").touch()
+    with pytest.raises(ValueError, match="is empty"):
+        Store(tmp_path / "empty.db", readonly=True)
+    Store(tmp_path / "empty.db").close()
+
+
+def _write_all(path: str, start: Barrier) -> None:
+    start.wait()
+    for number in range(20):
+        with Store(path) as store:
+            _fill(store, replace(CELL, seed=number))
+
+
+def test_two_processes_that_make_and_fill_one_database_at_once_lose_nothing(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    start = context.Barrier(2)
+    other = context.Process(target=_write_all, args=(str(tmp_path / "r.db"), start))
+    other.start()
+    _write_all(str(tmp_path / "r.db"), start)
+    other.join(60)
+    assert other.exitcode == 0
+    with Store(tmp_path / "r.db", readonly=True) as store:
+        assert sorted(cell.seed for cell, _ in store.cells()) == list(range(20))
+    connection = sqlite3.connect(tmp_path / "r.db")
+    assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    connection.close()
+
+
+def _hold(path: str, ready: Event) -> None:
+    with Store(path) as store, store.claim(CELL.key):
+        ready.set()
+        multiprocessing.Event().wait()
+
+
+def test_a_claim_keeps_others_out_and_dies_with_its_process(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    ready = context.Event()
+    holder = context.Process(target=_hold, args=(str(tmp_path / "r.db"), ready))
+    holder.start()
+    assert ready.wait(60)
+    with Store(tmp_path / "r.db") as store:
+        with store.claim(CELL.key) as mine:
+            assert not mine
+        with store.claim(replace(CELL, severity=2).key) as mine:
+            assert mine
+        holder.kill()
+        holder.join(60)
+        with store.claim(CELL.key) as mine:
+            assert mine
