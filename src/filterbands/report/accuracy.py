@@ -73,22 +73,23 @@ def comparisons(report: ReportView) -> tuple[Comparison, ...]:
 
 
 def sentences(comparison: Comparison) -> str:
-    """Return what came out, as HTML paragraphs: each network against the first, with intervals."""
+    """Return what came out, as HTML paragraphs: the first network, and the others against it."""
     first, *others = comparison.members
     average = comparison.average
-    name = shown(first.entry.name)
     facts = []
-    if average is not None:
-        facts.append(f"{with_interval(average.estimate)} of corrupted images")
     if first.score.clean is not None:
-        facts.append(f"{with_interval(first.score.clean)} of clean ones")
-    over = f", as an {escaped(average.label)}" if average is not None else ""
-    opening = f"<p><strong>{name}</strong> gets {joined(facts)} right{over}.</p>" if facts else ""
+        facts.append(f"{with_interval(first.score.clean)} of clean images right")
+    if average is not None:
+        right = "of corrupted ones" if facts else "of corrupted images right"
+        facts.append(f"{with_interval(average.estimate)} {right} ({escaped(average.label)})")
+    name = f"<strong>{shown(first.entry.name)}</strong>"
     ranked = sorted(others, key=_standing, reverse=True)
+    against = " Against it:" if ranked else ""
+    opening = f"<p>{name} gets {' and '.join(facts)}.{against}</p>" if facts else ""
     items = "".join(f"<li>{_against(member, first)}</li>" for member in ranked[:_IN_WORDS])
     listed = f"<ul>{items}</ul>" if items else ""
     rest = len(ranked) - _IN_WORDS
-    more = f"<p class='quiet'>{rest} more are in the table below.</p>" if rest > 0 else ""
+    more = f'<p class="quiet">{rest} more are in the table below.</p>' if rest > 0 else ""
     return f"{opening}{listed}{more}"
 
 
@@ -104,24 +105,23 @@ def _against(member: Member, first: Member) -> str:
     parts = []
     if score.averages and base.averages:
         mine, theirs = score.averages[0].estimate, base.averages[0].estimate
-        parts.append(f"{with_interval(mine)} of corrupted images, {_change(mine, theirs, score.gains[1])}")
+        parts.append(_change(mine, theirs, score.gains[1], "on corrupted images"))
     if score.clean is not None and base.clean is not None:
-        change = _change(score.clean, base.clean, score.gains[0])
-        parts.append(f"{with_interval(score.clean)} of clean ones, {change}")
-    return f"<strong>{chip(member.position, member.entry.name)}</strong> gets {joined(parts)}."
+        where = "on clean ones" if parts else "on clean images"
+        parts.append(_change(score.clean, base.clean, score.gains[0], where))
+    return f"{chip(member.position, member.entry.name)}: {'; '.join(parts)}."
 
 
-def _change(mine: Estimate, theirs: Estimate, gain: Estimate | None) -> str:
+def _change(mine: Estimate, theirs: Estimate, gain: Estimate | None, where: str) -> str:
     """Return a difference in words, and whether it is more than chance would give."""
-    difference = mine.value - theirs.value if gain is None else gain.value
-    said = f"<strong>{points(difference)}</strong>"
+    said, rest = points(mine.value - theirs.value), f"{where}, to {percent(mine.value)}"
     if gain is not None and gain.low is not None and gain.high is not None:
-        clear = gain.low > 0 or gain.high < 0
-        return f"{said} (paired, {interval(gain)}{'' if clear else '; no clear difference'})"
+        clear = "" if gain.low > 0 or gain.high < 0 else ": no clear difference"
+        return f"<strong>{points(gain.value)}</strong> ({interval(gain)}{clear}) {rest}"
     if mine.low is None or mine.high is None or theirs.low is None or theirs.high is None:
-        return said
+        return f"<strong>{said}</strong> {rest}"
     apart = mine.low > theirs.high or mine.high < theirs.low
-    return said if apart else f"{said} (the intervals overlap)"
+    return f"<strong>{said}</strong>{'' if apart else ' (the intervals overlap)'} {rest}"
 
 
 def accuracy_section(groups: Sequence[Comparison]) -> str:
@@ -138,10 +138,10 @@ def accuracy_section(groups: Sequence[Comparison]) -> str:
 
 def _block(group: Comparison, *, several: bool) -> str:
     members = group.members
-    setting = ", ".join(f"{escaped(what)} {shown(value)}" for what, value in group.conditions)
+    setting = " &middot; ".join(f"{escaped(what)} {shown(value)}" for what, value in group.conditions)
     heading = f"<h3>{_title(group)}</h3>" if several else ""
     names = legend([(member.position, member.entry.name) for member in members])
-    parts = [f'{heading}<p class="note">Measured with {setting}.</p>{names}']
+    parts = [f'{heading}<p class="note">Measured on {setting}</p>{names}']
     charts = []
     bars = [_bar(member, member.score.clean) for member in members if member.score.clean is not None]
     if bars:

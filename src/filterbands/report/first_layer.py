@@ -16,7 +16,9 @@ from .pictures import filter_picture, kernels_power, scale_picture, spectrum_pic
 from .views import ReportView, RunView
 
 _RADIUS = Axis(title="Radius, cycles per pixel", domain=(0, 0.5))
+# So many filters are drawn of one network, and of all: a drawn filter takes 1.5 kB of the page.
 _MOST_FILTERS = 64
+_MOST_IN_ALL = 1200
 _OPEN = 4
 
 
@@ -36,16 +38,17 @@ def filters_section(report: ReportView) -> str:
     """Return the section on the first layer: every filter, the mean spectrum, radial profile and curve."""
     lead = (
         "What the first convolution lets through. A filter&rsquo;s low energy is the share of its power "
-        "spectrum within the cutoff; a white filter, as at initialisation, has one half at the default cutoff."
+        "spectrum within the cutoff; a white filter, as at initialisation, has one half at the default one."
     )
     trained = _trained(report)
     if not trained:
         return section("filters", "First layer", lead, nothing("no finished run with a measured first layer"))
+    most = max(8, min(_MOST_FILTERS, _MOST_IN_ALL // len(trained)) // 2 * 2)
     body = [
         legend([(item.position, item.name) for item in trained]),
         f'<div class="grid">{"".join(_layer_charts(trained))}</div>',
         _mean_spectra(trained),
-        *(_filters(item, is_open=len(trained) <= _OPEN) for item in trained),
+        *(_filters(item, is_open=len(trained) <= _OPEN, most=most) for item in trained),
     ]
     return section("filters", "First layer", lead, "".join(body))
 
@@ -172,7 +175,7 @@ def _mean_spectra(trained: Sequence[_Trained]) -> str:
     figures = []
     for item, mean in zip(trained, means, strict=True):
         said = f"Mean power spectrum of {item.name}, frequency zero in the centre"
-        picture = f'<img src="{spectrum_picture(mean, peak=peak)}" alt="{escaped(said)}">'
+        picture = f'<img src="{spectrum_picture(mean, peak=peak, levels=64)}" alt="{escaped(said)}">'
         # The picture is the square from -1/2 to 1/2: a disc of radius rc ends (1/2 - rc) from its sides.
         inset = f"{100 * (0.5 - item.layer.cutoff):.2f}%"
         figures.append(
@@ -187,12 +190,12 @@ def _mean_spectra(trained: Sequence[_Trained]) -> str:
     return figure("Mean power spectrum", f'<div class="spectra">{"".join(figures)}</div>{scale}', note)
 
 
-def _filters(item: _Trained, *, is_open: bool) -> str:
+def _filters(item: _Trained, *, is_open: bool, most: int) -> str:
     layer, live, energies = item.layer, item.layer.live.tolist(), item.energies.tolist()
     order = sorted(range(layer.filters), key=lambda row: (not live[row], -energies[row]))
-    hidden = len(order) - _MOST_FILTERS
+    hidden = len(order) - most
     if hidden > 0:
-        order = order[: _MOST_FILTERS // 2] + order[-_MOST_FILTERS // 2 :]
+        order = order[: most // 2] + order[-most // 2 :]
     powers = kernels_power(item.weight[order])
     tiles = []
     for row, power in zip(order, powers, strict=True):
@@ -212,7 +215,7 @@ def _filters(item: _Trained, *, is_open: bool) -> str:
         "spectrum, scaled to its own peak, and its low energy &rho;. Sorted by &rho;, dead filters last."
     )
     if hidden > 0:
-        note += f" Shown are the first and the last {_MOST_FILTERS // 2}; {hidden} between them are left out."
+        note += f" Shown are the first and the last {most // 2}; {hidden} between them are left out."
     facts = (
         f"<code>{escaped(layer.name)}</code>, {layer.filters} filters{_dead(layer)}, "
         f"low share {percent(layer.low_share)}, mean low energy {number(layer.mean_low_energy)}"

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
@@ -104,7 +103,7 @@ def _owner(score: Scores, networks: list[_Network]) -> _Network:
 def _distinct(networks: Sequence[_Network]) -> list[str]:
     """Return names that differ: one that two networks share is followed by where each comes from."""
     plain = [cleaned(network.name) for network in networks]
-    names = []
+    names: list[str] = []
     for network, name in zip(networks, plain, strict=True):
         if plain.count(name) > 1:
             where = network.run.folder.resolve().parent.name if network.run is not None else None
@@ -133,11 +132,11 @@ def _run_view(run: Run) -> RunView:
     return RunView(facts=facts, log=log, spectrum=spectrum, first=first, weight=weight)
 
 
-def _first_layer(log: Sequence[Mapping[str, Any]], spectrum: ModelSpectrum) -> str:
+def _first_layer(log: Sequence[Mapping[str, object]], spectrum: ModelSpectrum) -> str:
     """Return the name that the log gives, or the first convolution with a spectrum."""
     for record in log:
         layer = record.get("first_layer")
-        if isinstance(layer, Mapping) and layer.get("name") in spectrum:
+        if isinstance(layer, Mapping) and str(layer.get("name")) in spectrum:
             return str(layer["name"])
     return next((layer.name for layer in spectrum if layer.filters_low_energy is not None), "")
 

@@ -4,6 +4,7 @@ import html
 import unicodedata
 from collections.abc import Iterable, Sequence
 
+from .style import RUN_COLOURS
 from .views import Estimate
 
 _SPACE = "\N{NO-BREAK SPACE}"
@@ -31,7 +32,9 @@ def shown(text: object) -> str:
 
 def chip(position: int, text: object) -> str:
     """Return an entry's name behind a sample of its colour."""
-    return f'<span class="chip"><span class="dot run{position % 8}"></span>{shown(text)}</span>'
+    # The no-break space keeps the dot on the line of its name.
+    dot = f'<span class="dot run{position % len(RUN_COLOURS)}"></span>{_SPACE}'
+    return f'<span class="chip">{dot}{shown(text)}</span>'
 
 
 def percent(share: float | None, digits: int = 1) -> str:

@@ -78,6 +78,11 @@ def _headline(report: ReportView, groups: tuple[Comparison, ...]) -> str:
             f"<p>Mean low energy of the first layer: {joined(layers[:_NAMED])}. "
             '<span class="quiet">More is more low-frequency.</span></p>'
         )
+    if groups:
+        said.append(
+            '<p class="note">In brackets: 95&nbsp;% intervals over the test images, of differences for '
+            "the same images. They say nothing of how another seed would have trained.</p>"
+        )
     return "".join(said)
 
 
@@ -99,7 +104,7 @@ def _trained_alike(report: ReportView) -> str:
         count = f" ({images:,} images)" if isinstance(images, int) else ""
         parts.append(f"trained on {shown(data.get('name', 'unknown data'))}{count}")
     if epochs := common([config.get("epochs") for config in configs]):
-        parts.append(f"for {escaped(epochs)} epochs")
+        parts.append(f"for {escaped(epochs)} epoch{'' if epochs == 1 else 's'}")
     return " ".join(parts)
 
 

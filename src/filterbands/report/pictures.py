@@ -14,7 +14,6 @@ from ..fourier import kernel_power
 
 # Dark blue to light yellow, even in lightness, so that it reads in grey and without red or green.
 _ANCHORS = ((13, 17, 43), (32, 52, 110), (30, 101, 140), (42, 149, 143), (121, 195, 130), (249, 239, 173))
-_LEVELS = 64
 _TILE = 48
 _GRID = 33
 
@@ -43,22 +42,28 @@ def kernels_power(kernels: Float[Tensor, "f c kh kw"]) -> Float[Tensor, "f s s"]
     return relative
 
 
-def spectrum_picture(power: Float[Tensor, "s s"], *, peak: float) -> str:
-    """Return a power spectrum as the address of a picture: 0 is dark, `peak` and above light."""
-    levels = (power / peak if peak > 0 else power).clamp(0, 1) * (_LEVELS - 1)
-    return _address(_coloured(levels.round().to(torch.uint8).numpy()))
+def spectrum_picture(power: Float[Tensor, "s s"], *, peak: float, levels: int = 32) -> str:
+    """Return a power spectrum as the address of a picture: 0 is dark, `peak` and above light.
+
+    Args:
+        power: Frequency zero in the centre.
+        peak: What gets the lightest colour.
+        levels: Number of colours, at most 256; fewer make smaller pictures.
+    """
+    share = (power / peak if peak > 0 else power).clamp(0, 1)
+    return _address(_coloured((share * (levels - 1)).round().to(torch.uint8).numpy(), levels))
 
 
-def scale_picture() -> str:
+def scale_picture(levels: int = 64) -> str:
     """Return the colours of `spectrum_picture`, from 0 to the peak, as the address of a strip."""
-    return _address(_coloured(np.arange(_LEVELS, dtype=np.uint8)[None]))
+    return _address(_coloured(np.arange(levels, dtype=np.uint8)[None], levels))
 
 
-def _coloured(levels: NDArray[np.uint8]) -> Image.Image:
-    """Return the picture of numbers below `_LEVELS`."""
-    where = np.linspace(0, len(_ANCHORS) - 1, _LEVELS)
+def _coloured(numbers: NDArray[np.uint8], levels: int) -> Image.Image:
+    """Return the picture of numbers below `levels`."""
+    where = np.linspace(0, len(_ANCHORS) - 1, levels)
     channels = [np.interp(where, range(len(_ANCHORS)), channel) for channel in zip(*_ANCHORS, strict=True)]
-    picture = Image.frombytes("P", levels.shape[::-1], levels.tobytes())
+    picture = Image.frombytes("P", numbers.shape[::-1], numbers.tobytes())
     picture.putpalette(np.stack(channels, axis=1).round().astype(np.uint8).tobytes())
     return picture
 

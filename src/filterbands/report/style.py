@@ -50,7 +50,7 @@ def _heat(anchors: tuple[tuple[int, int, int], ...]) -> str:
         left = min(int(where), len(anchors) - 2)
         part = where - left
         colour = [round(a + part * (b - a)) for a, b in zip(anchors[left], anchors[left + 1], strict=True)]
-        text = "#14181c" if _luminance(colour) > 0.2 else "#ffffff"
+        text = "#000" if _luminance(colour) > 0.179 else "#fff"
         rules.append(f".h{step}{{background:rgb({','.join(map(str, colour))});color:{text}}}")
     return "".join(rules)
 
