@@ -20,6 +20,10 @@ SEVERITIES = (1, 2, 3, 4, 5)
 RESAMPLES = 1000
 """Bootstrap resamples of an interval."""
 
+SMALLEST_STRATUM = 10
+"""Images that every class needs for the resampling to be stratified by class."""
+_PRIME = np.uint64(0x100000001B3)
+
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
@@ -45,7 +49,7 @@ class Estimate:
     accuracy: float
     """In [0, 1]."""
     ci95: tuple[float, float]
-    """95 % interval over images, stratified by class."""
+    """95 % interval over images, stratified by class where every class has at least 10."""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -121,7 +125,7 @@ class Scores:
         return self.average(BENCHMARK_15 + EXTRA_4)
 
     def average_at_hand(self) -> Estimate | None:
-        """Return the average over whatever kinds and severities are there, None for none."""
+        """Return the average over the kinds and severities that are there, None unless they make a table."""
         return self.average(self.kinds, self.severities) if self.kinds else None
 
     def mean_corruption_error(self) -> float | None:
@@ -196,7 +200,7 @@ class Difference:
     difference: float
     """First minus second, in [-1, 1]."""
     ci95: tuple[float, float]
-    """95 % interval of it over images, paired and stratified by class."""
+    """95 % interval of it over images, paired, stratified as an estimate's."""
 
 
 def compare(first: Scores, second: Scores, kinds: Iterable[str] = ("clean",)) -> Difference:
@@ -247,12 +251,19 @@ def bootstrap(
     generator = np.random.default_rng(seed)
     sums = np.zeros(RESAMPLES)
     shares = values * weights
-    for stratum in np.unique(strata):
-        # Items of equal share are interchangeable, so it is enough to draw how often each share comes.
-        found, counts = np.unique(shares[strata == stratum], return_counts=True)
-        total = int(counts.sum())
-        sums += generator.multinomial(total, counts / total, size=RESAMPLES) @ found
-    low, high = np.percentile(sums, [2.5, 97.5])
+    # Opposite values have exactly opposite intervals: the draws are those of the ones that begin above 0.
+    sign = float(np.sign(shares[np.flatnonzero(shares)[:1]]).sum()) or 1.0
+    shares = sign * shares
+    order = np.argsort(strata, kind="stable")
+    borders = np.flatnonzero(np.diff(strata[order])) + 1
+    for inside in np.split(shares[order], borders):
+        found, counts = np.unique(inside, return_counts=True)
+        if 5 * len(found) < len(inside):
+            # Items of equal share are interchangeable, so it is enough to draw how often each share comes.
+            sums += generator.multinomial(len(inside), counts / len(inside), size=RESAMPLES) @ found
+        else:
+            sums += inside[generator.integers(0, len(inside), (RESAMPLES, len(inside)))].sum(axis=1)
+    low, high = np.percentile(sign * sums, [2.5, 97.5])
     return round(float(low), 12), round(float(high), 12)
 
 
@@ -269,25 +280,29 @@ def _per_image(
     """Return each image's mean answer, its weight in the average of the cells, and its stratum.
 
     Images that the same cells saw (all of them, or those of one severity when images are spread over
-    severities) form a group; a stratum is a class within a group.
+    severities) form a group; a stratum is a class within a group, or the whole group where a class would
+    have too few images: resampled, a stratum of n varies too little by (n - 1) / n, one of 1 not at all.
     """
-    sums, counts, group = (
-        np.zeros(len(labels)),
-        np.zeros(len(labels)),
-        np.zeros(len(labels), dtype=np.int64),
-    )
-    share = np.zeros(len(labels))
+    right, weights = np.zeros(len(labels)), np.zeros(len(labels))
+    for size in sorted({len(answers.positions) for answers in cells}):
+        # Whole numbers until here, so that images with as many right answers have equal values.
+        hits, times = np.zeros(len(labels), dtype=np.int64), np.zeros(len(labels), dtype=np.int64)
+        for answers in cells:
+            if len(answers.positions) == size:
+                hits[answers.positions] += answers.bits
+                times[answers.positions] += 1
+        right += hits / (size * len(cells))
+        weights += times / (size * len(cells))
+    trace = np.zeros(len(labels), dtype=np.uint64)
     for number, answers in enumerate(cells):
-        sums[answers.positions] += answers.bits
-        counts[answers.positions] += 1
-        share[answers.positions] += 1 / (len(cells) * len(answers.positions))
-        # Cells that saw the same images must name the same group: the first of them does.
-        fresh = answers.positions[counts[answers.positions] == 1]
-        group[fresh] = number
-    seen = counts > 0
-    values = np.divide(sums, counts, out=np.zeros(len(labels)), where=seen)
-    strata = group * (int(labels.max(initial=0)) + 1) + labels
-    return values[seen], share[seen], strata[seen]
+        # The products wrap around; what counts is that the same cells leave the same trace.
+        trace[answers.positions] = trace[answers.positions] * _PRIME + np.uint64(number + 1)
+    seen = weights > 0
+    group = np.unique(trace[seen], return_inverse=True)[1].astype(np.int64)
+    strata = group * (int(labels.max(initial=0)) + 1) + labels[seen]
+    if np.unique(strata, return_counts=True)[1].min() < SMALLEST_STRATUM:
+        strata = group
+    return right[seen] / weights[seen], weights[seen], strata
 
 
 def _line(title: str, estimate: Estimate) -> str:
