@@ -4,6 +4,8 @@ import csv
 import json
 import multiprocessing
 import sqlite3
+import subprocess
+import sys
 from dataclasses import fields, replace
 from multiprocessing.synchronize import Barrier, Event
 from pathlib import Path
@@ -49,7 +51,7 @@ def test_bits_come_back_as_they_were_put_and_the_first_ones_stay(tmp_path: Path)
 
 
 def test_a_cell_of_an_unknown_network_is_refused() -> None:
-    with Store(None) as store, pytest.raises(sqlite3.IntegrityError):
+    with Store(None) as store, pytest.raises(ValueError, match="cannot be used: FOREIGN KEY"):
         store.put(CELL, BITS, seconds=0.0)
 
 
@@ -79,6 +81,90 @@ def test_an_export_has_a_row_a_cell(tmp_path: Path) -> None:
     ]
     with (tmp_path / "r.csv").open() as stream:
         assert [row["severity"] for row in csv.DictReader(stream)] == ["1", "2"]
+
+
+def test_an_export_names_the_set_and_what_was_spread(tmp_path: Path) -> None:
+    with Store(tmp_path / "r.db") as store:
+        assert store.export(tmp_path / "none.csv") == 0
+        _fill(store, replace(CELL, first=2, step=5))
+        store.export(tmp_path / "r.json")
+    (row,) = json.loads((tmp_path / "r.json").read_text())
+    assert (row["name"], row["data"], row["split"], row["first"], row["step"]) == ("net", "set", "test", 2, 5)
+    assert (row["model_fingerprint"], row["data_fingerprint"], row["version"]) == ("m", "d", 1)
+
+
+@pytest.mark.parametrize("length", [1, 7, 8, 9, 64, 1001])
+def test_bits_of_any_length_survive_the_packing(length: int) -> None:
+    bits = np.random.default_rng(length).uniform(size=length) < 0.5
+    with Store(None) as store:
+        _fill(store)
+        store.put(CELL, bits, seconds=0.0)
+        ((_, found),) = store.cells()
+    assert found.tolist() == bits.tolist()
+
+
+def test_reading_leaves_no_file_behind_and_changes_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "r.db"
+    with Store(file) as store:
+        _fill(store, CELL)
+    before, files = file.read_bytes(), sorted(tmp_path.iterdir())
+    with Store(file, readonly=True) as store:
+        assert len(list(store.cells())) == 1
+        with pytest.raises(ValueError, match="cannot be used: attempt to write a readonly database"):
+            store.add_model("other", "second")
+        with pytest.raises(ValueError, match="cannot be used"):
+            store.delete("net")
+    assert sorted(tmp_path.iterdir()) == files
+    assert file.read_bytes() == before
+
+
+def test_a_folder_that_cannot_be_written_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "r.db"
+    with Store(file) as store:
+        _fill(store, CELL)
+    monkeypatch.setattr("os.access", lambda *_: False)
+    files = sorted(tmp_path.iterdir())
+    with Store(file, readonly=True) as store:
+        assert len(list(store.cells())) == 1
+        assert sorted(tmp_path.iterdir()) == files
+    with pytest.raises(ValueError, match="no permission"):
+        Store(file)
+
+
+def test_a_truncated_database_is_told_in_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "r.db"
+    with Store(file) as store:
+        _fill(store, *(replace(CELL, seed=seed) for seed in range(40)))
+    file.write_bytes(file.read_bytes()[: 3 * 4096])
+    line = "not a database of results, or not a whole one: database disk image is malformed"
+    with pytest.raises(ValueError, match=line), Store(file, readonly=True) as store:
+        list(store.cells())
+
+
+_READ = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1])
+print(*connection.execute("SELECT COUNT(*) FROM cells"))
+connection.close()
+"""
+
+
+def test_opening_a_database_twice_keeps_the_locks_of_the_first(tmp_path: Path) -> None:
+    """Closing any handle of a file ends the process's locks on it; without them others delete the journal."""
+    file = tmp_path / "r.db"
+
+    def count() -> str:
+        return subprocess.run(
+            [sys.executable, "-c", _READ, str(file)], check=True, capture_output=True, text=True
+        ).stdout.strip()
+
+    with Store(file) as store:
+        _fill(store, CELL)
+        Store(file).close()
+        Store(file, readonly=True).close()
+        assert count() == "(1,)"
+        store.put(replace(CELL, seed=1), BITS, seconds=0.0)
+        assert count() == "(2,)"
 
 
 def test_the_database_is_in_wal_mode_and_says_its_schema(tmp_path: Path) -> None:

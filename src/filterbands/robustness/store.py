@@ -21,7 +21,6 @@ from ..run import check_output, write_whole
 SCHEMA = 1
 """Number of the present schema, kept in the database's `user_version`."""
 
-_SQLITE_HEADER = b"SQLite format 3\x00"
 _TABLES = """
 CREATE TABLE models (
   fingerprint TEXT PRIMARY KEY,
@@ -127,21 +126,13 @@ class Store:
         """
         self._locks: int | None = None
         self._path = None if path is None else Path(path)
-        if self._path is None:
-            self._connection = sqlite3.connect(":memory:", isolation_level=None)
-        else:
-            _check_file(self._path, readonly=readonly)
-            mode = "ro" if readonly else "rwc"
-            address = f"{self._path.resolve().as_uri()}?mode={mode}"
+        address = ":memory:" if self._path is None else _address(self._path, readonly=readonly)
+        try:
             self._connection = sqlite3.connect(address, uri=True, timeout=60, isolation_level=None)
+        except sqlite3.Error as error:
+            raise self._explained(error) from None
         try:
             self._prepare(readonly=readonly)
-        except sqlite3.OperationalError as error:
-            self._connection.close()
-            raise ValueError(f"cannot open the database {path}: {error}") from None
-        except sqlite3.DatabaseError as error:
-            self._connection.close()
-            raise ValueError(f"{path} is not a database of results: {error}") from None
         except BaseException:
             self._connection.close()
             raise
@@ -161,11 +152,11 @@ class Store:
 
     def has(self, key: str) -> bool:
         """Return whether a cell is there."""
-        return self._connection.execute("SELECT 1 FROM cells WHERE key = ?", (key,)).fetchone() is not None
+        return bool(self._execute("SELECT 1 FROM cells WHERE key = ?", (key,)))
 
     def add_model(self, fingerprint: str, name: str) -> None:
         """Note a network; one that is there takes the new name."""
-        self._connection.execute(
+        self._execute(
             "INSERT INTO models VALUES (?, ?) ON CONFLICT (fingerprint) DO UPDATE SET name = excluded.name",
             (fingerprint, name),
         )
@@ -174,7 +165,7 @@ class Store:
         """Note a data set."""
         labels = np.ascontiguousarray(data.labels, dtype="<i8").tobytes()
         row = (data.fingerprint, data.name, data.split, len(data.labels), labels, json.dumps(data.classes))
-        self._connection.execute("INSERT OR IGNORE INTO data VALUES (?, ?, ?, ?, ?, ?)", row)
+        self._execute("INSERT OR IGNORE INTO data VALUES (?, ?, ?, ?, ?, ?)", row)
 
     def put(self, cell: Cell, bits: Bits, *, seconds: float) -> None:
         """Write a cell's answer; one that is there stays as it is."""
@@ -189,9 +180,7 @@ class Store:
             "filterbands": __version__,
         }
         marks = ", ".join(f":{name}" for name in values)
-        self._connection.execute(
-            f"INSERT OR IGNORE INTO cells ({', '.join(values)}) VALUES ({marks})", values
-        )
+        self._execute(f"INSERT OR IGNORE INTO cells ({', '.join(values)}) VALUES ({marks})", values)
 
     def cells(self, **where: str | int) -> Iterator[tuple[Cell, Bits]]:
         """Yield cells with these values of their fields, and their answers, oldest first."""
@@ -201,7 +190,7 @@ class Store:
                 f"cells have no {', '.join(set(where) - set(names))}; they have {', '.join(names)}"
             )
         condition = " AND ".join(f"{name} = :{name}" for name in where) or "1"
-        rows = self._connection.execute(
+        rows = self._execute(
             f"SELECT {', '.join(names)}, images, bits FROM cells WHERE {condition} ORDER BY rowid", where
         )
         for *values, images, packed in rows:
@@ -210,13 +199,13 @@ class Store:
 
     def models(self) -> dict[str, str]:
         """Return the networks' names by fingerprint, in the order they came."""
-        return dict(self._connection.execute("SELECT fingerprint, name FROM models ORDER BY rowid"))
+        return dict(self._execute("SELECT fingerprint, name FROM models ORDER BY rowid"))
 
     def data(self, fingerprint: str) -> Stored:
         """Return a data set that cells name."""
-        name, split, labels, classes = self._connection.execute(
+        [(name, split, labels, classes)] = self._execute(
             "SELECT name, split, labels, classes FROM data WHERE fingerprint = ?", (fingerprint,)
-        ).fetchone()
+        )
         return Stored(
             fingerprint=fingerprint,
             name=name,
@@ -238,10 +227,10 @@ class Store:
         with self._transaction():
             count = 0
             for fingerprint in found:
-                row = self._connection.execute("SELECT COUNT(*) FROM cells WHERE model = ?", (fingerprint,))
-                count += int(row.fetchone()[0])
-                self._connection.execute("DELETE FROM models WHERE fingerprint = ?", (fingerprint,))
-            self._connection.execute("DELETE FROM data WHERE fingerprint NOT IN (SELECT data FROM cells)")
+                [(cells,)] = self._execute("SELECT COUNT(*) FROM cells WHERE model = ?", (fingerprint,))
+                count += int(cells)
+                self._execute("DELETE FROM models WHERE fingerprint = ?", (fingerprint,))
+            self._execute("DELETE FROM data WHERE fingerprint NOT IN (SELECT data FROM cells)")
         return count
 
     def export(self, path: str | Path) -> int:
@@ -292,10 +281,10 @@ class Store:
             fcntl.lockf(self._locks, fcntl.LOCK_UN, 1, place)
 
     def _prepare(self, *, readonly: bool) -> None:
-        self._connection.execute("PRAGMA foreign_keys = ON")
-        self._connection.execute("PRAGMA busy_timeout = 60000")
+        self._execute("PRAGMA foreign_keys = ON")
+        self._execute("PRAGMA busy_timeout = 60000")
         # Tables first: whoever makes the database meanwhile gives it tables and version in one step.
-        tables = {name for (name,) in self._connection.execute("SELECT name FROM sqlite_master")}
+        tables = {name for (name,) in self._execute("SELECT name FROM sqlite_master")}
         present = self._version()
         if present > SCHEMA:
             raise ValueError(
@@ -306,6 +295,7 @@ class Store:
             what = "is another program's database" if tables else "is empty"
             raise ValueError(f"{self._path} is not a database of results: it {what}")
         if readonly:
+            self._execute("PRAGMA query_only = ON")
             return
         self._switch_to_wal()
         if present == SCHEMA:
@@ -314,8 +304,8 @@ class Store:
             # Another process may have been here in the meantime.
             for number in range(self._version(), SCHEMA):
                 for statement in _MIGRATIONS[number].split(";"):
-                    self._connection.execute(statement)
-            self._connection.execute(f"PRAGMA user_version = {SCHEMA}")
+                    self._execute(statement)
+            self._execute(f"PRAGMA user_version = {SCHEMA}")
 
     def _switch_to_wal(self) -> None:
         # Two processes that open a new database at once cannot both switch it; SQLite does not wait here.
@@ -323,49 +313,70 @@ class Store:
             try:
                 self._connection.execute("PRAGMA journal_mode = WAL")
                 return
-            except sqlite3.OperationalError:
-                if attempt == 99:
-                    raise
+            except sqlite3.Error as error:
+                if attempt == 99 or "locked" not in str(error):
+                    raise self._explained(error) from None
                 time.sleep(0.05)
 
     def _version(self) -> int:
-        return int(self._connection.execute("PRAGMA user_version").fetchone()[0])
+        [(number,)] = self._execute("PRAGMA user_version")
+        return int(number)
+
+    def _execute(self, statement: str, values: Any = ()) -> list[Any]:
+        """Run a statement and return its rows; what goes wrong is a ValueError of one line."""
+        try:
+            return self._connection.execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            raise self._explained(error) from None
+
+    def _explained(self, error: sqlite3.Error) -> ValueError:
+        if "not a database" in str(error) or "malformed" in str(error):
+            return ValueError(f"{self._path} is not a database of results, or not a whole one: {error}")
+        return ValueError(f"the database {self._path} cannot be used: {error}")
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        self._connection.execute("BEGIN IMMEDIATE")
+        self._execute("BEGIN IMMEDIATE")
         try:
             yield
+            self._execute("COMMIT")
         except BaseException:
-            self._connection.execute("ROLLBACK")
+            # SQLite itself ends a transaction after some errors, a full disk among them.
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
             raise
-        self._connection.execute("COMMIT")
 
     def _rows(self) -> list[dict[str, Any]]:
-        names = self.models()
-        columns = (
-            "data kind severity parameters seed source precision images correct seconds created filterbands"
+        own = (
+            "kind severity parameters version seed source precision first step images correct seconds "
+            "created filterbands"
         )
-        rows = self._connection.execute(
-            f"SELECT model, {columns.replace(' ', ', ')} FROM cells ORDER BY rowid"
+        columns = {"name": "models.name", "data": "data.name", "split": "data.split"}
+        columns |= {name: f"cells.{name}" for name in own.split()}
+        columns |= {"model_fingerprint": "cells.model", "data_fingerprint": "cells.data"}
+        rows = self._execute(
+            f"SELECT {', '.join(columns.values())} FROM cells "
+            "JOIN models ON models.fingerprint = cells.model JOIN data ON data.fingerprint = cells.data "
+            "ORDER BY cells.rowid"
         )
-        return [
-            {"name": names[model], "model": model, **dict(zip(columns.split(), values, strict=True))}
-            for model, *values in rows
-        ]
+        return [dict(zip(columns, values, strict=True)) for values in rows]
 
 
-def _check_file(path: Path, *, readonly: bool) -> None:
-    if not path.exists():
-        if readonly:
-            raise FileNotFoundError(f"no such file: {path}")
-        check_output(path)
-        return
+def _address(path: Path, *, readonly: bool) -> str:
+    """Return the URI that opens a database."""
     if path.is_dir():
         raise ValueError(f"{path} is a folder, not a database of results")
+    # What is in the file is left to SQLite to find out: closing another handle of it would end the locks
+    # that this process holds on it by other connections.
+    address = path.resolve().as_uri()
     if not readonly:
         check_output(path)
-    with path.open("rb") as stream:
-        head = stream.read(16)
-    if head and head != _SQLITE_HEADER:
-        raise ValueError(f"{path} is not a database of results: it starts with {head[:8]!r}")
+        return f"{address}?mode=rwc"
+    if not path.exists():
+        raise FileNotFoundError(f"no such file: {path}")
+    if all(os.access(place, os.W_OK) for place in (path, path.resolve().parent)):
+        # SQLite makes files beside the database even to read it. A connection that may write takes them
+        # away again when it closes, and `query_only` keeps it from writing anything else.
+        return f"{address}?mode=rw"
+    # Nothing can be made here; without a journal there is also nobody to wait for.
+    return f"{address}?mode=ro" if Path(f"{path.resolve()}-wal").exists() else f"{address}?immutable=1"
