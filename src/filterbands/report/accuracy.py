@@ -61,7 +61,7 @@ def comparisons(report: ReportView) -> tuple[Comparison, ...]:
     for position, entry in enumerate(report.entries):
         for score in entry.scores:
             member = Member(position=position, entry=entry, score=score)
-            groups.setdefault((score.conditions, score.images_key), []).append(member)
+            groups.setdefault((score.conditions, score.key), []).append(member)
     found = [
         Comparison(
             conditions=conditions,

@@ -1,10 +1,9 @@
 """The first layer: its filters, their mean spectrum, its curves before and after training."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -78,7 +77,7 @@ def _layer_charts(trained: Sequence[_Trained]) -> list[str]:
     curves, profiles = [], []
     for item in trained:
         position, name, run, layer = item.position, item.name, item.run, item.layer
-        before, after = _logged_curve(run, 0), _logged_curve(run, -1)
+        before, after = _logged_curves(run)
         if before:
             curves.append(Line(position=position, name=f"{name}, before", values=before, dashed=True))
             profiles.append(
@@ -118,13 +117,11 @@ def _ceiling(lines: Sequence[Line]) -> float:
     return max(1.5, math.ceil(2.2 * highest) / 2)
 
 
-def _logged_curve(run: RunView, record: int) -> list[tuple[float, float]]:
-    """Return the cumulative curve of a record of the log, from (0, 0) on; empty where it has none."""
-    layer = _first_layers(run)[record] if _first_layers(run) else {}
-    radii, curve = layer.get("radii") or [], layer.get("curve") or []
-    if not radii or len(radii) != len(curve):
-        return []
-    return [(0.0, 0.0), *zip(map(float, radii), map(float, curve), strict=True)]
+def _logged_curves(run: RunView) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
+    """Return the cumulative curve of the first and of the last epoch, from (0, 0) on; empty for none."""
+    curves = [record.curve for record in run.log if record.curve] or [(), ()]
+    first, last = ([(0.0, 0.0), *curve] if curve else [] for curve in (curves[0], curves[-1]))
+    return first, last
 
 
 def _rings(curve: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -136,27 +133,19 @@ def _rings(curve: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     return values
 
 
-def _first_layers(run: RunView) -> list[Mapping[str, Any]]:
-    return [record["first_layer"] for record in run.log if isinstance(record.get("first_layer"), Mapping)]
-
-
 def _history(trained: Sequence[_Trained]) -> str:
     """Return the mean low energy and the low share against the epoch."""
     lines = []
     for item in trained:
-        for key, said, dashed in (
-            ("mean_low_energy", "mean low energy", False),
-            ("low_share", "low share", True),
+        log = item.run.log
+        for said, dashed, values in (
+            ("mean low energy", False, [(record.epoch, record.mean_low_energy) for record in log]),
+            ("low share", True, [(record.epoch, record.low_share) for record in log]),
         ):
-            values = [
-                (float(record["epoch"]), float(record["first_layer"][key]))
-                for record in item.run.log
-                if isinstance(record.get("first_layer"), Mapping)
-                and record["first_layer"].get(key) is not None
-            ]
-            if len(values) > 1:
+            known = [(float(epoch), value) for epoch, value in values if value is not None]
+            if len(known) > 1:
                 name = f"{item.name}, {said}"
-                lines.append(Line(position=item.position, name=name, values=values, dashed=dashed))
+                lines.append(Line(position=item.position, name=name, values=known, dashed=dashed))
     if not lines:
         return ""
     chart = line_chart(

@@ -1,19 +1,21 @@
 """From paths to what the page shows: Runs and databases read, and put together network by network."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
-from .. import robustness
+from ..corruptions import CORRUPTIONS
 from ..filters import ModelSpectrum, analyze
 from ..models import load_model, read_weights
-from ..robustness import Scores, compare, load_scores, model_fingerprint
+from ..robustness import BENCHMARK_15, EXTRA_4, Scores, compare, load_scores, model_fingerprint
 from ..run import Run
 from .markup import cleaned
-from .views import Average, Entry, Estimate, ReportView, RunView, ScoreView
+from .views import Average, Entry, Epoch, Estimate, ReportView, RunView, ScoreView
 
 _DATABASE = b"SQLite format 3\x00"
 
@@ -117,27 +119,57 @@ def _distinct(networks: Sequence[_Network]) -> list[str]:
 def _reference(networks: Sequence[_Network]) -> int:
     """Return the first network trained by the standard recipe, the first of all where there is none."""
     for position, network in enumerate(networks):
-        if network.run is not None and network.run.read()["config"].get("recipe") == "standard":
+        if network.run is not None and _mapping(network.run.read()["config"]).get("recipe") == "standard":
             return position
     return 0
 
 
 def _run_view(run: Run) -> RunView:
-    facts, log = run.read(), tuple(run.read_log())
+    facts, records = run.read(), run.read_log()
+    log = tuple(_epoch(record) for record in records if isinstance(record.get("epoch"), int))
     if not run.finished:
         return RunView(facts=facts, log=log)
     spectrum = analyze(run.folder)
-    first = _first_layer(log, spectrum)
+    first = _first_layer(records, spectrum)
     weight = _weight(read_weights(run.folder), first)
     return RunView(facts=facts, log=log, spectrum=spectrum, first=first, weight=weight)
 
 
-def _first_layer(log: Sequence[Mapping[str, object]], spectrum: ModelSpectrum) -> str:
+def _epoch(record: Mapping[str, Any]) -> Epoch:
+    """Return a record of the log; what is no finite number is left out."""
+    layer = _mapping(record.get("first_layer"))
+    radii, curve = ([_finite(value) for value in _list(layer.get(key))] for key in ("radii", "curve"))
+    points = [(x, y) for x, y in zip(radii, curve, strict=False) if x is not None and y is not None]
+    return Epoch(
+        epoch=record["epoch"],
+        loss=_finite(record.get("loss")),
+        accuracy=_finite(record.get("accuracy")),
+        low_share=_finite(layer.get("low_share")),
+        mean_low_energy=_finite(layer.get("mean_low_energy")),
+        curve=tuple(points),
+    )
+
+
+def _finite(value: object) -> float | None:
+    if isinstance(value, int | float) and math.isfinite(value):
+        return float(value)
+    return None
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _first_layer(records: Sequence[Mapping[str, Any]], spectrum: ModelSpectrum) -> str:
     """Return the name that the log gives, or the first convolution with a spectrum."""
-    for record in log:
-        layer = record.get("first_layer")
-        if isinstance(layer, Mapping) and str(layer.get("name")) in spectrum:
-            return str(layer["name"])
+    for record in records:
+        name = _mapping(record.get("first_layer")).get("name")
+        if isinstance(name, str) and name in spectrum:
+            return name
     return next((layer.name for layer in spectrum if layer.filters_low_energy is not None), "")
 
 
@@ -147,21 +179,22 @@ def _weight(weights: Mapping[str, Tensor], layer: str) -> Tensor | None:
 
 
 def _score_views(networks: Sequence[_Network], reference: int) -> list[list[ScoreView]]:
-    """Return every network's scores, each compared with the reference's under the same conditions."""
-    bases = {_conditions(score): score for score in networks[reference].scores}
-    views = []
-    for position, network in enumerate(networks):
-        mine = []
+    """Return every network's scores, each compared with the first network under the same conditions."""
+    order = [networks[reference], *networks[:reference], *networks[reference + 1 :]]
+    bases: dict[str, Scores] = {}
+    for network in order:
         for score in network.scores:
-            view = _score_view(score)
-            base = bases.get(_conditions(score))
-            if base is not None and position != reference:
-                over = view.averages[0].kinds if view.averages else ()
-                gains = (_gain(score, base, ("clean",)), _gain(score, base, over) if over else None)
-                view = replace(view, gains=gains)
-            mine.append(view)
-        views.append(mine)
-    return views
+            bases.setdefault(_key(score), score)
+    return [[_compared(score, bases[_key(score)]) for score in network.scores] for network in networks]
+
+
+def _compared(score: Scores, base: Scores) -> ScoreView:
+    view = _score_view(score)
+    if score is base:
+        return view
+    over = view.averages[0].kinds if view.averages else ()
+    gains = (_gain(score, base, ("clean",)), _gain(score, base, over) if over else None)
+    return replace(view, gains=gains)
 
 
 def _gain(score: Scores, base: Scores, kinds: Sequence[str]) -> Estimate:
@@ -184,18 +217,18 @@ def _conditions(score: Scores) -> tuple[tuple[str, str], ...]:
 
 
 def _key(score: Scores) -> str:
-    """Return a digest of the test images' classes and of the cells that were measured."""
-    cells = sorted((kind, severity) for kind, severity in score.cells)
-    return sha256(score.labels.tobytes() + repr(cells).encode()).hexdigest()
+    """Return a digest of the conditions, the test images' classes and the cells that were measured."""
+    facts = repr((_conditions(score), sorted(score.cells)))
+    return sha256(score.labels.tobytes() + facts.encode()).hexdigest()
 
 
 def _score_view(score: Scores) -> ScoreView:
     clean = score.clean_estimate()
-    families = {kind: family for family, found in score.families().items() for kind in found["kinds"]}
+    families = {kind: CORRUPTIONS[kind].family for kind in score.kinds if kind in CORRUPTIONS}
     return ScoreView(
         name=score.name,
         conditions=_conditions(score),
-        images_key=_key(score),
+        key=_key(score),
         clean=Estimate(clean.accuracy, *clean.ci95),
         averages=_averages(score),
         kinds={kind: tuple(cells) for kind, cells in score.kinds.items()},
@@ -205,7 +238,7 @@ def _score_view(score: Scores) -> ScoreView:
 
 def _averages(score: Scores) -> tuple[Average, ...]:
     """Return the benchmark's averages where every cell is there, else that over what is there."""
-    fifteen, nineteen = robustness.BENCHMARK_15, robustness.BENCHMARK_15 + robustness.EXTRA_4
+    fifteen, nineteen = BENCHMARK_15, BENCHMARK_15 + EXTRA_4
     known = [
         ("average over the 15 benchmark kinds", fifteen, score.average_15()),
         ("average over all 19 kinds", nineteen, score.average_19()),

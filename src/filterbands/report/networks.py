@@ -11,14 +11,14 @@ def training_section(report: ReportView) -> str:
     lead = "How training went. Accuracy here is that on the training images, as augmented."
     runs = [(n, entry) for n, entry in enumerate(report.entries) if entry.run is not None]
     charts = []
-    for key, title, axis in (
-        ("loss", "Loss", Axis(title="Loss")),
-        ("accuracy", "Accuracy in training", Axis(title="Accuracy", percent=True)),
+    for loss, title, axis in (
+        (True, "Loss", Axis(title="Loss")),
+        (False, "Accuracy in training", Axis(title="Accuracy", percent=True)),
     ):
         lines = [
-            Line(position=position, name=entry.name, values=_logged(entry.run, key))
+            Line(position=position, name=entry.name, values=_logged(entry.run, loss=loss))
             for position, entry in runs
-            if entry.run is not None and _logged(entry.run, key)
+            if entry.run is not None and _logged(entry.run, loss=loss)
         ]
         if lines:
             label = f"{title} against the epoch"
@@ -30,8 +30,9 @@ def training_section(report: ReportView) -> str:
     return section("training", "Training", lead, body)
 
 
-def _logged(run: RunView, key: str) -> list[tuple[float, float]]:
-    return [(float(record["epoch"]), float(record[key])) for record in run.log if record.get(key) is not None]
+def _logged(run: RunView, *, loss: bool) -> list[tuple[float, float]]:
+    values = [(record.epoch, record.loss if loss else record.accuracy) for record in run.log]
+    return [(float(epoch), value) for epoch, value in values if value is not None]
 
 
 def layers_section(report: ReportView) -> str:

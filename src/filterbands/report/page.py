@@ -123,7 +123,7 @@ def _overview(report: ReportView, groups: tuple[Comparison, ...]) -> str:
                 _cell(mine),
                 number(layer.mean_low_energy if layer is not None else None),
                 percent(layer.low_share if layer is not None else None),
-                duration(entry.run.facts.get("seconds") if entry.run is not None else None),
+                duration(_seconds(entry)),
             ]
         )
     corrupted = "Corrupted"
@@ -139,6 +139,11 @@ def _overview(report: ReportView, groups: tuple[Comparison, ...]) -> str:
     ]
     inside = table(head, rows, caption="", label="The networks at a glance")
     return f'<section id="glance" aria-label="At a glance"><div class="card">{inside}</div></section>'
+
+
+def _seconds(entry: Entry) -> float | None:
+    seconds = entry.run.facts.get("seconds") if entry.run is not None else None
+    return float(seconds) if isinstance(seconds, int | float) else None
 
 
 def _cell(estimate: Estimate | None) -> str:

@@ -42,8 +42,8 @@ class ScoreView:
     """The network's name in the database."""
     conditions: tuple[tuple[str, str], ...]
     """What must be equal for two scores to be compared: (what, value), such as ("images", "2,000")."""
-    images_key: str = ""
-    """Names the test images: only scores that share it are compared."""
+    key: str = ""
+    """Only scores that share it, too, are compared: it names the test images and what was measured."""
     clean: Estimate | None
     """Accuracy on clean images."""
     averages: tuple[Average, ...] = ()
@@ -53,7 +53,25 @@ class ScoreView:
     families: Mapping[str, str] = field(default_factory=dict)
     """The group of every kind."""
     gains: tuple[Estimate | None, Estimate | None] = (None, None)
-    """Paired difference to the reference network: clean, and of the first average."""
+    """Paired difference to the first network of the comparison: clean, and of the first average."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Epoch:
+    """What the log says of one epoch; None and empty for what it does not say."""
+
+    epoch: int
+    """Its number; 0 is before training."""
+    loss: float | None = None
+    """Mean loss in training."""
+    accuracy: float | None = None
+    """Accuracy in training."""
+    low_share: float | None = None
+    """Of the first layer."""
+    mean_low_energy: float | None = None
+    """Of the first layer."""
+    curve: tuple[tuple[float, float], ...] = ()
+    """Its cumulative curve: radii and shares of energy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +80,8 @@ class RunView:
 
     facts: Mapping[str, Any]
     """run.json."""
-    log: tuple[Mapping[str, Any], ...] = ()
-    """A record an epoch, epoch 0 first."""
+    log: tuple[Epoch, ...] = ()
+    """The epochs, 0 first."""
     spectrum: ModelSpectrum | None = None
     """Every convolution of the finished network; None for a run that is not finished."""
     first: str = ""

@@ -1,0 +1,147 @@
+"""Charts, pictures and colours."""
+
+import base64
+import io
+import re
+import xml.etree.ElementTree as ET
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from filterbands.filters import analyze
+from filterbands.report.charts import Axis, Bar, Line, bar_chart, line_chart
+from filterbands.report.first_layer import _rings
+from filterbands.report.pictures import filter_picture, kernels_power, spectrum_picture
+from filterbands.report.style import GRID, INK, MUTED, RUN_COLOURS, _luminance, style_sheet
+from filterbands.report.views import Estimate
+
+HOSTILE = "</title><script>alert(1)</script>\"]}' {{datum}} \x00\ud800 网络"
+CARDS = ("#ffffff", "#1a1e23")
+
+
+def decoded(address: str) -> Image.Image:
+    head, _, body = address.partition(",")
+    assert head == "data:image/png;base64"
+    return Image.open(io.BytesIO(base64.b64decode(body)))
+
+
+def contrast(one: list[int], other: list[int]) -> float:
+    """WCAG 2, https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio."""
+    dark, light = sorted((_luminance(one), _luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def channels(colour: str) -> list[int]:
+    full = colour if len(colour) == 7 else "#" + "".join(2 * letter for letter in colour[1:])
+    return [int(full[start : start + 2], 16) for start in (1, 3, 5)]
+
+
+@cache
+def charts() -> list[str]:
+    bars = [
+        Bar(position=0, name=HOSTILE, estimate=Estimate(0.5, 0.4, 0.6)),
+        Bar(position=9, name="no interval", estimate=Estimate(0.25)),
+    ]
+    lines = [
+        Line(position=0, name=HOSTILE, values=[(0.0, 0.1), (1.0, 0.9)]),
+        Line(position=1, name="one point", values=[(1.0, 0.5)], dashed=True),
+    ]
+    x, y = Axis(title="Epoch", whole=True), Axis(title="Accuracy", percent=True)
+    drawn = line_chart(lines, x=x, y=y, label=HOSTILE, dots=True, mark=0.4)
+    return [bar_chart(bars, label=HOSTILE), drawn, line_chart(lines, x=x, y=y, label="")]
+
+
+@pytest.mark.parametrize("svg", charts())
+def test_charts_hold_names_as_text_alone(svg):
+    root = ET.fromstring(svg)
+    assert {element.tag.partition("}")[2] for element in root.iter()} <= {
+        "svg",
+        "g",
+        "path",
+        "line",
+        "text",
+        "title",
+    }
+    assert "alert(1)" in svg
+    assert not [name for element in root.iter() for name in element.attrib if "href" in name]
+    assert any("alert(1)" in (element.text or "") for element in root.iter() if element.tag.endswith("title"))
+
+
+@pytest.mark.parametrize("svg", charts())
+def test_every_colour_of_a_chart_has_a_dark_counterpart(svg):
+    drawn = set(re.findall(r'(?:fill|stroke)="(#[^"]+|\w+)"', svg)) - {"none", "transparent"}
+    assert drawn <= {light for light, _ in (INK, MUTED, GRID, *RUN_COLOURS)}
+    for light in drawn:
+        assert f'svg.chart [fill="{light}"]' in style_sheet()
+
+
+def test_a_bar_ends_where_its_figure_says_and_its_interval_around_it():
+    svg = bar_chart([Bar(position=0, name="a", estimate=Estimate(0.5, 0.25, 0.75))], label="")
+    paths = {
+        path.get("fill"): [float(value) for value in re.findall(r"-?[\d.]+", path.get("d") or "")]
+        for path in ET.fromstring(svg).iter("{http://www.w3.org/2000/svg}path")
+    }
+    full, half = (max(paths[colour][0::2]) for colour in (GRID[0], RUN_COLOURS[0][0]))
+    assert half == pytest.approx(full / 2, abs=3)
+    assert "50.0" in svg
+
+
+def test_text_and_colours_contrast_enough_on_light_and_on_dark():
+    for card, colours in zip(CARDS, zip(*RUN_COLOURS, strict=True), strict=True):
+        assert min(contrast(channels(colour), channels(card)) for colour in colours) >= 3
+    for position, card in enumerate(CARDS):
+        for pair in (INK, MUTED):
+            assert contrast(channels(pair[position]), channels(card)) >= 4.5
+    cells = re.findall(r"\.h\d+\{background:rgb\(([\d,]+)\);color:(#\w+)\}", style_sheet())
+    assert len(cells) == 22
+    for ground, text in cells:
+        assert contrast([int(value) for value in ground.split(",")], channels(text)) >= 4.5
+
+
+def test_a_filter_is_drawn_pixel_by_pixel_with_zero_grey():
+    kernel = torch.zeros(3, 3, 3)
+    kernel[0, 0, 0], kernel[2, 1, 2] = 2.0, -1.0
+    picture = decoded(filter_picture(kernel))
+    assert picture.size == (48, 48)
+    cells = np.asarray(picture)[8::16, 8::16]
+    assert np.array_equal(np.asarray(picture), cells.repeat(16, 0).repeat(16, 1))
+    assert cells[0, 0].tolist() == [255, 128, 128]
+    assert cells[1, 2].tolist() == [128, 128, 64]
+    assert cells[2, 2].tolist() == [128, 128, 128]
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 3), (3, 1, 5), (3, 7, 7), (64, 3, 3), (3, 60, 60), (2, 2, 2)])
+def test_filters_of_every_shape_and_of_zeros_are_drawn(shape):
+    for kernel in (torch.zeros(shape), torch.randn(shape)):
+        assert min(decoded(filter_picture(kernel)).size) >= 9
+        (power,) = kernels_power(kernel[None])
+        assert decoded(spectrum_picture(power, peak=float(power.max()))).size[0] >= 33
+
+
+def test_a_spectrum_has_mean_one_its_centre_at_frequency_zero_and_light_where_strong():
+    box, delta = torch.ones(1, 3, 3), torch.zeros(1, 3, 3)
+    delta[0, 1, 1] = 5.0
+    of_box, of_delta = kernels_power(torch.stack([box, delta]))
+    torch.testing.assert_close(of_delta, torch.ones(33, 33, dtype=torch.float64))
+    # |sum of the taps|^2 over their energy: 81 / 9.
+    assert float(of_box[16, 16]) == pytest.approx(9.0)
+    assert float(of_box.mean()) == pytest.approx(1.0)
+    pixels = np.asarray(decoded(spectrum_picture(of_box, peak=9.0)).convert("L")).astype(int)
+    assert pixels[16, 16] == pixels.max()
+    assert (pixels[0, 0], pixels[16, 16]) == pytest.approx((17, 237), abs=8)
+
+
+def test_the_profile_before_training_is_the_slope_of_the_logged_curve():
+    layer = analyze({"conv1.weight": torch.randn(16, 3, 3, 3, generator=torch.Generator().manual_seed(1))})[
+        "conv1"
+    ]
+    assert layer.curve is not None
+    assert layer.profile is not None
+    rings = _rings([(0.0, 0.0), *zip(layer.radii.tolist(), layer.curve.tolist(), strict=True)])
+    found = np.interp(
+        layer.radii[1:-1].numpy(), [radius for radius, _ in rings], [power for _, power in rings]
+    )
+    np.testing.assert_allclose(found, layer.profile[1:-1].numpy(), atol=2e-3)

@@ -1,0 +1,125 @@
+"""Sources found, read and put together."""
+
+import dataclasses
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from filterbands.models import describe, load_model
+from filterbands.report.gather import _averages, gather
+from filterbands.report.page import render
+from filterbands.robustness import BENCHMARK_15, EXTRA_4, EvaluateConfig, Store, compare, evaluate
+from filterbands.run import Run
+
+
+def test_runs_meet_their_scores_by_their_weights_whatever_the_names(results, tmp_path):
+    renamed = shutil.copytree(results.runs[0], tmp_path / "renamed")
+    report = gather([renamed, results.database], title="")
+    assert report.entries[0].name == "renamed"
+    assert len(report.entries) == 3
+    assert all(len(entry.scores) == 1 for entry in report.entries)
+    assert [entry.run is not None for entry in report.entries] == [True, False, False]
+
+
+def test_results_of_another_network_of_the_same_name_stay_apart(results, tmp_path):
+    folder = shutil.copytree(results.runs[1], tmp_path / "plain")
+    model = load_model(folder)
+    model.get_submodule("conv1").weight.data.mul_(2)
+    Run(folder).write_weights(model.state_dict(), describe(model, arch="fastnet"))
+    report = gather([folder, results.database], title="")
+    mine = report.entries[0]
+    assert mine.run is not None
+    assert mine.scores == ()
+    names = [entry.name for entry in report.entries]
+    assert len(names) == len(set(names)) == 4
+    assert all(name.startswith("plain (") for name in (names[0], names[2]))
+
+
+def test_the_reference_is_the_standard_recipe_and_differences_to_it_are_paired(results):
+    report = gather([*results.runs, results.database], title="")
+    assert report.reference == 1
+    for entry, scores in zip(report.entries, results.scores, strict=True):
+        (view,) = entry.scores
+        clean, corrupted = view.gains
+        if entry.name == "plain":
+            assert clean is corrupted is None
+            continue
+        expected = compare(scores, results.scores[1], list(scores.kinds))
+        assert corrupted is not None
+        assert corrupted.value == expected.difference
+        assert (corrupted.low, corrupted.high) == expected.ci95
+
+
+def test_scores_under_other_conditions_are_not_compared(results, images, tmp_path):
+    database = tmp_path / "other.db"
+    config = EvaluateConfig(name="plain", kinds=("fog",), severities=(1,), seed=7)
+    evaluate(load_model(results.runs[1]), images, config=config, db=database)
+    report = gather([*results.runs, results.database, database], title="")
+    text = render(report)
+    assert len(report.entries[1].scores) == 2
+    assert text.count("Measured on") == 2
+    assert "the one kind at hand at severity 1" in text
+
+
+def test_only_whole_averages_have_the_benchmarks_name(results, images):
+    scores = results.scores[0]
+    answers = scores.cells["clean", 0]
+
+    def averages(kinds, severities=(1, 2, 3, 4, 5)):
+        cells = {("clean", 0): answers, **{(kind, s): answers for kind in kinds for s in severities}}
+        return [item.label for item in _averages(dataclasses.replace(scores, cells=cells))]
+
+    whole = "average over the 15 benchmark kinds"
+    assert averages(BENCHMARK_15) == [whole]
+    assert averages(BENCHMARK_15 + EXTRA_4) == [whole, "average over all 19 kinds"]
+    assert averages(BENCHMARK_15[:-1]) == ["average over the 14 kinds at hand"]
+    assert averages(BENCHMARK_15, (1, 2)) == ["average over the 15 kinds at hand at severities 1, 2"]
+    assert averages(()) == []
+
+
+def test_an_unfinished_run_and_a_damaged_log_are_shown_as_far_as_they_go(results, tmp_path):
+    folder = shutil.copytree(results.runs[0], tmp_path / "unfinished")
+    (folder / "weights.safetensors").unlink()
+    log = folder / "log.jsonl"
+    log.write_text(log.read_text() + '{"epoch": 4, "loss": NaN, "accuracy": "high"}\n{"loss": 1}\n{"epo')
+    report = gather([folder], title="")
+    run = report.entries[0].run
+    assert run is not None
+    assert run.spectrum is None
+    assert [record.epoch for record in run.log] == [0, 1, 2, 3, 4]
+    assert run.log[-1].loss is run.log[-1].accuracy is None
+    text = render(report)
+    assert "no finished run" in text
+    assert "Accuracy in training" in text
+
+
+def test_a_database_alone_is_a_report(results, tmp_path):
+    report = gather([results.database], title="")
+    assert [entry.run for entry in report.entries] == [None, None, None]
+    text = render(report)
+    assert "By kind and severity" in text
+    assert "no finished run" in text
+    with Store(tmp_path / "empty.db"):
+        pass
+    with pytest.raises(ValueError, match=r"there is nothing to report: .*empty\.db holds no results"):
+        gather([tmp_path / "empty.db"], title="")
+
+
+def test_no_network_is_run(results, monkeypatch):
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a network was run")
+
+    monkeypatch.setattr(torch.nn.Module, "__call__", refuse)
+    gather([*results.runs, results.database], title="")
+
+
+def test_eight_colours_and_names_serve_many_networks(results, tmp_path):
+    folders = [shutil.copytree(results.runs[0], tmp_path / str(n) / "same") for n in range(10)]
+    report = gather(folders, title="")
+    names = [entry.name for entry in report.entries]
+    assert names == [f"same ({n})" for n in range(10)]
+    text = render(report)
+    assert "2 more" in text
+    assert np.mean([name in text for name in names]) == 1

@@ -1,0 +1,143 @@
+"""The written page: complete in itself, safe, true to the results."""
+
+import re
+import sqlite3
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from filterbands.report import write, write_report
+
+LOADING = ("script", "link", "iframe", "object", "embed", "base", "form", "video", "audio", "source")
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+
+
+class Reader(HTMLParser):
+    """Keeps every tag with its attributes, and the text between them."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+    def of(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture(scope="module")
+def reader(page: Path) -> Reader:
+    return Reader(page.read_text(encoding="utf-8"))
+
+
+def test_the_page_loads_nothing_and_runs_nothing(page, reader):
+    assert not [tag for tag, _ in reader.tags if tag in LOADING]
+    for _, attributes in reader.tags:
+        assert not [name for name in attributes if name.startswith("on")]
+        assert (attributes.get("src") or "data:image/png;base64,").startswith("data:image/png;base64,")
+        assert (attributes.get("href") or "#").startswith("#")
+        assert attributes.get("xlink:href") is None
+    assert not re.search(r"url\(|@import", page.read_text(encoding="utf-8"))
+    policies = [m["content"] for m in reader.of("meta") if m.get("http-equiv") == "Content-Security-Policy"]
+    assert policies == [POLICY]
+    assert page.stat().st_size < write.LARGEST
+
+
+def test_names_are_shown_as_they_are_and_never_as_markup(page, reader, results):
+    text = page.read_text(encoding="utf-8")
+    assert "<script" not in text.lower()
+    assert "<b>" not in text
+    assert "<i>" not in text
+    for run in results.runs:
+        assert run.name in reader.texts
+        assert any(run.name in (svg.get("aria-label") or "") for svg in reader.of("svg"))
+
+
+def test_every_picture_and_chart_says_what_it_is_and_every_table_has_headers(reader):
+    assert all(image.get("alt") for image in reader.of("img"))
+    assert all(svg.get("role") == "img" and svg.get("aria-label") for svg in reader.of("svg"))
+    assert all(header.get("scope") for header in reader.of("th"))
+    scrolling = [box for box in reader.of("div") if box.get("class") == "scroll"]
+    assert scrolling
+    assert all(box.get("tabindex") == "0" and box.get("aria-label") for box in scrolling)
+
+
+def test_the_figures_are_those_of_the_scores(reader, results):
+    text = "".join(reader.texts).replace("\N{NO-BREAK SPACE}", " ")
+    for scores in results.scores:
+        average, clean = scores.average_at_hand(), scores.clean_estimate()
+        for estimate in (average, clean):
+            low, high = estimate.ci95
+            ends = f"({100 * low:.1f} to {100 * high:.1f})"
+            assert f"{100 * estimate.accuracy:.1f} %  {ends}" in text
+
+
+def test_an_average_over_fewer_kinds_is_called_by_their_number_and_lists_them(reader):
+    text = "".join(reader.texts)
+    assert "Average over the 3 kinds at hand at severities 1, 5: gaussian noise, fog and contrast." in text
+    assert "over the 15" not in text
+
+
+def test_what_was_run_is_all_there(reader):
+    text = "".join(reader.texts)
+    for said in ("0123456789ab-dirty", "f1" * 32, "share.low", "data.fingerprint", "precision", "seed"):
+        assert said in text
+
+
+def test_filters_are_sorted_by_low_energy_and_dead_ones_come_last(page):
+    for card in page.read_text(encoding="utf-8").split('<ul class="tiles">')[1:]:
+        energies = re.findall(r'<span class="rho">([\d.]+)( dead)?</span>', card.partition("</ul>")[0])
+        live = [float(energy) for energy, dead in energies if not dead]
+        assert len(energies) == 24
+        assert [bool(dead) for _, dead in energies] == [False] * 23 + [True]
+        assert live == sorted(live, reverse=True)
+
+
+def test_the_same_results_give_the_same_bytes(results, page, tmp_path):
+    again = write_report(
+        [*results.runs, results.database], tmp_path / "a.html", title="Title <script>alert(1)<"
+    )
+    assert again.read_bytes() == page.read_bytes()
+
+
+def test_it_is_written_whole_or_not_at_all(results, tmp_path, monkeypatch):
+    out = tmp_path / "report.html"
+    out.write_text("before")
+    monkeypatch.setattr(write, "LARGEST", 1000)
+    with pytest.raises(ValueError, match=r"of 1 sources would have 0\.\d MB, .* fewer sources"):
+        write_report([results.runs[0]], out)
+    assert out.read_text() == "before"
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_a_missing_folder_is_an_error_and_is_not_made(results, tmp_path):
+    with pytest.raises(ValueError, match=r"there is no folder .*nowhere; create it first"):
+        write_report([results.database], tmp_path / "nowhere" / "report.html")
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_what_is_no_source_is_refused_in_one_line(results, tmp_path):
+    out = tmp_path / "report.html"
+    text, other = tmp_path / "notes.txt", tmp_path / "other.db"
+    text.write_text("nothing")
+    with sqlite3.connect(other) as connection:
+        connection.execute("CREATE TABLE t (x)")
+    connection.close()
+    for sources, kind, said in (
+        ([], ValueError, "a report needs at least one Run folder or database of results, got none"),
+        ([tmp_path / "missing"], FileNotFoundError, "no such Run folder or database: .*missing"),
+        ([text], ValueError, "notes.txt is neither a Run folder nor a database of results"),
+        ([other], ValueError, "other.db is not a database of results"),
+        ([results.folder], ValueError, "is neither a Run folder .* the runs in it are"),
+    ):
+        with pytest.raises(kind, match=said) as caught:
+            write_report(sources, out)
+        assert "\n" not in str(caught.value)
+    assert not out.exists()
