@@ -51,11 +51,20 @@ class Corruption:
     """Bumped when its bytes change for the same pixels, seed and index."""
     function: Corrupt
     """Makes it."""
+    together: int = 1
+    """How many images it takes at once at least: kinds of many small steps are slow on single ones."""
 
 
-def _kind(name: str, family: Family, function: Corrupt, *, version: int = 1) -> Corruption:
+def _kind(name: str, family: Family, function: Corrupt, *, version: int = 1, together: int = 1) -> Corruption:
     benchmark = name not in ("speckle_noise", "gaussian_blur", "spatter", "saturate")
-    return Corruption(name=name, family=family, benchmark=benchmark, version=version, function=function)
+    return Corruption(
+        name=name,
+        family=family,
+        benchmark=benchmark,
+        version=version,
+        function=function,
+        together=together,
+    )
 
 
 CORRUPTIONS: Mapping[str, Corruption] = {
@@ -67,7 +76,7 @@ CORRUPTIONS: Mapping[str, Corruption] = {
         _kind("defocus_blur", "blur", blur.defocus_blur),
         _kind("glass_blur", "blur", blur.glass_blur),
         _kind("motion_blur", "blur", blur.motion_blur),
-        _kind("zoom_blur", "blur", blur.zoom_blur),
+        _kind("zoom_blur", "blur", blur.zoom_blur, together=16),
         _kind("snow", "weather", weather.snow),
         _kind("frost", "weather", weather.frost),
         _kind("fog", "weather", weather.fog),
@@ -78,7 +87,7 @@ CORRUPTIONS: Mapping[str, Corruption] = {
         _kind("jpeg_compression", "digital", digital.jpeg_compression),
         _kind("speckle_noise", "noise", noise.speckle_noise),
         _kind("gaussian_blur", "blur", blur.gaussian_blur),
-        _kind("spatter", "weather", spatter.spatter),
+        _kind("spatter", "weather", spatter.spatter, together=8),
         _kind("saturate", "digital", digital.saturate),
     )
 }
@@ -125,7 +134,9 @@ def corrupt(
         # Freeing a large block raises the C library's threshold for handing memory back to the system;
         # otherwise each temporary of a chunk is mapped and cleared anew, at half the speed.
         torch.empty(3 << 23, dtype=torch.uint8)
-    at_a_time = max(1, _VALUES_AT_A_TIME["cpu" if on_cpu else "other"] // images.shape[1:].numel())
+    at_a_time = max(
+        entry.together, _VALUES_AT_A_TIME["cpu" if on_cpu else "other"] // images.shape[1:].numel()
+    )
     result = torch.empty_like(images, memory_format=torch.contiguous_format)
     for start in range(0, len(images), at_a_time):
         part = slice(start, start + at_a_time)

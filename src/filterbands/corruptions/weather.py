@@ -14,7 +14,7 @@ from torch import Tensor
 from ..rng import integers, normal, uniform
 from ..types import FloatImages, Images, Keys
 from .blur import smear, zoom_taps
-from .pixels import to_bytes, to_unit
+from .pixels import pick, to_bytes, to_unit
 from .textures import find_textures, load_textures
 
 Field = Float[Tensor, "b _ _"]
@@ -59,7 +59,7 @@ def frost(images: Images, parameters: tuple[float, ...], *, key: Keys) -> Images
     place = (start + row * width + column)[:, None, None]
     place = place + torch.arange(h, device=images.device)[:, None] * width[:, None, None]
     place = place + torch.arange(w, device=images.device)
-    ice = pixels.index_select(1, place.flatten()).reshape(3, len(images), h, w).transpose(0, 1)
+    ice = pick(pixels[None], place.reshape(1, -1)).reshape(3, len(images), h, w).transpose(0, 1)
     return mix_with_frost(images, ice, image_weight=image_weight, frost_weight=frost_weight)
 
 

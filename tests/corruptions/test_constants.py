@@ -1,0 +1,27 @@
+"""The page on corruptions shows the constants that are used."""
+
+from pathlib import Path
+
+import pytest
+
+from filterbands.corruptions import CORRUPTIONS
+from filterbands.corruptions.constants import CIFAR, IMAGENET, Severities
+
+PAGE = Path(__file__).parents[2] / "docs" / "corruptions.md"
+
+
+def _column(severities: Severities) -> str:
+    return " · ".join(" ".join(f"{round(number, 4):g}" for number in row) for row in severities)
+
+
+@pytest.mark.parametrize("kind", CIFAR)
+def test_the_page_s_constants_are_those_in_use(kind: str) -> None:
+    row = f"| {_column(CIFAR[kind])} | {_column(IMAGENET[kind])} |"
+    assert [line for line in PAGE.read_text().splitlines() if line.endswith(row) and f"`{kind}`" in line]
+
+
+def test_the_page_names_every_kind_and_family() -> None:
+    page = PAGE.read_text()
+    for kind in CORRUPTIONS.values():
+        extra = "" if kind.benchmark else " *"
+        assert f"| `{kind.name}`{extra} | {kind.family} |" in page
