@@ -3,7 +3,7 @@
 import difflib
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
 from ..engine import PRECISIONS
@@ -149,18 +149,21 @@ class TrainConfig:
 def with_settings(config: TrainConfig, settings: Sequence[str]) -> TrainConfig:
     """Return the config with fields changed by texts such as `epochs=3` or `share.low=0.5`.
 
+    What fields allow together is checked once all are changed, so that their order does not matter.
+
     Raises:
         ValueError: Not of that form, no such field, or a value that does not fit it.
 
     >>> with_settings(TrainConfig(), ["share.low=0.5"]).share.low
     0.5
     """
+    plain = to_plain(config)
     for setting in settings:
-        name, equals, text = setting.partition("=")
+        name, equals, text = (part.strip() for part in setting.partition("="))
         if not equals:
             raise ValueError(f"--set needs field=value, got {setting!r}")
-        config = _changed(config, name.strip().split("."), text.strip(), whole=name.strip())
-    return config
+        _change(plain, config, name.split("."), text, whole=name)
+    return from_plain(plain)
 
 
 def to_plain(config: TrainConfig) -> dict[str, Any]:
@@ -182,7 +185,8 @@ def from_plain(plain: dict[str, Any]) -> TrainConfig:
         raise ValueError(f"this version does not know such a config: {error}") from None
 
 
-def _changed(config: Any, path: list[str], text: str, *, whole: str) -> Any:
+def _change(plain: dict[str, Any], config: Any, path: list[str], text: str, *, whole: str) -> None:
+    """Put a text's value into the plain form of a config, whose fields say what it must be."""
     known = {entry.name: entry for entry in fields(config)}
     if path[0] not in known:
         close = difflib.get_close_matches(path[0], known, n=1)
@@ -193,10 +197,11 @@ def _changed(config: Any, path: list[str], text: str, *, whole: str) -> Any:
         if len(path) == 1:
             names = ", ".join(f"{path[0]}.{entry.name}" for entry in fields(value))
             raise ValueError(f"--set {whole}: it has fields of its own, {names}")
-        return replace(config, **{path[0]: _changed(value, path[1:], text, whole=whole)})
+        _change(plain[path[0]], value, path[1:], text, whole=whole)
+        return
     if len(path) > 1:
         raise ValueError(f"--set {whole}: {path[0]} is a plain value and has no field {path[1]!r}")
-    return replace(config, **{path[0]: _parsed(text, known[path[0]].type, whole=whole)})
+    plain[path[0]] = _parsed(text, known[path[0]].type, whole=whole)
 
 
 def _parsed(text: str, kind: Any, *, whole: str) -> Any:

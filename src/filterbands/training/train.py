@@ -91,10 +91,12 @@ def _train(config: TrainConfig, run: Run, data: ImageSet, fabric: Fabric, progre
     method = METHODS[config.method]
 
     first_epoch, seconds, cpu_seconds = 1, 0.0, 0.0
+    begun = datetime.now(timezone.utc).isoformat(timespec="seconds")
     if run.checkpoint.exists():
         state = run.read_checkpoint()
         first_epoch, records = state["epoch"] + 1, state["records"]
         seconds, cpu_seconds = state["seconds"], state["cpu_seconds"]
+        begun = run.read()["started"]
         network.load_state_dict(state["network"])
         optimizer.load_state_dict(state["optimizer"])
         _set_random_state(state["random"], fabric.device)
@@ -111,7 +113,7 @@ def _train(config: TrainConfig, run: Run, data: ImageSet, fabric: Fabric, progre
         "device": _device_name(fabric.device),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "started": begun,
         "finished": None,
         "seconds": None,
         "cpu_seconds": None,
