@@ -37,11 +37,14 @@ class CorruptOptions(ComputeOptions):
     """Table of constants."""
     seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
     """Seed of the random kinds."""
+    size: Annotated[int, tyro.conf.arg(metavar="N")] = 0
+    """Side in pixels that images of folder:DIR are brought to; 0 takes them as they are."""
     limit: Annotated[int, tyro.conf.arg(metavar="N")] = 0
     """Take the first N images; 0 for all."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_range("--size", self.size, 0, 4096)
         check_range("--limit", self.limit, 0, math.inf)
         severities(self.severities)
         if self.parameters not in PARAMETERS:
@@ -61,7 +64,7 @@ def run(options: CorruptOptions) -> Answer:
     set_threads(options.threads or None)
     device = pick_device(options.device)
     out = make_folder(options.out)
-    data = load_data(options.spec, split=options.split)
+    data = load_data(options.spec, split=options.split, size=options.size or None)
     if options.limit:
         data = data.subset(torch.arange(min(options.limit, len(data))))
     made_by = {

@@ -42,6 +42,8 @@ class EvaluateOptions(ModelOptions):
     """Database of results."""
     name: Annotated[str, tyro.conf.arg(metavar="NAME")] = ""
     """Name to list the results under; the run's or file's own by default."""
+    size: Annotated[int, tyro.conf.arg(metavar="N")] = 0
+    """Side in pixels that images of folder:DIR are brought to; 0 takes them as they are."""
     limit: Annotated[int, tyro.conf.arg(metavar="N")] = 0
     """Take the first N images; 0 for all."""
     spread: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -49,6 +51,7 @@ class EvaluateOptions(ModelOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_range("--size", self.size, 0, 4096)
         check_range("--limit", self.limit, 0, math.inf)
         severities(self.severities)
         three_numbers("--mean", self.mean)
@@ -87,7 +90,7 @@ def run(options: EvaluateOptions) -> Answer:
     with progress_bar("evaluate") as progress:
         scores = evaluate(
             model,
-            load_data(options.data, split=options.split),
+            load_data(options.data, split=options.split, size=options.size or None),
             config=config,
             db=options.db,
             mean=None if own else three_numbers("--mean", options.mean),

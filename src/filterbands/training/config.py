@@ -97,6 +97,8 @@ class TrainConfig:
     """A data set as `load_data` takes it."""
     split: str = "train"
     """The split to train on."""
+    size: int = 0
+    """Side in pixels that images of `folder:` are brought to; 0 takes them as they are."""
     seed: int = 0
     """Of the initial weights, the order, the crops and flips, and every draw of the network's layers."""
     epochs: int = 8
@@ -134,6 +136,7 @@ class TrainConfig:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}; known are {', '.join(table)}")
         # What torch's generators take.
         _check("seed", self.seed, -(2**63), 2**63 - 1)
+        _check("size", self.size, 0, 4096)
         _check("epochs", self.epochs, 1, math.inf)
         _check("batch_size", self.batch_size, 2, math.inf)
         _check("learning_rate", self.learning_rate, 0, math.inf, open_below=True)

@@ -61,7 +61,7 @@ def train(
     run = Run(make_folder(out))
     if _is_done(run, config, resume=resume):
         return run
-    data = load_data(config.data, split=config.split)
+    data = load_data(config.data, split=config.split, size=config.size or None)
     if len(data) < config.batch_size:
         raise ValueError(f"batch_size {config.batch_size} exceeds the {len(data)} images of {config.data}")
     if run.checkpoint.exists() and run.read()["data"]["fingerprint"] != data.fingerprint():
