@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     )
     from .models import load_model
     from .report import write_report
-    from .robustness import evaluate
-    from .training import TrainConfig, train
+    from .robustness.evaluate import evaluate
+    from .training.config import TrainConfig
+    from .training.train import train
 
 __all__ = [
     "CORRUPTIONS",

@@ -117,7 +117,9 @@ def test_numbers_that_cannot_normalise_are_refused() -> None:
 def test_a_function_of_the_users_own_gives_the_network(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "mine.py").write_text("import torch\ndef net():\n    return torch.nn.Conv2d(3, 4, 3)\nx = 3\n")
+    (tmp_path / "mine.py").write_text(
+        "import torch\ndef net():\n    return torch.nn.Conv2d(3, 4, 3)\nx = 3\n"
+    )
     monkeypatch.syspath_prepend(str(tmp_path))
     assert load_model("mine:net").weight.shape == (4, 3, 3, 3)
     with pytest.raises(FileNotFoundError, match="mine:nothing"):
