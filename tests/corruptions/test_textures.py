@@ -47,6 +47,15 @@ def test_textures_are_downloaded_by_name(empty: Path, shared: Path) -> None:
     assert textures.install_textures(fetch=fetch) == textures.find_textures()
 
 
+def test_a_download_that_fails_says_so_and_leaves_the_cache(empty: Path) -> None:
+    def fetch(url: str, target: Path) -> None:
+        raise OSError("no route to host")
+
+    with pytest.raises(FileNotFoundError, match=r"cannot be downloaded .*no route to host.*imagecorruptions"):
+        textures.install_textures(fetch=fetch)
+    assert not textures.cache_folder().exists()
+
+
 def test_another_file_is_refused_and_the_cache_left(empty: Path) -> None:
     source = empty / "source"
     source.mkdir()

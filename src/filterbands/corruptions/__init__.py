@@ -2,7 +2,7 @@
 
 from .constants import PARAMETERS
 from .table import CORRUPTIONS, CORRUPTIONS_VERSION, Corrupt, Corruption, corrupt
-from .textures import install_textures
+from .textures import find_textures, install_textures
 
 __all__ = [
     "CORRUPTIONS",
@@ -11,5 +11,6 @@ __all__ = [
     "Corrupt",
     "Corruption",
     "corrupt",
+    "find_textures",
     "install_textures",
 ]

@@ -65,7 +65,7 @@ def install_textures(
         fetch: What downloads a URL to a file.
 
     Raises:
-        FileNotFoundError: The folder lacks one.
+        FileNotFoundError: The folder lacks one, or one cannot be downloaded.
         ValueError: A file is not the original's; the cache is left as it was.
     """
     target = cache_folder()
@@ -75,7 +75,7 @@ def install_textures(
     try:
         for name in SHA256:
             if source is None:
-                fetch(_SOURCE + name, fresh / name)
+                _download(_SOURCE + name, fresh / name, fetch)
             elif (source / name).is_file():
                 shutil.copyfile(source / name, fresh / name)
             else:
@@ -119,6 +119,16 @@ def load_textures(
         shapes.append((start, image.height, image.width))
         start += image.height * image.width
     return torch.from_numpy(np.concatenate(lines, axis=1)), torch.tensor(shapes)
+
+
+def _download(url: str, target: Path, fetch: Callable[[str, Path], object]) -> None:
+    try:
+        fetch(url, target)
+    except OSError as error:
+        raise FileNotFoundError(
+            f"frost's textures cannot be downloaded ({url}: {error}); name a folder that holds "
+            f"{', '.join(SHA256)}, or `pip install imagecorruptions`"
+        ) from error
 
 
 def _installed_folder() -> Path | None:
