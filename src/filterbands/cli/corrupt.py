@@ -105,7 +105,7 @@ def chosen_kinds(text: str) -> tuple[str, ...]:
     return kinds
 
 
-def _labels(data: ImageSet, copies: int) -> np.ndarray[Any, Any]:
+def _labels(data: ImageSet, copies: int) -> np.ndarray[Any, np.dtype[Any]]:
     """Return the labels once a severity, as bytes where they fit, as the published set has them."""
     kind = np.uint8 if len(data.classes) <= 256 else np.int64
     return np.tile(data.labels.numpy().astype(kind), copies)
@@ -156,7 +156,7 @@ def _check_same(out: Path, made_by: dict[str, Any]) -> None:
         raise ValueError(f"{out} holds another corrupted copy ({what}); name another folder with --out")
 
 
-def _save(file: Path, array: np.ndarray[Any, Any]) -> None:
+def _save(file: Path, array: np.ndarray[Any, np.dtype[Any]]) -> None:
     def write(temporary: Path) -> None:
         with temporary.open("wb") as stream:
             np.save(stream, array, allow_pickle=False)
