@@ -4,6 +4,7 @@ Names of networks and layers reach Vega as values of the fields below, never as 
 """
 
 import io
+import math
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
@@ -138,8 +139,8 @@ def line_chart(
         for horizontal, vertical in line.values
     ]
     base = alt.Chart(_values(rows)).encode(
-        x=alt.X("x:Q", scale=_scale(x), axis=_axis(x)),
-        y=alt.Y("y:Q", scale=_scale(y), axis=_axis(y)),
+        x=alt.X("x:Q", scale=_scale(x), axis=_axis(x, [point[0] for line in lines for point in line.values])),
+        y=alt.Y("y:Q", scale=_scale(y), axis=_axis(y, [point[1] for line in lines for point in line.values])),
         color=alt.Color("colour:N", scale=None),
         detail="series:N",
     )
@@ -180,11 +181,14 @@ def _scale(axis: Axis) -> alt.Scale:
     return alt.Scale(zero=False, nice=not axis.whole)
 
 
-def _axis(axis: Axis) -> alt.Axis:
-    options: dict[str, Any] = {"title": axis.title, "format": "%" if axis.percent else ""}
+def _axis(axis: Axis, drawn: Sequence[float]) -> alt.Axis:
     if axis.whole:
-        options |= {"format": "d", "tickMinStep": 1}
-    return alt.Axis(tickCount=5, **options)
+        # Vega puts ticks between whole numbers where there are few of them.
+        low, high = axis.domain or (min(drawn), max(drawn))
+        step = max(1, math.ceil((high - low) / 8))
+        ticks = list(range(math.ceil(low), math.floor(high) + 1, step))
+        return alt.Axis(title=axis.title, format="d", values=ticks)
+    return alt.Axis(title=axis.title, format="%" if axis.percent else "", tickCount=5)
 
 
 def _values(rows: list[dict[str, Any]]) -> alt.InlineData:

@@ -32,8 +32,8 @@ def shown(text: object) -> str:
 
 def chip(position: int, text: object) -> str:
     """Return an entry's name behind a sample of its colour."""
-    # The no-break space keeps the dot on the line of its name.
-    dot = f'<span class="dot run{position % len(RUN_COLOURS)}"></span>{_SPACE}'
+    # A letter and a no-break space, not a box: the sample stays on the line of its name.
+    dot = f'<span class="run{position % len(RUN_COLOURS)}" aria-hidden="true">\N{BLACK CIRCLE}</span>{_SPACE}'
     return f'<span class="chip">{dot}{shown(text)}</span>'
 
 

@@ -177,8 +177,8 @@ def _facts(entry: Entry) -> str:
 
 
 def _list(facts: Mapping[str, Any]) -> str:
-    items = "".join(f"<dt>{shown(name)}</dt><dd>{shown(value)}</dd>" for name, value in _flat(facts))
-    return f"<dl>{items}</dl>"
+    pairs = (f"<div><dt>{shown(name)}</dt><dd>{shown(value)}</dd></div>" for name, value in _flat(facts))
+    return f'<dl class="facts">{"".join(pairs)}</dl>'
 
 
 def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -34,8 +34,8 @@ def style_sheet() -> str:
         f'svg.chart [fill="{light}"]{{fill:{dark}}}svg.chart [stroke="{light}"]{{stroke:{dark}}}'
         for light, dark in pairs
     )
-    dots = "".join(f".run{n}{{background:{light}}}" for n, (light, _) in enumerate(RUN_COLOURS))
-    dark_dots = "".join(f".run{n}{{background:{dark}}}" for n, (_, dark) in enumerate(RUN_COLOURS))
+    dots = "".join(f".run{n}{{color:{light}}}" for n, (light, _) in enumerate(RUN_COLOURS))
+    dark_dots = "".join(f".run{n}{{color:{dark}}}" for n, (_, dark) in enumerate(RUN_COLOURS))
     heat, dark_heat = _heat(_HEAT_LIGHT), _heat(_HEAT_DARK)
     dark = f"{dark_charts}{dark_dots}{dark_heat}"
     sheet = files(__package__).joinpath("style.css").read_text(encoding="utf-8")
