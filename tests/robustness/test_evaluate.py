@@ -6,17 +6,19 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from multiprocessing.synchronize import Barrier
+from multiprocessing.synchronize import Barrier, Event
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
-from torch.utils.data import TensorDataset
+from torch.utils.data import Dataset, TensorDataset
 
 from filterbands import corruptions, load_data, load_model
+from filterbands.cli import main
 from filterbands.corruptions import CORRUPTIONS, corrupt
 from filterbands.datasets import ImageSet
 from filterbands.robustness import EvaluateConfig, Scores, Store, evaluate, load_scores, model_fingerprint
@@ -36,6 +38,16 @@ def _images(count: int = 43) -> ImageSet:
     )
 
 
+class _Tally:
+    """What happens to a network; no setting of it."""
+
+    batches = 0
+    die_at: int | None = None
+
+    def die(self) -> None:
+        raise KeyboardInterrupt
+
+
 class _Net(nn.Module):
     """A linear network that counts its batches, and dies in batch `die_at`."""
 
@@ -44,13 +56,16 @@ class _Net(nn.Module):
         torch.manual_seed(seed)
         self.linear = nn.Linear(3 * 16 * 16, outputs)
         self.register_buffer("hidden", torch.zeros(1), persistent=False)
-        self.batches = 0
-        self.die_at: int | None = None
+        self.tally = _Tally()
+
+    @property
+    def batches(self) -> int:
+        return self.tally.batches
 
     def forward(self, images: Tensor) -> Tensor:
-        if self.batches == self.die_at:
-            raise KeyboardInterrupt
-        self.batches += 1
+        if self.batches == self.tally.die_at:
+            self.tally.die()
+        self.tally.batches += 1
         assert not self.training
         assert 0 <= float(images.min()) <= float(images.max()) <= 1 or isinstance(self, _Normalised)
         return self.linear(images.flatten(1) + self.hidden)
@@ -99,14 +114,41 @@ def test_mean_and_std_stand_in_front_of_the_network() -> None:
     assert found.cells["clean", 0].bits.tolist() == expected.tolist()
 
 
-@pytest.mark.parametrize("form", ["nchw", "nhwc", "float", "dataset"])
-def test_arrays_and_datasets_score_as_the_image_set_does(form: str) -> None:
+class _Items(Dataset[Any]):
+    """Images with their labels, such as a folder's pictures."""
+
+    def __init__(self, items: list[tuple[Any, int]]) -> None:
+        self.items = items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, number: int) -> tuple[Any, int]:
+        return self.items[number]
+
+
+def _pictures(data: ImageSet) -> _Items:
+    arrays = data.images.permute(0, 2, 3, 1).numpy()
+    return _Items([(Image.fromarray(array), int(data.labels[i])) for i, array in enumerate(arrays)])
+
+
+def _mapped(data: ImageSet, folder: Path) -> tuple[Any, Any]:
+    np.save(folder / "images.npy", data.images.permute(0, 2, 3, 1).numpy())
+    np.save(folder / "labels.npy", data.labels.numpy().astype(np.uint8))
+    images, labels = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("images", "labels"))
+    return images, labels
+
+
+@pytest.mark.parametrize("form", ["nchw", "nhwc", "float", "dataset", "pictures", "mapped"])
+def test_arrays_and_datasets_score_as_the_image_set_does(form: str, tmp_path: Path) -> None:
     data = _images()
     forms: dict[str, Callable[[], Any]] = {
         "nchw": lambda: (data.images.numpy(), data.labels.numpy()),
         "nhwc": lambda: (data.images.permute(0, 2, 3, 1), data.labels.tolist()),
         "float": lambda: (data.images.float() / 255, data.labels),
         "dataset": lambda: TensorDataset(data.images.float() / 255, data.labels),
+        "pictures": lambda: _pictures(data),
+        "mapped": lambda: _mapped(data, tmp_path),
     }
     assert _bits(evaluate(_Net(), forms[form](), config=FOG)) == _bits(evaluate(_Net(), data, config=FOG))
 
@@ -208,7 +250,7 @@ def test_a_stopped_run_loses_the_cell_in_flight_and_goes_on_from_there(moment: i
     )
     whole = evaluate(_Net(), _images(), config=config)
     stopped = _Net()
-    stopped.die_at = moment
+    stopped.tally.die_at = moment
     with pytest.raises(KeyboardInterrupt):
         evaluate(stopped, _images(), config=config, db=db)
     # A batch for the outputs, then two a cell.
@@ -222,6 +264,32 @@ def test_a_stopped_run_loses_the_cell_in_flight_and_goes_on_from_there(moment: i
 def _evaluate_from(path: str, start: Barrier) -> None:
     start.wait()
     evaluate(_Net(), _images(), config=EvaluateConfig(kinds=("fog", "contrast", "snow")), db=path)
+
+
+def _stay_in_fog(path: str, ready: Event) -> None:
+    def stay() -> None:
+        ready.set()
+        multiprocessing.Event().wait()
+
+    net = _Net()
+    # After the batch that asks for the outputs, and the clean cell.
+    net.tally.die_at, net.tally.die = 2, stay
+    evaluate(net, _images(), config=FOG, db=path)
+
+
+def test_the_cell_a_killed_process_was_at_is_left_to_the_next(tmp_path: Path) -> None:
+    context, db = multiprocessing.get_context("spawn"), tmp_path / "r.db"
+    ready = context.Event()
+    first = context.Process(target=_stay_in_fog, args=(str(db), ready))
+    first.start()
+    assert ready.wait(300)
+    assert _rows(db) == 1
+    first.kill()
+    first.join()
+    net, whole = _Net(), evaluate(_Net(), _images(), config=FOG)
+    assert _bits(evaluate(net, _images(), config=FOG, db=db)) == _bits(whole)
+    assert net.batches == 1 + 2
+    assert _rows(db) == 3
 
 
 @pytest.mark.slow
@@ -276,6 +344,27 @@ def test_arrays_of_fewer_severities_are_all_read_and_no_other(tmp_path: Path) ->
         evaluate(_Net(), data, config=replace(config, severities=(1, 2)))
 
 
+def test_another_list_of_severities_makes_new_rows(tmp_path: Path) -> None:
+    """The same file means other images when corrupt.json names other severities."""
+    data, db = _images(), tmp_path / "r.db"
+    config = _published(tmp_path / "c", data, kinds=("fog",), severities=(1, 4))
+    first = evaluate(_Net(), data, config=config, db=db)
+    (tmp_path / "c" / "corrupt.json").write_text('{"severities": [4, 1]}')
+    second = evaluate(_Net(), data, config=config, db=db)
+    assert _rows(db) == 1 + 2 + 2
+    assert _bits(first)["fog", 1] == _bits(second)["fog", 4] != _bits(second)["fog", 1]
+
+
+def test_what_filterbands_corrupt_writes_scores_as_what_is_corrupted_here(tmp_path: Path) -> None:
+    words = "corrupt planted --kinds fog,shot_noise --severities 2,5 --limit 30 --split validation --seed 3"
+    assert main([*words.split(), "--out", str(tmp_path / "c")]) == 0
+    data = load_data("planted", split="validation").subset(torch.arange(30))
+    net = nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(192, 10))
+    read = evaluate(net, data, config=EvaluateConfig(corrupted=str(tmp_path / "c")))
+    config = EvaluateConfig(kinds=("shot_noise", "fog"), severities=(2, 5), seed=3)
+    assert _bits(read) == _bits(evaluate(net, data, config=config))
+
+
 def test_another_array_makes_new_rows_and_is_never_averaged_with_the_first(tmp_path: Path) -> None:
     data, db = _images(), tmp_path / "r.db"
     first, second = _published(tmp_path / "c", data), _published(tmp_path / "d", data)
@@ -324,6 +413,12 @@ def _array_fault(name: str, folder: Path) -> EvaluateConfig:
         fog.write_bytes(fog.read_bytes()[:1000])
     if name == "header":
         fog.write_bytes(b"\x93NUMPY" + b"\xff" * 200)
+    if name == "archive":
+        with fog.open("wb") as stream:
+            np.savez(stream, fog=np.load(folder / "gaussian_noise.npy"))
+    if name == "empty":
+        for file in (fog, folder / "gaussian_noise.npy"):
+            file.unlink()
     if name == "pickled":
         np.save(fog, np.array([{}], dtype=object), allow_pickle=True)
     if name == "json":
@@ -347,6 +442,8 @@ def _array_fault(name: str, folder: Path) -> EvaluateConfig:
         ("type", ValueError, "is float32"),
         ("cut", ValueError, r"fog\.npy is not a whole array"),
         ("header", ValueError, r"fog\.npy is not a whole array"),
+        ("archive", ValueError, r"fog\.npy is not a whole array: it is an archive"),
+        ("empty", FileNotFoundError, "has no corrupted arrays"),
         ("pickled", ValueError, r"fog\.npy is not a whole array"),
         ("json", ValueError, "is not JSON"),
         ("json without", ValueError, 'needs "severities"'),
@@ -367,6 +464,7 @@ def test_arrays_that_do_not_fit_are_refused_before_the_first_batch(
     ("options", "line"),
     [
         ({"kinds": ("fogg",)}, r"unknown kind 'fogg' \(did you mean fog\?\)"),
+        ({"kinds": ("clean",)}, "leave clean out of kinds"),
         ({"severities": (6,)}, r"from 1 to 5, got \(6,\)"),
         ({"severities": ()}, "from 1 to 5"),
         ({"parameters": "mnist"}, "cifar or imagenet, got 'mnist'"),
@@ -381,20 +479,23 @@ def test_options_out_of_range_are_refused(options: dict[str, Any], line: str) ->
 
 
 class _Gives(nn.Module):
-    def __init__(self, value: Callable[[int], Tensor]) -> None:
+    def __init__(self, value: Callable[[int], Any]) -> None:
         super().__init__()
         self.value = value
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Any:
         return self.value(len(images))
 
 
 @pytest.mark.parametrize(
     ("net", "line"),
     [
-        (_Net(outputs=3), r"gives \(2, 3\) for two images, expected \(2, 4\): noise has 4 classes"),
+        (_Net(outputs=3), r"gives \(2, 3\) for \(2, 3, 16, 16\), expected \(2, 4\): noise has 4 classes"),
         (_Net(outputs=9), r"gives \(2, 9\)"),
         (_Gives(lambda count: torch.zeros(count)), r"gives \(2,\)"),
+        (_Gives(lambda count: torch.zeros(count - 1, 4)), r"gives \(1, 4\)"),
+        (_Gives(lambda count: {"logits": torch.zeros(count, 4)}), "gives a dict, expected a tensor"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(3, 4)), r"cannot take images of shape \(2, 3, 16, 16\): mat1"),
         (_Gives(lambda count: torch.full((count, 4), torch.nan)), "gives NaN on clean"),
     ],
 )
@@ -412,6 +513,9 @@ def test_outputs_that_cannot_be_scored_are_refused(net: nn.Module, line: str) ->
         ((torch.zeros(2, 1, 16, 16), [0, 1]), r"got \(2, 1, 16, 16\)"),
         ((torch.rand(2, 3, 16, 16), [0, 1]), "whole 255ths"),
         ((torch.zeros(2, 3, 16, 16) - 1, [0, 1]), "whole 255ths"),
+        ((torch.zeros(2, 3, 16, 16), [0, 0.5]), "labels that are whole numbers"),
+        (_Items([(np.zeros((8, 8, 3)), 0), (np.zeros((8, 9, 3)), 1)]), "images of one size"),
+        (_Items([]), "at least one image"),
     ],
 )
 def test_data_that_cannot_be_corrupted_is_refused(data: Any, line: str) -> None:

@@ -19,6 +19,7 @@ from ..corruptions import CORRUPTIONS, PARAMETERS, corrupt
 from ..datasets import ImageSet
 from ..engine import PRECISIONS, pick_device
 from ..types import FloatImages, Images, Progress
+from .fingerprint import model_fingerprint
 from .scores import SEVERITIES, Answers, Scores
 from .store import Bits, Cell, Store, Stored
 
@@ -60,6 +61,8 @@ class EvaluateConfig:
         if isinstance(self.kinds, str):
             raise ValueError(f"kinds needs a tuple of names, got the text {self.kinds!r}")
         for kind in self.kinds or ():
+            if kind == "clean":
+                raise ValueError("clean accuracy is always measured; leave clean out of kinds")
             if kind not in CORRUPTIONS and self.corrupted is None:
                 close = difflib.get_close_matches(kind, CORRUPTIONS, n=1)
                 hint = f" (did you mean {close[0]}?)" if close else ""
@@ -216,20 +219,6 @@ def _kinds_of_several_files(cells: Iterable[Cell]) -> set[tuple[str, str, str]]:
     return {place[:3] for place, sources in files.items() if len(sources) > 1}
 
 
-def model_fingerprint(model: nn.Module) -> str:
-    """Return the sha256 of a network's structure and of all its parameters and buffers.
-
-    >>> model_fingerprint(nn.Linear(2, 3)) == model_fingerprint(nn.Linear(2, 3))
-    False
-    """
-    digest = sha256(repr(model).encode())
-    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        plain = tensor.detach().cpu().contiguous()
-        digest.update(f"{name} {plain.dtype} {tuple(plain.shape)}".encode())
-        digest.update(plain.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
 class Scale(nn.Module):
     """Subtracts a mean from each channel and divides by a standard deviation."""
 
@@ -270,7 +259,7 @@ class Corrupted:
         self.severities: tuple[int, ...] = SEVERITIES
         if described.exists():
             self.severities = _read_severities(described)
-        labels = self._open("labels")
+        labels = self._open("labels").reshape(-1)
         self._count, rest = divmod(len(labels), len(self.severities))
         positions = images.index.cpu().numpy()
         if rest or self._count <= positions.max(initial=0):
@@ -284,8 +273,14 @@ class Corrupted:
             )
 
     def kinds(self) -> tuple[str, ...]:
-        """Return the kinds whose arrays are there, known ones first in their order."""
-        there = {path.stem for path in self._folder.glob("*.npy")} - {"labels"}
+        """Return the kinds whose arrays are there, known ones first in their order.
+
+        Raises:
+            FileNotFoundError: There are none.
+        """
+        there = {path.stem for path in self._folder.glob("*.npy")} - {"labels", "clean"}
+        if not there:
+            raise FileNotFoundError(f"{self._folder} has no corrupted arrays, such as fog.npy")
         known = [kind for kind in CORRUPTIONS if kind in there]
         return (*known, *sorted(there - set(known)))
 
@@ -304,9 +299,9 @@ class Corrupted:
             )
 
     def sha256(self, kind: str) -> str:
-        """Return the sha256 of a kind's file."""
+        """Return the sha256 of a kind's file, and of its list of severities if that is not all five."""
         if kind not in self._sums:
-            digest = sha256()
+            digest = sha256(b"" if self.severities == SEVERITIES else repr(self.severities).encode())
             with (self._folder / f"{kind}.npy").open("rb") as stream:
                 while block := stream.read(1 << 24):
                     digest.update(block)
@@ -324,9 +319,12 @@ class Corrupted:
         if not file.exists():
             raise FileNotFoundError(f"{self._folder} has no {name}.npy")
         try:
-            array: np.ndarray[Any, np.dtype[Any]] = np.load(file, mmap_mode="r", allow_pickle=False)
+            array = np.load(file, mmap_mode="r", allow_pickle=False)
         except (ValueError, EOFError) as error:
             raise ValueError(f"{file} is not a whole array: {error}") from None
+        if not isinstance(array, np.ndarray):
+            array.close()
+            raise ValueError(f"{file} is not a whole array: it is an archive of several")
         return array
 
 
@@ -349,7 +347,13 @@ def as_image_set(data: ImageSet | Dataset[Any] | Pair) -> ImageSet:
         images, labels = data
     elif hasattr(data, "__getitem__") and hasattr(data, "__len__"):
         pairs = [data[number] for number in range(len(data))]
-        images = np.stack([np.asarray(image) for image, _ in pairs])
+        arrays = [np.asarray(image) for image, _ in pairs]
+        sizes = sorted({array.shape for array in arrays})
+        if len(sizes) > 1:
+            raise ValueError(
+                f"evaluate needs images of one size, got {sizes[0]} and {sizes[1]}; resize and crop them"
+            )
+        images = np.stack(arrays) if arrays else np.zeros((0, 3, 1, 1))
         labels = np.array([int(label) for _, label in pairs])
     else:
         raise ValueError(
@@ -357,7 +361,10 @@ def as_image_set(data: ImageSet | Dataset[Any] | Pair) -> ImageSet:
             f"got {type(data).__name__}"
         )
     pixels = _as_bytes(images)
-    numbers = torch.as_tensor(np.asarray(labels)).to(torch.int64)
+    numbers = _as_tensor(labels)
+    if bool((numbers != numbers.to(torch.int64)).any()):
+        raise ValueError("evaluate needs labels that are whole numbers, the classes' numbers from 0")
+    numbers = numbers.to(torch.int64)
     if numbers.ndim != 1 or len(numbers) != len(pixels):
         raise ValueError(
             f"evaluate needs one label an image, got {len(pixels)} images, labels {tuple(numbers.shape)}"
@@ -375,7 +382,7 @@ def as_image_set(data: ImageSet | Dataset[Any] | Pair) -> ImageSet:
 
 
 def _as_bytes(images: Any) -> Images:
-    pixels = images if isinstance(images, Tensor) else torch.as_tensor(np.asarray(images))
+    pixels = _as_tensor(images)
     if pixels.ndim != 4 or 3 not in (pixels.shape[1], pixels.shape[3]):
         raise ValueError(
             f"evaluate needs images of shape (n, 3, h, w) or (n, h, w, 3), got {tuple(pixels.shape)}"
@@ -392,6 +399,13 @@ def _as_bytes(images: Any) -> Images:
             )
         pixels = rounded.to(torch.uint8)
     return pixels.contiguous()
+
+
+def _as_tensor(values: Any) -> Tensor:
+    if isinstance(values, Tensor):
+        return values.detach().cpu()
+    # A mapped file cannot be written, and torch warns of tensors that share its memory.
+    return torch.as_tensor(np.require(np.asarray(values), requirements=("W", "C")))
 
 
 def _plan(
@@ -501,7 +515,7 @@ def _run_cell(
                 "the cells before it are kept"
             )
         named = logits.argmax(dim=1)
-        hits.append(named.cpu() == part.labels)
+        hits.append(named.cpu() == part.labels.cpu())
     return torch.cat(hits).numpy()
 
 
@@ -509,7 +523,9 @@ def _logits(network: nn.Module, batch: Images, config: EvaluateConfig) -> Tensor
     floats = batch.float().div_(255).contiguous(memory_format=torch.channels_last)
     low = config.precision == "bfloat16"
     with torch.autocast(batch.device.type, dtype=torch.bfloat16, enabled=low):
-        logits: Tensor = network(floats)
+        logits = network(floats)
+    if not isinstance(logits, Tensor):
+        raise ValueError(f"the network gives a {type(logits).__name__}, expected a tensor of logits")
     return logits.float()
 
 
@@ -517,13 +533,19 @@ def _check_outputs(
     network: nn.Module, images: ImageSet, device: torch.device, config: EvaluateConfig, *, named: bool
 ) -> None:
     """Refuse outputs that do not fit the classes; of classes nobody named, some may not have been seen."""
-    with torch.inference_mode():
-        logits = _logits(network, images.images[:2].to(device), config)
+    first = images.images[:2]
+    try:
+        with torch.inference_mode():
+            logits = _logits(network, first.to(device), config)
+    except RuntimeError as error:
+        what = str(error).partition("\n")[0]
+        raise ValueError(f"the network cannot take images of shape {tuple(first.shape)}: {what}") from error
     wide = logits.ndim == 2 and logits.shape[1] > len(images.classes)
-    if logits.ndim != 2 or logits.shape[1] < len(images.classes) or (named and wide):
+    whole = logits.ndim == 2 and len(logits) == len(first)
+    if not whole or logits.shape[1] < len(images.classes) or (named and wide):
         raise ValueError(
-            f"the network gives {tuple(logits.shape)} for two images, expected (2, {len(images.classes)}): "
-            f"{images.name} has {len(images.classes)} classes"
+            f"the network gives {tuple(logits.shape)} for {tuple(first.shape)}, expected "
+            f"({len(first)}, {len(images.classes)}): {images.name} has {len(images.classes)} classes"
         )
 
 
