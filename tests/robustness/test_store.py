@@ -16,6 +16,9 @@ import pytest
 from filterbands.robustness import Store
 from filterbands.robustness.store import SCHEMA, Cell, Stored
 
+# The children use SQLite and numpy alone, which a copy of this process can; a fresh one would load torch.
+FORKS = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+
 CELL = Cell(model="m", data="d", kind="fog", severity=1, parameters="cifar", version=1)
 BITS = np.array([True, False, True, True, False, False, True, False, True, True, True])
 
@@ -229,8 +232,9 @@ def _write_all(path: str, start: Barrier) -> None:
             _fill(store, replace(CELL, seed=number))
 
 
+@FORKS
 def test_two_processes_that_make_and_fill_one_database_at_once_lose_nothing(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("fork")
     start = context.Barrier(2)
     other = context.Process(target=_write_all, args=(str(tmp_path / "r.db"), start))
     other.start()
@@ -250,8 +254,9 @@ def _hold(path: str, ready: Event) -> None:
         multiprocessing.Event().wait()
 
 
+@FORKS
 def test_a_claim_keeps_others_out_and_dies_with_its_process(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("fork")
     ready = context.Event()
     holder = context.Process(target=_hold, args=(str(tmp_path / "r.db"), ready))
     holder.start()
