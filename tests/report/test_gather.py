@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from filterbands.models import describe, load_model
+from filterbands.report.accuracy import _by_severity, accuracy_section, comparisons
 from filterbands.report.gather import _averages, gather
 from filterbands.report.page import render
 from filterbands.robustness import BENCHMARK_15, EXTRA_4, EvaluateConfig, Store, compare, evaluate
@@ -61,6 +62,22 @@ def test_scores_under_other_conditions_are_not_compared(results, images, tmp_pat
     assert len(report.entries[1].scores) == 2
     assert text.count("Measured on") == 2
     assert "the one kind at hand at severity 1" in text
+
+
+def test_kinds_that_lack_a_severity_leave_no_average_and_stay_out_of_the_means(results, images, tmp_path):
+    database = tmp_path / "partial.db"
+    model = load_model(results.runs[1])
+    for kinds, severities in ((("fog", "contrast"), (1, 2)), (("pixelate",), (1,))):
+        config = EvaluateConfig(name="plain", kinds=kinds, severities=severities)
+        evaluate(model, images, config=config, db=database)
+    report = gather([database], title="")
+    (score,) = report.entries[0].scores
+    assert score.averages == ()
+    (group,) = comparisons(report)
+    values = _by_severity(group.members[0]).values
+    assert [severity for severity, _ in values] == [0, 1, 2]
+    assert values[1][1] == pytest.approx((score.kinds["fog"][0] + score.kinds["contrast"][0]) / 2)
+    assert "since some severities were not measured: pixelate." in accuracy_section((group,))
 
 
 def test_only_whole_averages_have_the_benchmarks_name(results, images):

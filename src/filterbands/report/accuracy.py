@@ -166,9 +166,13 @@ def _block(group: Comparison, *, several: bool) -> str:
             dots=True,
             label="Accuracy against severity, averaged over the kinds; the tables give every figure",
         )
-        note = "Mean over the kinds measured at that severity."
+        note = "Mean over the kinds measured at every one of these severities."
         charts.append(figure("By severity", chart, note))
     parts.append(f'<div class="grid">{"".join(charts)}</div>')
+    missing = [kind for kind in members[0].score.kinds if kind not in _whole(members[0].score)]
+    if missing and not members[0].score.averages:
+        said = f"No average is shown, since some severities were not measured: {_listed(missing)}."
+        parts.append(f'<p class="note">{escaped(said)}</p>')
     if any(member.score.kinds for member in members):
         if len(members) > 1:
             parts.append(figure("By kind of corruption", _kinds_table(members), _KINDS_NOTE))
@@ -196,14 +200,26 @@ def _spoken(what: str, bars: Sequence[Bar]) -> str:
     return f"{what}: " + "; ".join(f"{bar.name} {with_interval(bar.estimate)}" for bar in bars)
 
 
+def _severities(score: ScoreView) -> list[int]:
+    """Return the severities at which any kind was measured."""
+    return [s for s in _SEVERITIES if any(row[s - 1] is not None for row in score.kinds.values())]
+
+
+def _whole(score: ScoreView) -> list[str]:
+    """Return the kinds that were measured at every severity at hand."""
+    severities = _severities(score)
+    return [kind for kind, row in score.kinds.items() if all(row[s - 1] is not None for s in severities)]
+
+
 def _by_severity(member: Member) -> Line:
     score = member.score
     values = [] if score.clean is None else [(0.0, score.clean.value)]
-    for severity in _SEVERITIES:
-        cells = [row[severity - 1] for row in score.kinds.values()]
-        measured = [cell for cell in cells if cell is not None]
-        if measured:
-            values.append((float(severity), sum(measured) / len(measured)))
+    # Of kinds that lack a severity the mean would jump there for no reason of the network's.
+    rows = [score.kinds[kind] for kind in _whole(score)]
+    for severity in _severities(score):
+        mean = _mean([row[severity - 1] for row in rows])
+        if mean is not None:
+            values.append((float(severity), mean))
     return Line(position=member.position, name=member.entry.name, values=values)
 
 

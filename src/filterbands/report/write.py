@@ -12,7 +12,7 @@ LARGEST = 3_000_000
 
 
 def write_report(
-    sources: Sequence[str | Path], out: str | Path, *, title: str = "Which frequencies?"
+    sources: Sequence[str | Path], out: str | Path, *, title: str = "Filters and robustness"
 ) -> Path:
     """Write one HTML page about runs and their results, and return its path.
 
