@@ -261,9 +261,11 @@ def test_a_stopped_run_loses_the_cell_in_flight_and_goes_on_from_there(moment: i
     assert resumed.batches == 1 + 2 * (5 - kept)
 
 
-def _evaluate_from(path: str, start: Barrier) -> None:
+def _evaluate_from(path: str, start: Barrier, batches: Any) -> None:
+    net = _Net()
     start.wait()
-    evaluate(_Net(), _images(), config=EvaluateConfig(kinds=("fog", "contrast", "snow")), db=path)
+    evaluate(net, _images(), config=EvaluateConfig(kinds=("fog", "contrast", "snow")), db=path)
+    batches.put(net.batches)
 
 
 def _stay_in_fog(path: str, ready: Event) -> None:
@@ -296,10 +298,13 @@ def test_the_cell_a_killed_process_was_at_is_left_to_the_next(tmp_path: Path) ->
 def test_two_processes_on_one_database_share_the_work_and_agree(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     start, db = context.Barrier(2), tmp_path / "r.db"
-    other = context.Process(target=_evaluate_from, args=(str(db), start))
+    batches = context.Queue()
+    other = context.Process(target=_evaluate_from, args=(str(db), start, batches))
     other.start()
-    _evaluate_from(str(db), start)
-    other.join(60)
+    _evaluate_from(str(db), start, batches)
+    # Each asks for the outputs once; no cell is computed by both.
+    assert batches.get(timeout=300) + batches.get(timeout=300) == 2 + 16
+    other.join(300)
     assert other.exitcode == 0
     assert _rows(db) == 16
     (loaded,) = load_scores(db)
