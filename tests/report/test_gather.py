@@ -117,6 +117,8 @@ def test_a_database_alone_is_a_report(results, tmp_path):
     assert [entry.run for entry in report.entries] == [None, None, None]
     text = render(report)
     assert "By kind and severity" in text
+    assert report.entries[0].name == "<script>alert(1)</script>"
+    assert "<script" not in text.lower()
     assert "no finished run" in text
     with Store(tmp_path / "empty.db"):
         pass
