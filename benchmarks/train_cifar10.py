@@ -19,6 +19,7 @@ import torch
 
 from filterbands.corruptions import CORRUPTIONS
 from filterbands.datasets import load_data
+from filterbands.engine import set_threads
 from filterbands.models import load_model
 from filterbands.robustness import EvaluateConfig, evaluate
 from filterbands.training import RECIPES, train
@@ -108,6 +109,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--table", action="store_true", help="only print the table of what is there")
     given = parser.parse_args()
+    set_threads(given.threads)
     lines = [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
     jobs = [tuple(job.split(":")) for job in given.jobs]
     for arch, recipe, seeds in jobs:
