@@ -66,15 +66,18 @@ class Run:
         return content
 
     def read_log(self) -> list[dict[str, Any]]:
-        """Return the lines of log.jsonl, epoch 0 first; a last line that was cut short is left out."""
+        """Return the lines of log.jsonl, epoch 0 first, up to one that is cut short or no record."""
         file = self.folder / "log.jsonl"
         lines = file.read_text().splitlines() if file.exists() else []
         records = []
         for line in lines:
             try:
-                records.append(json.loads(line))
+                record = json.loads(line)
             except json.JSONDecodeError:
                 break
+            if not isinstance(record, dict):
+                break
+            records.append(record)
         return records
 
     def write(self, content: Mapping[str, Any]) -> None:

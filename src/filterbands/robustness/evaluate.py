@@ -34,8 +34,8 @@ _CHUNK = 1000
 class EvaluateConfig:
     """What to evaluate, and how."""
 
-    name: str = "model"
-    """The name results are listed under."""
+    name: str | None = None
+    """The name results are listed under; None keeps a known one, and is the class of a new network."""
     kinds: tuple[str, ...] | None = None
     """Kinds of corruption; None for all of them, () for clean accuracy alone."""
     severities: tuple[int, ...] = SEVERITIES
@@ -139,12 +139,14 @@ def evaluate(
             classes=images.classes,
         )
         cells = _plan(config, kinds, folder, fingerprint, known.fingerprint)
-        store.add_model(fingerprint, config.name)
+        # A network that is known keeps its name unless it is given another.
+        name = config.name or store.models().get(fingerprint) or type(model).__name__
+        store.add_model(fingerprint, name)
         store.add_data(known)
         _fill(store, cells, network, images, device, config, folder, progress)
         answers = {cell.key: bits for cell, bits in store.cells(model=fingerprint, data=known.fingerprint)}
     return Scores(
-        name=config.name,
+        name=name,
         model=fingerprint,
         data=known.name,
         split=known.split,
