@@ -35,7 +35,7 @@ def test_frost_without_textures_names_the_four_ways_to_them() -> None:
 
 def test_textures_are_taken_from_a_folder_once_checked(empty: Path, shared: Path) -> None:
     folder = textures.install_textures(shared / "frost")
-    assert folder == textures.find_textures() == textures.cache_folder()
+    assert folder == textures.find_textures() == textures.texture_folder()
     assert sorted(path.name for path in folder.iterdir()) == sorted(textures.SHA256)
     assert [path.name for path in folder.parent.iterdir()] == ["frost"]
 
@@ -53,7 +53,7 @@ def test_a_download_that_fails_says_so_and_leaves_the_cache(empty: Path) -> None
 
     with pytest.raises(FileNotFoundError, match=r"cannot be downloaded .*no route to host.*imagecorruptions"):
         textures.install_textures(fetch=fetch)
-    assert not textures.cache_folder().exists()
+    assert not textures.texture_folder().exists()
 
 
 def test_another_file_is_refused_and_the_cache_left(empty: Path) -> None:
@@ -66,7 +66,7 @@ def test_another_file_is_refused_and_the_cache_left(empty: Path) -> None:
     (source / "frost1.png").unlink()
     with pytest.raises(FileNotFoundError, match=r"has no frost1.png"):
         textures.install_textures(source)
-    assert not textures.cache_folder().exists()
+    assert not textures.texture_folder().exists()
 
 
 def test_an_installed_package_s_files_are_read(

@@ -19,6 +19,8 @@ from jaxtyping import Int64, UInt8
 from PIL import Image
 from torch import Tensor
 
+from ..run import cache_folder
+
 SHA256 = {
     "frost1.png": "ff9f907860bd7a835d459e32f9d588062b7f61ee267343cc7222b56753a14755",
     "frost2.png": "fe211a89b336999c207a852ce05818d4545d0b57c5beadd824b4cc9d9a9b6137",
@@ -31,10 +33,9 @@ USED = tuple(SHA256)[:5]
 _SOURCE = "https://raw.githubusercontent.com/hendrycks/robustness/master/ImageNet-C/create_c/"
 
 
-def cache_folder() -> Path:
+def texture_folder() -> Path:
     """Return the folder of the user's cache that holds the textures; it need not exist."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "filterbands" / "frost"
+    return cache_folder() / "frost"
 
 
 def find_textures() -> Path:
@@ -44,12 +45,12 @@ def find_textures() -> Path:
         FileNotFoundError: Neither holds them; the message names the ways to them.
         ValueError: A file there is not the original's.
     """
-    for folder in (cache_folder(), _installed_folder()):
+    for folder in (texture_folder(), _installed_folder()):
         if folder is not None and all((folder / name).is_file() for name in USED):
             _check(folder, USED)
             return folder
     raise FileNotFoundError(
-        f"frost needs six texture files, found neither in {cache_folder()} nor in an installed "
+        f"frost needs six texture files, found neither in {texture_folder()} nor in an installed "
         "imagecorruptions; run `filterbands data frost DIR` (DIR holds them), or `filterbands data frost` "
         "(downloads them), or `pip install imagecorruptions`, or leave frost out (`--kinds all-but-frost`)"
     )
@@ -68,7 +69,7 @@ def install_textures(
         FileNotFoundError: The folder lacks one, or one cannot be downloaded.
         ValueError: A file is not the original's; the cache is left as it was.
     """
-    target = cache_folder()
+    target = texture_folder()
     fresh = target.with_name(f"frost.{os.getpid()}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)

@@ -1,6 +1,6 @@
 """Datasets: labelled images from generated, standard and own sources, all through `load_data`."""
 
-from .fetch import Cached, cache_folder, cached, fetch_cifar10, fetch_cifar100
+from .fetch import Cached, cached, fetch_cifar10, fetch_cifar100
 from .imageset import ImageSet
 from .loading import SPLITS, load_data
 from .planted import PlantedConfig, planted
@@ -10,7 +10,6 @@ __all__ = [
     "Cached",
     "ImageSet",
     "PlantedConfig",
-    "cache_folder",
     "cached",
     "fetch_cifar10",
     "fetch_cifar100",

@@ -1,7 +1,6 @@
 """Fetching of data sets, whole or not at all, and the folder of what was fetched."""
 
 import hashlib
-import os
 import shutil
 import tarfile
 import tempfile
@@ -11,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from ..run import cache_folder
 from ..types import Progress
 from .cifar import CIFAR10, CIFAR100, Kind, Layout, load_cifar10, load_cifar100
 from .imageset import ImageSet
@@ -38,14 +38,6 @@ def fetch_cifar10(folder: str | Path, *, progress: Progress | None = None) -> Pa
 def fetch_cifar100(folder: str | Path, *, progress: Progress | None = None) -> Path:
     """Put CIFAR-100 into a folder, as `fetch_cifar10` does CIFAR-10."""
     return _fetch(CIFAR100, load_cifar100, Path(folder), progress)
-
-
-def cache_folder() -> Path:
-    """Return the folder of fetched data, `${XDG_CACHE_HOME:-~/.cache}/filterbands`; it need not exist."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    # The XDG specification has relative paths ignored.
-    root = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
-    return root / "filterbands"
 
 
 class Cached(NamedTuple):

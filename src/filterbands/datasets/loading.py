@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+from ..run import cache_folder
 from .cifar import load_cifar10, load_cifar100
-from .fetch import cache_folder
 from .folder import load_folder, load_npz
 from .imageset import ImageSet
 from .planted import planted, read_knobs
