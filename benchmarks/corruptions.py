@@ -17,7 +17,7 @@ from collections.abc import Callable
 import torch
 
 from filterbands import rng
-from filterbands.corruptions import CORRUPTIONS, corrupt
+from filterbands.corruptions import corrupt, expand_kinds
 
 PEERS = ("imagecorruptions_imaug", "imagecorruptions")
 
@@ -28,11 +28,12 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--size", type=int, default=32)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--kinds", type=lambda text: text.split(","), default=list(CORRUPTIONS))
+    parser.add_argument("--kinds", type=lambda text: text.split(","), default=["c"], help="or c, cbar")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     clock = time.process_time if options.threads == 1 else time.perf_counter
     parameters = "imagenet" if options.size >= 128 else "cifar"
+    options.kinds = expand_kinds(options.kinds, parameters=parameters)
     images = smooth_images(options.images, options.size)
 
     table: dict[str, dict[str, list[float]]] = {"filterbands": {}}

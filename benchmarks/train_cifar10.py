@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from filterbands.corruptions import CORRUPTIONS
+from filterbands.corruptions import expand_kinds
 from filterbands.datasets import load_data
 from filterbands.engine import set_threads
 from filterbands.models import load_model
@@ -41,7 +41,7 @@ def run_job(arch: str, recipe: str, seed: int, given: argparse.Namespace) -> dic
     folder = Path(given.runs) / f"{recipe}-{arch}-{seed}"
     run = train(config, folder, resume=folder.exists(), threads=given.threads)
     described = run.read()
-    kinds = tuple(kind for kind in CORRUPTIONS if kind != "frost" or given.frost)
+    kinds = expand_kinds(["c" if given.frost else "all-but-frost"])
     settings = EvaluateConfig(name=run.name, kinds=kinds, spread=True, precision="bfloat16")
     test = load_data(given.data, split="test")
     model = load_model(run.folder)

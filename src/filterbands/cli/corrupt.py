@@ -11,7 +11,7 @@ import torch
 import tyro
 
 from .. import __version__
-from ..corruptions import CORRUPTIONS, CORRUPTIONS_VERSION, PARAMETERS, corrupt
+from ..corruptions import CORRUPTIONS_VERSION, PARAMETERS, corrupt, expand_kinds
 from ..datasets import ImageSet, load_data
 from ..engine import pick_device, set_threads
 from ..run import make_folder, write_whole
@@ -30,7 +30,7 @@ class CorruptOptions(ComputeOptions):
     split: Annotated[str, tyro.conf.arg(metavar="NAME")] = "test"
     """train, validation, full_train or test."""
     kinds: Annotated[str, tyro.conf.arg(metavar="A,B")] = ""
-    """Kinds of corruption; all by default."""
+    """Kinds of corruption; all 19 by default; cbar is C-bar's ten; all-but-frost needs no textures."""
     severities: Annotated[str, tyro.conf.arg(metavar="1,2")] = "1,2,3,4,5"
     """Severities from 1 to 5."""
     parameters: Annotated[str, tyro.conf.arg(metavar="cifar|imagenet")] = "cifar"
@@ -59,7 +59,7 @@ _AT_A_TIME = 1000
 
 def run(options: CorruptOptions) -> Answer:
     """Write what is missing and say what is there."""
-    kinds = chosen_kinds(options.kinds)
+    kinds = chosen_kinds(options.kinds, parameters=options.parameters)
     levels = severities(options.severities)
     set_threads(options.threads or None)
     device = pick_device(options.device)
@@ -94,15 +94,9 @@ def run(options: CorruptOptions) -> Answer:
     )
 
 
-def chosen_kinds(text: str) -> tuple[str, ...]:
-    """Return the kinds of a text such as `fog,contrast`; all for an empty one, all but frost on request."""
-    if text == "all-but-frost":
-        return tuple(kind for kind in CORRUPTIONS if kind != "frost")
-    kinds = listed(text) or tuple(CORRUPTIONS)
-    for kind in kinds:
-        if kind not in CORRUPTIONS:
-            raise ValueError(f"unknown kind {kind!r} in --kinds; known are {', '.join(CORRUPTIONS)}")
-    return kinds
+def chosen_kinds(text: str, *, parameters: str) -> tuple[str, ...]:
+    """Return the kinds of a text such as `fog,contrast` or `cbar`; all 19 for an empty one."""
+    return expand_kinds(listed(text) or ["c"], parameters=parameters)
 
 
 def _labels(data: ImageSet, copies: int) -> np.ndarray[Any, np.dtype[Any]]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from ..corruptions import CORRUPTIONS
+from ..corruptions import expand_kinds
 from ..datasets import load_data
 from ..models import load_model
 from ..report import write_report
@@ -80,7 +80,7 @@ def _measured(
     settings = EvaluateConfig(
         name=done.name,
         # Frost needs textures that cannot come with the package.
-        kinds=tuple(kind for kind in CORRUPTIONS if kind != "frost"),
+        kinds=expand_kinds(["all-but-frost"]),
         spread=True,
         precision=config.precision,
         device=options.device,
@@ -105,6 +105,5 @@ def _text(page: Path, rows: dict[str, dict[str, Any]], seconds: float) -> str:
             row["high_band_alone"],
         )
         lines.append(f"{name:<12}" + "".join(f"{100 * value:>17.1f}" for value in values))
-    if "frost" in CORRUPTIONS:
-        lines.append("\nfrost is left out: its textures cannot come with the package")
+    lines.append("\nfrost is left out: its textures cannot come with the package")
     return "\n".join(lines)

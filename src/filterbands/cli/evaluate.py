@@ -31,7 +31,7 @@ class EvaluateOptions(ModelOptions):
     parameters: Annotated[str, tyro.conf.arg(metavar="cifar|imagenet")] = "cifar"
     """Table of constants."""
     kinds: Annotated[str, tyro.conf.arg(metavar="A,B")] = ""
-    """Kinds of corruption; all by default; none is clean accuracy alone; all-but-frost needs no textures."""
+    """Kinds; all 19 by default; all-but-frost needs no textures; cbar: C-bar's ten; none: clean alone."""
     severities: Annotated[str, tyro.conf.arg(metavar="1,2")] = "1,2,3,4,5"
     """Severities from 1 to 5."""
     seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
@@ -69,7 +69,10 @@ OPTIONS = EvaluateOptions
 
 def run(options: EvaluateOptions) -> Answer:
     """Evaluate and return the scores."""
-    kinds = () if options.kinds == "none" else chosen_kinds(options.kinds) if options.kinds else None
+    kinds: tuple[str, ...] | None = None
+    if options.kinds:
+        none = options.kinds == "none"
+        kinds = () if none else chosen_kinds(options.kinds, parameters=options.parameters)
     set_threads(options.threads or None)
     config = EvaluateConfig(
         name=options.name or _name(options.model),

@@ -1,7 +1,7 @@
 """The corruptions of CIFAR-10-C and ImageNet-C, batched and keyed: `corrupt`."""
 
 from .constants import PARAMETERS
-from .table import CORRUPTIONS, CORRUPTIONS_VERSION, Corrupt, Corruption, corrupt
+from .table import CORRUPTIONS, CORRUPTIONS_VERSION, Corrupt, Corruption, corrupt, expand_kinds, kinds_of
 from .textures import find_textures, install_textures
 
 __all__ = [
@@ -11,6 +11,8 @@ __all__ = [
     "Corrupt",
     "Corruption",
     "corrupt",
+    "expand_kinds",
     "find_textures",
     "install_textures",
+    "kinds_of",
 ]

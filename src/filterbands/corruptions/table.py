@@ -1,7 +1,7 @@
-"""The table of kinds, and `corrupt`, the one way in."""
+"""The table of kinds, their sets by name, and `corrupt`, the one way in."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from .. import rng
 from ..types import Images, Keys
 from . import blur, digital, elastic, noise, spatter, weather
-from .constants import PARAMETERS
+from .constants import PARAMETERS, Severities
 
 CORRUPTIONS_VERSION = 1
 """Bumped when any kind gives other bytes for the same pixels, seed and index."""
@@ -24,8 +24,11 @@ SMALLEST = 8
 _VALUES_AT_A_TIME = {"cpu": 1 << 17, "other": 1 << 24}
 
 
-Family = Literal["noise", "blur", "weather", "digital"]
-"""The benchmarks' groups."""
+Family = Literal["noise", "blur", "weather", "digital", "cbar"]
+"""The benchmarks' groups; the kinds of C-bar have none and make one of their own."""
+
+Suite = Literal["c", "cbar"]
+"""The published sets: CIFAR-10-C and ImageNet-C, or the ten kinds unlike theirs."""
 
 
 @runtime_checkable
@@ -53,6 +56,16 @@ class Corruption:
     """Makes it."""
     together: int = 1
     """How many images it takes at once at least: kinds of many small steps are slow on single ones."""
+
+    @property
+    def suite(self) -> Suite:
+        """The published set it belongs to."""
+        return "cbar" if self.family == "cbar" else "c"
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """The tables of constants that have it, of `cifar` and `imagenet`."""
+        return tuple(name for name, table in PARAMETERS.items() if self.name in table)
 
 
 def _kind(name: str, family: Family, function: Corrupt, *, version: int = 1, together: int = 1) -> Corruption:
@@ -91,7 +104,41 @@ CORRUPTIONS: Mapping[str, Corruption] = {
         _kind("saturate", "digital", digital.saturate),
     )
 }
-"""All kinds by name: those of the benchmark's average first, in its order, then the extras."""
+"""All kinds by name: those of the benchmark's average first, in its order, then the extras, then C-bar."""
+
+
+def kinds_of(suite: Suite, *, parameters: str = "cifar") -> tuple[str, ...]:
+    """Return the kinds of a published set, in its order.
+
+    Args:
+        suite: `c` (the 15 of the average, then the four extras) or `cbar` (ten).
+        parameters: The table of constants; C-bar has other kinds in either.
+
+    >>> len(kinds_of("c"))
+    19
+    """
+    return tuple(kind for kind in _table(parameters) if CORRUPTIONS[kind].suite == suite)
+
+
+def expand_kinds(names: Iterable[str], *, parameters: str = "cifar") -> tuple[str, ...]:
+    """Return kinds, each once, from names of kinds and of sets: `c`, `cbar` and `all-but-frost`.
+
+    Args:
+        names: In any order, which is kept.
+        parameters: The table of constants, which every kind must be in.
+
+    Raises:
+        ValueError: An unknown name or table, or a kind that the table lacks.
+
+    >>> expand_kinds(["fog", "c"])[:3]
+    ('fog', 'gaussian_noise', 'shot_noise')
+    """
+    sets = {suite: kinds_of(suite, parameters=parameters) for suite in ("c", "cbar")}
+    sets["all-but-frost"] = tuple(kind for kind in sets["c"] if kind != "frost")
+    kinds = [kind for name in names for kind in sets.get(name, (name,))]
+    for kind in kinds:
+        _severities(kind, parameters)
+    return tuple(dict.fromkeys(kinds))
 
 
 def corrupt(
@@ -115,7 +162,8 @@ def corrupt(
         index: Each image's number in its data set; 0, 1, ... if not given.
 
     Raises:
-        ValueError: Images of another type or shape, or an unknown kind, severity or table.
+        ValueError: Images of another type or shape, an unknown kind, severity or table, or a kind that the
+            table lacks.
         FileNotFoundError: `frost` without its textures.
 
     Source: Hendrycks, Dietterich 2019, arXiv:1903.12261; see docs/corruptions.md for what is exact.
@@ -125,8 +173,10 @@ def corrupt(
     [166]
     """
     _check_images(images)
-    entry = _find(kind)
-    severities = _check_choice(severity, parameters)[kind]
+    if isinstance(severity, bool) or severity not in (1, 2, 3, 4, 5):
+        raise ValueError(f"corrupt needs a severity of 1, 2, 3, 4 or 5, got {severity!r}")
+    severities = _severities(kind, parameters)
+    entry = CORRUPTIONS[kind]
     index = _check_index(index, images)
     key = rng.keys(seed, kind, severity, index=index)
     on_cpu = images.device.type == "cpu"
@@ -172,21 +222,23 @@ def _check_images(images: object) -> None:
         raise ValueError(f"corrupt needs sides of at least {SMALLEST} pixels, got shape {shape}")
 
 
-def _find(kind: str) -> Corruption:
-    if kind not in CORRUPTIONS:
-        near = difflib.get_close_matches(str(kind), CORRUPTIONS, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"corrupt knows no kind {kind!r}; {hint}known: {', '.join(CORRUPTIONS)}")
-    return CORRUPTIONS[kind]
-
-
-def _check_choice(severity: int, parameters: str) -> Mapping[str, tuple[tuple[float, ...], ...]]:
-    """Refuse an unknown severity or table; return the table."""
-    if isinstance(severity, bool) or severity not in (1, 2, 3, 4, 5):
-        raise ValueError(f"corrupt needs a severity of 1, 2, 3, 4 or 5, got {severity!r}")
+def _table(parameters: str) -> Mapping[str, Severities]:
     if parameters not in PARAMETERS:
         raise ValueError(f"corrupt needs parameters {' or '.join(map(repr, PARAMETERS))}, got {parameters!r}")
     return PARAMETERS[parameters]
+
+
+def _severities(kind: str, parameters: str) -> Severities:
+    """Return the constants of a kind, or refuse an unknown kind or table."""
+    table = _table(parameters)
+    if kind not in CORRUPTIONS:
+        near = difflib.get_close_matches(str(kind), CORRUPTIONS, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ValueError(f"unknown kind {kind!r}; {hint}known: {', '.join(CORRUPTIONS)}")
+    if kind not in table:
+        other = CORRUPTIONS[kind].tables[0]
+        raise ValueError(f"{kind!r} has no constants in parameters {parameters!r}; use {other!r}")
+    return table[kind]
 
 
 def _check_index(index: Tensor | None, images: Tensor) -> Int64[Tensor, " b"]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from ..corruptions import CORRUPTIONS, PARAMETERS, corrupt
+from ..corruptions import CORRUPTIONS, PARAMETERS, corrupt, kinds_of
 from ..datasets import ImageSet
 from ..engine import PRECISIONS, pick_device
 from ..types import FloatImages, Images, Progress
@@ -37,7 +37,7 @@ class EvaluateConfig:
     name: str | None = None
     """The name results are listed under; None keeps a known one, and is the class of a new network."""
     kinds: tuple[str, ...] | None = None
-    """Kinds of corruption; None for all of them, () for clean accuracy alone."""
+    """Kinds of corruption; None for all 19, () for clean accuracy alone."""
     severities: tuple[int, ...] = SEVERITIES
     """From 1 to 5; all five of a folder with fewer are those that it has."""
     parameters: str = "cifar"
@@ -98,7 +98,7 @@ def evaluate(
         model: Takes NCHW floats in [0, 1] (scaled by `mean` and `std` if given) and returns logits.
         data: An `ImageSet`, a torch `Dataset` of (image, label), or a pair of arrays: images NCHW or NHWC,
             bytes or floats in [0, 1] that are whole 255ths, and labels.
-        config: What to evaluate; None evaluates all kinds and severities.
+        config: What to evaluate; None evaluates all 19 kinds and severities.
         mean: Subtracted from each channel before the network; 0 by default.
         std: Divided by; 1 by default.
         db: The database; made where there is none. None keeps nothing.
@@ -125,7 +125,7 @@ def evaluate(
         config = replace(config, severities=folder.severities)
     kinds = config.kinds
     if kinds is None:
-        kinds = tuple(CORRUPTIONS) if folder is None else folder.kinds()
+        kinds = kinds_of("c") if folder is None else folder.kinds()
     # Kinds that do not exist or arrays that do not fit are found before any file is hashed or made.
     _check_kinds(kinds, images, config, folder)
     with Store(db) as store, _evaluating(network, device):
