@@ -34,7 +34,8 @@ FLAGS = {
     "analyze": "arch batch_size cutoff device json layer models require threads",
     "train": "batch_size data device json out recipe resume seed set split threads",
     "bake": "arch batch_size device json mean model out std threads",
-    "corrupt": "batch_size device json kinds limit out parameters seed severities size spec split threads",
+    "corrupt": "batch_size device jpeg85 json kinds limit out parameters seed severities size spec split "
+    "threads workers",
     "evaluate": "arch batch_size corrupted data db device json kinds limit mean model name parameters "
     "precision seed severities size split spread std threads",
     "results": "db delete export json model",

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from filterbands import rng
 from filterbands.corruptions import CORRUPTIONS, CORRUPTIONS_VERSION, PARAMETERS, corrupt
-from filterbands.corruptions.table import _check_images, _check_index
+from filterbands.corruptions.table import _check_index, check_images
 
 # Kinds without random numbers; the numbers are ImageNet-C severities that are stored.
 DETERMINISTIC = (
@@ -172,7 +172,7 @@ def test_images_of_another_kind_are_refused_with_the_line_that_converts_them(
     images: object, fix: str
 ) -> None:
     with pytest.raises(ValueError, match=fix):
-        _check_images(images)
+        check_images(images)
 
 
 @pytest.mark.parametrize(

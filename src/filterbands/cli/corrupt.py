@@ -1,32 +1,41 @@
 """`filterbands corrupt`: a corrupted copy of a data set in the published layout."""
 
-import json
 import math
-from dataclasses import dataclass
+import os
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import numpy as np
 import torch
 import tyro
 
-from .. import __version__
-from ..corruptions import CORRUPTIONS_VERSION, PARAMETERS, corrupt, expand_kinds
-from ..datasets import ImageSet, load_data
+from ..corruptions import (
+    CORRUPTIONS_VERSION,
+    PARAMETERS,
+    CopyConfig,
+    Machine,
+    copy_arrays,
+    copy_folders,
+    expand_kinds,
+    find_textures,
+)
+from ..datasets import list_images, load_data
 from ..engine import pick_device, set_threads
-from ..run import make_folder, write_whole
-from ..types import Progress
+from ..run import make_folder
 from .shared import Answer, ComputeOptions, check_range, listed, progress_bar, severities
 
 
 @dataclass(frozen=True, kw_only=True)
 class CorruptOptions(ComputeOptions):
-    """Write a corrupted copy of a data set: KIND.npy (5n, h, w, 3), labels.npy, corrupt.json."""
+    """Write a corrupted copy of a data set: KIND.npy (5n, h, w, 3), labels.npy, corrupt.json.
+
+    Of folder:DIR, KIND/SEVERITY/CLASS/FILE.png, as ImageNet-C is laid out.
+    """
 
     spec: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SPEC")]
     """planted, cifar10:DIR, cifar100:DIR, folder:DIR or npz:FILE."""
     out: Annotated[str, tyro.conf.arg(metavar="DIR")]
-    """Folder to write into, created if need be; files that are there from the same command are kept."""
+    """Folder to write into, created if need be; what is there from the same command is kept."""
     split: Annotated[str, tyro.conf.arg(metavar="NAME")] = "test"
     """train, validation, full_train or test."""
     kinds: Annotated[str, tyro.conf.arg(metavar="A,B")] = ""
@@ -35,62 +44,90 @@ class CorruptOptions(ComputeOptions):
     """Severities from 1 to 5."""
     parameters: Annotated[str, tyro.conf.arg(metavar="cifar|imagenet")] = "cifar"
     """Table of constants."""
+    jpeg85: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """With --parameters imagenet: end with the JPEG step of quality 85 that ends the published set."""
     seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
     """Seed of the random kinds."""
     size: Annotated[int, tyro.conf.arg(metavar="N")] = 0
     """Side in pixels that images of folder:DIR are brought to; 0 takes them as they are."""
     limit: Annotated[int, tyro.conf.arg(metavar="N")] = 0
     """Take the first N images; 0 for all."""
+    workers: Annotated[int, tyro.conf.arg(metavar="N")] = 0
+    """Processes; 0 for one a core, or one in all where the work is small or done on a GPU."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range("--size", self.size, 0, 4096)
         check_range("--limit", self.limit, 0, math.inf)
+        check_range("--workers", self.workers, 0, 1024)
         severities(self.severities)
         if self.parameters not in PARAMETERS:
             raise ValueError(f"--parameters needs {' or '.join(PARAMETERS)}, got {self.parameters!r}")
+        if self.jpeg85 and self.parameters != "imagenet":
+            raise ValueError(
+                "--jpeg85 is the last step of ImageNet-C; add --parameters imagenet, or leave it out"
+            )
 
 
 OPTIONS = CorruptOptions
 
-# Images corrupted between two reports of progress.
-_AT_A_TIME = 1000
+# Fewer images than this, over all kinds and severities, are made sooner than processes start.
+_SMALL = 5000
 
 
 def run(options: CorruptOptions) -> Answer:
     """Write what is missing and say what is there."""
-    kinds = chosen_kinds(options.kinds, parameters=options.parameters)
-    levels = severities(options.severities)
+    config = CopyConfig(
+        kinds=chosen_kinds(options.kinds, parameters=options.parameters),
+        severities=severities(options.severities),
+        parameters=options.parameters,
+        seed=options.seed,
+        jpeg85=options.jpeg85,
+    )
+    if "frost" in config.kinds:
+        find_textures()  # before any work, not after half of it
     set_threads(options.threads or None)
     device = pick_device(options.device)
     out = make_folder(options.out)
-    data = load_data(options.spec, split=options.split, size=options.size or None)
-    if options.limit:
-        data = data.subset(torch.arange(min(options.limit, len(data))))
-    made_by = {
-        "data": data.name,
-        "split": data.split,
-        "fingerprint": data.fingerprint(),
-        "images": len(data),
-        "severities": list(levels),
-        "parameters": options.parameters,
-        "seed": options.seed,
-        "corruptions_version": CORRUPTIONS_VERSION,
-    }
-    _check_same(out, made_by)
-    text = json.dumps({**made_by, "filterbands": __version__}, indent=2) + "\n"
-    write_whole(out / "corrupt.json", lambda file: file.write_text(text))
-    _save(out / "labels.npy", _labels(data, len(levels)))
-    missing = [kind for kind in kinds if not (out / f"{kind}.npy").exists()]
+    kind, _, place = options.spec.partition(":")
     with progress_bar("corrupt") as progress:
-        for number, kind in enumerate(missing):
-            rows = _corrupted(data, kind, levels, options, device, number, len(missing), progress)
-            _save(out / f"{kind}.npy", rows)
-    kept = len(kinds) - len(missing)
-    wrote = f"wrote {len(missing)} kinds" + (f", kept {kept}" if kept else "")
+        if kind == "folder":
+            if not place:
+                raise ValueError("folder needs a place: write folder:DIR")
+            files = list_images(Path(place).expanduser(), split=options.split)
+            files = files.first(options.limit) if options.limit else files
+            images = len(files.paths)
+            name = f"folder:{Path(place).resolve().name}"
+            written = copy_folders(
+                files,
+                out,
+                config,
+                name=name,
+                split=options.split,
+                size=options.size or None,
+                machine=_machine(options, device, config, images),
+                progress=progress,
+            )
+        else:
+            data = load_data(options.spec, split=options.split, size=options.size or None)
+            if options.limit:
+                data = data.subset(torch.arange(min(options.limit, len(data))))
+            images, name = len(data), data.name
+            machine = _machine(options, device, config, images)
+            written = copy_arrays(data, out, config, machine=machine, progress=progress)
+    kept = len(config.kinds) - len(written)
+    wrote = f"wrote {len(written)} kinds" + (f", kept {kept}" if kept else "")
     return Answer(
-        document={"out": str(out), "written": missing, "kinds": list(kinds), **made_by},
-        text=f"{out}: {wrote}, severities {options.severities}, {len(data):,} images each",
+        document={
+            "out": str(out),
+            "written": written,
+            "data": name,
+            "split": options.split,
+            "images": images,
+            **asdict(config),
+            "corruptions_version": CORRUPTIONS_VERSION,
+        },
+        text=f"{out}: {wrote}, severities {options.severities}, {images:,} images each",
     )
 
 
@@ -99,60 +136,17 @@ def chosen_kinds(text: str, *, parameters: str) -> tuple[str, ...]:
     return expand_kinds(listed(text) or ["c"], parameters=parameters)
 
 
-def _labels(data: ImageSet, copies: int) -> np.ndarray[Any, np.dtype[Any]]:
-    """Return the labels once a severity, as bytes where they fit, as the published set has them."""
-    kind = np.uint8 if len(data.classes) <= 256 else np.int64
-    return np.tile(data.labels.numpy().astype(kind), copies)
+def _machine(options: CorruptOptions, device: torch.device, config: CopyConfig, images: int) -> Machine:
+    workers = options.workers
+    if device.type != "cpu":
+        workers = workers or 1
+    elif not workers:
+        small = images * len(config.kinds) * len(config.severities) < _SMALL
+        workers = 1 if small else _cores()
+    return Machine(device=str(device), workers=workers, batch_size=options.batch_size)
 
 
-def _corrupted(
-    data: ImageSet,
-    kind: str,
-    levels: tuple[int, ...],
-    options: CorruptOptions,
-    device: torch.device,
-    number: int,
-    count: int,
-    progress: Progress | None,
-) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    size = options.batch_size or _AT_A_TIME
-    total = len(data) * len(levels)
-    rows = np.empty((total, *data.images.shape[2:], 3), dtype=np.uint8)
-    for level, severity in enumerate(levels):
-        for start in range(0, len(data), size):
-            part = slice(start, start + size)
-            made = corrupt(
-                data.images[part].to(device),
-                kind,
-                severity=severity,
-                seed=options.seed,
-                parameters=options.parameters,
-                index=data.index[part],
-            )
-            first = level * len(data) + start
-            rows[first : first + len(made)] = made.permute(0, 2, 3, 1).cpu().numpy()
-            if progress is not None:
-                progress(number * total + first + len(made), count * total, kind)
-    return rows
-
-
-def _check_same(out: Path, made_by: dict[str, Any]) -> None:
-    file = out / "corrupt.json"
-    if not file.exists():
-        strangers = sorted(path.name for path in out.glob("*.npy"))
-        if strangers:
-            raise ValueError(f"{out} holds {strangers[0]} of another origin; name an empty folder with --out")
-        return
-    before = json.loads(file.read_text())
-    changed = [name for name in made_by if before.get(name) != made_by[name]]
-    if changed:
-        what = "; ".join(f"{name} was {before.get(name)}, now {made_by[name]}" for name in changed[:2])
-        raise ValueError(f"{out} holds another corrupted copy ({what}); name another folder with --out")
-
-
-def _save(file: Path, array: np.ndarray[Any, np.dtype[Any]]) -> None:
-    def write(temporary: Path) -> None:
-        with temporary.open("wb") as stream:
-            np.save(stream, array, allow_pickle=False)
-
-    write_whole(file, write)
+def _cores() -> int:
+    """Return how many cores this process may use."""
+    allowed = getattr(os, "sched_getaffinity", None)
+    return len(allowed(0)) if allowed else os.cpu_count() or 1

@@ -1,15 +1,22 @@
 """The corruptions of CIFAR-10-C and ImageNet-C, batched and keyed: `corrupt`."""
 
 from .constants import PARAMETERS
+from .copies import CopyConfig, Machine, copy_arrays, copy_folders
 from .table import CORRUPTIONS, CORRUPTIONS_VERSION, Corrupt, Corruption, corrupt, expand_kinds, kinds_of
 from .textures import find_textures, install_textures
+from .transform import Corrupting
 
 __all__ = [
     "CORRUPTIONS",
     "CORRUPTIONS_VERSION",
     "PARAMETERS",
+    "CopyConfig",
     "Corrupt",
+    "Corrupting",
     "Corruption",
+    "Machine",
+    "copy_arrays",
+    "copy_folders",
     "corrupt",
     "expand_kinds",
     "find_textures",

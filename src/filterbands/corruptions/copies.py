@@ -4,12 +4,12 @@ Two layouts. *Arrays*, as CIFAR-10-C is published: `KIND.npy` (5n, h, w, 3), sev
 `labels.npy`. *Folders*, as ImageNet-C is published: `KIND/SEVERITY/CLASS/FILE`.
 """
 
-import fcntl
 import hashlib
 import io
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +23,7 @@ import torch
 from numpy.lib import format as npy
 from PIL import Image
 
+from .. import __version__
 from ..datasets import ImageFiles, ImageSet, read_images
 from ..run import write_whole
 from ..types import Progress
@@ -82,6 +83,7 @@ def copy_arrays(
         ValueError: The folder holds another copy, another process writes it, or the disk is too small.
         OSError: A file cannot be written; no half file is left.
     """
+    machine = machine or Machine()
     made_by = {"layout": "arrays", **_describe(data.name, data.split, data.fingerprint(), len(data), config)}
     with _owned(out):
         _check_same(out, made_by)
@@ -92,7 +94,7 @@ def copy_arrays(
         _write_json(out / "corrupt.json", made_by)
         _save(out / "labels.npy", _labels(data, len(config.severities)))
         if missing:
-            _make_arrays(data, out, config, machine or Machine(), missing, progress)
+            _make_arrays(data, out, config, machine, missing, progress)
     return missing
 
 
@@ -107,7 +109,7 @@ def copy_folders(
     machine: Machine | None = None,
     progress: Progress | None = None,
 ) -> list[str]:
-    """Write the missing cells of a copy as image folders, `KIND/SEVERITY/CLASS/FILE`; return the kinds written.
+    """Write the missing cells of a copy as `KIND/SEVERITY/CLASS/FILE` and return the kinds written.
 
     Files are read when their turn comes, so that a data set may be larger than memory, and may differ in
     size. They are written as PNG, or as JPEG of quality 85 where `config.jpeg85` says so.
@@ -199,7 +201,7 @@ def _make_arrays(
     with _working_folder(out) as work:
         np.save(work / "images.npy", data.images.contiguous().numpy())
         np.save(work / "index.npy", data.index.numpy())
-        headers = {kind: _reserve(work / f"{kind}.npy", shape) for kind in kinds}
+        headers = {kind: _write_header(work / f"{kind}.npy", shape) for kind in kinds}
         jobs = [
             _ArrayJob(
                 images=str(work / "images.npy"),
@@ -229,8 +231,8 @@ def _make_arrays(
                 progress(done, len(kinds) * shape[0], kind)
 
 
-def _reserve(file: Path, shape: tuple[int, ...]) -> int:
-    """Write the header of an array of bytes, and claim its place on the disk; return the header's length."""
+def _write_header(file: Path, shape: tuple[int, ...]) -> int:
+    """Write the header of an array of bytes; return its length."""
     header = io.BytesIO()
     npy.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
     with file.open("wb") as stream:
@@ -245,9 +247,9 @@ def _make_rows(job: _ArrayJob) -> int:
     pixels = made.permute(0, 2, 3, 1).contiguous().numpy()
     with Path(job.target).open("r+b", buffering=0) as stream:
         stream.seek(job.offset)
-        left = memoryview(pixels).cast("B")
+        left = pixels.tobytes()
         while left:
-            left = left[stream.write(left) :]
+            left = left[stream.write(left) or 0 :]
     return len(pixels)
 
 
@@ -385,12 +387,16 @@ def _make_files(job: _FolderJob) -> int:
 def _owned(out: Path) -> Iterator[None]:
     """Hold the folder's lock, which the operating system releases when the process dies, however it dies."""
     with (out / ".lock").open("a") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"another process is writing into {out}; wait for it, or name another folder") from None
+        if sys.platform != "win32":
+            import fcntl
+
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ValueError(
+                    f"another process is writing into {out}; wait for it, or name another folder"
+                ) from None
         yield
-        (out / ".lock").unlink(missing_ok=True)
 
 
 @contextmanager
@@ -439,7 +445,7 @@ def _check_same(out: Path, made_by: Mapping[str, Any]) -> None:
 
 
 def _write_json(file: Path, content: Mapping[str, Any]) -> None:
-    text = json.dumps(content, indent=2) + "\n"
+    text = json.dumps({**content, "filterbands": __version__}, indent=2) + "\n"
     write_whole(file, lambda temporary: temporary.write_text(text))
 
 

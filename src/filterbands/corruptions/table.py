@@ -172,7 +172,7 @@ def corrupt(
     >>> corrupt(images, "brightness", severity=3, seed=0).unique().tolist()
     [166]
     """
-    _check_images(images)
+    check_images(images)
     if isinstance(severity, bool) or severity not in (1, 2, 3, 4, 5):
         raise ValueError(f"corrupt needs a severity of 1, 2, 3, 4 or 5, got {severity!r}")
     severities = _severities(kind, parameters)
@@ -194,7 +194,7 @@ def corrupt(
     return result
 
 
-def _check_images(images: object) -> None:
+def check_images(images: object) -> None:
     """Refuse what is not a batch of RGB bytes, with the line that converts it."""
     needs = "corrupt needs a uint8 tensor of shape (b, 3, h, w)"
     if not isinstance(images, Tensor):

@@ -31,6 +31,10 @@ class ImageFiles:
     classes: tuple[str, ...]
     """Names of the class folders, sorted."""
 
+    def first(self, count: int) -> "ImageFiles":
+        """Return the first files, with the classes of all."""
+        return ImageFiles(paths=self.paths[:count], labels=self.labels[:count], classes=self.classes)
+
 
 def list_images(folder: str | Path, *, split: str = "test") -> ImageFiles:
     """Return the files of one split of a folder with a folder a class, classes and files sorted by name.
