@@ -1,77 +1,138 @@
-"""Time every kind, and peers where they are installed: milliseconds per 1,000 images.
+"""Time every kind of corruption, the whole command, and peers in one run.
 
-    python benchmarks/corruptions.py [--images N] [--size PIXELS] [--threads N] [--kinds a,b]
+    python benchmarks/corruptions.py [--kinds c|cbar|a,b] [--size PIXELS] [--images N]
+                                     [--peers PYTHON] [--command SPEC] [--table]
 
-Peers (`pip install imagecorruptions-imaug corrupt-tta` in an environment of its own) are timed on a few
-images, one at a time as they work. Processor time is taken with one thread, wall time with more.
+Figures go to results/corruptions_speed.json. Kinds are timed in processor time of one thread, on `--images`
+images at once. `--peers` names the Python of an environment with
+`pip install imagecorruptions-imaug==1.1.5 corrupt-tta==0.1.7`; they take one image at a time and know the
+constants of ImageNet-C alone, so they stand beside ours with the same constants. `--command` times
+`filterbands corrupt SPEC`, start-up and writing included, on 1,000 images and on all, two workers.
 """
 
 import argparse
-import importlib
+import datetime
 import json
-import platform
+import os
 import resource
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
 from filterbands import rng
 from filterbands.corruptions import corrupt, expand_kinds
 
-PEERS = ("imagecorruptions_imaug", "imagecorruptions")
+RESULTS = Path(__file__).parents[1] / "results" / "corruptions_speed.json"
+PEERS = {"imagecorruptions-imaug 1.1.5": "imagecorruptions", "corrupt-tta 0.1.7": "corrupt_tta"}
+PEER_IMAGES = 10
 
 
 def main() -> None:
-    """Print a table of kinds by severities, and one line of JSON with all figures."""
+    """Print tables and merge the figures into the results, a block a size and set of kinds."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--kinds", default="c")
     parser.add_argument("--size", type=int, default=32)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--kinds", type=lambda text: text.split(","), default=["c"], help="or c, cbar")
+    parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--peers", metavar="PYTHON")
+    parser.add_argument("--command", metavar="SPEC")
+    parser.add_argument("--table", action="store_true", help="only print what is there")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    clock = time.process_time if options.threads == 1 else time.perf_counter
-    parameters = "imagenet" if options.size >= 128 else "cifar"
-    options.kinds = expand_kinds(options.kinds, parameters=parameters)
+    found: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    if not options.table:
+        name = f"{options.kinds}-{options.size}"
+        found[name] = measure(options)
+        RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+    print("\n\n".join(table(name, block) for name, block in found.items()))
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Return one block of figures."""
+    torch.set_num_threads(1)
+    table = "imagenet" if options.size >= 128 else "cifar"
+    kinds = expand_kinds(options.kinds.split(","), parameters=table)
     images = smooth_images(options.images, options.size)
-
-    table: dict[str, dict[str, list[float]]] = {"filterbands": {}}
-    for kind in options.kinds:
-        row = []
-        for severity in range(1, 6):
-            corrupt(images[:1], kind, severity=severity, seed=0, parameters=parameters)  # fills its tables
-
-            def ours(kind: str = kind, severity: int = severity) -> None:
-                corrupt(images, kind, severity=severity, seed=0, parameters=parameters)
-
-            row.append(milliseconds(ours, clock) * 1000 / len(images))
-        table["filterbands"][kind] = row
-        print(f"{kind:18}" + "".join(f"{value:9.1f}" for value in row), flush=True)
-    total = sum(map(sum, table["filterbands"].values())) / 100
-    print(
-        f"{len(options.kinds)} kinds, 5 severities, 10,000 images: {total:.1f} s, {options.threads} thread(s)"
-    )
-    for name in PEERS:
-        peer = peer_times(name, images[:20], options.kinds, clock)
-        if peer:
-            table[name] = peer
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(
-        json.dumps(
-            {"size": options.size, "cpu": platform.processor(), "peak_gib": peak, "ms_per_1000": table}
-        )
-    )
+    block: dict[str, Any] = {
+        "date": datetime.date.today().isoformat(),
+        "cpu": processor(),
+        "cores": os.cpu_count(),
+        "torch": torch.__version__,
+        "images": options.images,
+        "size": options.size,
+        "parameters": table,
+        "ms_per_image": {kind: times(images, kind, table) for kind in kinds},
+    }
+    block["peak_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    block["core_seconds_of_10000"] = 10 * sum(map(sum, block["ms_per_image"].values()))
+    if options.command:
+        block["command_seconds"] = commands(options.command, options.kinds)
+    if options.peers:
+        few = smooth_images(PEER_IMAGES, options.size)
+        ours = block["ms_per_image"]
+        if table != "imagenet":
+            ours = {kind: times(images, kind, "imagenet") for kind in kinds}
+        block["ms_per_image_imagenet"] = ours
+        block["peers"] = {name: peer(options.peers, module, few, kinds) for name, module in PEERS.items()}
+        block["ratios"] = {name: ratio(ours, theirs) for name, theirs in block["peers"].items()}
+    return block
 
 
-def milliseconds(function: Callable[[], None], clock: Callable[[], float]) -> float:
-    """Return the shortest of three runs."""
-    times = []
-    for _ in range(3):
-        start = clock()
-        function()
-        times.append(clock() - start)
-    return 1000 * min(times)
+def times(images: torch.Tensor, kind: str, table: str) -> list[float]:
+    """Return milliseconds an image at severities 1 to 5, the shorter of two runs."""
+    row = []
+    for severity in range(1, 6):
+        corrupt(images[:1], kind, severity=severity, seed=0, parameters=table)  # fills its tables
+        runs = []
+        for _ in range(2):
+            start = time.process_time()
+            corrupt(images, kind, severity=severity, seed=0, parameters=table)
+            runs.append(1000 * (time.process_time() - start) / len(images))
+        row.append(min(runs))
+    print(f"{kind:26}" + "".join(f"{value:9.3f}" for value in row), file=sys.stderr, flush=True)
+    return row
+
+
+def commands(spec: str, kinds: str) -> dict[str, float]:
+    """Return seconds of the whole command on 1,000 images and on all, from start to end."""
+    seconds = {}
+    for limit in (1000, 0):
+        with tempfile.TemporaryDirectory() as folder:
+            words = [sys.executable, "-m", "filterbands", "corrupt", spec, "--out", folder, "--workers", "2"]
+            words += ["--kinds", kinds, *(["--limit", str(limit)] if limit else [])]
+            start = time.perf_counter()
+            subprocess.run(words, check=True, stdout=sys.stderr)
+            seconds["all" if not limit else str(limit)] = time.perf_counter() - start
+    return seconds
+
+
+def peer(python: str, module: str, images: torch.Tensor, kinds: tuple[str, ...]) -> dict[str, Any]:
+    """Return a peer's milliseconds an image, from a process of its environment."""
+    script = Path(__file__).with_name("corruptions_peer.py")
+    with tempfile.NamedTemporaryFile(suffix=".npy") as file:
+        np.save(file, images.permute(0, 2, 3, 1).contiguous().numpy())
+        file.flush()
+        words = [python, str(script), module, file.name, ",".join(kinds)]
+        done = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True)
+    times: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return times
+
+
+def ratio(ours: dict[str, list[float]], theirs: dict[str, list[float | None]]) -> dict[str, Any]:
+    """Return how many times longer the peer takes, over the cells that it can make."""
+    cells = [
+        (mine, their)
+        for kind, row in theirs.items()
+        for mine, their in zip(ours[kind], row, strict=True)
+        if their is not None
+    ]
+    failed = [kind for kind, row in theirs.items() if None in row]
+    total = sum(their for _, their in cells) / sum(mine for mine, _ in cells)
+    return {"times": total, "cells": len(cells), "kinds_that_fail": failed}
 
 
 def smooth_images(count: int, size: int) -> torch.Tensor:
@@ -81,29 +142,39 @@ def smooth_images(count: int, size: int) -> torch.Tensor:
     return images.mul(320).sub(32).clamp(0, 255).to(torch.uint8)
 
 
-def peer_times(
-    name: str, images: torch.Tensor, kinds: list[str], clock: Callable[[], float]
-) -> dict[str, list[float]]:
-    """Return a peer's milliseconds per 1,000 images, kind by kind, or nothing where it is not installed."""
-    try:
-        peer = importlib.import_module(name)
-    except ImportError:
-        print(f"{name}: not installed")
-        return {}
-    arrays = [image.permute(1, 2, 0).contiguous().numpy() for image in images]
-    times = {}
-    for kind in kinds:
-        row = []
-        for severity in range(1, 6):
+def processor() -> str:
+    """Return the processor's name."""
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text().splitlines() if file.exists() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
 
-            def theirs(kind: str = kind, severity: int = severity) -> None:
-                for array in arrays:
-                    peer.corrupt(array, corruption_name=kind, severity=severity)
 
-            row.append(milliseconds(theirs, clock) * 1000 / len(arrays))
-        times[kind] = row
-        print(f"{name}: {kind:18}" + "".join(f"{value:9.1f}" for value in row), flush=True)
-    return times
+def table(name: str, block: dict[str, Any]) -> str:
+    """Return a block as Markdown."""
+    ours = (
+        f"{name}: {block['images']} images of {block['size']} pixels, constants `{block['parameters']}`; one "
+        f"thread of {block['cpu']}, {block['date']}; 10,000 images take "
+        f"{block['core_seconds_of_10000']:.1f} s of one core; peak {block['peak_gib']:.2f} GiB"
+    )
+    command = [
+        f"command, {key} images: {value:.1f} s" for key, value in block.get("command_seconds", {}).items()
+    ]
+    peers = [
+        f"{peer}: {value['times']:.1f} times longer over {value['cells']} cells; "
+        f"fails at {', '.join(value['kinds_that_fail']) or 'none'}"
+        for peer, value in block.get("ratios", {}).items()
+    ]
+    lines = [
+        ours,
+        *command,
+        *peers,
+        "",
+        "| kind | ms for 1,000 images at severity 1 to 5 |",
+        "|---|---|",
+    ]
+    for kind, row in block["ms_per_image"].items():
+        lines.append(f"| `{kind}` | {' · '.join(f'{1000 * value:.0f}' for value in row)} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
