@@ -22,8 +22,8 @@ slow: $(STAMP)
 	$(BIN)/python -m pytest -q -m slow
 
 check: $(STAMP)
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks docs
+	$(BIN)/ruff format --check src tests benchmarks docs
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -o addopts= --doctest-modules --import-mode=importlib src
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -o addopts= --doctest-glob='*.md' docs README.md

@@ -34,7 +34,7 @@ def main() -> None:
         picture = spectra(load_data(options.data, split="test").images[: options.images])
     file = IMAGES / f"corruptions-{options.what}.png"
     picture.quantize(256, dither=Image.Dither.NONE).save(file, optimize=True)
-    print(file)  # noqa: T201
+    print(file)
 
 
 def sheet() -> Image.Image:
