@@ -1,9 +1,13 @@
 """Devices, precision and processes; the only file that knows Lightning Fabric."""
 
 import logging
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning_fabric import Fabric as Fabric
+
+if TYPE_CHECKING:
+    # Loading it takes a second, which only those wait for who launch.
+    from lightning_fabric import Fabric as Fabric
 
 PRECISIONS = ("float32", "bfloat16")
 """What the networks here are trained and evaluated in."""
@@ -11,7 +15,15 @@ PRECISIONS = ("float32", "bfloat16")
 _FABRIC_PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed"}
 
 
-def launch(*, device: str = "auto", precision: str = "float32", threads: int | None = None) -> Fabric:
+def __getattr__(name: str) -> Any:
+    if name == "Fabric":
+        from lightning_fabric import Fabric
+
+        return Fabric
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def launch(*, device: str = "auto", precision: str = "float32", threads: int | None = None) -> "Fabric":
     """Return a launched Fabric for one process on one device.
 
     Args:
@@ -25,6 +37,8 @@ def launch(*, device: str = "auto", precision: str = "float32", threads: int | N
     if precision not in PRECISIONS:
         raise ValueError(f"unknown precision {precision!r}; known are {', '.join(PRECISIONS)}")
     set_threads(threads)
+    from lightning_fabric import Fabric
+
     # Fabric announces the precision; the run's own record says it better.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     place = pick_device(device)
