@@ -60,7 +60,7 @@ def run_jobs(
 
     One worker is this process itself. More are fresh Python processes, each of which gets the function once
     and then a job at a time; what they print goes to standard error. A worker that dies is replaced and its
-    job done again. Leaving the iterator early, or the end of this process by whatever cause, kill -9 too, ends
+    job done again. Leaving the iterator early, or the end of this process by any cause, kill -9 too, ends
     them within two seconds. A job is drawn from the iterable when a worker is free, and that is when its
     last result was taken: what is drawn and was not yielded is in flight.
 

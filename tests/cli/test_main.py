@@ -38,7 +38,7 @@ FLAGS = {
     "threads workers",
     "evaluate": "arch batch_size corrupted data db device json kinds limit mean model name parameters "
     "precision seed severities size split spread std threads",
-    "results": "db delete export json model",
+    "results": "db delete export json model robustbench",
     "report": "json out sources",
     "data": "folder json name",
 }

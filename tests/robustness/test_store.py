@@ -1,7 +1,5 @@
 """The database: what makes a row, who may write it, and what it refuses."""
 
-import csv
-import json
 import multiprocessing
 import sqlite3
 import subprocess
@@ -14,7 +12,7 @@ import numpy as np
 import pytest
 
 from filterbands.robustness import Store
-from filterbands.robustness.store import SCHEMA, Cell, Stored
+from filterbands.robustness.store import SCHEMA, Cell, Outcome, Stored
 
 # The children use SQLite and numpy alone, which a copy of this process can; a fresh one would load torch.
 FORKS = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -28,7 +26,7 @@ def _fill(store: Store, *cells: Cell) -> None:
     labels = np.arange(11, dtype=np.int64)
     store.add_data(Stored(fingerprint="d", name="set", split="test", labels=labels, classes=("a",)))
     for cell in cells:
-        store.put(cell, BITS, seconds=0.5)
+        store.put(cell, Outcome(bits=BITS, seconds=0.5))
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Cell)])
@@ -42,11 +40,11 @@ def test_every_ingredient_of_a_key_makes_another_key(name: str) -> None:
 def test_bits_come_back_as_they_were_put_and_the_first_ones_stay(tmp_path: Path) -> None:
     with Store(tmp_path / "r.db") as store:
         _fill(store, CELL)
-        store.put(CELL, ~BITS, seconds=1.0)
+        store.put(CELL, Outcome(bits=~BITS, seconds=1.0))
     with Store(tmp_path / "r.db", readonly=True) as store:
-        ((cell, bits),) = store.cells()
+        ((cell, outcome),) = store.cells()
         assert cell == CELL
-        assert bits.tolist() == BITS.tolist()
+        assert outcome.bits.tolist() == BITS.tolist()
         assert store.has(CELL.key)
         assert list(store.cells(kind="snow")) == []
         with pytest.raises(ValueError, match="cells have no colour"):
@@ -55,14 +53,14 @@ def test_bits_come_back_as_they_were_put_and_the_first_ones_stay(tmp_path: Path)
 
 def test_a_cell_of_an_unknown_network_is_refused() -> None:
     with Store(None) as store, pytest.raises(ValueError, match="cannot be used: FOREIGN KEY"):
-        store.put(CELL, BITS, seconds=0.0)
+        store.put(CELL, Outcome(bits=BITS, seconds=0.0))
 
 
 def test_deleting_a_network_takes_its_cells_and_no_other(tmp_path: Path) -> None:
     with Store(tmp_path / "r.db") as store:
         _fill(store, CELL, replace(CELL, severity=2))
         store.add_model("other", "second")
-        store.put(replace(CELL, model="other"), BITS, seconds=0.0)
+        store.put(replace(CELL, model="other"), Outcome(bits=BITS, seconds=0.0))
         with pytest.raises(ValueError, match="no results of 'third'; there are results of net, second"):
             store.delete("third")
         assert store.delete("net") == 2
@@ -71,39 +69,14 @@ def test_deleting_a_network_takes_its_cells_and_no_other(tmp_path: Path) -> None
         assert store.models() == {}
 
 
-def test_an_export_has_a_row_a_cell(tmp_path: Path) -> None:
-    with Store(tmp_path / "r.db") as store:
-        _fill(store, CELL, replace(CELL, severity=2))
-        assert store.export(tmp_path / "r.csv") == store.export(tmp_path / "r.json") == 2
-        with pytest.raises(ValueError, match=r"\.csv or \.json, got r\.parquet"):
-            store.export(tmp_path / "r.parquet")
-    rows = json.loads((tmp_path / "r.json").read_text())
-    assert [(row["name"], row["severity"], row["images"], row["correct"]) for row in rows] == [
-        ("net", 1, 11, 7),
-        ("net", 2, 11, 7),
-    ]
-    with (tmp_path / "r.csv").open() as stream:
-        assert [row["severity"] for row in csv.DictReader(stream)] == ["1", "2"]
-
-
-def test_an_export_names_the_set_and_what_was_spread(tmp_path: Path) -> None:
-    with Store(tmp_path / "r.db") as store:
-        assert store.export(tmp_path / "none.csv") == 0
-        _fill(store, replace(CELL, first=2, step=5))
-        store.export(tmp_path / "r.json")
-    (row,) = json.loads((tmp_path / "r.json").read_text())
-    assert (row["name"], row["data"], row["split"], row["first"], row["step"]) == ("net", "set", "test", 2, 5)
-    assert (row["model_fingerprint"], row["data_fingerprint"], row["version"]) == ("m", "d", 1)
-
-
 @pytest.mark.parametrize("length", [1, 7, 8, 9, 64, 1001])
 def test_bits_of_any_length_survive_the_packing(length: int) -> None:
     bits = np.random.default_rng(length).uniform(size=length) < 0.5
     with Store(None) as store:
         _fill(store)
-        store.put(CELL, bits, seconds=0.0)
+        store.put(CELL, Outcome(bits=bits, seconds=0.0))
         ((_, found),) = store.cells()
-    assert found.tolist() == bits.tolist()
+    assert found.bits.tolist() == bits.tolist()
 
 
 def test_reading_leaves_no_file_behind_and_changes_nothing(tmp_path: Path) -> None:
@@ -166,7 +139,7 @@ def test_opening_a_database_twice_keeps_the_locks_of_the_first(tmp_path: Path) -
         Store(file).close()
         Store(file, readonly=True).close()
         assert count() == "(1,)"
-        store.put(replace(CELL, seed=1), BITS, seconds=0.0)
+        store.put(replace(CELL, seed=1), Outcome(bits=BITS, seconds=0.0))
         assert count() == "(2,)"
 
 
@@ -249,7 +222,8 @@ def test_two_processes_that_make_and_fill_one_database_at_once_lose_nothing(tmp_
 
 
 def _hold(path: str, ready: Event) -> None:
-    with Store(path) as store, store.claim(CELL.key):
+    with Store(path) as store:
+        assert store.claim(CELL.key)
         ready.set()
         multiprocessing.Event().wait()
 
@@ -262,11 +236,8 @@ def test_a_claim_keeps_others_out_and_dies_with_its_process(tmp_path: Path) -> N
     holder.start()
     assert ready.wait(60)
     with Store(tmp_path / "r.db") as store:
-        with store.claim(CELL.key) as mine:
-            assert not mine
-        with store.claim(replace(CELL, severity=2).key) as mine:
-            assert mine
+        assert not store.claim(CELL.key)
+        assert store.claim(replace(CELL, severity=2).key)
         holder.kill()
         holder.join(60)
-        with store.claim(CELL.key) as mine:
-            assert mine
+        assert store.claim(CELL.key)

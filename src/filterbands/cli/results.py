@@ -5,7 +5,7 @@ from typing import Annotated
 
 import tyro
 
-from ..robustness import Scores, Store, load_scores
+from ..robustness import Scores, Store, export_cells, load_scores, write_leaderboard_entry
 from .shared import Answer, Options
 
 
@@ -18,13 +18,19 @@ class ResultsOptions(Options):
     model: Annotated[str, tyro.conf.arg(metavar="NAME")] = ""
     """List the network of this name alone, kind by kind."""
     export: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
-    """Write every cell as .csv or .json."""
+    """Write every cell as .csv, .json or .parquet."""
+    robustbench: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
+    """Write the network that --model names as a leaderboard's JSON entry."""
     delete: Annotated[str, tyro.conf.arg(metavar="NAME")] = ""
     """Delete every result of the network of this name."""
 
     def __post_init__(self) -> None:
-        if self.export and self.delete:
-            raise ValueError("--export and --delete exclude each other; do one after the other")
+        if sum(map(bool, (self.export, self.delete, self.robustbench))) > 1:
+            raise ValueError(
+                "--export, --robustbench and --delete exclude each other; do one after the other"
+            )
+        if self.robustbench and not self.model:
+            raise ValueError("--robustbench needs --model NAME, the network to write")
 
 
 OPTIONS = ResultsOptions
@@ -41,8 +47,7 @@ def run(options: ResultsOptions) -> Answer:
             text=f"{options.db}: deleted {count} results of {options.delete}",
         )
     if options.export:
-        with Store(options.db, readonly=True) as store:
-            count = store.export(options.export)
+        count = export_cells(options.db, options.export)
         return Answer(
             document={"exported": count, "out": options.export}, text=f"{options.export}: {count} results"
         )
@@ -53,10 +58,26 @@ def run(options: ResultsOptions) -> Answer:
             raise ValueError(
                 f"no results of {options.model!r}; there are results of {', '.join(known) or 'none'}"
             )
+        if options.robustbench:
+            return _entry(scores, options)
         text = "\n\n".join(map(str, scores))
     else:
         text = "\n".join(map(_line, scores)) or f"{options.db} holds no results"
     return Answer(document={"results": [entry.to_json() for entry in scores]}, text=text)
+
+
+def _entry(scores: list[Scores], options: ResultsOptions) -> Answer:
+    whole = [entry for entry in scores if entry.average_15() is not None]
+    if len(whole) != 1:
+        raise ValueError(
+            f"--robustbench needs one set of all 75 cells of {options.model!r}, there are {len(whole)}; "
+            "evaluate all kinds, or take a database for it"
+        )
+    write_leaderboard_entry(whole[0], options.robustbench)
+    return Answer(
+        document={"model": options.model, "out": options.robustbench},
+        text=f"{options.robustbench}: {options.model}",
+    )
 
 
 def _line(scores: Scores) -> str:

@@ -1,8 +1,13 @@
 """Robustness: accuracy on clean and corrupted images, kept in a database, and what it adds up to."""
 
-from .evaluate import EvaluateConfig, evaluate, load_scores
+from .compare import Difference, KindDifference, OverSeeds, Verdict, compare, compare_kinds, gate, over_seeds
+from .evaluate import EvaluateConfig, evaluate
+from .export import export_cells, leaderboard_entry, write_leaderboard_entry
 from .fingerprint import model_fingerprint
-from .scores import BENCHMARK_15, EXTRA_4, Difference, Estimate, Scores, bootstrap, compare
+from .loading import load_scores
+from .scores import BENCHMARK_15, EXTRA_4, Estimate, Scores, overlapping_kinds
+from .sources import Files
+from .statistics import bootstrap, calibration_error, holm, mcnemar
 from .store import Store
 
 __all__ = [
@@ -11,11 +16,25 @@ __all__ = [
     "Difference",
     "Estimate",
     "EvaluateConfig",
+    "Files",
+    "KindDifference",
+    "OverSeeds",
     "Scores",
     "Store",
+    "Verdict",
     "bootstrap",
+    "calibration_error",
     "compare",
+    "compare_kinds",
     "evaluate",
+    "export_cells",
+    "gate",
+    "holm",
+    "leaderboard_entry",
     "load_scores",
+    "mcnemar",
     "model_fingerprint",
+    "over_seeds",
+    "overlapping_kinds",
+    "write_leaderboard_entry",
 ]

@@ -1,12 +1,14 @@
-"""Scores: what a network's per-image answers add up to; pure statistics."""
+"""Scores: what a network's per-image answers add up to; pure functions."""
 
+import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from ..corruptions import CORRUPTIONS
+from ..corruptions import CORRUPTIONS, PARAMETERS, kinds_of
+from .statistics import Floats, Integers, bootstrap
 from .store import Bits
 
 BENCHMARK_15 = (
@@ -17,24 +19,28 @@ BENCHMARK_15 = (
 EXTRA_4 = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
 """The kinds that the wider average has besides."""
 SEVERITIES = (1, 2, 3, 4, 5)
-RESAMPLES = 1000
-"""Bootstrap resamples of an interval."""
+NOISES = BENCHMARK_15[:3]
+"""Those of the 15 that add noise: the ones that training with noise resembles."""
+FAMILIES = ("noise", "blur", "weather", "digital")
+"""The benchmark's groups of kinds."""
 
 SMALLEST_STRATUM = 10
 """Images that every class needs for the resampling to be stratified by class."""
 _PRIME = np.uint64(0x100000001B3)
-
-Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answers:
     """One cell's answers: which images it saw, and which of them the network named."""
 
-    positions: np.ndarray[Any, np.dtype[np.int64]]
+    positions: Integers
     """Positions of the images in the data set."""
     bits: Bits
     """Whether each was right."""
+    predictions: Integers | None = None
+    """The class named for each; None in results of older versions."""
+    calibration_error: float | None = None
+    """In [0, 1]; where logits were kept."""
 
     @property
     def accuracy(self) -> float:
@@ -74,7 +80,7 @@ class Scores:
     """Its split."""
     pixels: str = ""
     """Fingerprint of the clean images."""
-    labels: np.ndarray[Any, np.dtype[np.int64]]
+    labels: Integers
     """The images' classes."""
     seed: int
     """Seed of the corruptions."""
@@ -84,6 +90,12 @@ class Scores:
     """What the network ran in."""
     cells: Mapping[tuple[str, int], Answers]
     """The answers by kind and severity; clean ones are ("clean", 0)."""
+    failed: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    """Cells without an answer, and why."""
+    overlap: tuple[str, ...] = ()
+    """Kinds, or families of kinds, that what the network was trained on resembles."""
+    folder: str = ""
+    """Where corrupted images were read from; empty where they were made here, or where nobody noted it."""
 
     @property
     def clean(self) -> float:
@@ -93,7 +105,7 @@ class Scores:
     @property
     def kinds(self) -> dict[str, list[float | None]]:
         """Accuracy by kind, a list of five severities; None where a cell is not there."""
-        there = {kind for kind, _ in self.cells if kind != "clean"}
+        there = {kind for kind, _ in (*self.cells, *self.failed) if kind != "clean"}
         ordered = [kind for kind in CORRUPTIONS if kind in there]
         table: dict[str, list[float | None]] = {}
         for kind in ordered + sorted(there - set(ordered)):
@@ -124,19 +136,112 @@ class Scores:
         """Return the average over all 19 kinds at five severities, None unless all are there."""
         return self.average(BENCHMARK_15 + EXTRA_4)
 
-    def average_at_hand(self) -> Estimate | None:
-        """Return the average over the kinds and severities that are there, None unless they make a table."""
-        return self.average(self.kinds, self.severities) if self.kinds else None
+    def average_ex_noise(self) -> Estimate | None:
+        """Return the average over the benchmark's 12 kinds that are no noise; None unless all are there."""
+        return self.average(kind for kind in BENCHMARK_15 if kind not in NOISES)
 
-    def mean_corruption_error(self) -> float | None:
-        """Return the mean error over the benchmark's 15 kinds, unnormalised; None unless all are there."""
-        average = self.average_15()
-        return None if average is None else 1 - average.accuracy
+    def average_ex_overlap(self) -> Estimate | None:
+        """Return the average over those of the 15 that the training resembles nothing of.
+
+        None unless there is an overlap, something is left beside it, and all of that is there.
+        """
+        return self.average(self._kinds_ex_overlap()) if self.overlap else None
+
+    def average_cbar(self) -> Estimate | None:
+        """Return the average over C-bar's ten kinds at five severities, None unless all are there.
+
+        They are in no other average.
+        """
+        tables = (self.parameters,) if self.parameters else tuple(PARAMETERS)
+        found = (self.average(kinds_of("cbar", parameters=table)) for table in tables)
+        return next((estimate for estimate in found if estimate is not None), None)
+
+    def average_at_hand(self) -> Estimate | None:
+        """Return the average over `kinds_at_hand` and their severities, None unless they make a table."""
+        return self.average(self.kinds_at_hand, self.severities) if self.kinds_at_hand else None
+
+    @property
+    def kinds_at_hand(self) -> tuple[str, ...]:
+        """The kinds that are there; those of C-bar only where there are no others."""
+        others = tuple(kind for kind in self.kinds if not _is_cbar(kind))
+        return others or tuple(self.kinds)
+
+    def mean_corruption_error(self, reference: "Scores | None" = None) -> float | None:
+        """Return the mean error over the benchmark's 15 kinds; None unless all are there.
+
+        Args:
+            reference: Divide each kind's error by this network's, as is usual for ImageNet-C; None divides by
+                nothing, as is usual for CIFAR-10-C.
+
+        Source: Hendrycks, Dietterich 2019, arXiv:1903.12261, section 4, CE and mCE.
+        """
+        own, theirs = self._errors(), reference._errors() if reference else np.ones(len(BENCHMARK_15))
+        return None if own is None or theirs is None else _mean_ratio(own, theirs)
+
+    def relative_mean_corruption_error(self, reference: "Scores") -> float | None:
+        """Return how much corruption adds to the error, relative to what it adds to another network's.
+
+        Mean over the benchmark's 15 kinds; None unless both have all, or where corruption adds nothing to the
+        reference's error under some kind.
+
+        Source: Hendrycks, Dietterich 2019, arXiv:1903.12261, section 4, relative CE.
+        """
+        own, theirs = self._errors(), reference._errors()
+        if own is None or theirs is None:
+            return None
+        return _mean_ratio(own - (1 - self.clean), theirs - (1 - reference.clean))
+
+    def flips(self) -> dict[str, list[float | None]] | None:
+        """Return by kind and severity the share of images that get another class than their clean copy.
+
+        None where the predictions of the clean images were not kept.
+        """
+        clean = self.cells["clean", 0].predictions
+        if clean is None:
+            return None
+        table: dict[str, list[float | None]] = {}
+        for kind in self.kinds:
+            row = [self.cells.get((kind, severity)) for severity in SEVERITIES]
+            table[kind] = [
+                None
+                if answers is None or answers.predictions is None
+                else float((answers.predictions != clean[answers.positions]).mean())
+                for answers in row
+            ]
+        return table
+
+    def calibration_errors(self) -> dict[str, list[float | None]]:
+        """Return the expected calibration error by kind and severity, `clean` a list of one, where kept."""
+        names = {"clean": (0,), **dict.fromkeys(self.kinds, SEVERITIES)}
+        table = {
+            kind: [
+                None if (answers := self.cells.get((kind, severity))) is None else answers.calibration_error
+                for severity in severities
+            ]
+            for kind, severities in names.items()
+        }
+        return {kind: row for kind, row in table.items() if any(value is not None for value in row)}
+
+    def _errors(self) -> Floats | None:
+        """Return each of the 15 kinds' mean error; None unless all are there."""
+        averages = [self.mean_of(kind) for kind in BENCHMARK_15]
+        present = [value for value in averages if value is not None]
+        return 1 - np.array(present) if len(present) == len(averages) else None
+
+    def mean_of(self, kind: str) -> float | None:
+        """Return a kind's mean accuracy over five severities, None unless all are there."""
+        found = [self.cells.get((kind, severity)) for severity in SEVERITIES]
+        accuracies = [answers.accuracy for answers in found if answers is not None]
+        return float(np.mean(accuracies)) if len(accuracies) == len(SEVERITIES) else None
+
+    def _kinds_ex_overlap(self) -> list[str]:
+        resembled = overlapping_kinds(self.overlap)
+        return [kind for kind in BENCHMARK_15 if kind not in resembled]
 
     def families(self) -> dict[str, dict[str, Any]]:
         """Return the average of each family of kinds at hand, with the kinds it is over."""
         found: dict[str, dict[str, Any]] = {}
-        for family in ("noise", "blur", "weather", "digital"):
+        for family in FAMILIES:
             kinds = [k for k in self.kinds if k in CORRUPTIONS and CORRUPTIONS[k].family == family]
             estimate = self.average(kinds, self.severities) if kinds else None
             if estimate is not None:
@@ -145,8 +250,13 @@ class Scores:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values, under the keys of `filterbands evaluate --json`."""
-        averages = {"average_15": self.average_15(), "average_19": self.average_19()}
-        at_hand = self.average_at_hand()
+        averages = {
+            "average_15": self.average_15(),
+            "average_19": self.average_19(),
+            "average_ex_noise": self.average_ex_noise(),
+            "average_cbar": self.average_cbar(),
+        }
+        at_hand, beside = self.average_at_hand(), self.average_ex_overlap()
         return {
             "name": self.name,
             "model": self.model,
@@ -157,12 +267,26 @@ class Scores:
             "mean_corruption_error": self.mean_corruption_error(),
             "average_at_hand": None
             if at_hand is None
-            else {**at_hand.to_json(), "kinds": list(self.kinds), "severities": list(self.severities)},
+            else {
+                **at_hand.to_json(),
+                "kinds": list(self.kinds_at_hand),
+                "severities": list(self.severities),
+            },
+            "average_ex_overlap": None
+            if beside is None
+            else {**beside.to_json(), "kinds": self._kinds_ex_overlap(), "overlap": list(self.overlap)},
             "families": self.families(),
             "kinds": self.kinds,
+            "flips": self.flips(),
+            "calibration_error": self.calibration_errors() or None,
+            "failed": [
+                {"kind": kind, "severity": severity, "reason": reason}
+                for (kind, severity), reason in self.failed.items()
+            ],
             "images": len(self.labels),
             "seed": self.seed,
             "parameters": self.parameters,
+            "folder": self.folder,
             "precision": self.precision,
         }
 
@@ -173,12 +297,17 @@ class Scores:
         for title, estimate in (
             ("average over the 15 benchmark kinds", self.average_15()),
             ("average over all 19 kinds", self.average_19()),
+            ("average over the 12 that are no noise", self.average_ex_noise()),
+            (f"average without {', '.join(self.overlap)}", self.average_ex_overlap()),
+            ("average over C-bar's 10 kinds", self.average_cbar()),
         ):
             if estimate is not None:
                 lines.append(_line(title, estimate))
+        if self.overlap:
+            lines.append(f"  (its training resembles {', '.join(self.overlap)})")
         at_hand = self.average_at_hand()
-        if at_hand is not None and self.average_19() is None:
-            lines.append(_line(f"average over the {len(self.kinds)} kinds at hand", at_hand))
+        if at_hand is not None and self.average_19() is None and self.average_cbar() is None:
+            lines.append(_line(f"average over the {len(self.kinds_at_hand)} kinds at hand", at_hand))
         for family, values in self.families().items():
             lines.append(f"  {family:<38}{100 * values['accuracy']:6.2f} %  ({len(values['kinds'])} kinds)")
         if self.kinds:
@@ -189,94 +318,51 @@ class Scores:
         for kind, row in self.kinds.items():
             present = [value for value in row if value is not None]
             texts = "".join(f"{'-':>7}" if value is None else f"{100 * value:7.1f}" for value in row)
-            lines.append(f"{kind:<26}{texts}{100 * sum(present) / len(present):7.1f}")
+            mean = f"{100 * sum(present) / len(present):7.1f}" if present else f"{'-':>7}"
+            lines.append(f"{kind:<26}{texts}{mean}")
+        for (kind, severity), reason in self.failed.items():
+            lines.append(f"failed: {kind} {severity}: {reason}")
         return "\n".join(lines)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
-    """How much more accurate one run is than another on the same images."""
-
-    difference: float
-    """First minus second, in [-1, 1]."""
-    ci95: tuple[float, float]
-    """95 % interval of it over images, paired, stratified as an estimate's."""
-
-
-def compare(first: Scores, second: Scores, kinds: Iterable[str] = ("clean",)) -> Difference:
-    """Return the paired difference of two runs' averages over kinds, at the severities both have.
+def overlapping_kinds(overlap: Iterable[str]) -> frozenset[str]:
+    """Return the kinds that names of kinds and of families stand for.
 
     Raises:
-        ValueError: Not the same images, or cells that one of them lacks.
+        ValueError: A name that is neither.
+
+    >>> sorted(overlapping_kinds(["noise", "contrast"]))[:2]
+    ['contrast', 'gaussian_noise']
     """
-    same = (first.data, first.split, first.pixels) == (second.data, second.split, second.pixels)
-    if not same or not np.array_equal(first.labels, second.labels):
-        raise ValueError(f"{first.name} and {second.name} were not evaluated on the same images")
-    names = list(kinds)
-    severities = sorted(set(first.severities) & set(second.severities))
-    wanted = [(k, s) for k in names for s in ([0] if k == "clean" else severities)]
-    for scores in (first, second):
-        lacking = [f"{kind} {severity}" for kind, severity in wanted if (kind, severity) not in scores.cells]
-        if lacking or not wanted:
-            raise ValueError(f"{scores.name} has no results of {', '.join(lacking[:3]) or 'these kinds'}")
-    for kind, severity in wanted:
-        one, two = (scores.cells[kind, severity].positions for scores in (first, second))
-        if not np.array_equal(one, two):
-            raise ValueError(
-                f"{first.name} and {second.name} saw different images at {kind} {severity}: one of them was "
-                "spread over severities, the other was not; evaluate both alike"
-            )
-    mine, weights, strata = _per_image([first.cells[cell] for cell in wanted], first.labels)
-    theirs, _, _ = _per_image([second.cells[cell] for cell in wanted], first.labels)
-    low, high = bootstrap(mine - theirs, weights, strata)
-    return Difference(difference=float(((mine - theirs) * weights).sum()), ci95=(low, high))
-
-
-def bootstrap(
-    values: Floats, weights: Floats, strata: np.ndarray[Any, np.dtype[np.int64]], *, seed: int = 0
-) -> tuple[float, float]:
-    """Return the 95 % percentile interval of a weighted sum when items are drawn anew within each stratum.
-
-    Args:
-        values: One an item.
-        weights: One an item.
-        strata: Number of each item's stratum.
-        seed: Of the resampling.
-
-    Source: Efron, Tibshirani 1993, "An introduction to the bootstrap", section 13.3.
-
-    >>> bootstrap(np.ones(10), np.full(10, 0.1), np.zeros(10, dtype=np.int64))
-    (1.0, 1.0)
-    """
-    generator = np.random.default_rng(seed)
-    sums = np.zeros(RESAMPLES)
-    shares = values * weights
-    # Opposite values have exactly opposite intervals: the draws are those of the ones that begin above 0.
-    sign = float(np.sign(shares[np.flatnonzero(shares)[:1]]).sum()) or 1.0
-    shares = sign * shares
-    order = np.argsort(strata, kind="stable")
-    borders = np.flatnonzero(np.diff(strata[order])) + 1
-    for inside in np.split(shares[order], borders):
-        found, counts = np.unique(inside, return_counts=True)
-        if 5 * len(found) < len(inside):
-            # Items of equal share are interchangeable, so it is enough to draw how often each share comes.
-            sums += generator.multinomial(len(inside), counts / len(inside), size=RESAMPLES) @ found
+    kinds: set[str] = set()
+    for name in overlap:
+        if name in FAMILIES:
+            kinds |= {kind for kind, entry in CORRUPTIONS.items() if entry.family == name}
+        elif name in CORRUPTIONS:
+            kinds.add(name)
         else:
-            sums += inside[generator.integers(0, len(inside), (RESAMPLES, len(inside)))].sum(axis=1)
-    low, high = np.percentile(sign * sums, [2.5, 97.5])
-    return round(float(low), 12), round(float(high), 12)
+            close = difflib.get_close_matches(name, (*FAMILIES, *CORRUPTIONS), n=1)
+            hint = f" (did you mean {close[0]}?)" if close else ""
+            raise ValueError(f"overlap needs kinds or families ({', '.join(FAMILIES)}), got {name!r}{hint}")
+    return frozenset(kinds)
 
 
-def _estimate(cells: Sequence[Answers], labels: np.ndarray[Any, np.dtype[np.int64]]) -> Estimate:
-    values, weights, strata = _per_image(cells, labels)
+def _is_cbar(kind: str) -> bool:
+    return kind in CORRUPTIONS and CORRUPTIONS[kind].suite == "cbar"
+
+
+def _mean_ratio(own: Floats, theirs: Floats) -> float | None:
+    return float((own / theirs).mean()) if (theirs > 0).all() else None
+
+
+def _estimate(cells: Sequence[Answers], labels: Integers) -> Estimate:
+    values, weights, strata = per_image(cells, labels)
     low, high = bootstrap(values, weights, strata)
     accuracy = float(np.mean([answers.accuracy for answers in cells]))
     return Estimate(accuracy=accuracy, ci95=(low, high))
 
 
-def _per_image(
-    cells: Sequence[Answers], labels: np.ndarray[Any, np.dtype[np.int64]]
-) -> tuple[Floats, Floats, np.ndarray[Any, np.dtype[np.int64]]]:
+def per_image(cells: Sequence[Answers], labels: Integers) -> tuple[Floats, Floats, Integers]:
     """Return each image's mean answer, its weight in the average of the cells, and its stratum.
 
     Images that the same cells saw (all of them, or those of one severity when images are spread over

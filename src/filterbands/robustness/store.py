@@ -1,12 +1,11 @@
 """The database of results, and the only SQL: a row a cell, its key a hash of all it depends on."""
 
 import contextlib
-import csv
 import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timezone
 from hashlib import sha256
@@ -16,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
-from ..run import check_output, write_whole
+from ..run import check_output
 
-SCHEMA = 1
+SCHEMA = 2
 """Number of the present schema, kept in the database's `user_version`."""
 
 _TABLES = """
@@ -56,8 +55,26 @@ CREATE TABLE cells (
 );
 CREATE INDEX cells_of_a_model ON cells (model, data);
 """
+# Predictions are of the width that the classes need; a failed cell has a reason and no bits. A cell of a file
+# may have been read from several folders, and a folder may come to hold another file.
+_SECOND = """
+ALTER TABLE models ADD COLUMN overlap TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE cells ADD COLUMN predictions BLOB;
+ALTER TABLE cells ADD COLUMN failed TEXT NOT NULL DEFAULT '';
+CREATE TABLE logits (
+  cell TEXT PRIMARY KEY REFERENCES cells ON DELETE CASCADE,
+  classes INTEGER NOT NULL,
+  numbers BLOB NOT NULL,
+  calibration_error REAL NOT NULL
+);
+CREATE TABLE folders (
+  folder TEXT NOT NULL,
+  cell TEXT NOT NULL REFERENCES cells ON DELETE CASCADE,
+  PRIMARY KEY (folder, cell)
+)
+"""
 # From schema n to n + 1: _MIGRATIONS[n]. The first one makes a database.
-_MIGRATIONS = (_TABLES,)
+_MIGRATIONS = (_TABLES, _SECOND)
 
 Bits = np.ndarray[Any, np.dtype[np.bool_]]
 """Per image, whether the network named its class."""
@@ -97,6 +114,24 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What running a network on a cell's images gave."""
+
+    bits: Bits
+    """Per image, whether its class was named; of no image where the cell failed."""
+    seconds: float
+    """What it took."""
+    predictions: np.ndarray[Any, np.dtype[np.int64]] | None = None
+    """Per image, the class named; None in rows of older versions."""
+    logits: np.ndarray[Any, np.dtype[np.float16]] | None = None
+    """(images, classes), less each image's largest, where they were asked for."""
+    calibration_error: float | None = None
+    """Of the logits; see `statistics.calibration_error`."""
+    failed: str = ""
+    """Why the cell has no accuracy, such as NaN among its outputs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
     """A data set as the database knows it."""
 
@@ -127,6 +162,8 @@ class Store:
         self._locks: int | None = None
         self._path = None if path is None else Path(path)
         address = ":memory:" if self._path is None else _address(self._path, readonly=readonly)
+        # Neither the file nor its folder takes what even a reader may have to write.
+        self._fixed = "mode=ro" in address or "immutable" in address
         try:
             self._connection = sqlite3.connect(address, uri=True, timeout=60, isolation_level=None)
         except sqlite3.Error as error:
@@ -150,15 +187,18 @@ class Store:
             os.close(self._locks)
             self._locks = None
 
-    def has(self, key: str) -> bool:
-        """Return whether a cell is there."""
-        return bool(self._execute("SELECT 1 FROM cells WHERE key = ?", (key,)))
+    def has(self, key: str, *, logits: bool = False) -> bool:
+        """Return whether a cell is there and did not fail, with its logits if they are wanted."""
+        tables = "cells JOIN logits ON logits.cell = cells.key" if logits else "cells"
+        return bool(self._execute(f"SELECT 1 FROM {tables} WHERE key = ? AND failed = ''", (key,)))
 
-    def add_model(self, fingerprint: str, name: str) -> None:
-        """Note a network; one that is there takes the new name."""
+    def add_model(self, fingerprint: str, name: str, *, overlap: Sequence[str] | None = None) -> None:
+        """Note a network; one that is there takes the new name, and the overlap unless that is None."""
+        kept = "" if overlap is None else ", overlap = excluded.overlap"
         self._execute(
-            "INSERT INTO models VALUES (?, ?) ON CONFLICT (fingerprint) DO UPDATE SET name = excluded.name",
-            (fingerprint, name),
+            "INSERT INTO models VALUES (?, ?, ?) "
+            f"ON CONFLICT (fingerprint) DO UPDATE SET name = excluded.name{kept}",
+            (fingerprint, name, json.dumps(list(overlap or ()))),
         )
 
     def add_data(self, data: Stored) -> None:
@@ -167,23 +207,58 @@ class Store:
         row = (data.fingerprint, data.name, data.split, len(data.labels), labels, json.dumps(data.classes))
         self._execute("INSERT OR IGNORE INTO data VALUES (?, ?, ?, ?, ?, ?)", row)
 
-    def put(self, cell: Cell, bits: Bits, *, seconds: float) -> None:
-        """Write a cell's answer; one that is there stays as it is."""
+    def put(self, cell: Cell, outcome: Outcome, *, images: int | None = None) -> None:
+        """Write what a cell gave; a cell that is there stays as it is, unless it had failed.
+
+        Args:
+            cell: The cell.
+            outcome: What it gave.
+            images: How many images it is over, where it failed.
+        """
+        bits, named = outcome.bits, outcome.predictions
         values = asdict(cell)
         values |= {
             "key": cell.key,
-            "images": len(bits),
+            "images": len(bits) if images is None else images,
             "correct": int(bits.sum()),
             "bits": np.packbits(bits).tobytes(),
-            "seconds": seconds,
+            "predictions": None if named is None else named.astype(_width(named)).tobytes(),
+            "failed": outcome.failed,
+            "seconds": outcome.seconds,
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "filterbands": __version__,
         }
         marks = ", ".join(f":{name}" for name in values)
-        self._execute(f"INSERT OR IGNORE INTO cells ({', '.join(values)}) VALUES ({marks})", values)
+        with self._transaction():
+            self._execute("DELETE FROM cells WHERE key = ? AND failed != ''", (cell.key,))
+            self._execute(f"INSERT OR IGNORE INTO cells ({', '.join(values)}) VALUES ({marks})", values)
+            if outcome.logits is not None:
+                numbers = outcome.logits.astype("<f2")
+                self._execute(
+                    "INSERT OR IGNORE INTO logits VALUES (?, ?, ?, ?)",
+                    (cell.key, numbers.shape[1], numbers.tobytes(), outcome.calibration_error),
+                )
 
-    def cells(self, **where: str | int) -> Iterator[tuple[Cell, Bits]]:
-        """Yield cells with these values of their fields, and their answers, oldest first."""
+    def add_folder(self, folder: str, cells: Sequence[Cell]) -> None:
+        """Note that a folder holds these cells' files, and no longer others of the same kinds."""
+        with self._transaction():
+            for cell in cells:
+                self._execute(
+                    "DELETE FROM folders WHERE folder = ? AND cell IN "
+                    "(SELECT key FROM cells WHERE kind = ? AND source != ?)",
+                    (folder, cell.kind, cell.source),
+                )
+                self._execute("INSERT OR IGNORE INTO folders VALUES (?, ?)", (folder, cell.key))
+
+    def folders(self) -> dict[str, list[str]]:
+        """Return the folders that each cell's file was read from, by the cell's key."""
+        found: dict[str, list[str]] = {}
+        for folder, key in self._execute("SELECT folder, cell FROM folders ORDER BY rowid"):
+            found.setdefault(key, []).append(folder)
+        return found
+
+    def cells(self, **where: str | int) -> Iterator[tuple[Cell, Outcome]]:
+        """Yield cells with these values of their fields and what they gave, oldest first, without logits."""
         names = [field.name for field in fields(Cell)]
         if not set(where) <= set(names):
             raise ValueError(
@@ -191,11 +266,33 @@ class Store:
             )
         condition = " AND ".join(f"{name} = :{name}" for name in where) or "1"
         rows = self._execute(
-            f"SELECT {', '.join(names)}, images, bits FROM cells WHERE {condition} ORDER BY rowid", where
+            f"SELECT {', '.join(names)}, images, bits, predictions, failed, seconds, calibration_error "
+            f"FROM cells LEFT JOIN logits ON logits.cell = cells.key WHERE {condition} ORDER BY cells.rowid",
+            where,
         )
-        for *values, images, packed in rows:
-            bits = np.unpackbits(np.frombuffer(packed, np.uint8), count=images).astype(bool)
-            yield Cell(**dict(zip(names, values, strict=True))), bits
+        for *values, images, packed, named, failed, seconds, error in rows:
+            count = 0 if failed else images
+            bits = np.unpackbits(np.frombuffer(packed, np.uint8), count=count).astype(bool)
+            yield (
+                Cell(**dict(zip(names, values, strict=True))),
+                Outcome(
+                    bits=bits,
+                    seconds=seconds,
+                    predictions=None if named is None else _wide(named, count),
+                    calibration_error=error,
+                    failed=failed,
+                ),
+            )
+
+    def logits(self, key: str) -> np.ndarray[Any, np.dtype[np.float16]] | None:
+        """Return a cell's logits (images, classes), less each image's largest; None where none were kept."""
+        rows = self._execute("SELECT classes, numbers FROM logits WHERE cell = ?", (key,))
+        return np.frombuffer(rows[0][1], "<f2").reshape(-1, rows[0][0]) if rows else None
+
+    def overlaps(self) -> dict[str, tuple[str, ...]]:
+        """Return by fingerprint which kinds or families of kinds each network's training resembles."""
+        rows = self._execute("SELECT fingerprint, overlap FROM models")
+        return {fingerprint: tuple(json.loads(overlap)) for fingerprint, overlap in rows}
 
     def models(self) -> dict[str, str]:
         """Return the networks' names by fingerprint, in the order they came."""
@@ -233,52 +330,52 @@ class Store:
             self._execute("DELETE FROM data WHERE fingerprint NOT IN (SELECT data FROM cells)")
         return count
 
-    def export(self, path: str | Path) -> int:
-        """Write every cell without its bits as `.csv` or `.json`; return how many.
+    def delete_cell(self, key: str) -> None:
+        """Delete one cell."""
+        self._execute("DELETE FROM cells WHERE key = ?", (key,))
 
-        Raises:
-            ValueError: Another ending, or a place that cannot be written.
-        """
-        file = check_output(path)
-        if file.suffix not in (".csv", ".json"):
-            raise ValueError(f"results are exported as .csv or .json, got {file.name}")
-        rows = self._rows()
+    def rows(self) -> list[dict[str, Any]]:
+        """Return every cell as plain values by column, without its bits."""
+        own = (
+            "kind severity parameters version seed source precision first step images correct failed seconds "
+            "created filterbands"
+        )
+        columns = {"name": "models.name", "data": "data.name", "split": "data.split"}
+        columns |= {name: f"cells.{name}" for name in own.split()}
+        columns |= {"calibration_error": "logits.calibration_error", "model_fingerprint": "cells.model"}
+        columns |= {"data_fingerprint": "cells.data", "key": "cells.key"}
+        rows = self._execute(
+            f"SELECT {', '.join(columns.values())} FROM cells "
+            "JOIN models ON models.fingerprint = cells.model JOIN data ON data.fingerprint = cells.data "
+            "LEFT JOIN logits ON logits.cell = cells.key ORDER BY cells.rowid"
+        )
+        return [dict(zip(columns, values, strict=True)) for values in rows]
 
-        def write(temporary: Path) -> None:
-            with temporary.open("w", newline="") as stream:
-                if file.suffix == ".json":
-                    json.dump(rows, stream, indent=1)
-                elif rows:
-                    writer = csv.DictWriter(stream, rows[0])
-                    writer.writeheader()
-                    writer.writerows(rows)
+    def claim(self, key: str) -> bool:
+        """Return whether this process may work on a cell, which it then has until `release`.
 
-        write_whole(file, write)
-        return len(rows)
-
-    @contextlib.contextmanager
-    def claim(self, key: str) -> Iterator[bool]:
-        """Yield whether this process may work on a cell; another's claim ends with it, however it ends.
-
-        The claim is an operating system's lock on one byte of a file beside the database.
+        The claim is an operating system's lock on one byte of a file beside the database, and ends with the
+        process, however that ends.
         """
         if self._path is None or os.name != "posix":
-            yield True
-            return
+            return True
         import fcntl
 
         if self._locks is None:
             self._locks = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT, 0o666)
-        place = int(key[:12], 16)
         try:
-            fcntl.lockf(self._locks, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
+            fcntl.lockf(self._locks, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, int(key[:12], 16))
         except OSError:
-            yield False
+            return False
+        return True
+
+    def release(self, key: str) -> None:
+        """Let others claim a cell again."""
+        if self._locks is None:
             return
-        try:
-            yield True
-        finally:
-            fcntl.lockf(self._locks, fcntl.LOCK_UN, 1, place)
+        import fcntl
+
+        fcntl.lockf(self._locks, fcntl.LOCK_UN, 1, int(key[:12], 16))
 
     def _prepare(self, *, readonly: bool) -> None:
         self._execute("PRAGMA foreign_keys = ON")
@@ -294,9 +391,14 @@ class Store:
         if (tables or readonly) and not (present and {"models", "data", "cells"} <= tables):
             what = "is another program's database" if tables else "is empty"
             raise ValueError(f"{self._path} is not a database of results: it {what}")
-        if readonly:
+        if readonly and present == SCHEMA:
             self._execute("PRAGMA query_only = ON")
             return
+        if self._fixed:
+            raise ValueError(
+                f"{self._path} was written by an older version (schema {present}, here {SCHEMA}) and cannot "
+                "be changed; copy it to where it can be written, or make it writable, and open it once"
+            )
         self._switch_to_wal()
         if present == SCHEMA:
             return
@@ -306,6 +408,8 @@ class Store:
                 for statement in _MIGRATIONS[number].split(";"):
                     self._execute(statement)
             self._execute(f"PRAGMA user_version = {SCHEMA}")
+        if readonly:
+            self._execute("PRAGMA query_only = ON")
 
     def _switch_to_wal(self) -> None:
         # Two processes that open a new database at once cannot both switch it; SQLite does not wait here.
@@ -346,20 +450,14 @@ class Store:
                 self._connection.execute("ROLLBACK")
             raise
 
-    def _rows(self) -> list[dict[str, Any]]:
-        own = (
-            "kind severity parameters version seed source precision first step images correct seconds "
-            "created filterbands"
-        )
-        columns = {"name": "models.name", "data": "data.name", "split": "data.split"}
-        columns |= {name: f"cells.{name}" for name in own.split()}
-        columns |= {"model_fingerprint": "cells.model", "data_fingerprint": "cells.data"}
-        rows = self._execute(
-            f"SELECT {', '.join(columns.values())} FROM cells "
-            "JOIN models ON models.fingerprint = cells.model JOIN data ON data.fingerprint = cells.data "
-            "ORDER BY cells.rowid"
-        )
-        return [dict(zip(columns, values, strict=True)) for values in rows]
+
+def _width(numbers: np.ndarray[Any, np.dtype[np.int64]]) -> str:
+    """Return the narrowest type for class numbers."""
+    return next(kind for kind in ("<u1", "<u2", "<u4") if int(numbers.max(initial=0)) <= np.iinfo(kind).max)
+
+
+def _wide(packed: bytes, count: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    return np.frombuffer(packed, f"<u{len(packed) // count}" if count else "<u1").astype(np.int64)
 
 
 def _address(path: Path, *, readonly: bool) -> str:

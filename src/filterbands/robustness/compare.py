@@ -1,0 +1,249 @@
+"""Comparisons: two runs on the same images, a run against a baseline that must hold, runs over seeds."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .scores import Scores, per_image
+from .statistics import Integers, bootstrap, holm, mcnemar
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """How much more accurate one run is than another on the same images."""
+
+    difference: float
+    """First minus second, in [-1, 1]."""
+    ci95: tuple[float, float]
+    """95 % interval of it over images, paired, stratified as an estimate's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KindDifference:
+    """A difference in one kind, and how surprising it is."""
+
+    kind: str
+    """The kind, or `clean`."""
+    difference: float
+    """First minus second, in [-1, 1], at the severities both have."""
+    ci95: tuple[float, float]
+    """95 % interval of it, for this kind alone."""
+    p: float
+    """McNemar's exact test, its form for several answers an image; see `statistics.mcnemar`."""
+    p_holm: float
+    """The same, adjusted for all kinds compared (Holm)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Whether a run holds against a baseline."""
+
+    baseline: str
+    """Its name."""
+    max_drop: float
+    """The drop that is allowed, a share."""
+    holds: bool
+    """Whether neither drop is certain to be larger, and no cell failed."""
+    clean: Difference
+    """Run minus baseline on clean images."""
+    corrupted: Difference | None
+    """Run minus baseline over the cells that both have; None without corrupted cells."""
+    kinds: tuple[KindDifference, ...]
+    """Kind by kind."""
+    worse: tuple[str, ...]
+    """Kinds, `clean` among them, that dropped by more than is allowed beyond their intervals."""
+    failed: tuple[str, ...]
+    """Cells of the run that failed."""
+    reference: dict[str, float | None]
+    """Mean corruption error relative to the baseline, and the relative one."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {
+            "name": self.baseline,
+            "max_drop": self.max_drop,
+            "holds": self.holds,
+            "clean": _plain(self.clean),
+            "corrupted": None if self.corrupted is None else _plain(self.corrupted),
+            "kinds": {
+                entry.kind: {**_plain(entry), "p": entry.p, "p_holm": entry.p_holm} for entry in self.kinds
+            },
+            "worse": list(self.worse),
+            "failed": list(self.failed),
+            **self.reference,
+        }
+
+    def __str__(self) -> str:
+        lines = [f"against {self.baseline}, a drop of {100 * self.max_drop:g} points allowed:"]
+        for title, found in (("clean", self.clean), ("corrupted", self.corrupted)):
+            if found is not None:
+                low, high = (100 * end for end in found.ci95)
+                interval = f"(95 % interval {low:+.2f} to {high:+.2f})"
+                lines.append(f"  {title:<38}{100 * found.difference:+6.2f} points {interval}")
+        for entry in self.kinds:
+            if entry.kind in self.worse and entry.kind != "clean":
+                low, high = (100 * end for end in entry.ci95)
+                lines.append(
+                    f"    {entry.kind:<36}{100 * entry.difference:+6.2f} points "
+                    f"(95 % interval {low:+.2f} to {high:+.2f}, p {entry.p_holm:.2g} after Holm)"
+                )
+        if self.failed:
+            lines.append(f"  failed cells: {', '.join(self.failed)}")
+        lines.append("  holds" if self.holds else "  does not hold")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverSeeds:
+    """A figure of several runs that differ in their seed alone."""
+
+    mean: float
+    """Their mean."""
+    deviation: float
+    """Their standard deviation (n - 1); nan for one run."""
+    runs: int
+    """How many there are."""
+
+
+def compare(first: Scores, second: Scores, kinds: Iterable[str] = ("clean",)) -> Difference:
+    """Return the paired difference of two runs' averages over kinds, at the severities both have.
+
+    Raises:
+        ValueError: Not the same images, or cells that one of them lacks.
+    """
+    severities = sorted(set(first.severities) & set(second.severities))
+    wanted = [(kind, s) for kind in kinds for s in ([0] if kind == "clean" else severities)]
+    return _difference(first, second, wanted)
+
+
+def compare_kinds(
+    first: Scores, second: Scores, kinds: Iterable[str] | None = None
+) -> tuple[KindDifference, ...]:
+    """Return the paired difference in each kind with McNemar's test, corrected for their number.
+
+    Args:
+        first: One run.
+        second: Another on the same images.
+        kinds: What to compare; None for clean and all kinds that both have cells of.
+
+    Raises:
+        ValueError: As `compare`.
+    """
+    shared = _shared(first, second)
+    names = list(dict.fromkeys(kind for kind, _ in shared)) if kinds is None else list(kinds)
+    found = []
+    for kind in names:
+        cells = [cell for cell in shared if cell[0] == kind] or [(kind, 0)]
+        difference = _difference(first, second, cells)
+        found.append((kind, difference, mcnemar(_signs(first, second, cells))))
+    adjusted = holm([p for _, _, p in found])
+    return tuple(
+        KindDifference(kind=kind, difference=difference.difference, ci95=difference.ci95, p=p, p_holm=p_holm)
+        for (kind, difference, p), p_holm in zip(found, adjusted, strict=True)
+    )
+
+
+def gate(scores: Scores, baseline: Scores, *, max_drop: float) -> Verdict:
+    """Return whether a run is not certainly worse than a baseline by more than a drop that is allowed.
+
+    What counts is the clean accuracy, and the average over the corrupted cells that both have: it does not
+    hold where the whole 95 % interval of either paired difference lies below -max_drop. Kinds that alone
+    dropped by so much are named.
+
+    Raises:
+        ValueError: A drop outside [0, 1], or other images than the baseline's.
+    """
+    if not 0 <= max_drop <= 1:
+        raise ValueError(f"max_drop needs a share from 0 to 1, got {max_drop}")
+    shared = [cell for cell in _shared(scores, baseline) if cell[0] != "clean"]
+    clean = compare(scores, baseline)
+    corrupted = _difference(scores, baseline, shared) if shared else None
+    kinds = compare_kinds(scores, baseline)
+    beyond = [found.ci95[1] < -max_drop for found in (clean, corrupted) if found is not None]
+    failed = tuple(f"{kind} {severity}" for kind, severity in scores.failed)
+    return Verdict(
+        baseline=baseline.name,
+        max_drop=max_drop,
+        holds=not any(beyond) and not failed,
+        clean=clean,
+        corrupted=corrupted,
+        kinds=kinds,
+        worse=tuple(entry.kind for entry in kinds if entry.ci95[1] < -max_drop),
+        failed=failed,
+        reference={
+            "mean_corruption_error": scores.mean_corruption_error(baseline),
+            "relative_mean_corruption_error": scores.relative_mean_corruption_error(baseline),
+        },
+    )
+
+
+def over_seeds(runs: Sequence[Scores]) -> dict[str, OverSeeds]:
+    """Return mean, standard deviation and number of runs' clean accuracy and averages.
+
+    An average is there where every run has it: `clean`, `average_15`, `average_19`, `average_ex_noise`,
+    `average_ex_overlap`, `average_cbar`.
+
+    Raises:
+        ValueError: No runs, or runs on different images.
+    """
+    if not runs:
+        raise ValueError("over_seeds needs at least one run, got none")
+    for run in runs[1:]:
+        _check_same_images(runs[0], run)
+    figures: dict[str, Callable[[Scores], float | None]] = {"clean": lambda run: run.clean}
+    for name in ("15", "19", "ex_noise", "ex_overlap", "cbar"):
+        figures[f"average_{name}"] = lambda run, name=name: (  # type: ignore[misc]
+            None if (found := getattr(run, f"average_{name}")()) is None else found.accuracy
+        )
+    table = {}
+    for name, figure in figures.items():
+        values = [value for run in runs if (value := figure(run)) is not None]
+        if len(values) == len(runs):
+            deviation = float(np.std(values, ddof=1)) if len(runs) > 1 else float("nan")
+            table[name] = OverSeeds(mean=float(np.mean(values)), deviation=deviation, runs=len(runs))
+    return table
+
+
+def _check_same_images(first: Scores, second: Scores) -> None:
+    same = (first.data, first.split, first.pixels) == (second.data, second.split, second.pixels)
+    if not same or not np.array_equal(first.labels, second.labels):
+        raise ValueError(f"{first.name} and {second.name} were not evaluated on the same images")
+
+
+def _shared(first: Scores, second: Scores) -> list[tuple[str, int]]:
+    _check_same_images(first, second)
+    return [cell for cell in first.cells if cell in second.cells]
+
+
+def _difference(first: Scores, second: Scores, wanted: Sequence[tuple[str, int]]) -> Difference:
+    _check_same_images(first, second)
+    for scores in (first, second):
+        lacking = [f"{kind} {severity}" for kind, severity in wanted if (kind, severity) not in scores.cells]
+        if lacking or not wanted:
+            raise ValueError(f"{scores.name} has no results of {', '.join(lacking[:3]) or 'these kinds'}")
+    for kind, severity in wanted:
+        one, two = (scores.cells[kind, severity].positions for scores in (first, second))
+        if not np.array_equal(one, two):
+            raise ValueError(
+                f"{first.name} and {second.name} saw different images at {kind} {severity}: one of them was "
+                "spread over severities, the other was not; evaluate both alike"
+            )
+    mine, weights, strata = per_image([first.cells[cell] for cell in wanted], first.labels)
+    theirs, _, _ = per_image([second.cells[cell] for cell in wanted], first.labels)
+    low, high = bootstrap(mine - theirs, weights, strata)
+    return Difference(difference=float(((mine - theirs) * weights).sum()), ci95=(low, high))
+
+
+def _signs(first: Scores, second: Scores, cells: Sequence[tuple[str, int]]) -> Integers:
+    """Return for each image how many cells the first alone got right less how many the second alone."""
+    total = np.zeros(len(first.labels), dtype=np.int64)
+    for cell in cells:
+        one, two = first.cells[cell], second.cells[cell]
+        total[one.positions] += one.bits.astype(np.int64) - two.bits.astype(np.int64)
+    return total
+
+
+def _plain(found: Difference | KindDifference) -> dict[str, Any]:
+    return {"difference": found.difference, "ci95": list(found.ci95)}
