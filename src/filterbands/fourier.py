@@ -6,7 +6,7 @@ mean of the squares (Parseval).
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Complex, Float
 from torch import Tensor
 
 
@@ -69,3 +69,13 @@ def shape_noise(
     fields = torch.view_as_real(torch.fft.ifft2(spectrum, norm="ortho"))
     flat: Tensor = fields.movedim(-1, 2).flatten(1, 2)
     return flat
+
+
+def from_half_spectrum(spectrum: Complex[Tensor, "*b h v"], *, width: int) -> Float[Tensor, "*b h w"]:
+    """Return the real arrays of this width whose `rfft2` is given.
+
+    >>> from_half_spectrum(torch.ones(4, 3, dtype=torch.complex64), width=4)[0].tolist()
+    [1.0, 0.0, 0.0, 0.0]
+    """
+    arrays: Tensor = torch.fft.irfft2(spectrum, s=(spectrum.shape[-2], width))
+    return arrays

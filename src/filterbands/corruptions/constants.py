@@ -5,6 +5,11 @@ perturbations", arXiv:1903.12261, as in the generators of CIFAR-10-C and ImageNe
 github.com/hendrycks/robustness. Two additions make explicit what differs between the generators: the
 third number of `frost` is the scale of its textures, and the constants of `elastic_transform` are in
 pixels (32 and, a slip of the original that made the data, 244 times the fractions written there).
+
+The sets of C-bar are of Mintun, Kirillov, Xie 2021, "On interaction between augmentations and corruptions in
+natural corruption robustness", arXiv:2102.11273, as in the generator of
+github.com/facebookresearch/augmentation-corruption; its lengths grow with the image, so that they are
+shares of its side here.
 """
 
 from collections.abc import Mapping
@@ -92,5 +97,34 @@ IMAGENET: Mapping[str, Severities] = {
     "saturate": ((0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (20, 0.2)),
 }
 
-PARAMETERS: Mapping[str, Mapping[str, Severities]] = {"cifar": CIFAR, "imagenet": IMAGENET}
+CIFAR_BAR: Mapping[str, Severities] = {
+    "blue_noise_sample": ((-2.29,), (-2.08,), (-1.87,), (-1.45,), (-1.24,)),
+    "checkerboard_cutout": ((0.1,), (0.2,), (0.3,), (0.4,), (0.5,)),
+    "inverse_sparkles": ((0.13,), (0.195,), (0.325,), (0.585,), (0.65,)),
+    "pinch_and_twirl": ((49.5, 0.32), (54, 0.34), (58.5, 0.36), (76.5, 0.44), (90, 0.5)),
+    "ripple": ((0.01375,), (0.015,), (0.01625,), (0.01875,), (0.02,)),
+    "brownish_noise": ((16,), (25.6,), (35.2,), (41.6,), (44.8,)),
+    "circular_motion_blur": ((4.2,), (5.4,), (6.6,), (7.8,), (9,)),
+    "lines": ((0.05,), (0.1,), (0.15,), (0.2,), (0.25,)),
+    "sparkles": ((0.007,), (0.035,), (0.056,), (0.063,), (0.07,)),
+    "transverse_chromatic_abberation": ((0.05,), (0.1,), (0.25,), (0.45,), (0.5,)),
+}
+
+IMAGENET_BAR: Mapping[str, Severities] = {
+    "caustic_refraction": ((0.1175, 0.47), (0.16, 0.64), (0.245, 0.98), (0.33, 1.32), (0.4575, 1.83)),
+    "inverse_sparkles": ((0.13,), (0.26,), (0.52,), (1.17,), (1.3,)),
+    "sparkles": ((0.01,), (0.02,), (0.03,), (0.05,), (0.06,)),
+    "perlin_noise": ((0.23,), (0.26,), (0.29,), (0.38,), (0.44,)),
+    "blue_noise_sample": ((-2.26,), (-2.02,), (-1.78,), (-1.3,), (-0.82,)),
+    "plasma_noise": ((30.4,), (44.8,), (54.4,), (59.2,), (64,)),
+    "checkerboard_cutout": ((0.2,), (0.3,), (0.4,), (0.5,), (0.6,)),
+    "cocentric_sine_waves": ((38.4,), (64,), (102.4,), (115.2,), (128,)),
+    "single_frequency_greyscale": ((19.6,), (29.4,), (39.2,), (88.2,), (98,)),
+    "brownish_noise": ((6.4,), (12.8,), (19.2,), (25.6,), (32,)),
+}
+
+PARAMETERS: Mapping[str, Mapping[str, Severities]] = {
+    "cifar": {**CIFAR, **CIFAR_BAR},
+    "imagenet": {**IMAGENET, **IMAGENET_BAR},
+}
 """Both tables, by the names `corrupt` takes."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .. import rng
 from ..types import Images, Keys
-from . import blur, digital, elastic, noise, spatter, weather
+from . import blur, cbar_fields, cbar_lenses, cbar_overlays, digital, elastic, noise, spatter, weather
 from .constants import PARAMETERS, Severities
 
 CORRUPTIONS_VERSION = 1
@@ -69,7 +69,7 @@ class Corruption:
 
 
 def _kind(name: str, family: Family, function: Corrupt, *, version: int = 1, together: int = 1) -> Corruption:
-    benchmark = name not in ("speckle_noise", "gaussian_blur", "spatter", "saturate")
+    benchmark = family != "cbar" and name not in ("speckle_noise", "gaussian_blur", "spatter", "saturate")
     return Corruption(
         name=name,
         family=family,
@@ -102,6 +102,21 @@ CORRUPTIONS: Mapping[str, Corruption] = {
         _kind("gaussian_blur", "blur", blur.gaussian_blur),
         _kind("spatter", "weather", spatter.spatter, together=8),
         _kind("saturate", "digital", digital.saturate),
+        _kind("blue_noise_sample", "cbar", cbar_fields.blue_noise_sample),
+        _kind("checkerboard_cutout", "cbar", cbar_overlays.checkerboard_cutout),
+        _kind("inverse_sparkles", "cbar", cbar_overlays.inverse_sparkles),
+        _kind("pinch_and_twirl", "cbar", cbar_lenses.pinch_and_twirl),
+        _kind("ripple", "cbar", cbar_lenses.ripple),
+        _kind("brownish_noise", "cbar", cbar_fields.brownish_noise),
+        _kind("circular_motion_blur", "cbar", cbar_lenses.circular_motion_blur),
+        _kind("lines", "cbar", cbar_overlays.lines),
+        _kind("sparkles", "cbar", cbar_overlays.sparkles),
+        _kind("transverse_chromatic_abberation", "cbar", cbar_lenses.transverse_chromatic_abberation),
+        _kind("caustic_refraction", "cbar", cbar_lenses.caustic_refraction),
+        _kind("perlin_noise", "cbar", cbar_fields.perlin_noise),
+        _kind("plasma_noise", "cbar", cbar_fields.plasma_noise),
+        _kind("cocentric_sine_waves", "cbar", cbar_fields.cocentric_sine_waves),
+        _kind("single_frequency_greyscale", "cbar", cbar_fields.single_frequency_greyscale),
     )
 }
 """All kinds by name: those of the benchmark's average first, in its order, then the extras, then C-bar."""

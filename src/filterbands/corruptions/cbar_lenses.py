@@ -1,0 +1,402 @@
+"""C-bar's images read at other places: pinch_and_twirl, ripple, circular_motion_blur,
+transverse_chromatic_abberation, and caustic_refraction of ImageNet-C-bar alone.
+
+Every kind draws, then calculates; the two are apart so that recorded draws give the recorded result.
+
+Source: Mintun, Kirillov, Xie 2021, arXiv:2102.11273, with the semantics of its generators.
+"""  # noqa: D205
+
+import math
+from functools import lru_cache
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from ..rng import bits, uniform
+from ..types import FloatImages, Images, Keys
+from .pixels import border_index, pick, smooth
+
+# Rotations of circular_motion_blur.
+_TURNS = 21
+# Its images of more pixels are blurred turn by turn.
+_PIXELS_IN_A_MATRIX = 64 * 64
+
+
+def pinch_and_twirl(images: Images, parameters: tuple[float, ...], *, key: Keys) -> Images:
+    """Return images whose content shrinks towards the middles of 3 x 3 cells and turns about them.
+
+    Args:
+        images: Bytes.
+        parameters: Angle in degrees, in either direction, and amount of the pinch.
+        key: One an image.
+    """
+    side, rows, columns = cells(*images.shape[2:])
+    signs = (bits(key, rows * columns) >> 63).bitwise_or_(1).reshape(-1, columns, rows)
+    return pinch(images, signs, degrees=parameters[0], amount=parameters[1], side=side)
+
+
+def ripple(images: Images, parameters: tuple[float, ...], *, key: Keys) -> Images:
+    """Return images whose rows and columns are pressed together and drawn apart in waves.
+
+    Args:
+        images: Bytes.
+        parameters: Amplitude, as a share of the shorter side.
+        key: One an image.
+    """
+    (amplitude,) = parameters
+    drawn = uniform(key, (2, 2)).to(torch.float64)
+    return press(images, drawn[:, 0] * 0.2 + 0.1, drawn[:, 1] * (2 * math.pi), amplitude=amplitude)
+
+
+def circular_motion_blur(images: Images, parameters: tuple[float, ...], *, key: Keys) -> Images:  # noqa: ARG001
+    """Return the weighted mean of images turned about their middle, black where they turn out of the frame.
+
+    Args:
+        images: Bytes.
+        parameters: Largest angle in degrees.
+        key: Not used.
+    """
+    (degrees,) = parameters
+    b, c, h, w = images.shape
+    spline = _spline(images)
+    if h * w > _PIXELS_IN_A_MATRIX:
+        plane = torch.arange(b * c, device=images.device).repeat_interleave(h * w)
+        pixel = torch.arange(h * w, device=images.device).repeat(b * c)
+        whole: Tensor = _turned(spline, plane, pixel, h, w, degrees).reshape(b, c, h, w)
+        return whole
+    level = torch.sparse.mm(_turns(h, w, degrees).to(images.device), spline.T.contiguous()).T
+    result = level.clamp(0, 255).to(torch.uint8)
+    # Next to a whole level the original's float32 sums decide between it and the one below.
+    plane, pixel = ((level - level.round()).abs_() < 1e-3).nonzero(as_tuple=True)
+    result[plane, pixel] = _turned(spline, plane, pixel, h, w, degrees)
+    return result.reshape(b, c, h, w)
+
+
+def transverse_chromatic_abberation(images: Images, parameters: tuple[float, ...], *, key: Keys) -> Images:
+    """Return images with one channel smoothed and the others enlarged, in an order drawn at random.
+
+    Args:
+        images: Bytes.
+        parameters: By how much the most enlarged channel exceeds the image, as a share.
+        key: One an image.
+    """
+    return enlarge_channels(images, bits(key, 3).argsort(1), excess=parameters[0])
+
+
+def caustic_refraction(images: Images, parameters: tuple[float, ...], *, key: Keys) -> Images:
+    """Return images seen through the ripples of water, lit along one diagonal.
+
+    Args:
+        images: Bytes.
+        parameters: Strength of the lens, as a share of the shorter side, and of the lighting.
+        key: One an image.
+    """
+    lens, lighting = parameters
+    drawn = uniform(key, (2,)).to(torch.float64)
+    return refract(images, drawn[:, 0] * 1.5 + 0.5, drawn[:, 1] * 0.5 + 0.75, lens=lens, lighting=lighting)
+
+
+def cells(height: int, width: int) -> tuple[int, int, int]:
+    """Return the side of the cells of `pinch_and_twirl`, and how many there are down and across.
+
+    >>> cells(32, 32), cells(224, 224)
+    ((10, 3, 3), (44, 5, 5))
+    """
+    across = 3 if min(height, width) < 128 else 5
+    side = min(height, width) // across // 2 * 2
+    return side, height // side, width // side
+
+
+def pinch(
+    images: Images, signs: Int64[Tensor, "b columns rows"], *, degrees: float, amount: float, side: int
+) -> Images:
+    """Return images pinched and twirled, in float32.
+
+    Args:
+        images: Bytes.
+        signs: 1 or -1 for each cell, column after column.
+        degrees: By how much content turns at the middle of a cell.
+        amount: Exponent of the pinch.
+        side: Of a cell, in pixels, even.
+    """
+    h, w = images.shape[2:]
+    cell, still, plain, turned = (table.to(images.device) for table in _twirl(h, w, degrees, amount, side))
+    sign = signs.flatten(1).index_select(1, cell.flatten()).reshape(-1, 1, h, w)
+    place = torch.where(sign > 0, plain, turned).masked_fill_(still, 0)
+    place[:, 0] += torch.arange(h, device=images.device)[:, None]
+    place[:, 1] += torch.arange(w, device=images.device)
+    return read(images.to(torch.float32), place).clamp_(0, 255).to(torch.uint8)
+
+
+def press(
+    images: Images, lengths: Float[Tensor, "b 2"], phases: Float[Tensor, "b 2"], *, amplitude: float
+) -> Images:
+    """Return images whose rows and columns are displaced, each by a wave of its own coordinate.
+
+    Args:
+        images: Bytes.
+        lengths: Wavelengths down and across, as shares of the sides.
+        phases: Theirs, in radians.
+        amplitude: As a share of the shorter side.
+    """
+    h, w = images.shape[2:]
+    place = torch.empty(len(images), 2, h, w, dtype=torch.float64, device=images.device)
+    for axis, size in enumerate((h, w)):
+        line = torch.arange(size, dtype=torch.float64, device=images.device)
+        wave = (2 * math.pi * line / (lengths[:, axis, None] * size) + phases[:, axis, None]).sin_()
+        moved = wave.mul_(amplitude * min(h, w)).add_(line)
+        place[:, axis] = moved[:, :, None] if axis == 0 else moved[:, None]
+    return read(images.to(torch.float64), place).clamp_(0, 255).to(torch.uint8)
+
+
+def enlarge_channels(images: Images, order: Int64[Tensor, "b 3"], *, excess: float) -> Images:
+    """Return images whose channels are enlarged about the middle by 1, 1 + excess / 2 and 1 + excess.
+
+    Args:
+        images: Bytes.
+        order: For each channel the number, from 0, of its factor.
+        excess: By how much the largest factor exceeds 1.
+    """
+    b, _, h, w = images.shape
+    result = torch.empty_like(images)
+    image = torch.arange(b, device=images.device)
+    for number, factor in enumerate((1, 1 + excess / 2, 1 + excess)):
+        channel = (order == number).to(torch.uint8).argmax(1)
+        # Images last: every step reads and writes long lines.
+        plane = images[image, channel].permute(1, 2, 0).to(torch.float64)
+        (rows, down), (columns, across) = (_enlargement(size, factor) for size in (h, w))
+        total = torch.zeros_like(plane, memory_format=torch.contiguous_format)
+        for row, weight in zip(rows.to(images.device), down.to(images.device), strict=True):
+            line = plane.index_select(0, row).mul_(weight[:, None, None])
+            for column, share in zip(columns.to(images.device), across.to(images.device), strict=True):
+                total.add_(line.index_select(1, column).mul_(share[:, None]))
+        result[image, channel] = total.add_(0.5).to(torch.uint8).permute(2, 0, 1)
+    return result
+
+
+def refract(
+    images: Images, time: Float[Tensor, " b"], size: Float[Tensor, " b"], *, lens: float, lighting: float
+) -> Images:
+    """Return images displaced by the slope of a caustic pattern, and lit by it.
+
+    Args:
+        images: Bytes.
+        time: Moment of the moving pattern.
+        size: Its period, as a share of the shorter side.
+        lens: Strength of the displacement, as a share of the shorter side.
+        lighting: Strength of the lighting.
+    """
+    h, w = images.shape[2:]
+    side = min(h, w)
+    surface = torch.nn.functional.pad(_caustic(h, w, time, size * side), (1, 1, 1, 1))
+    down = surface[:, 2:, 1:-1] - surface[:, :-2, 1:-1]
+    across = surface[:, 1:-1, 2:] - surface[:, 1:-1, :-2]
+    slope = (down * down + across * across).sqrt_()
+    cosine = (slope * slope + 1).rsqrt_()
+    angle = cosine.arccos()
+    length = (angle - (angle.sin() / 4).asin_()).sin_().mul_(lens * side).div_(slope)
+    length.masked_fill_((cosine >= 0.999) | (slope == 0), 0)
+    place = torch.stack([(part * length).mul_(1000).round_().div_(1000) for part in (down, across)], 1)
+    place[:, 0] += torch.arange(h, device=images.device)[:, None]
+    place[:, 1] += torch.arange(w, device=images.device)
+    unit = images.to(torch.float32).div_(255).to(torch.float64)
+    lit = read(unit, place).add_((down - across).mul_(lighting)[:, None])
+    return lit.clamp_(0, 1).mul_(255).to(torch.uint8)
+
+
+def read(images: FloatImages, place: Float[Tensor, "b 2 h w"]) -> FloatImages:
+    """Return images read between pixels, columns mixed first; outside them all is black.
+
+    Args:
+        images: Floats, in whose type the work is done.
+        place: Row and column to read at, the same in all channels.
+    """
+    b, c, h, w = images.shape
+    base = place.floor()
+    shares = (place - base).to(images.dtype)
+    rests = (1 - (place - base)).to(images.dtype)
+    # Two black pixels before and behind, so that any place further out reads black alone.
+    wide = torch.nn.functional.pad(images, (2, 2, 2, 2)).flatten(2)
+    top = base[:, 0].clamp_(-2, h).to(torch.int64).add_(2)
+    left = base[:, 1].clamp_(-2, w).to(torch.int64).add_(2)
+    corner = (top * (w + 4) + left).flatten(1)
+    lines = []
+    for below in (0, 1):
+        first, second = (
+            pick(wide, corner + (below * (w + 4) + beside)).reshape(b, c, h, w) for beside in (0, 1)
+        )
+        lines.append(first.mul_(rests[:, 1:]).add_(second.mul_(shares[:, 1:])))
+    return lines[0].mul_(rests[:, :1]).add_(lines[1].mul_(shares[:, :1]))
+
+
+@lru_cache(maxsize=16)
+def _twirl(h: int, w: int, degrees: float, amount: float, side: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return each pixel's cell, whether it stays, and its displacements for either sign."""
+    rows, columns = torch.arange(h), torch.arange(w)
+    block_rows, block_columns = rows // side, columns // side
+    count_rows, count_columns = h // side, w // side
+    outside = (block_rows >= count_rows)[:, None] | (block_columns >= count_columns)
+    cell = block_columns.clamp(max=count_columns - 1) * count_rows
+    cell = cell + block_rows.clamp(max=count_rows - 1)[:, None]
+    half = side // 2
+    dy = (rows % side - half).to(torch.float64)[:, None].expand(h, w)
+    dx = (columns % side - half).to(torch.float64).expand(h, w)
+    distance = (dy * dy + dx * dx).sqrt()
+    still = outside | (distance > half) | (distance == 0)
+    share = (distance / half).masked_fill(still, 1)
+    stretch = (math.pi * share / 2).sin() ** -amount
+    angle = math.radians(degrees) * (1 - share) ** 2
+    moves = []
+    for sign in (1, -1):
+        cosine, sine = (sign * angle).cos(), (sign * angle).sin()
+        turned = torch.stack([dy * cosine - dx * sine, dy * sine + dx * cosine])
+        moves.append(stretch * turned - torch.stack([dy, dx]))
+    return cell, still, moves[0], moves[1]
+
+
+@lru_cache(maxsize=64)
+def _enlargement(size: int, factor: float) -> tuple[Int64[Tensor, "4 n"], Float[Tensor, "4 n"]]:
+    """Return four sources and weights for each position of a line enlarged about its middle.
+
+    The cubic B-spline is not made to interpolate, so that it smooths even where nothing is enlarged.
+    """
+    length = round(size * factor)
+    start = (length - size) // 2
+    place = np.arange(start, start + size) * ((size - 1) / (length - 1))
+    first = np.floor(place).astype(np.int64)
+    source = _mirrored(torch.from_numpy(np.stack([first + step for step in (-1, 0, 1, 2)])), size)
+    return source, torch.stack(_cubic_weights(torch.from_numpy(place - first)))
+
+
+def _cubic_weights(share: Float[Tensor, "*n"]) -> tuple[Float[Tensor, "*n"], ...]:
+    """Return the cubic B-spline's four weights between the second and the third of four pixels."""
+    rest = 1 - share
+    first = rest * rest * rest / 6
+    second = (share * share * (share - 2) * 3 + 4) / 6
+    third = (rest * rest * (rest - 2) * 3 + 4) / 6
+    return first, second, third, 1 - first - second - third
+
+
+def _mirrored(index: Int64[Tensor, "*n"], size: int) -> Int64[Tensor, "*n"]:
+    index = index.abs()
+    return torch.minimum(index, 2 * size - 2 - index)
+
+
+def _spline(images: Images) -> Float[Tensor, "planes n"]:
+    """Return the coefficients of the cubic splines through images in [0, 1], a row a channel.
+
+    Source: Unser 1999, "Splines: a perfect fit for signal and image processing", with mirrored borders.
+    """
+    b, c, h, w = images.shape
+    unit = images.to(torch.float32).div_(255).to(torch.float64)
+    down, across = (_spline_matrix(size).to(images.device) for size in (h, w))
+    return (down @ unit @ across.T).reshape(b * c, h * w)
+
+
+@lru_cache(maxsize=8)
+def _spline_matrix(size: int) -> Float[Tensor, "{size} {size}"]:
+    matrix = np.zeros((size, size))
+    source = np.array(border_index(size, 1, "reflect-101"))
+    for step, weight in enumerate((1 / 6, 4 / 6, 1 / 6)):
+        np.add.at(matrix, (np.arange(size), source[step : step + size]), weight)
+    return torch.from_numpy(np.linalg.inv(matrix))
+
+
+def _turn(number: int) -> tuple[float, float]:
+    """Return a turn's share of the largest angle and its weight."""
+    share = number / 10 - 1
+    return share, math.exp(-2 * share * share)
+
+
+def _sources(
+    rows: Float[Tensor, " n"], columns: Float[Tensor, " n"], h: int, w: int, degrees: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return where pixels come from when an image is turned about its middle, and whether from inside it."""
+    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    down, across = rows - (h - 1) / 2, columns - (w - 1) / 2
+    y = (down * cosine).add_(across * sine).add_((h - 1) / 2)
+    x = (across * cosine).sub_(down * sine).add_((w - 1) / 2)
+    inside = (y >= 0) & (y <= h - 1) & (x >= 0) & (x <= w - 1)
+    return y, x, inside
+
+
+def _turned(
+    spline: Float[Tensor, "planes n"],
+    plane: Int64[Tensor, " m"],
+    pixel: Int64[Tensor, " m"],
+    h: int,
+    w: int,
+    degrees: float,
+) -> Tensor:
+    """Return bytes at places of the blurred images, with the original's roundings to float32."""
+    total = torch.zeros(len(pixel), dtype=torch.float32, device=spline.device)
+    weights = 0.0
+    line, start = spline.flatten(), plane * (h * w)
+    rows, columns = (pixel // w).to(torch.float64), (pixel % w).to(torch.float64)
+    for number in range(_TURNS):
+        share, weight = _turn(number)
+        y, x, inside = _sources(rows, columns, h, w, degrees * share)
+        top, left = y.floor(), x.floor()
+        down, across = _cubic_weights(y - top), _cubic_weights(x - left)
+        value = torch.zeros_like(y)
+        for i in range(4):
+            row = start + _mirrored(top.to(torch.int64) + (i - 1), h).clamp_(0, h - 1) * w
+            for j in range(4):
+                column = _mirrored(left.to(torch.int64) + (j - 1), w).clamp_(0, w - 1)
+                value.add_(line.index_select(0, row + column).mul_(down[i] * across[j]))
+        value.mul_(inside)
+        total.add_(value.to(torch.float32).mul_(weight))
+        weights += weight
+    return total.div_(weights).clamp_(0, 1).mul_(255).to(torch.uint8)
+
+
+@lru_cache(maxsize=8)
+def _turns(h: int, w: int, degrees: float) -> Float[Tensor, "n n"]:
+    """Return the sparse matrix that gives blurred levels of spline coefficients, without any rounding."""
+    pixels = torch.arange(h * w)
+    rows, columns = (pixels // w).to(torch.float64), (pixels % w).to(torch.float64)
+    places, values, weights = [], [], 0.0
+    for number in range(_TURNS):
+        share, weight = _turn(number)
+        y, x, inside = _sources(rows, columns, h, w, degrees * share)
+        top, left = y.floor(), x.floor()
+        down, across = _cubic_weights(y - top), _cubic_weights(x - left)
+        weights += weight
+        for i in range(4):
+            row = _mirrored(top.to(torch.int64) + (i - 1), h)
+            for j in range(4):
+                column = _mirrored(left.to(torch.int64) + (j - 1), w)
+                places.append(torch.stack([pixels, row * w + column])[:, inside])
+                values.append((down[i] * across[j] * weight)[inside])
+    matrix = torch.sparse_coo_tensor(
+        torch.cat(places, 1),
+        torch.cat(values) * (255 / weights),
+        (h * w, h * w),
+        check_invariants=True,
+    )
+    return matrix.coalesce()
+
+
+def _caustic(h: int, w: int, time: Float[Tensor, " b"], size: Float[Tensor, " b"]) -> Float[Tensor, "b h w"]:
+    """Return the brightness of the bottom of a pool, in [0, 1], smoothed by a pixel."""
+    time, size = time[:, None, None], size[:, None, None]
+    start = []
+    for axis, length in ((1, h), (2, w)):
+        shape = [1, 1, 1]
+        shape[axis] = length
+        line = torch.arange(length, dtype=torch.float64, device=size.device).reshape(shape)
+        start.append((line / size).frac_().mul_(6.28318530718).sub_(250))
+    y, x = start[0].expand(-1, -1, w), start[1].expand(-1, h, -1)
+    bright = torch.ones_like(y, memory_format=torch.contiguous_format)
+    for number in range(1, 6):
+        moment = time * (1 - 3.5 / number)
+        y, x = (
+            start[0] + (moment - y).cos() + (moment + x).sin(),
+            start[1] + (moment - x).sin() + (moment + y).cos(),
+        )
+        long, wide = 0.005 * start[0] / (y + moment).sin(), 0.005 * start[1] / (x + moment).cos()
+        bright.add_(long.square_().add_(wide.square_()).rsqrt_())
+    value = (1.17 - (bright / 5).pow_(1.4)).abs_().pow_(8).clamp_(0, 1)
+    return smooth(value[:, None], 1.0, border="reflect")[:, 0]
