@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         recalibrate,
         set_share,
     )
+    from .filters.shrink import shrink
     from .models import load_model
     from .report import write_report
     from .robustness.evaluate import evaluate
@@ -45,6 +46,7 @@ __all__ = [
     "modulate",
     "recalibrate",
     "set_share",
+    "shrink",
     "train",
     "write_report",
 ]
@@ -61,6 +63,7 @@ _ROOMS = {
         "modulate",
         "recalibrate",
         "set_share",
+        "shrink",
     ),
     "models": ("load_model",),
     "report": ("write_report",),

@@ -34,6 +34,7 @@ FLAGS = {
     "analyze": "arch batch_size cutoff device json layer models require threads",
     "train": "batch_size data device json out recipe resume seed set split threads",
     "bake": "arch batch_size device json mean model out std threads",
+    "shrink": "arch batch_size budget data device images json mean model noise out size std threads",
     "corrupt": "batch_size device jpeg85 json kinds limit out parameters seed severities size spec split "
     "threads workers",
     "evaluate": "arch batch_size corrupted data db device json kinds limit mean model name parameters "
@@ -163,6 +164,25 @@ def test_train_bake_and_analyze_go_together(tmp_path: Path, capsys: pytest.Captu
     assert _run(capsys, "bake", str(tmp_path / "r"), "--out", str(file))[0] == 0
     for model in (str(tmp_path / "r"), str(file)):
         assert _run(capsys, "analyze", model, "--require", "conv1.low_share>=1")[0] == 0
+
+
+def test_shrink_writes_a_network_and_says_what_it_costs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from filterbands.models import describe, load_model
+
+    torch.manual_seed(0)
+    model, file, out = load_model(arch="fastnet"), tmp_path / "m.safetensors", tmp_path / "s.safetensors"
+    save_file(model.state_dict(), file, metadata=describe(model, arch="fastnet"))
+    words = ["shrink", str(file), "--data", "planted", "--images", "50", "--out", str(out)]
+    code, text, err = _run(capsys, *words, "--noise", "0.1", "--json")
+    document = json.loads(text)
+    assert (code, err) == (0, "")
+    assert document["noise"] == document["clean"]["noise"] == 0.1
+    assert document["clean"]["drop"] == document["clean"]["before"] - document["clean"]["after"]
+    assert document["mean_low_energy"][1] > document["mean_low_energy"][0]
+    assert load_model(out).conv1.weight.norm() < model.conv1.weight.norm()
+    assert _run(capsys, *words, "--noise", "2")[0] == 2
 
 
 def test_corrupt_writes_the_published_layout_and_keeps_what_is_there(

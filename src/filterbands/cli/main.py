@@ -22,6 +22,7 @@ VERBS: Mapping[str, str] = MappingProxyType(
         "analyze": "show how low- or high-frequency every convolution's filters are",
         "train": "train a network by a recipe",
         "bake": "write the plain weights of a run, ready to deploy",
+        "shrink": "make a trained network robust to noise without training",
         "corrupt": "write a corrupted copy of a data set",
         "evaluate": "measure clean and corrupted accuracy",
         "results": "list, export or delete results of a database",

@@ -5,16 +5,20 @@ from .batchnorm import recalibrate
 from .noise import SpectralNoise
 from .penalty import attract_share
 from .proportion import bake, modulate, proportion_parameters, set_share
+from .shrink import CleanCost, choose_noise, clean_cost, shrink
 from .spectrum import LayerSpectrum, ModelSpectrum, analyze
 
 __all__ = [
     "EQUAL_AREA",
+    "CleanCost",
     "LayerSpectrum",
     "ModelSpectrum",
     "SpectralNoise",
     "analyze",
     "attract_share",
     "bake",
+    "choose_noise",
+    "clean_cost",
     "eigenfilters",
     "energy_matrix",
     "filters_low_energy",
@@ -23,5 +27,6 @@ __all__ = [
     "proportion_parameters",
     "recalibrate",
     "set_share",
+    "shrink",
     "spans",
 ]

@@ -1,0 +1,100 @@
+"""`filterbands shrink`: the best linear denoiser of a patch, folded into a trained network."""
+
+import copy
+import math
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import torch
+import tyro
+
+from ..datasets import ImageSet, load_data
+from ..engine import pick_device, set_threads
+from ..filters import CleanCost, analyze, choose_noise, clean_cost, shrink
+from ..models import describe, read_checkpoint
+from ..run import check_output, write_weights
+from .shared import Answer, ModelOptions, check_range
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShrinkOptions(ModelOptions):
+    """Make a trained network robust to noise without training, and say what it costs on clean images.
+
+    The covariance of patches is taken from the `train` split, a budget is spent on `validation`, and the
+    cost is shown on `test`.
+    """
+
+    model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
+    """A checkpoint file or a Run folder."""
+    data: Annotated[str, tyro.conf.arg(metavar="SPEC")]
+    """planted, cifar10:DIR, cifar100:DIR, folder:DIR or npz:FILE."""
+    out: Annotated[str, tyro.conf.arg(metavar="FILE")]
+    """The .safetensors file to write."""
+    noise: Annotated[float, tyro.conf.arg(metavar="X")] = 0.03
+    """Standard deviation of the noise to be ready for, in units of [0, 1]."""
+    budget: Annotated[float, tyro.conf.arg(metavar="X")] = 0.0
+    """Choose the largest noise that costs at most this much clean accuracy (0.005 is half a point)."""
+    images: Annotated[int, tyro.conf.arg(metavar="N")] = 1000
+    """Images whose patches are taken, the first of the training split."""
+    size: Annotated[int, tyro.conf.arg(metavar="N")] = 0
+    """Side in pixels that images of folder:DIR are brought to; 0 takes them as they are."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.noise <= 1:
+            raise ValueError(f"--noise needs a number above 0 and up to 1, got {self.noise:g}")
+        if not 0 <= self.budget < 1:
+            raise ValueError(f"--budget needs a share of accuracy from 0 to below 1, got {self.budget:g}")
+        check_range("--images", self.images, 1, math.inf)
+        check_range("--size", self.size, 0, 4096)
+
+
+OPTIONS = ShrinkOptions
+
+
+def run(options: ShrinkOptions) -> Answer:
+    """Shrink, write the weights, and say what it costs."""
+    out = check_output(options.out)
+    set_threads(options.threads or None)
+    device = pick_device(options.device)
+    seen, test = _images(options, "train"), _images(options, "test")
+    seen = seen.subset(torch.arange(min(options.images, len(seen))))
+    model = options.load(options.model).to(device)
+    known = read_checkpoint(options.model)[1]
+    arch = options.arch or known.get("arch", "")
+    noise, trials = options.noise, tuple[CleanCost, ...]()
+    if options.budget:
+        noise, trials = choose_noise(model, seen, _images(options, "validation"), budget=options.budget)
+    before = copy.deepcopy(model)
+    shrink(model, seen, noise=noise)
+    cost = clean_cost(before, model, test, noise=noise)
+    write_weights(out, model.state_dict(), describe(model, arch=arch))
+    energies = [next(iter(analyze(network))).mean_low_energy for network in (before, model)]
+    document: dict[str, Any] = {
+        "out": str(out),
+        "arch": arch,
+        "noise": noise,
+        "images": len(seen),
+        "mean_low_energy": energies,
+        "clean": _plain(cost),
+        "trials": [_plain(trial) for trial in trials],
+    }
+    lines = [f"  tried on validation: {trial}" for trial in trials]
+    low = " -> ".join(f"{energy:.3f}" for energy in energies if energy is not None)
+    lines.append(f"{out}: {cost}; mean low energy of the first layer {low}")
+    return Answer(document=document, text="\n".join(lines))
+
+
+def _images(options: ShrinkOptions, split: str) -> ImageSet:
+    return load_data(options.data, split=split, size=options.size or None)
+
+
+def _plain(cost: CleanCost) -> dict[str, Any]:
+    return {
+        "noise": cost.noise,
+        "images": cost.images,
+        "before": cost.before,
+        "after": cost.after,
+        "drop": cost.drop,
+        "margin": cost.margin,
+    }
