@@ -5,8 +5,10 @@ spectrum of an array is |DFT|^2 divided by its number of pixels, so that its mea
 mean of the squares (Parseval).
 """
 
+import math
+
 import torch
-from jaxtyping import Complex, Float
+from jaxtyping import Complex, Float, Int64
 from torch import Tensor
 
 
@@ -79,3 +81,70 @@ def from_half_spectrum(spectrum: Complex[Tensor, "*b h v"], *, width: int) -> Fl
     """
     arrays: Tensor = torch.fft.irfft2(spectrum, s=(spectrum.shape[-2], width))
     return arrays
+
+
+def swap_amplitude(
+    phases: Float[Tensor, "b c h w"], amplitudes: Float[Tensor, "b c h w"], *, across_channels: bool = False
+) -> Float[Tensor, "b c h w"]:
+    """Return images with the phases of one batch's spectra and the amplitudes of another's.
+
+    Args:
+        phases: NCHW; where its spectrum is 0, or no more than rounding leaves of 0, its phase is 0.
+        amplitudes: As many images.
+        across_channels: Take the transform over the channels too, as if they were a third side.
+
+    >>> image = torch.rand(1, 3, 4, 4)
+    >>> bool(torch.allclose(swap_amplitude(image, image), image, atol=1e-6))
+    True
+    """
+    if len(phases) == 0:
+        return phases
+    axes = (1, 2, 3) if across_channels else (2, 3)
+    kept, other = (torch.fft.rfftn(images, dim=axes) for images in (phases, amplitudes))
+    size = kept.abs()
+    # The phase of what rounding leaves of 0 is a die that another batch size or device throws anew.
+    known = size > 1e-6 * size.amax(dim=(1, 2, 3), keepdim=True)
+    mixed = torch.polar(other.abs(), torch.where(known, kept.angle(), 0.0))
+    swapped: Tensor = torch.fft.irfftn(mixed, s=[phases.shape[axis] for axis in axes], dim=axes)
+    return swapped
+
+
+def fourier_basis(
+    height: int, width: int, vertical: Int64[Tensor, " b"], horizontal: Int64[Tensor, " b"]
+) -> Float[Tensor, "b {height} {width}"]:
+    """Return the real images of unit L2 norm whose spectrum is one frequency and its mirror image.
+
+    They are cosines: the image of (-i, -j) is that of (i, j), and none vanishes where a frequency is its own
+    mirror image.
+
+    Args:
+        height: Rows.
+        width: Columns.
+        vertical: Vertical frequencies, whole cycles an image.
+        horizontal: Horizontal ones, as many.
+
+    Source: U_ij of Yin et al. 2019, arXiv:1906.08988, section 2, which leaves the phase open.
+
+    >>> float(fourier_basis(32, 32, torch.tensor([3]), torch.tensor([-5])).norm().round(decimals=4))
+    1.0
+    """
+    down = torch.arange(height, device=vertical.device)[:, None] * width
+    right = torch.arange(width, device=vertical.device)[None] * height
+    # In whole numbers, so that mirror images are equal to the last bit.
+    turns = (vertical[:, None, None] * down + horizontal[:, None, None] * right) % (height * width)
+    waves = torch.cos(turns.double() * (2 * math.pi / (height * width)))
+    unit: Tensor = (waves / waves.flatten(1).norm(dim=1)[:, None, None]).float()
+    return unit
+
+
+def amplitude_image(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "1 c h w"]:
+    """Return the image of zero phase whose amplitude spectrum is the mean of these images' spectra."""
+    amplitude = torch.fft.rfft2(images).abs().mean(dim=0, keepdim=True)
+    image: Tensor = torch.fft.irfft2(amplitude, s=images.shape[-2:])
+    return image
+
+
+def centred(spectrum: Float[Tensor, "*b h w"]) -> Float[Tensor, "*b h w"]:
+    """Return an array of frequencies with zero brought from the corner to the centre, (h // 2, w // 2)."""
+    shifted: Tensor = torch.fft.fftshift(spectrum, dim=(-2, -1))
+    return shifted

@@ -7,10 +7,13 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from filterbands import rng
+from filterbands.corruptions import CORRUPTIONS
 from filterbands.training import METHODS
 from filterbands.training.methods import Method, Step
 
 CLASSES = 10
+# Their public code leaves [0, 1] in the second view.
+OUTSIDE = ("apr_p_code", "apr_sp_code", "hybridaugment_pp_code")
 
 
 class Pixels(nn.Module):
@@ -25,6 +28,18 @@ class Pixels(nn.Module):
         return logits
 
 
+class Watching(Pixels):
+    """Keeps what it is shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Tensor] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.seen.append(images.detach())
+        return super().forward(images)
+
+
 def batch(count: int, *, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     images = torch.rand(count, 3, 8, 8, generator=generator)
@@ -33,7 +48,9 @@ def batch(count: int, *, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def run(method: Method, model: nn.Module, images: Tensor, labels: Tensor, key: Tensor) -> Step:
-    return method(model, images, labels, key=key, smoothing=0.05)
+    # Each image's partners are its own, whatever stands beside it.
+    partners = torch.stack([images.flip(2), images.flip(3)])
+    return method(model, images, labels, key=key, smoothing=0.05, partners=partners)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -67,10 +84,40 @@ def test_an_images_augmentation_depends_on_its_key_alone(name: str) -> None:
     # The state of torch's own generator, the order and the batch's size do not matter.
     torch.rand(5)
     mixed = run(METHODS[name], Pixels(), images[order], labels[order], key[order])
-    assert torch.equal(mixed.logits, whole.logits[order])
+    assert_close(mixed.logits, whole.logits[order], rtol=0, atol=1e-5)
     assert_close(mixed.loss, whole.loss)
     few = run(METHODS[name], Pixels(), images[:5], labels[:5], key[:5])
-    assert torch.equal(few.logits, whole.logits[:5])
+    assert_close(few.logits, whole.logits[:5], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_all_views_of_an_image_belong_to_its_key(name: str) -> None:
+    def seen(part: slice) -> Tensor:
+        model = Watching()
+        images, labels, key = batch(24)
+        run(METHODS[name], model, images[part], labels[part], key[part])
+        return torch.stack(model.seen[0].chunk(METHODS[name].views))
+
+    assert_close(seen(slice(3, 9)), seen(slice(24))[:, 3:9], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_views_and_partners_are_as_many_as_said(name: str) -> None:
+    method, model = METHODS[name], Watching()
+    images, labels, key = batch(16)
+    partners = torch.rand(method.partners, *images.shape)
+    method(model, images, labels, key=key, partners=partners)
+    assert [len(batch) for batch in model.seen] == [16 * method.views]
+    # Without partners, the images that follow in the batch are taken.
+    assert bool(method(model, images, labels, key=key).loss.isfinite())
+    if method.partners:
+        with pytest.raises(IndexError):
+            method(model, images, labels, key=key, partners=partners[: method.partners - 1])
+
+
+def test_kinds_that_a_method_resembles_are_kinds() -> None:
+    for method in METHODS.values():
+        assert set(method.resembles) <= set(CORRUPTIONS)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -83,9 +130,13 @@ def test_no_method_draws_from_the_global_generator(name: str) -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_images_stay_within_their_range(name: str) -> None:
     images, labels, key = batch(64)
-    step = run(METHODS[name], Pixels(), (images > 0.5).float(), labels, key)
-    assert float(step.logits.detach().min()) >= 0
-    assert float(step.logits.detach().max()) <= 1
+    model = Watching()
+    run(METHODS[name], model, (images > 0.5).float(), labels, key)
+    views = model.seen[0]
+    if name in OUTSIDE:
+        views = views[:64]
+    assert float(views.min()) >= 0
+    assert float(views.max()) <= 1
 
 
 def test_the_standard_loss_is_the_smoothed_cross_entropy() -> None:

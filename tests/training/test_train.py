@@ -23,6 +23,7 @@ from filterbands.filters import EQUAL_AREA, filters_low_energy, line
 from filterbands.models import load_model, read_weights
 from filterbands.run import Run
 from filterbands.training import ShareConfig, TrainConfig, build, from_plain, to_plain, train
+from filterbands.training.batches import Batches
 
 # The package's attribute of this name is the function.
 module = importlib.import_module("filterbands.training.train")
@@ -335,7 +336,7 @@ def numbered(count: int, *, height: int = 6, width: int = 9) -> ImageSet:
 
 def batches_of(data: ImageSet, **change: Any) -> Any:
     config = TrainConfig(**{"batch_size": 7, "crop": 3, "seed": 2, **change})
-    return module._Batches.of(data, config, torch.device("cpu"))
+    return Batches.of(data, config, torch.device("cpu"))
 
 
 def slow_window(image: np.ndarray[Any, Any], crop: int, down: int, right: int, flip: bool) -> Any:
@@ -355,7 +356,7 @@ def test_crops_and_flips_are_those_of_an_image_at_a_time(crop: int, flip: bool) 
     shifts = rng.integers(keys, 0, 2 * crop + 1, (2,), stream=1).tolist()
     flips = rng.integers(keys, 0, 2, (), stream=2).tolist()
     seen = 0
-    for images, labels, _ in batches.epoch(4):
+    for images, labels, _, _ in batches.epoch(4):
         assert images.dtype == torch.float32
         for image, label in zip(images.numpy(), labels.tolist(), strict=True):
             down, right = shifts[label]
@@ -369,18 +370,18 @@ def test_crops_and_flips_are_those_of_an_image_at_a_time(crop: int, flip: bool) 
 def test_an_epoch_shows_every_image_at_most_once_and_epochs_differ() -> None:
     batches = batches_of(numbered(30))
     assert batches.count == 4
-    orders = [torch.cat([labels for _, labels, _ in batches.epoch(epoch)]).tolist() for epoch in (1, 2)]
+    orders = [torch.cat([batch.labels for batch in batches.epoch(epoch)]).tolist() for epoch in (1, 2)]
     for order in orders:
         assert len(order) == len(set(order)) == 28
         assert order != sorted(order)
     assert orders[0] != orders[1]
-    again = torch.cat([labels for _, labels, _ in batches.epoch(1)]).tolist()
+    again = torch.cat([batch.labels for batch in batches.epoch(1)]).tolist()
     assert again == orders[0]
 
 
 def test_keys_are_an_images_own_and_fresh_every_epoch() -> None:
     batches = batches_of(numbered(28))
-    keys = [torch.cat([key for _, _, key in batches.epoch(epoch)]).tolist() for epoch in (1, 2)]
+    keys = [torch.cat([batch.key for batch in batches.epoch(epoch)]).tolist() for epoch in (1, 2)]
     assert len({*keys[0], *keys[1]}) == 56
     # The order, the crop and the flip have used other keys than the method gets.
     own = rng.keys(2, "train", 1, index=100 + torch.arange(28)).tolist()
@@ -392,7 +393,7 @@ def test_an_images_crop_and_flip_do_not_depend_on_the_images_beside_it() -> None
     few = data.subset(torch.arange(0, 30, 2))
     shown: dict[int, list[tuple[int, Tensor]]] = {}
     for part in (data, few):
-        for images, labels, keys in batches_of(part, batch_size=5).epoch(3):
+        for images, labels, keys, _ in batches_of(part, batch_size=5).epoch(3):
             for image, label, key in zip(images, labels.tolist(), keys.tolist(), strict=True):
                 shown.setdefault(label, []).append((key, image))
     for label in range(0, 30, 2):
@@ -404,7 +405,7 @@ def test_an_images_crop_and_flip_do_not_depend_on_the_images_beside_it() -> None
 def test_every_shift_and_flip_is_as_likely_as_any_other() -> None:
     same = torch.arange(25, dtype=torch.uint8).reshape(1, 1, 5, 5).expand(4500, 1, 5, 5)
     many = replace(numbered(4500, height=1, width=1), images=same)
-    (images, _, _), *_ = batches_of(many, batch_size=4500, crop=1).epoch(1)
+    (images, *_), *_ = batches_of(many, batch_size=4500, crop=1).epoch(1)
     counts = images.flatten(1).unique(dim=0, return_counts=True)[1]
     assert len(counts) == 3 * 3 * 2
     # Five standard deviations of a count that is 250 on average.

@@ -15,7 +15,7 @@ class TrainOptions(ComputeOptions):
     """Train a network by a recipe into a Run folder."""
 
     recipe: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RECIPE")]
-    """standard, gaussian, share_low, share_high, spectral, spectral_gain, modulate_only or modulated."""
+    """standard, gaussian, augmix, apr_sp, spectral ...: each method has a recipe of its name."""
     data: Annotated[str, tyro.conf.arg(metavar="SPEC")] = ""
     """planted, cifar10:DIR, cifar100:DIR, folder:DIR or npz:FILE; the recipe's own by default."""
     split: Annotated[str, tyro.conf.arg(metavar="NAME")] = ""

@@ -104,7 +104,9 @@ class TrainConfig:
     epochs: int = 8
     """Passes over the data."""
     batch_size: int = 256
-    """Images a step; the last incomplete batch of an epoch is left out."""
+    """Images a step, of all processes; the last incomplete batch of an epoch is left out."""
+    accumulate: int = 1
+    """Parts a step's batch is computed in, one after the other, for less memory; batch norms see parts."""
     learning_rate: float = 0.4
     """Peak of the triangular schedule."""
     peak: float = 0.2
@@ -139,6 +141,12 @@ class TrainConfig:
         _check("size", self.size, 0, 4096)
         _check("epochs", self.epochs, 1, math.inf)
         _check("batch_size", self.batch_size, 2, math.inf)
+        _check("accumulate", self.accumulate, 1, self.batch_size)
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"batch_size {self.batch_size} cannot be computed in {self.accumulate} equal parts; "
+                "choose an accumulate that divides it"
+            )
         _check("learning_rate", self.learning_rate, 0, math.inf, open_below=True)
         _check("peak", self.peak, 0, 1, open_below=True, open_above=True)
         _check("momentum", self.momentum, 0, 1, open_above=True)

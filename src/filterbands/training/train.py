@@ -2,23 +2,21 @@
 
 import math
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Int64, UInt8
 from torch import Tensor, nn
 
-from .. import __version__, rng
+from .. import __version__
 from ..datasets import ImageSet, load_data
 from ..engine import Fabric, launch
 from ..filters import SpectralNoise, analyze, bake, modulate, proportion_parameters, recalibrate, set_share
 from ..models import describe, load_model
 from ..run import Run, git_revision, make_folder
-from ..types import FloatImages, Images, Keys, Labels, Progress
+from ..types import Progress
+from .batches import Batches
 from .config import TrainConfig, from_plain, to_plain
 from .methods import METHODS
 
@@ -86,7 +84,7 @@ def _train(config: TrainConfig, run: Run, data: ImageSet, fabric: Fabric, progre
         _groups(network, config), lr=0.0, momentum=config.momentum, nesterov=config.momentum > 0
     )
     wrapped, wrapped_optimizer = fabric.setup(network, optimizer)
-    batches = _Batches.of(data, config, fabric.device)
+    batches = Batches.of(data, config, fabric.device)
     steps = config.epochs * batches.count
     method = METHODS[config.method]
 
@@ -126,18 +124,27 @@ def _train(config: TrainConfig, run: Run, data: ImageSet, fabric: Fabric, progre
         # Sums stay on the device, so that no step waits for them.
         loss_sum = torch.zeros((), device=fabric.device)
         hits = torch.zeros((), device=fabric.device, dtype=torch.int64)
-        for number, (images, labels, key) in enumerate(batches.epoch(epoch)):
-            done = (epoch - 1) * batches.count + number
+        for number, batch in enumerate(batches.epoch(epoch)):
+            done = (epoch - 1) * batches.count + number // config.accumulate
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * _triangle(done / steps, config.peak)
-            step = method(wrapped, images, labels, key=key, smoothing=config.label_smoothing)
-            fabric.backward(step.loss)
+            step = method(
+                wrapped,
+                batch.images,
+                batch.labels,
+                key=batch.key,
+                smoothing=config.label_smoothing,
+                partners=batch.partners,
+            )
+            fabric.backward(step.loss / config.accumulate)
+            loss_sum += step.loss.detach() / config.accumulate
+            hits += (step.logits.detach().argmax(dim=1) == batch.labels).sum()
+            if (number + 1) % config.accumulate:
+                continue
             wrapped_optimizer.step()
             wrapped_optimizer.zero_grad()
-            loss_sum += step.loss.detach()
-            hits += (step.logits.detach().argmax(dim=1) == labels).sum()
             if progress is not None:
-                seen = (number + 1) * config.batch_size
+                seen = (done + 1) * config.batch_size - (epoch - 1) * batches.count * config.batch_size
                 what = f"epoch {epoch}/{config.epochs}  accuracy in training {100 * float(hits) / seen:.1f} %"
                 progress(done + 1, steps, what)
         loss = float(loss_sum) / batches.count
@@ -225,72 +232,13 @@ def _triangle(progress: float, peak: float) -> float:
     return progress / peak if progress < peak else (1 - progress) / (1 - peak)
 
 
-@dataclass(frozen=True, slots=True)
-class _Batches:
-    """A training set on the device as one tensor, handed out in augmented batches."""
-
-    padded: UInt8[Tensor, "n c hp wp"]
-    labels: Labels
-    index: Int64[Tensor, " n"]
-    size: tuple[int, int]
-    config: TrainConfig
-
-    @staticmethod
-    def of(data: ImageSet, config: TrainConfig, device: torch.device) -> "_Batches":
-        height, width = data.images.shape[2:]
-        rows, columns = (_reflected(side, config.crop).to(device) for side in (height, width))
-        padded = data.images.to(device)[:, :, rows][:, :, :, columns]
-        return _Batches(padded, data.labels.to(device), data.index.to(device), (height, width), config)
-
-    @property
-    def count(self) -> int:
-        return len(self.labels) // self.config.batch_size
-
-    def epoch(self, epoch: int) -> Iterator[tuple[FloatImages, Labels, Keys]]:
-        """Yield the epoch's batches; order, crops and flips depend on seed, epoch and image alone."""
-        config = self.config
-        keys = rng.keys(config.seed, "train", epoch, index=self.index)
-        order = rng.bits(keys, 1, stream=0)[:, 0].argsort()
-        shifts = rng.integers(keys, 0, 2 * config.crop + 1, (2,), stream=1)
-        flips = rng.integers(keys, 0, 2 if config.flip else 1, (), stream=2)
-        for number in range(self.count):
-            chosen = order[number * config.batch_size : (number + 1) * config.batch_size]
-            images = _window(self.padded, chosen, shifts[chosen], flips[chosen], self.size)
-            yield images.float().div_(255), self.labels[chosen], keys[chosen] ^ 1
-
-
-def _reflected(side: int, by: int) -> Int64[Tensor, " s"]:
-    """Return the positions of a line of pixels with `by` more on both ends, the border reflected."""
-    if by >= side:
-        raise ValueError(f"crop needs less than the images' side of {side} pixels, got {by}")
-    position = torch.arange(-by, side + by).abs()
-    return torch.where(position >= side, 2 * (side - 1) - position, position)
-
-
-def _window(
-    padded: UInt8[Tensor, "n c hp wp"],
-    chosen: Int64[Tensor, " b"],
-    shifts: Int64[Tensor, "b 2"],
-    flips: Int64[Tensor, " b"],
-    size: tuple[int, int],
-) -> Images:
-    """Return the chosen images, cut at their shifts and mirrored where flipped."""
-    height, width = size
-    device = padded.device
-    rows = shifts[:, 0, None] + torch.arange(height, device=device)
-    columns = torch.arange(width, device=device)[None]
-    columns = shifts[:, 1, None] + torch.where(flips[:, None] == 1, width - 1 - columns, columns)
-    channels = torch.arange(padded.shape[1], device=device)[:, None, None]
-    return padded[chosen[:, None, None, None], channels, rows[:, None, :, None], columns[:, None, None]]
-
-
 def _recalibrated(
-    model: nn.Module, batches: _Batches, config: TrainConfig, fabric: Fabric
+    model: nn.Module, batches: Batches, config: TrainConfig, fabric: Fabric
 ) -> dict[str, float]:
     """Recalibrate the batch norms on clean images and return the clean accuracy before and after."""
     before = _clean_accuracy(model, batches, fabric)
     with fabric.autocast():
-        recalibrate((images for images, _, _ in batches.epoch(config.epochs + 1)), model)
+        recalibrate((batch.images for batch in batches.epoch(config.epochs + 1)), model)
     return {
         "images": batches.count * config.batch_size,
         "accuracy_before": before,
@@ -299,15 +247,14 @@ def _recalibrated(
 
 
 @torch.no_grad()
-def _clean_accuracy(model: nn.Module, batches: _Batches, fabric: Fabric) -> float:
+def _clean_accuracy(model: nn.Module, batches: Batches, fabric: Fabric) -> float:
     """Return the accuracy on the first training images as they are."""
     was_training = model.training
     model.eval()
-    count, hits, side = min(_WITNESSES, len(batches.labels)), 0, batches.config.crop
-    height, width = batches.size
+    count, hits = min(_WITNESSES, len(batches.labels)), 0
     for start in range(0, count, 500):
         part = slice(start, min(start + 500, count))
-        images = batches.padded[part, :, side : side + height, side : side + width].float().div_(255)
+        images = batches.plain(part)
         with fabric.autocast():
             hits += int((model(images).argmax(dim=1) == batches.labels[part]).sum())
     model.train(was_training)

@@ -5,13 +5,21 @@ from torch import nn
 
 from ... import rng
 from ...types import FloatImages, Keys, Labels
-from .protocol import Step
+from .protocol import Partners, Step
 from .standard import standard
 
 SIGMA = 0.1
 
 
-def gaussian(model: nn.Module, images: FloatImages, labels: Labels, *, key: Keys, smoothing: float) -> Step:
+def gaussian(
+    model: nn.Module,
+    images: FloatImages,
+    labels: Labels,
+    *,
+    key: Keys,
+    smoothing: float,
+    partners: Partners,
+) -> Step:
     """Return the cross entropy with white noise of standard deviation 0.1 on each image with chance 1/2.
 
     Independent for every pixel and channel, added in [0, 1] and clamped to it.
@@ -24,4 +32,4 @@ def gaussian(model: nn.Module, images: FloatImages, labels: Labels, *, key: Keys
     noisy = images.clone()
     noise = rng.normal(key[chosen], tuple(images.shape[1:]), stream=1).to(images.dtype)
     noisy[chosen] = (images[chosen] + SIGMA * noise).clamp(0, 1)
-    return standard(model, noisy, labels, key=key, smoothing=smoothing)
+    return standard(model, noisy, labels, key=key, smoothing=smoothing, partners=partners)

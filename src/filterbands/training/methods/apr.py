@@ -1,0 +1,208 @@
+"""Amplitude-phase recombination: an image's phases under other amplitudes.
+
+Each method stands twice: as its paper says, and as its public code does (`_code`), where that changes the
+score. The code takes the transform over the colour channels too, as if they were a third side of the image;
+casts what comes out of the single form to bytes without a clip, so that values beyond black and white wrap
+around (a free impulse noise); and sums the losses of two views where ours takes their mean, which doubles
+the learning rate. Both forms here: a coin for every image, where the code of the paired forms throws one for
+the batch, and single operations on cropped and flipped images, where the code crops afterwards.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ... import rng
+from ...fourier import swap_amplitude
+from ...types import FloatImages, Images, Keys, Labels
+from .operations import operate, to_bytes
+from .protocol import Partners, Step
+from .standard import standard
+from .views import mean_of_views
+
+PAIRED, SINGLE = 0.6, 0.5
+
+
+def apr_p(
+    model: nn.Module,
+    images: FloatImages,
+    labels: Labels,
+    *,
+    key: Keys,
+    smoothing: float,
+    partners: Partners,
+) -> Step:
+    """Return the mean cross entropy of the images and of the same with other images' amplitudes.
+
+    Source: Chen et al. 2021, arXiv:2108.08487, section 3.3, "APR-P"; its chance of 0.6.
+    """
+    mixed = paired_view(images, partners[0], key=key)
+    return mean_of_views(model, images, mixed, labels, smoothing=smoothing)
+
+
+def apr_s(
+    model: nn.Module,
+    images: FloatImages,
+    labels: Labels,
+    *,
+    key: Keys,
+    smoothing: float,
+    partners: Partners,
+) -> Step:
+    """Return the cross entropy of images recombined with operated versions of themselves.
+
+    Source: Chen et al. 2021, arXiv:2108.08487, section 3.3, "APR-S".
+    """
+    view = single_view(images, key=key)
+    return standard(model, view, labels, key=key, smoothing=smoothing, partners=partners)
+
+
+def apr_sp(
+    model: nn.Module,
+    images: FloatImages,
+    labels: Labels,
+    *,
+    key: Keys,
+    smoothing: float,
+    partners: Partners,
+) -> Step:
+    """Return the mean cross entropy of APR-S's images and of the same with other images' amplitudes.
+
+    The amplitudes are those of other images before their own APR-S: in the paper they come after it.
+
+    Source: Chen et al. 2021, arXiv:2108.08487, section 3.3, "APR-SP".
+    """
+    view = single_view(images, key=key)
+    mixed = paired_view(view, partners[0], key=key)
+    return mean_of_views(model, view, mixed, labels, smoothing=smoothing)
+
+
+def apr_p_code(
+    model: nn.Module,
+    images: FloatImages,
+    labels: Labels,
+    *,
+    key: Keys,
+    smoothing: float,
+    partners: Partners,
+) -> Step:
+    """Return APR-P's loss as its public code computes it: transform over channels, no clip, losses summed.
+
+    Source: github.com/iCGY96/APR at b8f1e18, `datasets/APR.py` and the training loop.
+    """
+    mixed = paired_view(images, partners[0], key=key, as_code=True)
+    return summed(mean_of_views(model, images, mixed, labels, smoothing=smoothing))
+
+
+def apr_s_code(
+    model: nn.Module,
+    images: FloatImages,
+    labels: Labels,
+    *,
+    key: Keys,
+    smoothing: float,
+    partners: Partners,
+) -> Step:
+    """Return APR-S's loss as its public code computes it: transform over channels, bytes that wrap around.
+
+    Source: github.com/iCGY96/APR at b8f1e18, `datasets/APR.py`.
+    """
+    view = single_view(images, key=key, as_code=True)
+    return standard(model, view, labels, key=key, smoothing=smoothing, partners=partners)
+
+
+def apr_sp_code(
+    model: nn.Module,
+    images: FloatImages,
+    labels: Labels,
+    *,
+    key: Keys,
+    smoothing: float,
+    partners: Partners,
+) -> Step:
+    """Return APR-SP's loss as its public code computes it; see `apr_s_code` and `apr_p_code`.
+
+    Source: github.com/iCGY96/APR at b8f1e18, `datasets/APR.py` and the training loop.
+    """
+    view = single_view(images, key=key, as_code=True)
+    mixed = paired_view(view, partners[0], key=key, as_code=True)
+    return summed(mean_of_views(model, view, mixed, labels, smoothing=smoothing))
+
+
+def paired_view(images: FloatImages, others: FloatImages, *, key: Keys, as_code: bool = False) -> FloatImages:
+    """Return each image, with chance 0.6 under the amplitudes of its other.
+
+    Args:
+        images: NCHW in [0, 1].
+        others: One for each.
+        key: One an image.
+        as_code: Transform over the channels too, and leave [0, 1] as the public code does.
+
+    >>> image = torch.rand(2, 3, 8, 8)
+    >>> paired_view(image, image, key=rng.keys(0, "doc", index=torch.arange(2))).shape
+    torch.Size([2, 3, 8, 8])
+    """
+    swapped = swap_amplitude(images, others, across_channels=as_code)
+    if not as_code:
+        swapped = swapped.clamp(0, 1)
+    chosen = rng.uniform(key, (), stream=20) < PAIRED
+    return torch.where(chosen[:, None, None, None], swapped, images)
+
+
+def single_view(images: FloatImages, *, key: Keys, as_code: bool = False) -> FloatImages:
+    """Return each image after one of AugMix's operations and, with chance 1/2, recombined with a second.
+
+    The second operation works on the result of the first; one of the two gives the amplitudes, the other
+    the phases, by a coin.
+
+    Args:
+        images: NCHW in [0, 1].
+        key: One an image.
+        as_code: As the public code has it: transform over the channels too, bytes that wrap around.
+
+    >>> single_view(torch.rand(2, 3, 8, 8), key=rng.keys(0, "doc", index=torch.arange(2))).shape
+    torch.Size([2, 3, 8, 8])
+    """
+    return recombined(to_bytes(images), key=key, as_code=as_code)
+
+
+def recombined(images: Images, *, key: Keys, as_code: bool) -> FloatImages:
+    """Return APR-S of images that are bytes, in [0, 1]."""
+    first, second, coins = two_views(images, key=key)
+    out = first.float() / 255
+    chosen = torch.nonzero(coins[:, 0] < SINGLE).squeeze(1)
+    flip = (coins[chosen, 1] < 0.5)[:, None, None, None]
+    one, two = first[chosen].float(), second[chosen].float()
+    mixed = swap_amplitude(torch.where(flip, one, two), torch.where(flip, two, one), across_channels=as_code)
+    out[chosen] = wrapped_bytes(mixed) if as_code else (mixed / 255).clamp(0, 1)
+    return out
+
+
+def two_views(images: Images, *, key: Keys) -> tuple[Images, Images, Tensor]:
+    """Return the images after one operation and after two, and two coins an image."""
+    keys = rng.bits(key, 2, stream=21)
+    first = operate(images, key=keys[:, 0])
+    return first, operate(first, key=keys[:, 1]), rng.uniform(key, (2,), stream=22)
+
+
+def wrapped_bytes(values: Tensor) -> Tensor:
+    """Return what a cast to bytes on an x86 makes of numbers: cut to integers, modulo 256; over 255."""
+    bytes_: Tensor = values.trunc().long().bitwise_and(255).float() / 255
+    return bytes_
+
+
+def summed(step: Step) -> Step:
+    """Return a step whose loss is the sum over its two views, not their mean."""
+    doubled: Tensor = step.loss * 2
+    return Step(doubled, step.logits)
+
+
+def blurred(images: FloatImages) -> FloatImages:
+    """Return images under a Gaussian blur of 3x3 taps and standard deviation 0.5, the border reflected."""
+    side = torch.exp(torch.tensor(-0.5 / 0.5**2))
+    taps = torch.stack([side, torch.ones(()), side]).to(images.device)
+    taps = taps / taps.sum()
+    channels = images.shape[1]
+    kernel = (taps[:, None] * taps).expand(channels, 1, 3, 3)
+    padded = F.pad(images, (1, 1, 1, 1), mode="reflect")
+    return F.conv2d(padded, kernel, groups=channels)

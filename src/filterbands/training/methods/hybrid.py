@@ -1,0 +1,131 @@
+"""HybridAugment: low frequencies of one image, high frequencies of another."""
+
+import torch
+from torch import nn
+
+from ... import rng
+from ...types import FloatImages, Keys, Labels
+from .apr import PAIRED, SINGLE, blurred, paired_view, recombined, summed, two_views, wrapped_bytes
+from .operations import to_bytes
+from .protocol import Partners, Step
+from .views import mean_of_views
+
+
+def hybridaugment(
+    model: nn.Module,
+    images: FloatImages,
+    labels: Labels,
+    *,
+    key: Keys,
+    smoothing: float,
+    partners: Partners,
+) -> Step:
+    """Return the mean cross entropy of single hybrids and of the same with other images' high frequencies.
+
+    The paper's HA_PS. Deviations: the mean of two losses, where the code has their sum (twice the learning
+    rate); a coin for every image, not for the batch; images clamped to [0, 1], where the code's cast to
+    bytes wraps around; the other images' high frequencies are those before their own single form.
+
+    Source: Yucel, Cinbis, Duygulu 2023, arXiv:2307.11823, section 3.2, with the blur (3 taps, 0.5), the
+    chances (0.6 paired, 0.5 single) and the order of operations of its public code.
+    """
+    view = single_hybrid(images, key=key)
+    mixed = paired_hybrid(view, partners[0], key=key)
+    return mean_of_views(model, view, mixed, labels, smoothing=smoothing)
+
+
+def hybridaugment_pp(
+    model: nn.Module,
+    images: FloatImages,
+    labels: Labels,
+    *,
+    key: Keys,
+    smoothing: float,
+    partners: Partners,
+) -> Step:
+    """Return HybridAugment's loss with the low frequencies' amplitudes recombined, HA++_PS.
+
+    Deviations as in `hybridaugment`.
+
+    Source: Yucel, Cinbis, Duygulu 2023, arXiv:2307.11823, section 3.3, and its public code.
+    """
+    view = single_hybrid(images, key=key, recombine=True)
+    mixed = paired_hybrid(view, partners[0], key=key, amplitudes=partners[1])
+    return mean_of_views(model, view, mixed, labels, smoothing=smoothing)
+
+
+def hybridaugment_pp_code(
+    model: nn.Module,
+    images: FloatImages,
+    labels: Labels,
+    *,
+    key: Keys,
+    smoothing: float,
+    partners: Partners,
+) -> Step:
+    """Return HA++_PS's loss as its public code computes it.
+
+    Transforms over the channels too, casts to bytes that wrap around, no clip of the paired form, losses
+    summed. A coin for every image, where the code throws one for the batch.
+
+    Source: github.com/MKYucel/hybrid_augment at 71ea041, `core/train.py` and `datasets/APR.py`.
+    """
+    view = single_hybrid(images, key=key, recombine=True, as_code=True)
+    mixed = paired_hybrid(view, partners[0], key=key, amplitudes=partners[1], as_code=True)
+    return summed(mean_of_views(model, view, mixed, labels, smoothing=smoothing))
+
+
+def paired_hybrid(
+    images: FloatImages,
+    others: FloatImages,
+    *,
+    key: Keys,
+    amplitudes: FloatImages | None = None,
+    as_code: bool = False,
+) -> FloatImages:
+    """Return each image, with chance 0.6 with the high frequencies of its other.
+
+    Args:
+        images: NCHW in [0, 1].
+        others: One for each.
+        key: One an image.
+        amplitudes: Images whose low frequencies give amplitudes to those that stay, with chance 0.6; None
+            leaves them.
+        as_code: As the public code has it.
+    """
+    low = blurred(images)
+    if amplitudes is not None:
+        low = paired_view(low, blurred(amplitudes), key=key, as_code=as_code)
+    mixed = low + (others - blurred(others))
+    if not as_code:
+        mixed = mixed.clamp(0, 1)
+    chosen = rng.uniform(key, (), stream=24) < PAIRED
+    return torch.where(chosen[:, None, None, None], mixed, images)
+
+
+def single_hybrid(
+    images: FloatImages, *, key: Keys, recombine: bool = False, as_code: bool = False
+) -> FloatImages:
+    """Return each image after one operation and, with chance 1/2, made a hybrid with a second.
+
+    Args:
+        images: NCHW in [0, 1].
+        key: One an image.
+        recombine: Put APR-S on the low frequencies, as HybridAugment++ does.
+        as_code: As the public code has it.
+    """
+    first, second, coins = two_views(to_bytes(images), key=key)
+    out = first.float() / 255
+    chosen = torch.nonzero(coins[:, 0] < SINGLE).squeeze(1)
+    flip = (coins[chosen, 1] < 0.5)[:, None, None, None]
+    one, two = out[chosen], second[chosen].float() / 255
+    # Which of the two stays below is a fair coin, so that only that one needs its low frequencies.
+    below, above = torch.where(flip, one, two), torch.where(flip, two, one)
+    low = blurred(below)
+    if recombine:
+        keys = rng.bits(key[chosen], 1, stream=23)[:, 0]
+        # PIL's conversion cuts where `to_bytes` rounds: a third of a grey level on average.
+        low = recombined(to_bytes(low), key=keys, as_code=as_code)
+    mixed = low + (above - blurred(above))
+    out[chosen] = wrapped_bytes(mixed * 255) if as_code else mixed.clamp(0, 1)
+    return out
