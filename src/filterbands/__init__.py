@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .models import load_model
     from .report import write_report
     from .robustness.evaluate import evaluate
+    from .robustness.heatmap import fourier_heatmap
     from .training.config import TrainConfig
     from .training.train import train
 
@@ -41,6 +42,7 @@ __all__ = [
     "corrupt",
     "evaluate",
     "filters_low_energy",
+    "fourier_heatmap",
     "load_data",
     "load_model",
     "modulate",
@@ -67,7 +69,7 @@ _ROOMS = {
     ),
     "models": ("load_model",),
     "report": ("write_report",),
-    "robustness": ("evaluate",),
+    "robustness": ("evaluate", "fourier_heatmap"),
     "training": ("TrainConfig", "train"),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}

@@ -4,8 +4,10 @@ from .compare import Difference, KindDifference, OverSeeds, Verdict, compare, co
 from .evaluate import EvaluateConfig, evaluate
 from .export import export_cells, leaderboard_entry, write_leaderboard_entry
 from .fingerprint import model_fingerprint
+from .heatmap import HeatMap, fourier_heatmap
 from .loading import load_scores
 from .scores import BENCHMARK_15, EXTRA_4, Estimate, Scores, overlapping_kinds
+from .sensitivity import ProbeConfig, RankCorrelation, Spectrum, correlate
 from .sources import Files
 from .statistics import bootstrap, calibration_error, holm, mcnemar
 from .store import Store
@@ -17,17 +19,23 @@ __all__ = [
     "Estimate",
     "EvaluateConfig",
     "Files",
+    "HeatMap",
     "KindDifference",
     "OverSeeds",
+    "ProbeConfig",
+    "RankCorrelation",
     "Scores",
+    "Spectrum",
     "Store",
     "Verdict",
     "bootstrap",
     "calibration_error",
     "compare",
     "compare_kinds",
+    "correlate",
     "evaluate",
     "export_cells",
+    "fourier_heatmap",
     "gate",
     "holm",
     "leaderboard_entry",

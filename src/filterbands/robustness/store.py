@@ -76,6 +76,17 @@ CREATE TABLE folders (
 # From schema n to n + 1: _MIGRATIONS[n]. The first one makes a database.
 _MIGRATIONS = (_TABLES, _SECOND)
 
+# Made when the first part is kept: nothing refers to it, so that it needs no schema of its own.
+_PROBES = """
+CREATE TABLE IF NOT EXISTS probes (
+  key TEXT PRIMARY KEY,
+  probe TEXT NOT NULL,
+  content BLOB NOT NULL,
+  created TEXT NOT NULL,
+  filterbands TEXT NOT NULL
+)
+"""
+
 Bits = np.ndarray[Any, np.dtype[np.bool_]]
 """Per image, whether the network named its class."""
 
@@ -376,6 +387,29 @@ class Store:
         import fcntl
 
         fcntl.lockf(self._locks, fcntl.LOCK_UN, 1, int(key[:12], 16))
+
+    def probed(self, key: str) -> bytes | None:
+        """Return what `put_probed` kept under a key; None where there is nothing."""
+        if not self._execute("SELECT 1 FROM sqlite_master WHERE name = 'probes'"):
+            return None
+        rows = self._execute("SELECT content FROM probes WHERE key = ?", (key,))
+        return bytes(rows[0][0]) if rows else None
+
+    def put_probed(self, key: str, probe: str, content: bytes) -> None:
+        """Keep a finished part of a probe; one that is there stays.
+
+        Args:
+            key: The sha256 of all that it depends on.
+            probe: Which probe it is a part of, for people.
+            content: Whatever the probe reads back.
+        """
+        with self._transaction():
+            self._execute(_PROBES)
+            created = datetime.now(timezone.utc).isoformat(timespec="seconds")
+            self._execute(
+                "INSERT OR IGNORE INTO probes VALUES (?, ?, ?, ?, ?)",
+                (key, probe, content, created, __version__),
+            )
 
     def _prepare(self, *, readonly: bool) -> None:
         self._execute("PRAGMA foreign_keys = ON")
