@@ -52,6 +52,25 @@ def replay(recorded: dict[str, np.ndarray]) -> Callable[[str, int], tuple[Tensor
 
 
 @pytest.fixture(scope="session")
+def cifar_cbar(shared: Path) -> dict[str, np.ndarray]:
+    """64 images and six edge images under the CIFAR-10-C-bar generator, as `cifar_c`."""
+    return _arrays(shared / "cbar" / "open.npz")
+
+
+@pytest.fixture(scope="session")
+def replay_cbar(shared: Path) -> Callable[[str, int], tuple[Tensor, list[Tensor], Tensor]]:
+    """As `replay`, of the CIFAR-10-C-bar generator; numbers that are not used are NaN."""
+    arrays = _arrays(shared / "cbar" / "replay_open.npz")
+
+    def load(kind: str, severity: int) -> tuple[Tensor, list[Tensor], Tensor]:
+        start = f"{kind}_s{severity}_draw"
+        draws = [torch.from_numpy(arrays[name]) for name in sorted(arrays) if name.startswith(start)]
+        return nchw(arrays["clean"]), draws, nchw(arrays[f"{kind}_s{severity}_out"])
+
+    return load
+
+
+@pytest.fixture(scope="session")
 def frost_textures(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The original's textures in a user's cache of our own."""
     with pytest.MonkeyPatch.context() as patch:

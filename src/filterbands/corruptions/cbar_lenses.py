@@ -11,17 +11,17 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from ..rng import bits, uniform
 from ..types import FloatImages, Images, Keys
 from .pixels import border_index, pick, smooth
 
-# Rotations of circular_motion_blur.
-_TURNS = 21
-# Its images of more pixels are blurred turn by turn.
-_PIXELS_IN_A_MATRIX = 64 * 64
+# Of the 21 evenly spaced angles of circular_motion_blur.
+_TURN_WEIGHTS = tuple(math.exp(-2 * (number / 10 - 1) ** 2) for number in range(21))
+# Its images of more pixels are blurred pixel by pixel, and so many pixels at a time.
+_PIXELS_IN_A_MATRIX, _PLACES_AT_A_TIME = 64 * 64, 1 << 12
 
 
 def pinch_and_twirl(images: Images, parameters: tuple[float, ...], *, key: Keys) -> Images:
@@ -61,17 +61,18 @@ def circular_motion_blur(images: Images, parameters: tuple[float, ...], *, key: 
     (degrees,) = parameters
     b, c, h, w = images.shape
     spline = _spline(images)
+    result = torch.empty_like(images).reshape(b * c, h * w)
     if h * w > _PIXELS_IN_A_MATRIX:
-        plane = torch.arange(b * c, device=images.device).repeat_interleave(h * w)
-        pixel = torch.arange(h * w, device=images.device).repeat(b * c)
-        whole: Tensor = _turned(spline, plane, pixel, h, w, degrees).reshape(b, c, h, w)
-        return whole
-    level = torch.sparse.mm(_turns(h, w, degrees).to(images.device), spline.T.contiguous()).T
-    result = level.clamp(0, 255).to(torch.uint8)
-    # Next to a whole level the original's float32 sums decide between it and the one below.
-    plane, pixel = ((level - level.round()).abs_() < 1e-3).nonzero(as_tuple=True)
+        unsure = torch.ones_like(result, dtype=torch.bool)
+    else:
+        level = torch.sparse.mm(_turns(h, w, degrees).to(images.device), spline.T.contiguous()).T
+        result.copy_(level.clamp(0, 255))
+        # Next to a whole level the original's float32 sums decide between it and the one below.
+        unsure = (level - level.round()).abs_() < 1e-3
+    plane, pixel = unsure.nonzero(as_tuple=True)
     result[plane, pixel] = _turned(spline, plane, pixel, h, w, degrees)
-    return result.reshape(b, c, h, w)
+    whole: Tensor = result.reshape(images.shape)
+    return whole
 
 
 def transverse_chromatic_abberation(images: Images, parameters: tuple[float, ...], *, key: Keys) -> Images:
@@ -264,10 +265,9 @@ def _enlargement(size: int, factor: float) -> tuple[Int64[Tensor, "4 n"], Float[
     """
     length = round(size * factor)
     start = (length - size) // 2
-    place = np.arange(start, start + size) * ((size - 1) / (length - 1))
-    first = np.floor(place).astype(np.int64)
-    source = _mirrored(torch.from_numpy(np.stack([first + step for step in (-1, 0, 1, 2)])), size)
-    return source, torch.stack(_cubic_weights(torch.from_numpy(place - first)))
+    place = torch.arange(start, start + size, dtype=torch.float64) * ((size - 1) / (length - 1))
+    pixels, weights = _line_taps(place, size)
+    return torch.stack(pixels), torch.stack(weights)
 
 
 def _cubic_weights(share: Float[Tensor, "*n"]) -> tuple[Float[Tensor, "*n"], ...]:
@@ -304,24 +304,6 @@ def _spline_matrix(size: int) -> Float[Tensor, "{size} {size}"]:
     return torch.from_numpy(np.linalg.inv(matrix))
 
 
-def _turn(number: int) -> tuple[float, float]:
-    """Return a turn's share of the largest angle and its weight."""
-    share = number / 10 - 1
-    return share, math.exp(-2 * share * share)
-
-
-def _sources(
-    rows: Float[Tensor, " n"], columns: Float[Tensor, " n"], h: int, w: int, degrees: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return where pixels come from when an image is turned about its middle, and whether from inside it."""
-    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    down, across = rows - (h - 1) / 2, columns - (w - 1) / 2
-    y = (down * cosine).add_(across * sine).add_((h - 1) / 2)
-    x = (across * cosine).sub_(down * sine).add_((w - 1) / 2)
-    inside = (y >= 0) & (y <= h - 1) & (x >= 0) & (x <= w - 1)
-    return y, x, inside
-
-
 def _turned(
     spline: Float[Tensor, "planes n"],
     plane: Int64[Tensor, " m"],
@@ -329,54 +311,66 @@ def _turned(
     h: int,
     w: int,
     degrees: float,
-) -> Tensor:
+) -> UInt8[Tensor, " m"]:
     """Return bytes at places of the blurred images, with the original's roundings to float32."""
-    total = torch.zeros(len(pixel), dtype=torch.float32, device=spline.device)
-    weights = 0.0
-    line, start = spline.flatten(), plane * (h * w)
-    rows, columns = (pixel // w).to(torch.float64), (pixel % w).to(torch.float64)
-    for number in range(_TURNS):
-        share, weight = _turn(number)
-        y, x, inside = _sources(rows, columns, h, w, degrees * share)
-        top, left = y.floor(), x.floor()
-        down, across = _cubic_weights(y - top), _cubic_weights(x - left)
-        value = torch.zeros_like(y)
-        for i in range(4):
-            row = start + _mirrored(top.to(torch.int64) + (i - 1), h).clamp_(0, h - 1) * w
-            for j in range(4):
-                column = _mirrored(left.to(torch.int64) + (j - 1), w).clamp_(0, w - 1)
-                value.add_(line.index_select(0, row + column).mul_(down[i] * across[j]))
-        value.mul_(inside)
-        total.add_(value.to(torch.float32).mul_(weight))
-        weights += weight
-    return total.div_(weights).clamp_(0, 1).mul_(255).to(torch.uint8)
+    result = torch.empty(len(pixel), dtype=torch.uint8, device=spline.device)
+    line = spline.flatten()
+    for start in range(0, len(pixel), _PLACES_AT_A_TIME):
+        part = slice(start, start + _PLACES_AT_A_TIME)
+        inside, corners, weights = _taps(pixel[part], h, w, degrees)
+        first = plane[part] * (h * w)
+        value = torch.zeros_like(weights[0])
+        for corner, weight in zip(corners, weights, strict=True):
+            value.add_(line.index_select(0, (corner + first).flatten()).reshape(value.shape).mul_(weight))
+        total = torch.zeros(value.shape[1], dtype=torch.float32, device=value.device)
+        for turned, share in zip(value.mul_(inside).to(torch.float32), _TURN_WEIGHTS, strict=True):
+            total.add_(turned.mul_(share))
+        result[part] = total.div_(sum(_TURN_WEIGHTS)).clamp_(0, 1).mul_(255).to(torch.uint8)
+    return result
 
 
 @lru_cache(maxsize=8)
 def _turns(h: int, w: int, degrees: float) -> Float[Tensor, "n n"]:
     """Return the sparse matrix that gives blurred levels of spline coefficients, without any rounding."""
     pixels = torch.arange(h * w)
-    rows, columns = (pixels // w).to(torch.float64), (pixels % w).to(torch.float64)
-    places, values, weights = [], [], 0.0
-    for number in range(_TURNS):
-        share, weight = _turn(number)
-        y, x, inside = _sources(rows, columns, h, w, degrees * share)
-        top, left = y.floor(), x.floor()
-        down, across = _cubic_weights(y - top), _cubic_weights(x - left)
-        weights += weight
-        for i in range(4):
-            row = _mirrored(top.to(torch.int64) + (i - 1), h)
-            for j in range(4):
-                column = _mirrored(left.to(torch.int64) + (j - 1), w)
-                places.append(torch.stack([pixels, row * w + column])[:, inside])
-                values.append((down[i] * across[j] * weight)[inside])
-    matrix = torch.sparse_coo_tensor(
-        torch.cat(places, 1),
-        torch.cat(values) * (255 / weights),
-        (h * w, h * w),
-        check_invariants=True,
-    )
-    return matrix.coalesce()
+    inside, corners, weights = _taps(pixels, h, w, degrees)
+    places = [torch.stack([pixels.expand_as(corner)[inside], corner[inside]]) for corner in corners]
+    turn = torch.tensor(_TURN_WEIGHTS, dtype=torch.float64)[:, None] * (255 / sum(_TURN_WEIGHTS))
+    values = torch.cat([(weight * turn)[inside] for weight in weights])
+    size = (h * w, h * w)
+    return torch.sparse_coo_tensor(torch.cat(places, 1), values, size, check_invariants=True).coalesce()
+
+
+def _taps(
+    pixel: Int64[Tensor, " m"], h: int, w: int, degrees: float
+) -> tuple[Bool[Tensor, "turns m"], list[Tensor], list[Tensor]]:
+    """Return whether pixels of turned images come from inside them, and from which 16 pixels by what weights.
+
+    Args:
+        pixel: Positions in the image, row after row.
+        h: Rows.
+        w: Columns.
+        degrees: The last turn's angle; the first is its opposite.
+    """
+    angle = torch.linspace(-1, 1, len(_TURN_WEIGHTS), dtype=torch.float64, device=pixel.device)[:, None]
+    angle = angle.mul_(math.radians(degrees))
+    down = (pixel // w).to(torch.float64) - (h - 1) / 2
+    across = (pixel % w).to(torch.float64) - (w - 1) / 2
+    y = (down * angle.cos()).add_(across * angle.sin()).add_((h - 1) / 2)
+    x = (across * angle.cos()).sub_(down * angle.sin()).add_((w - 1) / 2)
+    inside = (y >= 0) & (y <= h - 1) & (x >= 0) & (x <= w - 1)
+    (rows, row_weights), (columns, column_weights) = (_line_taps(*line) for line in ((y, h), (x, w)))
+    corners = [row * w + column for row in rows for column in columns]
+    return inside, corners, [one * other for one in row_weights for other in column_weights]
+
+
+def _line_taps(place: Float[Tensor, "*n"], size: int) -> tuple[list[Tensor], tuple[Tensor, ...]]:
+    """Return the four pixels of a line about each place, and the cubic B-spline's weights of them."""
+    base = place.floor()
+    first = base.to(torch.int64)
+    # Places outside the line are left out later; until then they must name some pixel.
+    pixels = [_mirrored(first + step, size).clamp_(0, size - 1) for step in (-1, 0, 1, 2)]
+    return pixels, _cubic_weights(place - base)
 
 
 def _caustic(h: int, w: int, time: Float[Tensor, " b"], size: Float[Tensor, " b"]) -> Float[Tensor, "b h w"]:
