@@ -178,10 +178,10 @@ def cover_with_turbulence(
     slope = (gradients - 256).to(torch.float64) / 256
     slope = slope.div_(slope.norm(dim=2, keepdim=True).clamp_(min=1e-300))
     table = _shuffled(swaps)
-    # Tables go on with their own start.
-    for entry in range(_PERLIN_TABLE + 2):
-        slope[:, _PERLIN_TABLE + entry] = slope[:, entry]
-        table[:, _PERLIN_TABLE + entry] = table[:, entry]
+    # Tables go on with their own start, for so long that the first two entries come a third time.
+    for numbers in (slope, table):
+        numbers[:, _PERLIN_TABLE : 2 * _PERLIN_TABLE] = numbers[:, :_PERLIN_TABLE]
+        numbers[:, 2 * _PERLIN_TABLE :] = numbers[:, :2]
     h, w = images.shape[2:]
     total = torch.zeros(len(images), h, w, dtype=torch.float64, device=images.device)
     rows, columns = (place[0].flatten() / 32 for place in _places(images))

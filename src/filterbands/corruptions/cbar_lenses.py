@@ -20,8 +20,10 @@ from .pixels import border_index, pick, smooth
 
 # Of the 21 evenly spaced angles of circular_motion_blur.
 _TURN_WEIGHTS = tuple(math.exp(-2 * (number / 10 - 1) ** 2) for number in range(21))
-# Its images of more pixels are blurred pixel by pixel, and so many pixels at a time.
-_PIXELS_IN_A_MATRIX, _PLACES_AT_A_TIME = 64 * 64, 1 << 12
+# Its images of more pixels are blurred without a matrix.
+_PIXELS_IN_A_MATRIX = 64 * 64
+# Pixels blurred one by one at a time: on a CPU, what a core's cache holds; on a GPU, what keeps it busy.
+_PLACES_AT_A_TIME = {"cpu": 1 << 12, "other": 1 << 18}
 
 
 def pinch_and_twirl(images: Images, parameters: tuple[float, ...], *, key: Keys) -> Images:
@@ -315,8 +317,9 @@ def _turned(
     """Return bytes at places of the blurred images, with the original's roundings to float32."""
     result = torch.empty(len(pixel), dtype=torch.uint8, device=spline.device)
     line = spline.flatten()
-    for start in range(0, len(pixel), _PLACES_AT_A_TIME):
-        part = slice(start, start + _PLACES_AT_A_TIME)
+    at_a_time = _PLACES_AT_A_TIME["cpu" if spline.device.type == "cpu" else "other"]
+    for start in range(0, len(pixel), at_a_time):
+        part = slice(start, start + at_a_time)
         inside, corners, weights = _taps(pixel[part], h, w, degrees)
         first = plane[part] * (h * w)
         value = torch.zeros_like(weights[0])
