@@ -2,9 +2,10 @@
 
 from .bands import EQUAL_AREA, eigenfilters, energy_matrix, filters_low_energy, line, spans
 from .batchnorm import recalibrate
+from .modulation import modulate, proportion_parameters
 from .noise import SpectralNoise
 from .penalty import attract_share
-from .proportion import bake, modulate, proportion_parameters, set_share
+from .proportion import bake, set_share
 from .shrink import CleanCost, choose_noise, clean_cost, shrink
 from .spectrum import LayerSpectrum, ModelSpectrum, analyze
 
