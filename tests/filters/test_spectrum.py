@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.testing import assert_close
 
-from filterbands.filters import EQUAL_AREA, analyze, filters_low_energy
+from filterbands.filters import EQUAL_AREA, analyze, eigenfilters, filters_low_energy
 from filterbands.models import load_model
 
 reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "reference.py")))
@@ -150,7 +150,7 @@ def test_a_delta_lies_on_the_line_and_counts_as_low():
         assert analyze({"a.weight": weight}, cutoff=cutoff)["a"].low_share == 1.0
 
 
-def test_layers_that_are_not_measured_are_listed_by_name_without_figures():
+def test_layers_without_a_spectrum_are_listed_by_name_without_figures():
     class Own(nn.Module):
         def __init__(self):
             super().__init__()
@@ -159,24 +159,78 @@ def test_layers_that_are_not_measured_are_listed_by_name_without_figures():
     network = nn.ModuleDict(
         {
             "pointwise": nn.Conv2d(4, 8, 1),
-            "line": nn.Conv1d(3, 5, 3),
-            "up": nn.ConvTranspose2d(4, 6, 3, groups=2),
-            "volume": nn.Conv3d(3, 2, 3),
             "own": Own(),
             "norm": nn.LayerNorm((3, 4, 4)),
             "head": nn.Linear(3, 3),
+            "moment": nn.Conv1d(4, 2, 1),
         }
     )
     spectrum = analyze(network)
-    assert [layer.name for layer in spectrum] == ["pointwise", "line", "up", "volume", "own"]
-    assert [layer.filters for layer in spectrum] == [8, 5, 6, 2, 2]
-    kinds = ("1x1", "Conv1d", "ConvTranspose2d", "Conv3d", "Own")
-    for layer, kind in zip(spectrum, kinds, strict=True):
+    assert [layer.name for layer in spectrum] == ["pointwise", "own", "moment"]
+    for layer, kind in zip(spectrum, ("1x1", "Own", "1x1"), strict=True):
         assert kind in layer.note
         assert all(layer.to_json()[key] is None for key in SPECTRAL)
         assert layer.dead == 0
         assert layer.curve is None
     assert all(layer.name in str(spectrum) for layer in spectrum)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize(
+    ("kind", "sides"),
+    [("ConvTranspose1d", (4,)), ("ConvTranspose2d", (3, 4)), ("ConvTranspose3d", (2, 3, 3))],
+)
+def test_a_transposed_convolution_is_measured_output_by_output(kind, sides, groups):
+    layer = getattr(nn, kind)(4, 6, sides, stride=2, groups=groups)
+    spectrum = analyze(layer)["weight"]
+    assert spectrum.filters == 6
+    assert spectrum.shape == tuple(layer.weight.shape)
+    assert "frequencies of its output" in spectrum.note
+    # What comes out of one impulse in one input channel is that channel's kernel of every output.
+    outputs = []
+    with torch.no_grad():
+        for channel in range(4):
+            impulse = torch.zeros(1, 4, *[1] * len(sides))
+            impulse[0, channel] = 1
+            outputs.append(layer(impulse)[0] - layer(torch.zeros_like(impulse))[0])
+    seen = torch.stack(outputs, dim=1).double()
+    assert_close(spectrum.filters_low_energy, filters_low_energy(seen), atol=1e-6, rtol=0)
+    assert 0 < spectrum.aliased_energy < 1
+
+
+def test_lines_and_volumes_are_measured_at_their_own_half():
+    network = nn.ModuleDict({"line": nn.Conv1d(3, 5, 3, stride=2), "volume": nn.Conv3d(3, 2, 3, dilation=2)})
+    line_, volume = analyze(network)
+    assert (line_.cutoff, round(volume.cutoff, 5)) == (0.25, 0.49237)
+    for layer, module in ((line_, network["line"]), (volume, network["volume"])):
+        expected = filters_low_energy(module.weight.detach().double(), dilation=module.dilation)
+        assert_close(layer.filters_low_energy, expected)
+        assert 0 <= layer.low_share_chance[0] <= layer.low_share_chance[1] <= 1
+        assert layer.horizontal_energy is None
+    assert analyze(network, cutoff=0.3)["line"].cutoff == 0.3
+    by_tensors = analyze({"line.weight": network["line"].weight})["line"]
+    assert by_tensors.low_energy == pytest.approx(line_.low_energy)
+    assert "one-dimensional" in by_tensors.note
+
+
+def test_foreign_names_and_layouts_are_read():
+    weight = white(8, 3, 5, 3)
+    depthwise = white(4, 1, 3, 3, seed=1)
+    spectrum = analyze(
+        {
+            "conv1.weight": weight,
+            "conv1_w": weight,
+            "stem/kernel:0": weight.permute(2, 3, 1, 0),
+            "mixer.depthwise_kernel": depthwise.reshape(2, 2, 3, 3).permute(2, 3, 0, 1),
+            "module.last.weight": weight,
+            "_orig_mod.fast.weight": weight,
+            "position": white(1, 3, 5, 3),
+        }
+    )
+    assert [layer.name for layer in spectrum] == ["conv1", "stem", "mixer", "last", "fast"]
+    assert all(layer.low_energy == spectrum["conv1"].low_energy for layer in spectrum if layer.filters == 8)
+    assert_close(spectrum["mixer"].filters_low_energy, filters_low_energy(depthwise.double()))
+    assert "Keras" in spectrum["stem"].note
 
 
 def test_a_forward_of_its_own_is_said():
@@ -263,13 +317,100 @@ def test_json_holds_the_keys_that_others_rely_on():
 
 def test_the_table_has_a_line_a_layer_and_aligned_columns():
     network = nn.ModuleDict({"conv1": LAYERS["plain"], "a_longer_name": LAYERS["strided 7x7"]})
-    heading, columns, *rows = str(analyze(network)).splitlines()
+    heading, columns, *rows = str(analyze(network)).splitlines()[:4]
     assert "0.3989" in heading
     assert [row.split()[0] for row in rows] == ["conv1", "a_longer_name"]
-    for figure in ("low share", "low energy", "centroid"):
+    for figure in ("low share", "low energy", "centroid", "leak at 0"):
         end = columns.index(figure) + len(figure)
         assert all(row[end - 5 : end].strip().replace(".", "").isdigit() for row in rows)
     assert "within 0.5" in str(analyze(network)["conv1"])
+
+
+def test_html_and_frames_say_the_same_and_names_are_text():
+    spectrum = analyze(nn.ModuleDict({"<script>": LAYERS["plain"], "b": nn.Conv2d(2, 2, 1)}))
+    page = spectrum._repr_html_()
+    assert "&lt;script&gt;" in page
+    assert "<script>" not in page
+    assert "<table>" in spectrum["b"]._repr_html_()
+    pytest.importorskip("pandas")
+    frame = spectrum.to_frame()
+    assert list(frame["layer"]) == ["<script>", "b"]
+    assert frame["low_energy"][0] == spectrum["<script>"].low_energy
+    assert len(spectrum["<script>"].to_frame()) == 8
+    assert len(spectrum["b"].to_frame()) == 0
+
+
+def test_the_leak_at_zero_is_the_power_of_the_sums():
+    weight = torch.stack([torch.ones(2, 3, 3), torch.ones(2, 3, 3) - 9 * torch.eye(9)[4].reshape(3, 3)])
+    weight = torch.cat([weight, white(1, 2, 3, 3)])
+    layer = analyze({"a.weight": weight})["a"]
+    expected = weight.sum(dim=(2, 3)).square().sum(dim=1) / (9 * weight.square().sum(dim=(1, 2, 3)))
+    assert_close(layer.filters_zero_leak, expected.double(), atol=1e-6, rtol=0)
+    assert float(layer.filters_zero_leak[0]) == pytest.approx(1.0)
+    assert float(layer.filters_zero_leak[1]) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_brightness_and_colour_are_told_apart():
+    smooth, fine = torch.ones(3, 3), torch.tensor([[1.0, -1, 1], [-1, 1, -1], [1, -1, 1]])
+    grey, red_green = torch.tensor([1.0, 1, 1]), torch.tensor([1.0, -1, 0])
+    weight = torch.stack([grey[:, None, None] * smooth, red_green[:, None, None] * fine])
+    colour = analyze(nn.ModuleDict({"a": _with(weight)}))["a"].colour
+    assert colour.achromatic_energy == pytest.approx(0.5)
+    assert colour.achromatic_low_energy == pytest.approx(0.895, abs=6e-4)
+    assert colour.opponent_low_energy == pytest.approx(0.052, abs=6e-4)
+    assert analyze(_with(weight[:1]))["weight"].colour.opponent_low_energy is None
+    assert analyze(nn.Conv2d(4, 2, 3))["weight"].colour is None
+    white_colour = analyze({"a.weight": white(4000, 3, 3, 3)})["a"].colour
+    assert white_colour.achromatic_energy == pytest.approx(1 / 3, abs=5e-3)
+
+
+def _with(weight):
+    layer = nn.Conv2d(weight.shape[1], weight.shape[0], tuple(weight.shape[2:]))
+    layer.weight.data = weight
+    return layer
+
+
+def test_readings_by_three_cutoffs_stand_side_by_side_and_disagreement_is_said():
+    layer = analyze({"a.weight": white(64, 3, 3, 3)})["a"]
+    sensitivity = layer.sensitivity
+    assert [round(reading.cutoff, 4) for reading in sensitivity.readings] == [0.2821, 0.3989, 0.4886]
+    assert [reading.line for reading in sensitivity.readings] == pytest.approx([0.25, 0.5, 0.75])
+    middle = sensitivity.readings[1]
+    assert (middle.low_share, middle.low_energy) == pytest.approx((layer.low_share, layer.low_energy))
+    for reading in sensitivity.readings:
+        again = analyze({"a.weight": white(64, 3, 3, 3)}, cutoff=reading.cutoff)["a"]
+        assert again.mean_low_energy == pytest.approx(reading.mean_low_energy)
+        assert again.low_share == reading.low_share
+    # Half of the filters smooth, half of them just beyond the default cutoff: low by the mean at one cutoff,
+    # high by it at another.
+    _, vectors = eigenfilters(3, 3, cutoff=0.2)
+    mixed = torch.cat([vectors[:1].expand(10, 9), vectors[3:4].expand(10, 9)]).reshape(20, 1, 3, 3)
+    split = analyze({"a.weight": mixed})["a"].sensitivity
+    assert split.depends
+    assert "depends on the definition" in split.sentence
+    box = analyze({"a.weight": torch.ones(40, 3, 3, 3)})["a"].sensitivity
+    assert (box.depends, box.sentence) == (False, "low by every definition")
+    assert "low by every definition" in str(analyze({"a.weight": torch.ones(40, 3, 3, 3)})["a"])
+
+
+def test_the_rank_correlation_is_spearmans():
+    from scipy.stats import spearmanr
+
+    weight = white(30, 2, 3, 3).double()
+    layer = analyze({"a.weight": weight})["a"]
+    columns = [filters_low_energy(weight, reading.cutoff) for reading in layer.sensitivity.readings]
+    columns.append(-layer.filters_centroid)
+    expected = spearmanr(torch.stack(columns, dim=1).numpy()).statistic
+    assert_close(torch.tensor(layer.sensitivity.rank_correlation), torch.tensor(expected).float())
+    assert analyze({"a.weight": weight[:2]})["a"].sensitivity.rank_correlation is None
+
+
+def test_the_network_counts_every_live_filter_of_a_layer_with_a_spectrum_once():
+    spectrum = analyze(nn.Sequential(convolution(3, 8, 3), convolution(8, 24, 5), nn.Conv2d(24, 9, 1)))
+    first, second, _ = spectrum
+    assert spectrum.mean_low_energy == pytest.approx((first.mean_low_energy + 3 * second.mean_low_energy) / 4)
+    assert spectrum.low_share == pytest.approx((first.low_share + 3 * second.low_share) / 4)
+    assert analyze(nn.Conv2d(3, 2, 1)).mean_low_energy is None
 
 
 def test_layers_are_found_by_name_and_in_order():
@@ -293,7 +434,7 @@ def test_a_file_is_read_as_tensors_or_as_the_network_that_it_names(tmp_path):
     assert named["conv1"].stride == (1, 1)
     assert named["layer2.0.conv1"].aliased_energy > 0
     assert named["conv1"].batch_norm == "bn1"
-    assert plain["conv1"].mean_low_energy == named["conv1"].mean_low_energy
+    assert plain["conv1"].mean_low_energy == pytest.approx(named["conv1"].mean_low_energy, rel=1e-12)
     with pytest.raises(ValueError, match="needs the network"):
         analyze(tmp_path / "plain.safetensors", fold_batch_norm=True)
 

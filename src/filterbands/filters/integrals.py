@@ -1,0 +1,241 @@
+"""Integrals of a filter's power spectrum, exact, in one, two and three dimensions.
+
+The power spectrum of a filter is P(f) = sum over channels of |DTFT|^2, frequencies in cycles per pixel. An
+integral of P against an even weight g(f) is a quadratic form of the taps, `w^T M w` with `M[k, l] = G(d_kl)`:
+G is g's Fourier transform and d_kl the distance vector between taps k and l. Nothing is sampled or padded.
+Since M depends on the distance vector alone, `w^T M w` is also the dot product of the filter's
+autocorrelation with G: one autocorrelation serves every figure.
+
+Each function below that ends in `_kernel` returns such a G at all distance vectors of a kernel of the given
+size, in the order of `autocorrelation`.
+"""
+
+import math
+from collections.abc import Callable
+from functools import lru_cache, wraps
+from typing import ParamSpec, TypeVar, cast
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+Sides = tuple[int, ...]
+"""One whole number an axis, the vertical one before the horizontal one."""
+
+NYQUIST = 0.5
+"""The largest radius whose ball fits into the cube of frequencies."""
+
+
+def constant(compute: Callable[_P, _T]) -> Callable[_P, _T]:
+    """Return the function with a memory, whose tensors are plain ones on the CPU whoever asks first.
+
+    Made under `torch.inference_mode`, a remembered tensor would break a later backward pass; made under
+    `torch.device("meta")` it would hold no numbers.
+    """
+
+    @wraps(compute)
+    def computed(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        with torch.inference_mode(False), torch.device("cpu"):
+            return compute(*args, **kwargs)
+
+    return cast(Callable[_P, _T], lru_cache(maxsize=1024)(computed))
+
+
+def volume(radius: float, dimensions: int) -> float:
+    """Return the length, area or volume of the ball, the energy of a white filter within it.
+
+    >>> round(volume(0.25, 1), 3), round(volume(0.25, 2), 3)
+    (0.5, 0.196)
+    """
+    return (2 * radius, math.pi * radius**2, 4 / 3 * math.pi * radius**3)[dimensions - 1]
+
+
+def autocorrelation(weight: Float[Tensor, "f c *k"]) -> Float[Tensor, "f lags"]:
+    """Return each filter's autocorrelation, summed over channels, at all distance vectors.
+
+    The product of (2 k - 1) over the axes is their number; distance 0 stands in the middle.
+    """
+    filters, channels, *size = weight.shape
+    taps = math.prod(size)
+    place = lag_of_taps(tuple(size)).reshape(-1)
+    lags = math.prod(2 * side - 1 for side in size)
+    parts = []
+    # Chunks bound the memory of the tap-by-tap products of large kernels.
+    for part in torch.split(weight.reshape(filters, channels, taps), max(1, 2**22 // taps**2)):
+        products = part.transpose(1, 2) @ part
+        parts.append(
+            products.new_zeros(len(part), lags).index_add_(1, place, products.reshape(len(part), -1))
+        )
+    return torch.cat(parts)
+
+
+def form_matrix(kernel: Float[Tensor, " lags"], size: Sides) -> Float[Tensor, "taps taps"]:
+    """Return the quadratic form over the taps that a kernel of distances stands for."""
+    matrix: Tensor = kernel[lag_of_taps(size)]
+    return matrix
+
+
+@constant
+def ball_kernel(size: Sides, dilation: Sides, radius: float) -> Float[Tensor, " lags"]:
+    """Return the weights that give the energy within a ball around frequency zero."""
+    distance = _lags(size, dilation).norm(dim=1)
+    apart = distance.clamp_min(1.0)
+    angle = 2 * math.pi * radius * apart
+    inside: Tensor
+    if len(size) == 1:
+        inside = torch.sin(angle) / (math.pi * apart)
+    elif len(size) == 2:
+        inside = radius * torch.special.bessel_j1(angle) / apart
+    else:
+        inside = (torch.sin(angle) - angle * torch.cos(angle)) / (2 * math.pi**2 * apart**3)
+    return torch.where(distance > 0, inside, volume(radius, len(size)))
+
+
+@constant
+def sphere_kernel(size: Sides, dilation: Sides, radius: float) -> Float[Tensor, " lags"]:
+    """Return the weights that give the mean power at a radius, over all directions; a white filter has 1."""
+    distance = _lags(size, dilation).norm(dim=1)
+    angle = 2 * math.pi * radius * distance
+    power: Tensor
+    if len(size) == 1:
+        power = torch.cos(angle)
+    elif len(size) == 2:
+        power = torch.special.bessel_j0(angle)
+    else:
+        power = torch.sinc(angle / math.pi)
+    return power
+
+
+@constant
+def unaliased_kernel(size: Sides, dilation: Sides, stride: Sides) -> Float[Tensor, " lags"]:
+    """Return the weights that give the energy within |f| <= 1 / (2 stride) on every axis."""
+    steps = torch.tensor(stride, dtype=torch.float64)
+    kept: Tensor = (torch.sinc(_lags(size, dilation) / steps) / steps).prod(dim=1)
+    return kept
+
+
+@constant
+def centroid_kernel(size: Sides, dilation: Sides) -> Float[Tensor, " lags"]:
+    """Return the weights that give energy times mean radius, over the whole cube of frequencies.
+
+    Integrates |f| prod_i cos(2 pi f_i d_i) over the orthant, times 2 to the power of the dimensions. The
+    orthant is cut into one pyramid an axis, in which that axis' frequency s is the largest, and the others
+    are written s t: the radius becomes s sqrt(1 + t^2), smooth, where it has a kink at frequency 0, so that
+    Gauss and Legendre's rule converges exponentially.
+    """
+    axes = [torch.arange(side, dtype=torch.float64) * step for side, step in zip(size, dilation, strict=True)]
+    # Over the orthant the cosines run through half a turn a pixel of distance.
+    nodes, weights = _gauss_legendre(32 + 2 * int(max(float(axis[-1]) for axis in axes)))
+    quarter = sum(
+        _pyramid(axes[main], [*axes[:main], *axes[main + 1 :]], nodes, weights).movedim(0, main)
+        for main in range(len(size))
+    )
+    whole: Tensor = 2 ** len(size) * torch.as_tensor(quarter)
+    for axis in range(len(size)):
+        whole = torch.cat([whole.narrow(axis, 1, whole.shape[axis] - 1).flip(axis), whole], dim=axis)
+    return whole.reshape(-1)
+
+
+@constant
+def direction_kernel(size: Sides, dilation: Sides, degrees: float) -> Float[Tensor, " lags"]:
+    """Return the weights that give the power in a direction of the plane up to Nyquist; white ones have 1.
+
+    It is the mean over radii up to 1/2, each weighted by its circumference. Direction 0 is the horizontal
+    frequency, which vertical edges have, and 90 the vertical one.
+    """
+    return _direction(size, dilation, degrees)
+
+
+@constant
+def wedge_kernel(
+    size: Sides, dilation: Sides, wedges: tuple[tuple[float, float], ...]
+) -> Float[Tensor, " lags"]:
+    """Return the weights that give the energy in wedges of directions up to Nyquist.
+
+    Args:
+        size: Sides of the kernel.
+        dilation: Pixels between its taps.
+        wedges: Pairs of degrees, the first and the last direction of each wedge.
+    """
+    nodes, weights = _gauss_legendre(24 + 4 * max(size) * max(dilation))
+    total = torch.zeros(len(_lags(size, dilation)), dtype=torch.float64)
+    for first, last in wedges:
+        # A direction and its opposite have the same power, so that 180 degrees are all there is.
+        part = (last - first) / 180 * volume(NYQUIST, 2)
+        for node, weight in zip(nodes.tolist(), weights.tolist(), strict=True):
+            total = total + part * weight * _direction(size, dilation, first + (last - first) * node)
+    return total
+
+
+@constant
+def lag_of_taps(size: Sides) -> Int64[Tensor, "taps taps"]:
+    """Return, for taps k and l, the position of their distance vector among the lags."""
+    taps = _points([torch.arange(side) for side in size])
+    place = torch.zeros(len(taps), len(taps), dtype=torch.int64)
+    for axis, side in enumerate(size):
+        apart = taps[:, None, axis] - taps[None, :, axis] + side - 1
+        place = place * (2 * side - 1) + apart
+    return place
+
+
+@constant
+def _lags(size: Sides, dilation: Sides) -> Float[Tensor, "lags axes"]:
+    """Return the distances, in pixels, between any two taps."""
+    return _points(
+        [
+            torch.arange(1 - side, side, dtype=torch.float64) * step
+            for side, step in zip(size, dilation, strict=True)
+        ]
+    )
+
+
+def _direction(size: Sides, dilation: Sides, degrees: float) -> Float[Tensor, " lags"]:
+    angle = math.radians(degrees)
+    rows, columns = _lags(size, dilation).unbind(dim=1)
+    along = rows * math.sin(angle) + columns * math.cos(angle)
+    # The integral of r cos(2 pi r t) up to R, over R^2 / 2, with R = 1/2.
+    power: Tensor = 2 * torch.sinc(along) - torch.sinc(along / 2).square()
+    return power
+
+
+def _points(axes: list[Tensor]) -> Tensor:
+    """Return every combination of the axes' values, the last axis running fastest."""
+    return torch.stack([grid.reshape(-1) for grid in torch.meshgrid(*axes, indexing="ij")], dim=1)
+
+
+def _pyramid(
+    along: Float[Tensor, " along"],
+    across: list[Tensor],
+    nodes: Float[Tensor, " n"],
+    weights: Float[Tensor, " n"],
+) -> Float[Tensor, "..."]:
+    """Return the integral over the part of the orthant in which the frequency `along` is the largest."""
+    s = nodes / 2
+    slanted = [torch.cos(2 * math.pi * s[:, None, None] * nodes[None, :, None] * axis) for axis in across]
+    inner: Tensor
+    if not across:
+        inner = torch.ones_like(s)
+    elif len(across) == 1:
+        inner = torch.einsum("t,stb->sb", weights * torch.sqrt(1 + nodes**2), slanted[0])
+    else:
+        sides = weights[:, None] * weights * torch.sqrt(1 + nodes[:, None] ** 2 + nodes**2)
+        inner = torch.einsum("stb,tq,sqc->sbc", slanted[0], sides, slanted[1])
+    measure = weights / 2 * s ** (1 + len(across))
+    total: Tensor = torch.einsum(
+        "s,sa,s...->a...", measure, torch.cos(2 * math.pi * s[:, None] * along), inner
+    )
+    return total
+
+
+def _gauss_legendre(count: int) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+    """Return nodes and weights on [0, 1].
+
+    Source: Golub, Welsch 1969, "Calculation of Gauss quadrature rules" (Math. Comp. 23).
+    """
+    k = torch.arange(1, count, dtype=torch.float64)
+    beside = k / torch.sqrt(4 * k**2 - 1)
+    nodes, vectors = torch.linalg.eigh(torch.diag(beside, 1) + torch.diag(beside, -1))
+    return (nodes + 1) / 2, vectors[0].square()

@@ -1,0 +1,246 @@
+"""The convolutions of a network or of a heap of tensors: which there are, and what their filters are."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+from .integrals import Sides
+
+# How old and new weight normalisation, pruning and parametrizations call what they compute a weight from.
+_HIDDEN_WEIGHTS = ("weight_v", "weight_orig")
+# What a kernel's own tensor is called: by torch, by Caffe2 and others (`conv1_w`), and by Keras and Flax,
+# who put the spatial axes first.
+_NAMES = ("weight", "w")
+_SPATIAL_FIRST = ("kernel", "depthwise_kernel")
+_KIND = {1: "one-dimensional", 3: "three-dimensional"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Layer:
+    """A convolution as it was found."""
+
+    name: str
+    """Its name in the network; `weight` for a bare convolution."""
+    shape: tuple[int, ...]
+    """Shape of its weight as it is stored."""
+    weight: Float[Tensor, "f c *k"]
+    """Filters first, then the channels that one filter sees; on the CPU, checked, in its own precision."""
+    stride: Sides | None = None
+    """Pixels between outputs (of a transposed one: between inputs); None where it is not known."""
+    dilation: Sides = ()
+    """Pixels between taps."""
+    transposed: bool = False
+    """Whether frequencies are those of its output."""
+    groups: int = 1
+    """Number of groups of channels."""
+    batch_norm: str | None = None
+    """Name of the batch norm that was folded in."""
+    measured: bool = True
+    """Whether its spectrum can be told."""
+    notes: tuple[str, ...] = ()
+    """What a reader must know of it."""
+
+    @property
+    def size(self) -> Sides:
+        """Sides of the kernel."""
+        return tuple(self.weight.shape[2:])
+
+
+def layers_of_network(model: nn.Module, *, fold_batch_norm: bool) -> list[Layer]:
+    """Return every convolution of a network, in its order; the network is left as it is.
+
+    Raises:
+        ValueError: Weights that are not finite real floating-point numbers, or not there yet.
+    """
+    norms = _followers(model) if fold_batch_norm else {}
+    found = []
+    for path, module in model.named_modules():
+        name = plain_name(path) or "weight"
+        weight = getattr(module, "weight", None)
+        # A weight of this many axes may be a convolution of any class; layer norms have three as well.
+        if not isinstance(weight, Tensor) or not (isinstance(module, _ConvNd) or weight.ndim in (4, 5)):
+            continue
+        if isinstance(weight, nn.parameter.UninitializedParameter):
+            raise ValueError(f"layer {name} is not initialised yet; run the network once on an image")
+        if not isinstance(module, _ConvNd):
+            note = f"{type(module).__name__}: not measured"
+            kernels = checked(name, weight)
+            found.append(
+                Layer(name=name, shape=tuple(weight.shape), weight=kernels, measured=False, notes=(note,))
+            )
+            continue
+        transposed = isinstance(module, _ConvTransposeNd)
+        kernels, norm, notes = filters_of(module, name), None, _notes(module)
+        if fold_batch_norm:
+            scale, norm, note = batch_norm_scale(norms.get(path), module.out_channels)
+            notes += (note,) if note else ()
+            if scale is not None:
+                scaled = kernels.double() * scale.reshape(-1, *[1] * (kernels.ndim - 1))
+                kernels = checked(f"{name} with {norm} folded in", scaled)
+        found.append(
+            Layer(
+                name=name,
+                shape=tuple(weight.shape),
+                weight=kernels,
+                stride=tuple(int(step) for step in module.stride),
+                dilation=tuple(int(step) for step in module.dilation),
+                transposed=transposed,
+                groups=module.groups,
+                batch_norm=norm,
+                notes=notes,
+            )
+        )
+    return found
+
+
+def layers_of_tensors(tensors: Mapping[str, Tensor]) -> list[Layer]:
+    """Return the tensors that are named like a weight and have the axes of a convolution's.
+
+    Raises:
+        ValueError: Weights that are not finite real floating-point numbers.
+    """
+    found: dict[str, Layer] = {}
+    for key, tensor in tensors.items():
+        if not isinstance(tensor, Tensor) or tensor.ndim not in (3, 4, 5):
+            continue
+        path, last = _split(plain_name(key))
+        name = path or "weight"
+        spread = (1,) * (tensor.ndim - 2)
+        if last in _NAMES:
+            kind = _KIND.get(tensor.ndim - 2)
+            layer = Layer(
+                name=name,
+                shape=tuple(tensor.shape),
+                weight=checked(name, tensor),
+                dilation=spread,
+                notes=(f"read as a {kind} convolution",) if kind else (),
+            )
+        elif last in _SPATIAL_FIRST:
+            axes = [-1, -2] if last == "kernel" else [-2, -1]
+            moved = checked(name, tensor).permute(*axes, *range(tensor.ndim - 2))
+            if last == "depthwise_kernel":
+                # Inputs and multiples of each: a filter sees one channel.
+                moved = moved.flatten(0, 1)[:, None]
+            note = "read as stored by Keras and Flax, spatial axes first"
+            layer = Layer(name=name, shape=tuple(tensor.shape), weight=moved, dilation=spread, notes=(note,))
+        elif last in _HIDDEN_WEIGHTS or path.endswith("parametrizations.weight"):
+            path = path.removesuffix("parametrizations.weight").removesuffix(".")
+            name = path or "weight"
+            note = "weight not stored as such (parametrised): bake it, or pass the network"
+            layer = Layer(
+                name=name,
+                shape=tuple(tensor.shape),
+                weight=checked(name, tensor),
+                measured=False,
+                notes=(note,),
+            )
+        else:
+            continue
+        # A weight may be kept in several parts, of which the largest has its shape.
+        if name not in found or found[name].weight.numel() < layer.weight.numel():
+            found[name] = layer
+    return list(found.values())
+
+
+def plain_name(path: str) -> str:
+    """Return a name without what torch.compile and data parallelism put in front."""
+    for part in ("_orig_mod.", "module."):
+        path = path.removeprefix(part)
+    return "" if path in ("_orig_mod", "module") else path
+
+
+def filters_of(module: _ConvNd, name: str) -> Float[Tensor, "f c *k"]:
+    """Return a convolution's weight, filters first and on the CPU, or raise ValueError with its name."""
+    kernels = checked(name, module.weight)
+    if not isinstance(module, _ConvTransposeNd):
+        return kernels
+    # Inputs, then the outputs of one group: bring the outputs together and in front. What one output is made
+    # of is its filter, and a transposed convolution applies it turned around, which no power spectrum sees.
+    parts = kernels.reshape(module.groups, -1, *kernels.shape[1:]).transpose(1, 2)
+    return parts.flatten(0, 1)
+
+
+def checked(name: str, weight: Tensor) -> Float[Tensor, "f c *k"]:
+    """Return a layer's weight on the CPU in float32 or float64, or raise ValueError with its name."""
+    if weight.is_meta:
+        raise ValueError(f"layer {name} holds no numbers (it is on the meta device); load its weights first")
+    if weight.is_quantized or not weight.is_floating_point():
+        raise ValueError(
+            f"layer {name} needs real floating-point weights, got {weight.dtype}; "
+            "convert them (quantised ones with dequantize) first"
+        )
+    if weight.numel() == 0:
+        raise ValueError(f"layer {name} has no weights: its shape is {tuple(weight.shape)}")
+    kernels: Tensor = weight.detach().cpu()
+    if kernels.dtype not in (torch.float32, torch.float64):
+        kernels = kernels.float()
+    # The sum is finite where all are, unless it overflows: a second look is for those cases alone.
+    if not bool(kernels.sum().isfinite()):
+        bad = kernels.numel() - int(kernels.isfinite().sum())
+        if bad:
+            raise ValueError(
+                f"layer {name} holds {bad} weights that are NaN or infinite, of {kernels.numel()}"
+            )
+    return kernels
+
+
+def batch_norm_scale(
+    following: tuple[str, nn.Module] | None, filters: int
+) -> tuple[Float[Tensor, " f"] | None, str | None, str]:
+    """Return what a batch norm multiplies each filter by, its name, and what to say where there is none."""
+    if following is None:
+        return None, None, "no batch norm follows"
+    name, module = following
+    if not isinstance(module, nn.modules.batchnorm._BatchNorm) or module.num_features != filters:
+        return None, None, "no batch norm follows"
+    if module.running_var is None:
+        return None, None, f"{name} keeps no running variance: not folded"
+    scale: Tensor = (module.running_var.detach().cpu().double() + module.eps).rsqrt()
+    if module.weight is not None:
+        scale = scale * module.weight.detach().cpu().double()
+    return scale, name, ""
+
+
+def _split(key: str) -> tuple[str, str]:
+    """Return a tensor's layer and its own name: `conv1.weight`, `conv1/kernel:0` and `conv1_w` have both."""
+    whole = key.removesuffix(":0").replace("/", ".")
+    path, _, last = whole.rpartition(".")
+    if last not in (*_NAMES, *_SPATIAL_FIRST, *_HIDDEN_WEIGHTS):
+        for name in _NAMES:
+            if last.endswith(f"_{name}"):
+                return whole.removesuffix(f"_{name}"), name
+    return path, last
+
+
+def _notes(module: _ConvNd) -> tuple[str, ...]:
+    notes = []
+    if isinstance(module, _ConvTransposeNd):
+        notes.append(f"{type(module).__name__}: frequencies of its output")
+    kind = _KIND.get(len(module.kernel_size))
+    if kind and not isinstance(module, _ConvTransposeNd):
+        notes.append(f"{type(module).__name__}: {kind}")
+    # The plain classes and everything that only swaps its class for a parametrization run this very function.
+    plain: Any = next(kind for kind in type(module).__mro__ if kind.__module__ == nn.modules.conv.__name__)
+    kind_of: Any = type(module)
+    if kind_of.forward is not plain.forward:
+        notes.append(f"{type(module).__name__} has a forward of its own: the stored weight is measured")
+    if "weight" not in module._parameters and not nn.utils.parametrize.is_parametrized(module, "weight"):
+        notes.append("its weight is set by a hook: as of the last forward pass")
+    return tuple(notes)
+
+
+def _followers(model: nn.Module) -> dict[str, tuple[str, nn.Module]]:
+    """Return, for each module's name, the module registered right after it in the same parent."""
+    following = {}
+    for path, parent in model.named_modules():
+        prefix = f"{path}." if path else ""
+        children = list(parent.named_children())
+        for (name, _), (after, module) in pairwise(children):
+            following[prefix + name] = (plain_name(prefix + after), module)
+    return following

@@ -1,0 +1,253 @@
+"""What filters let through of given images: the share within the cutoff of a response, not of a kernel.
+
+A filter's low energy is what it lets through of white input. Natural images are not white: nearly all of
+their power lies at the lowest frequencies. `w^T B_S w / w^T A_S w` is the same share for the input a layer
+sees, with A_S the covariance of its patches and B_S that of the patches of the same input after an ideal
+low-pass. The mean over the data set is removed channel by channel; patches are those that lie whole within
+the input, so that no padding is mistaken for an image; the low-pass is circular.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..datasets import ImageSet
+from ..fourier import filter_images, radius_grid
+from ..types import Filters, FloatImages, Taps
+from .bands import EQUAL_AREA, check_cutoff, cutoff_of
+from .integrals import Sides
+from .layers import Layer, plain_name
+
+_BATCH = 100
+
+
+def patch_covariances(
+    images: FloatImages,
+    *,
+    size: tuple[int, int],
+    cutoff: float = EQUAL_AREA,
+    stride: tuple[int, int] = (1, 1),
+    dilation: tuple[int, int] = (1, 1),
+) -> tuple[Taps, Taps]:
+    """Return the covariance of the patches that a kernel sees, and that after a low-pass at the cutoff.
+
+    Both are float64 and of side channels * kh * kw, channels first, as a flattened filter is.
+
+    Args:
+        images: NCHW, in any unit.
+        size: Sides of the kernel.
+        cutoff: Radius in (0, 1/2], cycles per pixel.
+        stride: Pixels between patches.
+        dilation: Pixels between taps.
+
+    Raises:
+        ValueError: No patch fits into the images, or a cutoff outside of its range.
+
+    >>> whole, low = patch_covariances(torch.rand(8, 3, 16, 16), size=(3, 3))
+    >>> whole.shape, bool(low.trace() < whole.trace())
+    (torch.Size([27, 27]), True)
+    """
+    check_cutoff(cutoff)
+    if not _fits(images.shape[2:], size, dilation):
+        raise ValueError(f"no patch of {size} with dilation {dilation} fits into {tuple(images.shape[2:])}")
+    side = images.shape[1] * size[0] * size[1]
+    forms = torch.zeros(2, side, side, dtype=torch.float64, device=images.device)
+    mean = images.double().mean(dim=(0, 2, 3)).reshape(1, -1, 1, 1)
+    patches = 0
+    for part in torch.split(images, _BATCH):
+        whole = part.double() - mean
+        for form, seen in zip(forms, (whole, low_passed(whole, cutoff)), strict=True):
+            columns = F.unfold(seen, size, dilation=dilation, stride=stride).transpose(0, 1).flatten(1)
+            form += columns @ columns.T
+        patches += columns.shape[1]
+    forms /= patches
+    return forms[0], forms[1]
+
+
+def response_low_energy(weight: Filters, whole: Taps, low: Taps) -> Float[Tensor, " f"]:
+    """Return the share within the cutoff of what each filter lets through; differentiable.
+
+    Args:
+        weight: Filters, channels, height, width.
+        whole: Covariance of the patches, of side channels * kh * kw, as `patch_covariances` returns it.
+        low: That of the low-passed patches.
+
+    Raises:
+        ValueError: Matrices of another size than the filters.
+
+    >>> whole, low = patch_covariances(torch.rand(8, 3, 16, 16), size=(3, 3))
+    >>> response_low_energy(torch.ones(4, 3, 3, 3), whole, low).shape
+    torch.Size([4])
+    """
+    flat = weight.flatten(1)
+    if whole.shape != low.shape or whole.shape[0] != flat.shape[1]:
+        raise ValueError(
+            f"response_low_energy needs two square matrices of side {flat.shape[1]}, got "
+            f"{tuple(whole.shape)} and {tuple(low.shape)}"
+        )
+    through, below = (((flat @ form.to(flat)) * flat).sum(dim=1) for form in (whole, low))
+    share: Tensor = below / through
+    return share
+
+
+def low_passed(images: FloatImages, cutoff: float) -> FloatImages:
+    """Return images without their frequencies beyond the cutoff, circular, the mean kept."""
+    radius = radius_grid(*images.shape[2:], half=True).to(images.device)
+    # Float32 radii: one that is on the cutoff but for rounding is within it.
+    gain = (radius <= cutoff + 1e-6).to(images.dtype)
+    return filter_images(images, gain[None, None])
+
+
+def response_of_network(
+    model: nn.Module, layers: Sequence[Layer], data: ImageSet | Tensor, cutoff: float
+) -> dict[str, Float[Tensor, " f"]]:
+    """Return the response low energy of each planar convolution's filters, by the layer's name.
+
+    The network is run once on the images, in evaluation mode and as it is otherwise; each layer's input is
+    caught on its way in. Layers that never run, or whose kernel is larger than their input, are left out.
+
+    Raises:
+        ValueError: Images that the network cannot take.
+    """
+    images = images_of(data)
+    wanted = {layer.name: layer for layer in layers if _is_planar(layer)}
+    tallies: dict[str, _Tally] = {}
+    hooks = []
+    for path, module in model.named_modules():
+        name = plain_name(path) or "weight"
+        if name in wanted:
+            tallies[name] = _Tally(wanted[name], cutoff_of(cutoff, 2))
+            hooks.append(module.register_forward_pre_hook(tallies[name].catch))
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    modes = {module: module.training for module in model.modules()}
+    try:
+        model.eval()
+        with torch.no_grad():
+            for part in torch.split(images, _BATCH):
+                run_on(model, as_floats(part).to(device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module, was_training in modes.items():
+            module.training = was_training
+    return {name: tally.share() for name, tally in tallies.items() if tally.positions}
+
+
+def response_of_tensors(
+    _: Mapping[str, Tensor], layers: Sequence[Layer], data: ImageSet | Tensor, cutoff: float
+) -> dict[str, Float[Tensor, " f"]]:
+    """Return the response low energy of those layers that read as many channels as an image has.
+
+    They are taken to see the images in [0, 1], every patch of them.
+    """
+    images = images_of(data)
+    found = {}
+    for layer in layers:
+        if _is_planar(layer) and layer.weight.shape[1] == images.shape[1]:
+            tally = _Tally(layer, cutoff_of(cutoff, 2))
+            for part in torch.split(images, _BATCH):
+                tally.add(as_floats(part))
+            if tally.positions:
+                found[layer.name] = tally.share()
+    return found
+
+
+def images_of(data: ImageSet | Tensor) -> Tensor:
+    """Return the images, bytes or floats, NCHW.
+
+    Raises:
+        ValueError: None, or another shape or type.
+    """
+    images = data if isinstance(data, Tensor) else data.images
+    if images.ndim != 4 or len(images) == 0:
+        raise ValueError(f"data needs at least one image, NCHW, got shape {tuple(images.shape)}")
+    if images.dtype != torch.uint8 and not images.is_floating_point():
+        raise ValueError(f"data needs bytes or floats in [0, 1], got {images.dtype}")
+    return images
+
+
+def as_floats(images: Tensor) -> FloatImages:
+    """Return images as floats in [0, 1]."""
+    return images.float() / 255 if images.dtype == torch.uint8 else images
+
+
+def run_on(model: nn.Module, images: FloatImages) -> Tensor:
+    """Return what a network answers to images.
+
+    Raises:
+        ValueError: It cannot take them.
+    """
+    try:
+        answers: Tensor = model(images)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"the network cannot take images of {tuple(images.shape[1:])}: {reason}") from None
+    return answers
+
+
+def _is_planar(layer: Layer) -> bool:
+    return layer.measured and len(layer.size) == 2 and not layer.transposed and layer.size != (1, 1)
+
+
+def _fits(image: Sequence[int], size: Sides, dilation: Sides) -> bool:
+    return all(side > step * (taps - 1) for side, taps, step in zip(image, size, dilation, strict=True))
+
+
+@dataclass(slots=True, eq=False)
+class _Tally:
+    """Sums over patches of one layer's responses, to its input and to its low-passed input.
+
+    Running the layer's filters costs less than the covariance of its patches, and gives the same.
+    """
+
+    layer: Layer
+    cutoff: float
+    positions: int = 0
+    pixels: int = 0
+    # About which everything is summed: the first batch's means, so that no large numbers cancel.
+    origin: Tensor | None = None
+    means: Tensor = field(default_factory=lambda: torch.zeros(1))
+    sums: Tensor = field(default_factory=lambda: torch.zeros(1))
+    squares: Tensor = field(default_factory=lambda: torch.zeros(1))
+
+    def catch(self, _: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        """Take a layer's input on its way in."""
+        self.add(arguments[0])
+
+    def add(self, inputs: FloatImages) -> None:
+        """Add a batch of inputs."""
+        layer = self.layer
+        if not _fits(inputs.shape[2:], layer.size, layer.dilation):
+            return
+        if self.origin is None:
+            self.origin = inputs.mean(dim=(0, 2, 3)).reshape(1, -1, 1, 1)
+            filters = len(layer.weight)
+            self.means = torch.zeros(inputs.shape[1], dtype=torch.float64)
+            self.sums, self.squares = torch.zeros(2, 2, filters, dtype=torch.float64).unbind()
+        weight = layer.weight.to(inputs)
+        centred = inputs - self.origin
+        for row, seen in enumerate((centred, low_passed(centred, self.cutoff))):
+            out = F.conv2d(
+                seen, weight, stride=layer.stride or 1, dilation=layer.dilation, groups=layer.groups
+            )
+            self.sums[row] += out.sum(dim=(0, 2, 3)).double().cpu()
+            self.squares[row] += out.square_().sum(dim=(0, 2, 3)).double().cpu()
+        self.positions += len(out) * out.shape[2] * out.shape[3]
+        self.means += centred.sum(dim=(0, 2, 3)).double().cpu()
+        self.pixels += len(inputs) * inputs.shape[2] * inputs.shape[3]
+
+    def share(self) -> Float[Tensor, " f"]:
+        """Return each filter's share of the energy of its response, the channels' means removed."""
+        groups, (filters, channels) = self.layer.groups, self.layer.weight.shape[:2]
+        per_filter = self.layer.weight.double().sum(dim=(2, 3)).reshape(groups, filters // groups, channels)
+        means = (self.means / self.pixels).reshape(groups, channels)
+        constant = torch.einsum("gfc,gc->gf", per_filter, means).flatten()
+        # Of y - m, with m the response to the means: the sum of y^2 - 2 m y + m^2.
+        energy = self.squares - 2 * constant * self.sums + self.positions * constant.square()
+        whole, low = energy.clamp_min(0)
+        share: Tensor = torch.where(whole > 0, low / whole, torch.nan)
+        return share

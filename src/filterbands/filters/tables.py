@@ -1,0 +1,176 @@
+"""Figures as tables: aligned text, HTML for notebooks, pandas frames, and files."""
+
+import csv
+import html
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ..run import check_output, write_whole
+
+Row = Mapping[str, Any]
+"""A layer's figures by name, as `LayerSpectrum.to_row` gives them."""
+
+_COLUMNS = (
+    "layer",
+    "shape",
+    "dead",
+    "low share",
+    "by chance",
+    "low energy",
+    "mean low energy",
+    "response",
+    "centroid",
+    "leak at 0",
+    "aliased",
+    "note",
+)
+_LEFT_ALIGNED = ("layer", "shape", "note")
+
+
+def listed(values: Tensor | None) -> list[float] | None:
+    """Return a tensor's numbers as a list; None for none."""
+    return None if values is None else [float(value) for value in values]
+
+
+def text_table(layers: Sequence[Row]) -> str:
+    """Return the layers as lines of aligned columns.
+
+    A column in which nobody has anything to say is left out, and a note that all share stands below.
+    """
+    kept, rows, shared = _cells(layers)
+    widths = [max(len(row[column]) for row in [_COLUMNS, *rows]) for column in range(len(_COLUMNS))]
+    lines = []
+    for row in [_COLUMNS, *rows]:
+        cells = [
+            row[column].ljust(widths[column])
+            if _COLUMNS[column] in _LEFT_ALIGNED
+            else row[column].rjust(widths[column])
+            for column in kept
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join([*lines, *([shared] if shared else [])])
+
+
+def html_table(layers: Sequence[Row]) -> str:
+    """Return the same as a table of HTML; every text is escaped."""
+    kept, rows, shared = _cells(layers)
+    head = "".join(f"<th>{html.escape(_COLUMNS[column])}</th>" for column in kept)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(row[column])}</td>" for column in kept) + "</tr>" for row in rows
+    )
+    below = f"<p>{html.escape(shared)}</p>" if shared else ""
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{below}"
+
+
+def frame(rows: Sequence[Row]) -> Any:
+    """Return rows as a pandas frame.
+
+    Raises:
+        ValueError: pandas is not installed.
+    """
+    try:
+        pandas = import_module("pandas")
+    except ImportError:
+        raise ValueError("a frame needs the package pandas; install it, or use to_json()") from None
+    return pandas.DataFrame(list(rows))
+
+
+def write_table(rows: Sequence[Row], path: str | Path) -> Path:
+    """Write rows to a file, whole or not at all: `.csv`, `.json` (a list) or `.parquet` by its ending.
+
+    Raises:
+        ValueError: Another ending, a place that cannot be written, or Parquet without the package pyarrow.
+    """
+    file = check_table(path)
+    write = _WRITERS[file.suffix.lower()]
+    write_whole(file, lambda temporary: write(rows, temporary))
+    return file
+
+
+def check_table(path: str | Path) -> Path:
+    """Return the path of a table to be written, after checking that it can be.
+
+    Raises:
+        ValueError: As for `write_table`.
+    """
+    file = check_output(path)
+    ending = file.suffix.lower()
+    if ending not in _WRITERS:
+        raise ValueError(f"a table needs a name that ends in {', '.join(_WRITERS)}, got {file.name}")
+    if ending == ".parquet":
+        _pyarrow()
+    return file
+
+
+def _csv(rows: Sequence[Row], file: Path) -> None:
+    buffer = io.StringIO()
+    writer = csv.DictWriter(
+        buffer, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n"
+    )
+    writer.writeheader()
+    writer.writerows(rows)
+    file.write_text(buffer.getvalue(), encoding="utf-8")
+
+
+def _json(rows: Sequence[Row], file: Path) -> None:
+    file.write_text(json.dumps(list(rows), indent=1) + "\n", encoding="utf-8")
+
+
+def _parquet(rows: Sequence[Row], file: Path) -> None:
+    arrow, parquet = _pyarrow()
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    parquet.write_table(arrow.table({key: [row.get(key) for row in rows] for key in keys}), file)
+
+
+def _pyarrow() -> tuple[Any, Any]:
+    try:
+        return import_module("pyarrow"), import_module("pyarrow.parquet")
+    except ImportError:
+        raise ValueError(
+            "a Parquet table needs the package pyarrow; install it, or write .csv or .json"
+        ) from None
+
+
+_WRITERS: Mapping[str, Callable[[Sequence[Row], Path], None]] = {
+    ".csv": _csv,
+    ".json": _json,
+    ".parquet": _parquet,
+}
+
+
+def _cells(layers: Sequence[Row]) -> tuple[list[int], list[tuple[str, ...]], str]:
+    """Return the columns that say something, the rows of all columns, and the note that all share."""
+    notes = {layer["note"] for layer in layers}
+    shared: str = notes.pop() if len(notes) == 1 else ""
+    rows = [_row(layer, note="" if shared else layer["note"]) for layer in layers]
+    kept = [column for column in range(len(_COLUMNS)) if any(row[column] not in ("", "-") for row in rows)]
+    return kept, rows, shared
+
+
+def _row(layer: Row, *, note: str) -> tuple[str, ...]:
+    low, high = layer["low_share_chance_low"], layer["low_share_chance_high"]
+    return (
+        layer["layer"],
+        layer["shape"],
+        str(layer["dead"]),
+        figure(layer["low_share"]),
+        "-" if low is None else f"{low:.2f} to {high:.2f}",
+        figure(layer["low_energy"]),
+        figure(layer["mean_low_energy"]),
+        figure(layer["response_low_energy"]),
+        figure(layer["centroid"]),
+        figure(layer["zero_leak"]),
+        figure(layer["aliased_energy"]),
+        note,
+    )
+
+
+def figure(value: float | None) -> str:
+    """Return a number with three digits; a dash for none."""
+    return "-" if value is None else f"{value:.3f}"
