@@ -1,6 +1,7 @@
 """Devices, precision and processes; the only file that knows Lightning Fabric."""
 
 import logging
+import os
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,7 +25,10 @@ def __getattr__(name: str) -> Any:
 
 
 def launch(*, device: str = "auto", precision: str = "float32", threads: int | None = None) -> "Fabric":
-    """Return a launched Fabric for one process on one device.
+    """Return a launched Fabric: one process on one device, or this one of those that torchrun started.
+
+    Under `torchrun --nproc-per-node N` each process takes a device of its own and gradients are averaged
+    (distributed data parallel; gloo on CPUs, NCCL on GPUs); the call then waits for all of them.
 
     Args:
         device: `auto` (CUDA where there is one), `cpu`, `cuda`, or `cuda:N`.
@@ -32,7 +36,8 @@ def launch(*, device: str = "auto", precision: str = "float32", threads: int | N
         threads: Threads of torch's own operations; None leaves the setting as it is.
 
     Raises:
-        ValueError: An unknown device or precision, or a device that is not there.
+        ValueError: An unknown device or precision, or a device that is not there, or one of several
+            processes that is to share a numbered device.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"unknown precision {precision!r}; known are {', '.join(PRECISIONS)}")
@@ -42,13 +47,39 @@ def launch(*, device: str = "auto", precision: str = "float32", threads: int | N
     # Fabric announces the precision; the run's own record says it better.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     place = pick_device(device)
+    processes = process_count()
+    if processes > 1 and place.index is not None:
+        raise ValueError(
+            f"{processes} processes cannot share device {device}; use cuda, and each takes its own"
+        )
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     fabric = Fabric(
         accelerator=place.type,
-        devices=[place.index or 0] if place.type == "cuda" else 1,
+        devices=here if processes > 1 else [place.index or 0] if place.type == "cuda" else 1,
+        num_nodes=processes // here if processes > 1 else 1,
+        strategy="ddp" if processes > 1 else "auto",
         precision=_FABRIC_PRECISIONS[precision],  # type: ignore[arg-type]  # a literal of Fabric's own
     )
     fabric.launch()
     return fabric
+
+
+def process_count() -> int:
+    """Return how many processes torchrun has started for this job; 1 without torchrun.
+
+    >>> process_count()
+    1
+    """
+    return int(os.environ.get("WORLD_SIZE", "1")) if torch.distributed.is_torchelastic_launched() else 1
+
+
+def is_first_process() -> bool:
+    """Return whether this process is the one that writes and prints.
+
+    >>> is_first_process()
+    True
+    """
+    return process_count() == 1 or os.environ.get("RANK", "0") == "0"
 
 
 def pick_device(device: str = "auto") -> torch.device:

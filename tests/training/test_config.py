@@ -86,7 +86,10 @@ def test_texts_are_taken_in_order_and_the_config_stays() -> None:
         ("share.low=half", "share.low needs a number, got 'half'"),
         ("arch=alexnet", "unknown arch 'alexnet'; known are fastnet"),
         ("method=sgd", "unknown method 'sgd'; known are standard"),
-        ("precision=float16", "unknown precision 'float16'; known are float32, bfloat16"),
+        (
+            "precision=float16",
+            "unknown precision 'float16' (did you mean bfloat16?); known are",
+        ),
     ],
 )
 def test_a_text_that_does_not_fit_is_refused_in_one_line(setting: str, said: str) -> None:

@@ -24,6 +24,7 @@ from filterbands.models import load_model, read_weights
 from filterbands.run import Run
 from filterbands.training import ShareConfig, TrainConfig, build, from_plain, to_plain, train
 from filterbands.training.batches import Batches
+from filterbands.training.optimizing import parameter_groups, triangle
 
 # The package's attribute of this name is the function.
 module = importlib.import_module("filterbands.training.train")
@@ -418,7 +419,7 @@ def test_a_crop_as_wide_as_the_image_is_refused() -> None:
 
 
 def test_the_learning_rate_rises_to_its_peak_and_falls_to_nothing() -> None:
-    factors = [module._triangle(step / 100, 0.2) for step in range(101)]
+    factors = [triangle(step / 100, 0.2) for step in range(101)]
     assert max(factors) == factors[20] == 1
     assert factors[0] == 0
     assert factors[100] == pytest.approx(0)
@@ -429,7 +430,7 @@ def test_the_learning_rate_rises_to_its_peak_and_falls_to_nothing() -> None:
 def test_proportions_learn_at_their_own_rate_and_nothing_small_decays(config_of: Configs) -> None:
     config = config_of("modulated")
     model = build(config, classes=10)
-    decayed, small, proportions = module._groups(model, config)
+    decayed, small, proportions = parameter_groups(model, config)
     assert all(parameter.ndim > 1 for parameter in decayed["params"])
     assert all(parameter.ndim == 1 for parameter in small["params"])
     assert [parameter.shape for parameter in proportions["params"]] == [torch.Size([24])]

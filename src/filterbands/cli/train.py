@@ -1,11 +1,15 @@
 """`filterbands train`: train a network by a recipe."""
 
+import difflib
+import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
+from ..engine import is_first_process
 from ..training import RECIPES, train, with_settings
 from .shared import Answer, ComputeOptions, progress_bar
 
@@ -36,7 +40,12 @@ OPTIONS = TrainOptions
 def run(options: TrainOptions) -> Answer:
     """Train and return what became of it."""
     if options.recipe not in RECIPES:
-        raise ValueError(f"unknown recipe {options.recipe!r}; known are {', '.join(RECIPES)}")
+        close = difflib.get_close_matches(options.recipe, RECIPES, n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        raise ValueError(f"unknown recipe {options.recipe!r}{hint}; known are {', '.join(RECIPES)}")
+    if not is_first_process():
+        # Of the processes that torchrun started, one answers.
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     given: dict[str, Any] = {"data": options.data, "split": options.split, "batch_size": options.batch_size}
     settings = [f"{name}={value}" for name, value in given.items() if value]
     config = with_settings(RECIPES[options.recipe](), [*settings, f"seed={options.seed}", *options.set])

@@ -2,7 +2,7 @@
 
 import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
@@ -10,6 +10,12 @@ from ..engine import PRECISIONS
 from ..filters import EQUAL_AREA
 from ..models import ARCHITECTURES
 from .methods import METHODS
+
+OPTIMIZERS = ("sgd", "adamw")
+"""What descends."""
+
+SCHEDULES = ("triangle", "cosine")
+"""How the learning rate rises and falls."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,15 +114,23 @@ class TrainConfig:
     accumulate: int = 1
     """Parts a step's batch is computed in, one after the other, for less memory; batch norms see parts."""
     learning_rate: float = 0.4
-    """Peak of the triangular schedule."""
+    """Peak of the schedule."""
+    optimizer: str = "sgd"
+    """`sgd`, with Nesterov's momentum, or `adamw`."""
+    schedule: str = "triangle"
+    """`triangle`: straight up and straight down to 0; `cosine`: straight up and half a cosine down to 0."""
     peak: float = 0.2
     """Where in training the peak lies, in (0, 1)."""
     momentum: float = 0.9
-    """Nesterov momentum of SGD."""
+    """Nesterov momentum of SGD; the first moment's decay of AdamW."""
     weight_decay: float = 5e-4
     """Of weights of two and more dimensions; not of biases, batch norms and proportions."""
     label_smoothing: float = 0.05
     """In [0, 1)."""
+    ema: float = 0.0
+    """Decay a step of the average of weights that is the result, in [0, 1), say 0.999; 0 for none."""
+    lookahead: int = 0
+    """Steps after which fast weights go half of the way back to slow ones; 0 for none."""
     flip: bool = True
     """Random horizontal flips."""
     crop: int = 4
@@ -125,6 +139,16 @@ class TrainConfig:
     """`float32`, or `bfloat16` mixed precision."""
     channels_last: bool = True
     """Memory layout of the convolutions."""
+    compile: bool = False
+    """Whether the network is compiled by torch, which takes a minute first."""
+    sync_batch_norm: bool = False
+    """Whether batch norms of several processes share their statistics; CUDA only."""
+    init: str = ""
+    """A checkpoint or Run to start from, as `load_model` takes it; empty for random weights."""
+    checkpoint_every: int = 1
+    """Epochs between the checkpoints that a killed run goes on from."""
+    keep_every: int = 0
+    """Epochs between plain weights that are kept, `weights-0010.safetensors`; 0 keeps the last alone."""
     share: ShareConfig = field(default_factory=ShareConfig)
     """Control of the first layer."""
     modulate: ModulateConfig = field(default_factory=ModulateConfig)
@@ -133,9 +157,16 @@ class TrainConfig:
     """Perturbed power spectrum of the images."""
 
     def __post_init__(self) -> None:
-        for name, table in (("method", METHODS), ("arch", ARCHITECTURES), ("precision", PRECISIONS)):
+        tables: dict[str, Collection[str]] = {
+            "method": METHODS,
+            "arch": ARCHITECTURES,
+            "precision": PRECISIONS,
+            "optimizer": OPTIMIZERS,
+            "schedule": SCHEDULES,
+        }
+        for name, table in tables.items():
             if getattr(self, name) not in table:
-                raise ValueError(f"unknown {name} {getattr(self, name)!r}; known are {', '.join(table)}")
+                raise ValueError(_unknown(name, getattr(self, name), table))
         # What torch's generators take.
         _check("seed", self.seed, -(2**63), 2**63 - 1)
         _check("size", self.size, 0, 4096)
@@ -152,6 +183,10 @@ class TrainConfig:
         _check("momentum", self.momentum, 0, 1, open_above=True)
         _check("weight_decay", self.weight_decay, 0, math.inf)
         _check("label_smoothing", self.label_smoothing, 0, 1, open_above=True)
+        _check("ema", self.ema, 0, 1, open_above=True)
+        _check("lookahead", self.lookahead, 0, math.inf)
+        _check("checkpoint_every", self.checkpoint_every, 1, math.inf)
+        _check("keep_every", self.keep_every, 0, math.inf)
         _check("crop", self.crop, 0, 64)
         if self.share.low is not None and self.modulate.on:
             raise ValueError("share.low and modulate.on exclude each other; set share.low=none to modulate")
@@ -230,6 +265,12 @@ def _parsed(text: str, kind: Any, *, whole: str) -> Any:
     except ValueError:
         noun = {int: "a whole number", float: "a number"}[kind]
         raise ValueError(f"--set {whole} needs {noun}, got {text!r}") from None
+
+
+def _unknown(name: str, value: str, known: Collection[str]) -> str:
+    close = difflib.get_close_matches(value, known, n=1)
+    hint = f" (did you mean {close[0]}?)" if close else ""
+    return f"unknown {name} {value!r}{hint}; known are {', '.join(known)}"
 
 
 def _check(

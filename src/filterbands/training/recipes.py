@@ -87,6 +87,16 @@ def hybridaugment_pp_code() -> TrainConfig:
     return _of("hybridaugment_pp_code")
 
 
+def finetune() -> TrainConfig:
+    """A trained network made robust in a few epochs, from `init`: the power spectrum perturbed."""
+    return TrainConfig(
+        recipe="finetune",
+        epochs=5,
+        learning_rate=0.02,
+        spectral=SpectralConfig(strength=1.0, gain=1.0, noise=0.06),
+    )
+
+
 def share_low() -> TrainConfig:
     """Every filter of the first layer held in the low span."""
     return TrainConfig(recipe="share_low", share=ShareConfig(low=1.0))
@@ -141,6 +151,7 @@ RECIPES: Mapping[str, Callable[[], TrainConfig]] = MappingProxyType(
             apr_s_code,
             apr_sp_code,
             hybridaugment_pp_code,
+            finetune,
             share_low,
             share_high,
             spectral,

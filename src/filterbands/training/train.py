@@ -1,27 +1,34 @@
 """The training loop, read from top to bottom."""
 
+import copy
+import hashlib
 import math
 import time
+from contextlib import nullcontext
 from datetime import datetime, timezone
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from .. import __version__
 from ..datasets import ImageSet, load_data
-from ..engine import Fabric, launch
-from ..filters import SpectralNoise, analyze, bake, modulate, proportion_parameters, recalibrate, set_share
+from ..engine import Fabric, launch, pick_device, process_count
+from ..filters import SpectralNoise, analyze, bake, modulate, recalibrate, set_share
 from ..models import describe, load_model
-from ..run import Run, git_revision, make_folder
+from ..run import Run, git_revision, make_folder, write_weights, write_whole
 from ..types import Progress
 from .batches import Batches
 from .config import TrainConfig, from_plain, to_plain
 from .methods import METHODS
+from .optimizing import FACTORS, Averages, Lookahead, make_optimizer
 
 # Images on which the effect of recalibrating the batch norms is shown.
 _WITNESSES = 5000
+# Steps between looks at the loss on a device that would have to wait for it.
+_CHECK_EVERY = 50
 
 
 def train(
@@ -36,8 +43,9 @@ def train(
     """Return the finished run in folder `out`, trained as the config says.
 
     The last epoch's network is the result; no epoch is chosen by looking at any data. A checkpoint is
-    written after every epoch, and a run that was killed and resumed ends with the same weights bit for
-    bit on a CPU with the same number of threads. The global random state is left as it was.
+    written after every epoch (or every `checkpoint_every`), and a run that was killed and resumed ends with
+    the same weights bit for bit on a CPU with the same number of threads. The global random state is left as
+    it was. Under torchrun each process takes its share of every batch (see `launch`), and the first writes.
 
     Args:
         config: What to train.
@@ -49,7 +57,8 @@ def train(
 
     Raises:
         ValueError: The folder holds a run already, or one of another config or other images, or files
-            that would be overwritten; data or device that cannot be had; a loss that is no longer finite.
+            that would be overwritten; data or device that cannot be had; a batch that processes cannot share
+            equally; a loss that is no longer finite, with its step and the file with the state.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as out:
@@ -59,6 +68,23 @@ def train(
     run = Run(make_folder(out))
     if _is_done(run, config, resume=resume):
         return run
+    if config.recipe == "finetune" and not config.init:
+        raise ValueError(
+            "finetune starts from a trained network; name it with --set init=FILE (and arch=NAME)"
+        )
+    processes = process_count()
+    if config.batch_size % (config.accumulate * processes):
+        raise ValueError(
+            f"batch_size {config.batch_size} cannot be shared equally by {processes} processes in "
+            f"{config.accumulate} parts each; choose a multiple of {config.accumulate * processes}"
+        )
+    if config.sync_batch_norm and pick_device(device).type == "cpu":
+        raise ValueError("sync_batch_norm needs CUDA devices; set it to false on a CPU")
+    begun_by = run.read().get("processes", 1) if run.checkpoint.exists() else processes
+    if begun_by != processes:
+        raise ValueError(
+            f"{run.folder} was begun by {begun_by} processes and is resumed by as many, not {processes}"
+        )
     data = load_data(config.data, split=config.split, size=config.size or None)
     if len(data) < config.batch_size:
         raise ValueError(f"batch_size {config.batch_size} exceeds the {len(data)} images of {config.data}")
@@ -78,15 +104,23 @@ def _train(config: TrainConfig, run: Run, data: ImageSet, fabric: Fabric, progre
     model = build(config, classes=len(data.classes))
     records = [{"epoch": 0, **_first_layer(model)}]
     network = nn.Sequential(_noise(config), model) if config.spectral.on else model
+    if config.sync_batch_norm:
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
     if config.channels_last:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.SGD(
-        _groups(network, config), lr=0.0, momentum=config.momentum, nesterov=config.momentum > 0
-    )
-    wrapped, wrapped_optimizer = fabric.setup(network, optimizer)
-    batches = Batches.of(data, config, fabric.device)
+    optimizer = make_optimizer(network, config)
+    # Typed as a module, which it is: torch says it may be a function.
+    compiled: Any = torch.compile(network) if config.compile else network
+    wrapped, wrapped_optimizer = fabric.setup(compiled, optimizer)
+    rank, processes = fabric.global_rank, fabric.world_size
+    batches = Batches.of(data, config, fabric.device, rank=rank, processes=processes)
     steps = config.epochs * batches.count
-    method = METHODS[config.method]
+    method, schedule = METHODS[config.method], FACTORS[config.schedule]
+    averages = Averages(network, config.ema) if config.ema else None
+    lookahead = Lookahead(network, config.lookahead) if config.lookahead else None
+    if rank:
+        # Layers draw from torch's generator: each process its own numbers.
+        torch.manual_seed((config.seed + rank * 1_000_003) % 2**63)
 
     first_epoch, seconds, cpu_seconds = 1, 0.0, 0.0
     begun = datetime.now(timezone.utc).isoformat(timespec="seconds")
@@ -97,7 +131,10 @@ def _train(config: TrainConfig, run: Run, data: ImageSet, fabric: Fabric, progre
         begun = run.read()["started"]
         network.load_state_dict(state["network"])
         optimizer.load_state_dict(state["optimizer"])
-        _set_random_state(state["random"], fabric.device)
+        for keeper, name in ((averages, "averages"), (lookahead, "lookahead")):
+            if keeper is not None:
+                keeper.load(state[name])
+        _set_random_state(state["random"], fabric)
     description: dict[str, Any] = {
         "config": to_plain(config),
         "version": __version__,
@@ -110,13 +147,17 @@ def _train(config: TrainConfig, run: Run, data: ImageSet, fabric: Fabric, progre
         },
         "device": _device_name(fabric.device),
         "threads": torch.get_num_threads(),
+        "processes": processes,
         "torch": torch.__version__,
         "started": begun,
         "finished": None,
         "seconds": None,
         "cpu_seconds": None,
     }
-    run.write(description)
+    if config.init:
+        description["init"] = _sha256(config.init)
+    if rank == 0:
+        run.write(description)
 
     started, cpu_started = time.perf_counter() - seconds, time.process_time() - cpu_seconds
     wrapped.train()
@@ -124,73 +165,109 @@ def _train(config: TrainConfig, run: Run, data: ImageSet, fabric: Fabric, progre
         # Sums stay on the device, so that no step waits for them.
         loss_sum = torch.zeros((), device=fabric.device)
         hits = torch.zeros((), device=fabric.device, dtype=torch.int64)
+        speed = _Speed()
         for number, batch in enumerate(batches.epoch(epoch)):
             done = (epoch - 1) * batches.count + number // config.accumulate
             for group in optimizer.param_groups:
-                group["lr"] = group["peak"] * _triangle(done / steps, config.peak)
-            step = method(
-                wrapped,
-                batch.images,
-                batch.labels,
-                key=batch.key,
-                smoothing=config.label_smoothing,
-                partners=batch.partners,
-            )
-            fabric.backward(step.loss / config.accumulate)
+                group["lr"] = group["peak"] * schedule(done / steps, config.peak)
+            last_part = (number + 1) % config.accumulate == 0
+            with fabric.no_backward_sync(wrapped, enabled=not last_part):
+                step = method(
+                    wrapped,
+                    batch.images,
+                    batch.labels,
+                    key=batch.key,
+                    smoothing=config.label_smoothing,
+                    partners=batch.partners,
+                )
+                fabric.backward(step.loss / config.accumulate)
             loss_sum += step.loss.detach() / config.accumulate
             hits += (step.logits.detach().argmax(dim=1) == batch.labels).sum()
-            if (number + 1) % config.accumulate:
+            if not last_part:
                 continue
             wrapped_optimizer.step()
             wrapped_optimizer.zero_grad()
-            if progress is not None:
-                seen = (done + 1) * config.batch_size - (epoch - 1) * batches.count * config.batch_size
-                what = f"epoch {epoch}/{config.epochs}  accuracy in training {100 * float(hits) / seen:.1f} %"
-                progress(done + 1, steps, what)
+            for keeper in (lookahead, averages):
+                if keeper is not None:
+                    keeper.update(network)
+            shown = done + 1 - (epoch - 1) * batches.count
+            if (fabric.device.type == "cpu" or done % _CHECK_EVERY == 0) and not bool(loss_sum.isfinite()):
+                raise _stopped(run, config, network, optimizer, batches, epoch, float(loss_sum), done)
+            if progress is not None and rank == 0:
+                seen = shown * config.batch_size
+                figures = (
+                    f"epoch {epoch}/{config.epochs}",
+                    f"loss {float(loss_sum) / shown:.3f}",
+                    f"accuracy in training {100 * int(hits) * processes / seen:.1f} %",
+                    f"{speed(seen):,.0f} images/s",
+                    f"low energy {records[-1]['first_layer']['mean_low_energy']:.3f}",
+                )
+                progress(done + 1, steps, "  ".join(figures))
+        if processes > 1:
+            loss_sum = cast(Tensor, fabric.all_reduce(loss_sum, reduce_op="mean"))
+            hits = cast(Tensor, fabric.all_reduce(hits, reduce_op="sum"))
         loss = float(loss_sum) / batches.count
         if not math.isfinite(loss):
-            raise ValueError(
-                f"the loss became {loss} in epoch {epoch} (seed {config.seed}); lower learning_rate "
-                f"(now {config.learning_rate}) and train anew in another folder than {run.folder}"
-            )
+            raise _stopped(run, config, network, optimizer, batches, epoch, loss, done)
         seconds = time.perf_counter() - started
+        with averages.applied(network) if averages is not None else nullcontext():
+            first_layer = _first_layer(model)
+            if config.keep_every and epoch % config.keep_every == 0 and rank == 0:
+                _keep(run, model, config, epoch)
         records.append(
             {
                 "epoch": epoch,
                 "loss": loss,
                 "accuracy": int(hits) / (batches.count * config.batch_size),
                 "seconds": seconds,
-                **_first_layer(model),
+                **first_layer,
             }
         )
-        run.write_log(records)
-        run.write_checkpoint(
-            {
-                "epoch": epoch,
-                "seconds": seconds,
-                "cpu_seconds": time.process_time() - cpu_started,
-                "records": records,
-                "network": network.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "random": _random_state(fabric.device),
-            }
-        )
+        random = _random_state(fabric)
+        if rank == 0:
+            run.write_log(records)
+        if rank == 0 and (epoch % config.checkpoint_every == 0 or epoch == config.epochs):
+            run.write_checkpoint(
+                {
+                    "epoch": epoch,
+                    "seconds": seconds,
+                    "cpu_seconds": time.process_time() - cpu_started,
+                    "records": records,
+                    "network": network.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "random": random,
+                    **({"averages": averages.state()} if averages is not None else {}),
+                    **({"lookahead": lookahead.state()} if lookahead is not None else {}),
+                }
+            )
 
-    if config.spectral.on or config.modulate.on:
-        description["recalibrated"] = _recalibrated(model, batches, config, fabric)
-    plain = bake(model.eval())
-    description["seconds"] = time.perf_counter() - started
-    description["cpu_seconds"] = time.process_time() - cpu_started
-    description["finished"] = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    run.write(description)
-    run.write_weights(plain.state_dict(), describe(plain, arch=config.arch))
-    run.checkpoint.unlink()
+    if rank == 0:
+        if averages is not None:
+            averages.apply(network)
+        if config.sync_batch_norm:
+            # Its batch norms would wait for the other processes.
+            weights = model.state_dict()
+            model = build(config, classes=len(data.classes)).to(fabric.device)
+            model.load_state_dict(weights)
+        if config.spectral.on or config.modulate.on:
+            description["recalibrated"] = _recalibrated(model, batches, config, fabric)
+        plain = bake(model.eval())
+        description["seconds"] = time.perf_counter() - started
+        description["cpu_seconds"] = time.process_time() - cpu_started
+        description["finished"] = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        run.write(description)
+        run.write_weights(plain.state_dict(), describe(plain, arch=config.arch))
+        run.checkpoint.unlink()
+    fabric.barrier()
     return run
 
 
 def build(config: TrainConfig, *, classes: int) -> nn.Module:
-    """Return a fresh network with the first layer controlled or modulated as the config says."""
-    model = load_model(arch=config.arch, classes=classes)
+    """Return a network, fresh or from `init`, its first layer controlled or modulated as the config says."""
+    model = load_model(config.init or None, arch=config.arch, classes=classes)
+    head = model.get_submodule("linear").weight
+    if config.init and len(head) != classes:  # type: ignore[arg-type]
+        raise ValueError(f"init {config.init} tells {len(head)} classes apart, the data have {classes}")  # type: ignore[arg-type]
     layer = model.get_submodule("conv1")
     if config.share.low is not None:
         share = config.share
@@ -213,23 +290,61 @@ def _noise(config: TrainConfig) -> SpectralNoise:
     return SpectralNoise(strength=part.strength, gain=part.gain, noise=part.noise, clean=part.clean)
 
 
-def _groups(network: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
-    proportions = list(proportion_parameters(network))
-    special = {id(parameter) for parameter in proportions}
-    rest = [parameter for parameter in network.parameters() if id(parameter) not in special]
-    decayed = [parameter for parameter in rest if parameter.ndim > 1]
-    others = [parameter for parameter in rest if parameter.ndim <= 1]
-    groups = [
-        {"params": decayed, "weight_decay": config.weight_decay, "peak": config.learning_rate},
-        {"params": others, "weight_decay": 0.0, "peak": config.learning_rate},
-        {"params": proportions, "weight_decay": 0.0, "peak": config.modulate.learning_rate},
-    ]
-    return [group for group in groups if group["params"]]
+class _Speed:
+    """Images a second since it was made."""
+
+    def __init__(self) -> None:
+        self.begun = time.perf_counter()
+
+    def __call__(self, images: int) -> float:
+        return images / max(time.perf_counter() - self.begun, 1e-9)
 
 
-def _triangle(progress: float, peak: float) -> float:
-    """Return the schedule's factor in [0, 1]: up to 1 at `peak`, then down to 0 at the end."""
-    return progress / peak if progress < peak else (1 - progress) / (1 - peak)
+def _stopped(
+    run: Run,
+    config: TrainConfig,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batches: Batches,
+    epoch: int,
+    loss: float,
+    done: int,
+) -> ValueError:
+    """Return the error of a loss that is no number, after saving what there is to look at."""
+    step = done - (epoch - 1) * batches.count
+    # Batches are drawn by keys, so that this one can be had again.
+    batch = next(islice(batches.epoch(epoch), step * config.accumulate, None))
+    state = {
+        "epoch": epoch,
+        "step": step,
+        "seed": config.seed,
+        "images": batch.images.cpu(),
+        "labels": batch.labels.cpu(),
+        "key": batch.key.cpu(),
+        "network": network.state_dict(),
+        "optimizer": optimizer.state_dict(),
+    }
+    file = run.folder / f"failed{f'-{batches.rank}' if batches.rank else ''}.pt"
+    write_whole(file, lambda path: torch.save(state, path))
+    return ValueError(
+        f"the loss became {loss} in epoch {epoch} at step {step + 1} of {batches.count} or before (seed "
+        f"{config.seed}, first key of the batch {int(batch.key[0])}); {file} has the state and the images; "
+        f"lower learning_rate (now {config.learning_rate}) and train anew in another folder than {run.folder}"
+    )
+
+
+def _keep(run: Run, model: nn.Module, config: TrainConfig, epoch: int) -> None:
+    """Write the plain weights of an epoch in the middle."""
+    plain = bake(copy.deepcopy(model).eval())
+    file = run.folder / f"weights-{epoch:04d}.safetensors"
+    write_weights(file, plain.state_dict(), describe(plain, arch=config.arch))
+
+
+def _sha256(path: str) -> str:
+    file = Path(path)
+    if file.is_dir():
+        file = Run(file).weights
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _recalibrated(
@@ -302,17 +417,25 @@ def _is_done(run: Run, config: TrainConfig, *, resume: bool) -> bool:
     return run.finished
 
 
-def _random_state(device: torch.device) -> dict[str, Tensor]:
+def _random_state(fabric: Fabric) -> dict[str, Tensor]:
+    """Return the generators' states, with one row a process where there are several."""
     state = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        state["cuda"] = torch.cuda.get_rng_state(device)
+    if fabric.device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(fabric.device)
+    if fabric.world_size > 1:
+        state = {
+            name: cast(Tensor, fabric.all_gather(value.to(fabric.device))).cpu()
+            for name, value in state.items()
+        }
     return state
 
 
-def _set_random_state(state: dict[str, Tensor], device: torch.device) -> None:
+def _set_random_state(state: dict[str, Tensor], fabric: Fabric) -> None:
+    if fabric.world_size > 1:
+        state = {name: value[fabric.global_rank] for name, value in state.items()}
     torch.set_rng_state(state["cpu"])
-    if device.type == "cuda" and "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"], device)
+    if fabric.device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], fabric.device)
 
 
 def _device_name(device: torch.device) -> str:

@@ -1,0 +1,145 @@
+"""Optimizers, schedules and averages of weights."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..filters import proportion_parameters
+from .config import TrainConfig
+
+
+def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """Return the config's optimizer, each group with its own `peak` learning rate."""
+    groups = parameter_groups(network, config)
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=0.0, betas=(config.momentum, 0.999))
+    return torch.optim.SGD(groups, lr=0.0, momentum=config.momentum, nesterov=config.momentum > 0)
+
+
+def parameter_groups(network: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
+    """Return the groups: weights, which decay; vectors, which do not; proportions at a rate of their own."""
+    proportions = list(proportion_parameters(network))
+    special = {id(parameter) for parameter in proportions}
+    rest = [parameter for parameter in network.parameters() if id(parameter) not in special]
+    decayed = [parameter for parameter in rest if parameter.ndim > 1]
+    others = [parameter for parameter in rest if parameter.ndim <= 1]
+    groups = [
+        {"params": decayed, "weight_decay": config.weight_decay, "peak": config.learning_rate},
+        {"params": others, "weight_decay": 0.0, "peak": config.learning_rate},
+        {"params": proportions, "weight_decay": 0.0, "peak": config.modulate.learning_rate},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def triangle(progress: float, peak: float) -> float:
+    """Return the factor in [0, 1]: up to 1 at `peak`, then down to 0 at the end, both straight."""
+    return progress / peak if progress < peak else (1 - progress) / (1 - peak)
+
+
+def cosine(progress: float, peak: float) -> float:
+    """Return the factor in [0, 1]: straight up to 1 at `peak`, then down to 0 by half a cosine.
+
+    Source: Loshchilov, Hutter 2017, arXiv:1608.03983, equation 5 (one cycle), after a linear warm-up.
+    """
+    if progress < peak:
+        return progress / peak
+    return 0.5 * (1 + math.cos(math.pi * (progress - peak) / (1 - peak)))
+
+
+FACTORS: Mapping[str, Callable[[float, float], float]] = MappingProxyType(
+    {"triangle": triangle, "cosine": cosine}
+)
+"""The learning rate's factor at a share of the training done, by name."""
+
+
+class Averages:
+    """The exponential moving average of a network's weights and running statistics.
+
+    The decay grows to its value as min(decay, (1 + steps) / (10 + steps)), so that the random start is
+    forgotten at once.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.steps = 0
+        self.values = {name: value.detach().clone() for name, value in _tensors(network).items()}
+
+    @torch.no_grad()
+    def update(self, network: nn.Module) -> None:
+        """Take in the weights after one more step."""
+        self.steps += 1
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        for name, value in _tensors(network).items():
+            if value.is_floating_point():
+                self.values[name].lerp_(value, 1 - decay)
+            else:
+                self.values[name].copy_(value)
+
+    @contextmanager
+    def applied(self, network: nn.Module) -> Iterator[None]:
+        """Let the network be its average, and give it its own weights back afterwards."""
+        own = {name: value.detach().clone() for name, value in _tensors(network).items()}
+        self.apply(network)
+        try:
+            yield
+        finally:
+            _fill(network, own)
+
+    def apply(self, network: nn.Module) -> None:
+        """Make the network its average for good."""
+        _fill(network, self.values)
+
+    def state(self) -> dict[str, Any]:
+        """Return what `load` takes."""
+        return {"steps": self.steps, "values": self.values}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state."""
+        self.steps = state["steps"]
+        for name, value in self.values.items():
+            value.copy_(state["values"][name])
+
+
+class Lookahead:
+    """Slow weights that go half of the way to the fast ones every so many steps, and take them back.
+
+    Source: Zhang et al. 2019, arXiv:1907.08610, algorithm 1, with alpha = 0.5.
+    """
+
+    def __init__(self, network: nn.Module, every: int) -> None:
+        self.every = every
+        self.steps = 0
+        self.values = {name: value.detach().clone() for name, value in network.named_parameters()}
+
+    @torch.no_grad()
+    def update(self, network: nn.Module) -> None:
+        """Count one more step; every few, move slow and fast weights together."""
+        self.steps += 1
+        if self.steps % self.every == 0:
+            for name, value in network.named_parameters():
+                value.copy_(self.values[name].lerp_(value, 0.5))
+
+    def state(self) -> dict[str, Any]:
+        """Return what `load` takes."""
+        return {"steps": self.steps, "values": self.values}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state."""
+        self.steps = state["steps"]
+        for name, value in self.values.items():
+            value.copy_(state["values"][name])
+
+
+def _tensors(network: nn.Module) -> dict[str, Tensor]:
+    return {**dict(network.named_parameters()), **dict(network.named_buffers())}
+
+
+@torch.no_grad()
+def _fill(network: nn.Module, values: Mapping[str, Tensor]) -> None:
+    for name, value in _tensors(network).items():
+        value.copy_(values[name])

@@ -1,0 +1,271 @@
+"""What the loop can do besides: other optimizers, averages, parts of batches, starts, several processes."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from filterbands.models import load_model, read_weights
+from filterbands.run import Run
+from filterbands.training import RECIPES, TrainConfig, build, to_plain, train
+from filterbands.training.optimizing import Averages, Lookahead, cosine, make_optimizer
+
+Configs = Callable[[str], TrainConfig]
+Runs = Callable[[str], Run]
+Finished = subprocess.CompletedProcess[str]
+STEPS = 3
+
+
+class StoppedError(Exception):
+    """Raised in the middle of a training."""
+
+
+def losses(run: Run) -> list[float]:
+    return [record["loss"] for record in run.read_log()[1:]]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_is_a_config_of_its_name(recipe: str) -> None:
+    assert RECIPES[recipe]().recipe == recipe
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"ema": 0.9, "lookahead": 2},
+        {"optimizer": "adamw", "learning_rate": 1e-3, "schedule": "cosine"},
+        {"accumulate": 2, "method": "apr_p"},
+        {"checkpoint_every": 2},
+    ],
+    ids=lambda change: "-".join(change),
+)
+def test_a_run_with_options_stopped_and_resumed_gives_the_same_bits(
+    change: dict[str, Any], config_of: Configs, tmp_path: Path
+) -> None:
+    config = replace(config_of("spectral"), **change)
+    whole = train(config, tmp_path / "whole")
+
+    def progress(done: int, total: int, what: str) -> None:
+        if done == 2 * STEPS + 1:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        train(config, tmp_path / "stopped", progress=progress)
+    run = train(config, tmp_path / "stopped", resume=True)
+    ours, theirs = read_weights(run.weights), read_weights(whole.weights)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert losses(run) == losses(whole)
+
+
+def test_checkpoints_come_at_intervals(config_of: Configs, tmp_path: Path) -> None:
+    seen = []
+
+    def progress(done: int, total: int, what: str) -> None:
+        if done % STEPS == 1:
+            seen.append(Run(tmp_path).checkpoint.exists())
+
+    train(replace(config_of("standard"), checkpoint_every=2), tmp_path, progress=progress)
+    assert seen == [False, False, True]
+
+
+def test_parts_of_a_batch_teach_what_the_batch_does(config_of: Configs) -> None:
+    """Without batch norm, gradients of parts add up to the gradient of the whole."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
+    images, labels = torch.rand(8, 3, 2, 2), torch.arange(8) % 3
+    F.cross_entropy(model(images), labels).backward()  # type: ignore[no-untyped-call]
+    whole = [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
+    model.zero_grad()
+    for part in (slice(4), slice(4, 8)):
+        (F.cross_entropy(model(images[part]), labels[part]) / 2).backward()  # type: ignore[no-untyped-call]
+    for parameter, expected in zip(model.parameters(), whole, strict=True):
+        assert_close(parameter.grad, expected)
+
+
+def test_parts_see_the_images_of_the_batch(config_of: Configs, whole: Runs, tmp_path: Path) -> None:
+    run = train(replace(config_of("standard"), accumulate=4, epochs=1), tmp_path)
+    # The batch norms see other batches, so that losses are near, not equal.
+    assert losses(run)[0] == pytest.approx(losses(whole("standard"))[0], rel=0.2)
+
+
+def test_the_cosine_rises_straight_and_falls_to_nothing() -> None:
+    factors = [cosine(step / 100, 0.2) for step in range(101)]
+    assert max(factors) == factors[20] == 1
+    assert factors[10] == 0.5
+    assert factors[60] == pytest.approx(0.5)
+    assert factors[100] == pytest.approx(0)
+
+
+def test_adamw_decays_weights_alone(config_of: Configs) -> None:
+    config = replace(config_of("modulated"), optimizer="adamw")
+    optimizer = make_optimizer(build(config, classes=10), config)
+    assert isinstance(optimizer, torch.optim.AdamW)
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [5e-4, 0, 0]
+
+
+def test_an_average_forgets_its_start_and_gives_back_what_it_borrowed() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2))
+    averages = Averages(network, 0.5)
+    first = network[0].weight.detach().clone()
+    with torch.no_grad():
+        network[0].weight.add_(1)
+    averages.update(network)
+    # The decay of the first step is (1 + 1) / (10 + 1).
+    expected = first + (1 - 2 / 11)
+    with averages.applied(network):
+        assert_close(network[0].weight.detach(), expected)
+    assert_close(network[0].weight.detach(), first + 1)
+    averages.apply(network)
+    assert_close(network[0].weight.detach(), expected)
+
+
+def test_lookahead_goes_half_of_the_way_back() -> None:
+    network = nn.Linear(2, 2)
+    start = network.weight.detach().clone()
+    lookahead = Lookahead(network, 2)
+    for _ in range(2):
+        with torch.no_grad():
+            network.weight.add_(1)
+        lookahead.update(network)
+    assert_close(network.weight.detach(), start + 1)
+
+
+def test_the_average_is_what_a_run_ends_with(config_of: Configs, whole: Runs, tmp_path: Path) -> None:
+    run = train(replace(config_of("standard"), ema=0.9), tmp_path)
+    ours, theirs = read_weights(run.weights), read_weights(whole("standard").weights)
+    assert losses(run) == losses(whole("standard"))
+    assert not torch.equal(ours["conv1.weight"], theirs["conv1.weight"])
+
+
+def test_weights_in_the_middle_are_kept_as_plain_networks(config_of: Configs, tmp_path: Path) -> None:
+    run = train(replace(config_of("modulated"), keep_every=2), tmp_path)
+    kept = sorted(file.name for file in run.folder.glob("weights-*"))
+    assert kept == ["weights-0002.safetensors"]
+    load_model(run.folder / kept[0])
+
+
+def test_training_goes_on_from_a_file(config_of: Configs, whole: Runs, tmp_path: Path) -> None:
+    start = whole("standard")
+    config = replace(RECIPES["finetune"](), data=config_of("standard").data, batch_size=32, epochs=1)
+    with pytest.raises(ValueError, match="finetune starts from a trained network; name it with --set init"):
+        train(config, tmp_path / "none")
+    config = replace(config, init=str(start.folder), learning_rate=1e-6)
+    run = train(config, tmp_path / "run")
+    assert len(run.read()["init"]) == 64
+    ours, theirs = read_weights(run.weights), read_weights(start.weights)
+    assert_close(ours["conv1.weight"], theirs["conv1.weight"], rtol=0, atol=1e-3)
+    with pytest.raises(ValueError, match="does not fit cifar_resnet20"):
+        train(replace(config, arch="cifar_resnet20"), tmp_path / "other")
+
+
+def test_a_start_of_other_classes_is_refused(whole: Runs) -> None:
+    config = TrainConfig(init=str(whole("standard").folder))
+    with pytest.raises(ValueError, match="tells 10 classes apart, the data have 7"):
+        build(config, classes=7)
+
+
+def test_a_loss_that_is_no_number_leaves_something_to_look_at(config_of: Configs, tmp_path: Path) -> None:
+    config = replace(config_of("standard"), learning_rate=1e6)
+    with pytest.raises(ValueError, match=r"at step \d of 3 or before \(seed 5, first key of the batch"):
+        train(config, tmp_path)
+    state = torch.load(tmp_path / "failed.pt", weights_only=True)
+    assert state["images"].shape == (32, 3, 16, 16)
+    assert {"epoch", "step", "seed", "key", "labels", "network", "optimizer"} < set(state)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"accumulate": 5}, "batch_size 32 cannot be computed in 5 equal parts"),
+        ({"ema": 1.0}, r"ema needs a number in \[0, 1\)"),
+        ({"optimizer": "adam"}, r"unknown optimizer 'adam' \(did you mean adamw\?\); known are sgd, adamw"),
+        ({"schedule": "step"}, "unknown schedule 'step'; known are triangle, cosine"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(change: dict[str, Any], said: str, config_of: Configs) -> None:
+    with pytest.raises(ValueError, match=said):
+        replace(config_of("standard"), **change)
+
+
+def test_shared_statistics_need_devices_that_have_them(config_of: Configs, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="sync_batch_norm needs CUDA"):
+        train(replace(config_of("standard"), sync_batch_norm=True), tmp_path, device="cpu")
+
+
+PROCESS = """
+import json, sys
+from filterbands.training import from_plain, train
+train(from_plain(json.loads(sys.argv[1])), sys.argv[2], threads=1, device="cpu")
+"""
+
+
+def in_processes(count: int, config: TrainConfig, out: Path, folder: Path) -> Finished:
+    script = folder / "script.py"
+    script.write_text(PROCESS)
+    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count), str(script)]
+    return subprocess.run(
+        [sys.executable, *words, json.dumps(to_plain(config)), str(out)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["standard", "apr_sp"])
+def test_two_processes_train_as_one_does_in_two_parts(
+    method: str, config_of: Configs, tmp_path: Path
+) -> None:
+    """Every process sees half of each batch: so does one, whose batch norms see halves too."""
+    config = replace(config_of("standard"), method=method)
+    done = in_processes(2, config, tmp_path / "two", tmp_path)
+    assert done.returncode == 0, done.stderr
+    one = train(replace(config, accumulate=2), tmp_path / "one", threads=1, device="cpu")
+    two = Run(tmp_path / "two")
+    assert two.read()["processes"] == 2
+    assert_close(Tensor(losses(two)), Tensor(losses(one)), rtol=1e-4, atol=1e-4)
+    ours, theirs = read_weights(two.weights), read_weights(one.weights)
+    assert_close(ours["conv1.weight"], theirs["conv1.weight"], rtol=0, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_two_processes_draw_different_noise(config_of: Configs, tmp_path: Path) -> None:
+    script = tmp_path / "draw.py"
+    script.write_text(
+        "import sys, torch\n"
+        "from filterbands.training import train, from_plain\n"
+        "import json, os\n"
+        "seen = []\n"
+        "import filterbands.filters.noise as noise\n"
+        "forward = noise.SpectralNoise.forward\n"
+        "def watch(self, images):\n"
+        "    seen.append(torch.random.initial_seed())\n"
+        "    return forward(self, images)\n"
+        "noise.SpectralNoise.forward = watch\n"
+        "train(from_plain(json.loads(sys.argv[1])), sys.argv[2], threads=1, device='cpu')\n"
+        "open(sys.argv[3] + os.environ['RANK'], 'w').write(str(seen[0]))\n"
+    )
+    config = replace(config_of("spectral"), epochs=1)
+    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    arguments = [json.dumps(to_plain(config)), str(tmp_path / "run"), str(tmp_path / "seed")]
+    done = subprocess.run(
+        [sys.executable, *words, *arguments], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "seed0").read_text() != (tmp_path / "seed1").read_text()
+
+
+@pytest.mark.slow
+def test_a_batch_that_two_processes_cannot_share_is_refused(config_of: Configs, tmp_path: Path) -> None:
+    done = in_processes(2, replace(config_of("standard"), batch_size=31), tmp_path / "odd", tmp_path)
+    assert done.returncode != 0
+    assert "batch_size 31 cannot be shared equally by 2 processes" in done.stderr
