@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .report import write_report
     from .robustness.evaluate import evaluate
     from .robustness.heatmap import fourier_heatmap
+    from .robustness.passes import pass_curves
     from .training.config import TrainConfig
     from .training.train import train
 
@@ -46,6 +47,7 @@ __all__ = [
     "load_data",
     "load_model",
     "modulate",
+    "pass_curves",
     "recalibrate",
     "set_share",
     "shrink",
@@ -69,7 +71,7 @@ _ROOMS = {
     ),
     "models": ("load_model",),
     "report": ("write_report",),
-    "robustness": ("evaluate", "fourier_heatmap"),
+    "robustness": ("evaluate", "fourier_heatmap", "pass_curves"),
     "training": ("TrainConfig", "train"),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}

@@ -6,43 +6,74 @@ from .export import export_cells, leaderboard_entry, write_leaderboard_entry
 from .fingerprint import model_fingerprint
 from .heatmap import HeatMap, fourier_heatmap
 from .loading import load_scores
+from .passes import PassCurves, pass_curves
 from .scores import BENCHMARK_15, EXTRA_4, Estimate, Scores, overlapping_kinds
 from .sensitivity import ProbeConfig, RankCorrelation, Spectrum, correlate
 from .sources import Files
+from .spectra import (
+    CorruptionSpectra,
+    FrequencyGain,
+    corruption_spectra,
+    gain_by_frequency,
+    gradient_spectrum,
+)
 from .statistics import bootstrap, calibration_error, holm, mcnemar
 from .store import Store
+from .vulnerability import (
+    PatchMoments,
+    Vulnerability,
+    cifar10_moments,
+    filters_vulnerability,
+    layer_vulnerability,
+    patch_moments,
+    vulnerability,
+)
 
 __all__ = [
     "BENCHMARK_15",
     "EXTRA_4",
+    "CorruptionSpectra",
     "Difference",
     "Estimate",
     "EvaluateConfig",
     "Files",
+    "FrequencyGain",
     "HeatMap",
     "KindDifference",
     "OverSeeds",
+    "PassCurves",
+    "PatchMoments",
     "ProbeConfig",
     "RankCorrelation",
     "Scores",
     "Spectrum",
     "Store",
     "Verdict",
+    "Vulnerability",
     "bootstrap",
     "calibration_error",
+    "cifar10_moments",
     "compare",
     "compare_kinds",
     "correlate",
+    "corruption_spectra",
     "evaluate",
     "export_cells",
+    "filters_vulnerability",
     "fourier_heatmap",
+    "gain_by_frequency",
     "gate",
+    "gradient_spectrum",
     "holm",
+    "layer_vulnerability",
     "leaderboard_entry",
     "load_scores",
     "mcnemar",
     "model_fingerprint",
     "over_seeds",
     "overlapping_kinds",
+    "pass_curves",
+    "patch_moments",
+    "vulnerability",
     "write_leaderboard_entry",
 ]

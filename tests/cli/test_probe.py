@@ -1,0 +1,50 @@
+"""`filterbands probe`: one document, kept parts, a page."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from filterbands.cli import main
+from filterbands.models import describe, load_model
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> str:
+    torch.manual_seed(0)
+    model = load_model(arch="fastnet")
+    file = tmp_path / "net.safetensors"
+    save_file(dict(model.state_dict()), file, metadata=describe(model, arch="fastnet"))
+    return str(file)
+
+
+def test_probe_gives_one_document_and_goes_on_from_the_database(
+    network: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["probe", network, "--limit", "2", "--norm", "3", "--db", str(tmp_path / "r.db"), "--json"]
+    assert main([*words, "--only", "heatmap,passes,gradient,vulnerability"]) == 0
+    caught = capsys.readouterr()
+    document = json.loads(caught.out)
+    assert caught.err == ""
+    assert document["heatmap"]["norm"] == 3
+    assert len(document["heatmap"]["error"]) == 33
+    assert document["corruptions"] is None
+    assert len(document["passes"]["curves"]["band_gaussian"]) == 16
+    assert 0 <= document["gradient"]["low_energy"] <= 1
+    assert len(document["vulnerability"]["kinds"]) == 19
+    assert main([*words, "--only", "heatmap,passes,gradient,vulnerability"]) == 0
+    assert json.loads(capsys.readouterr().out) == document
+
+
+def test_two_networks_stand_on_one_page(
+    network: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "p.html"
+    words = ["probe", network, network, "--limit", "2", "--only", "gradient", "--html", str(page)]
+    assert main([*words, "--db", str(tmp_path / "r.db")]) == 0
+    assert str(page) in capsys.readouterr().out
+    assert page.read_text().startswith("<!doctype html>")
+    assert main(["probe", network, "--layer", "conv9", "--db", str(tmp_path / "r.db")]) == 2
+    assert "no module 'conv9'" in capsys.readouterr().err

@@ -1,0 +1,100 @@
+"""The causal page: it says what is supported, holds no script, and takes hostile names as text."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from filterbands.datasets import load_data
+from filterbands.filters import analyze
+from filterbands.models import load_model
+from filterbands.report import Probed, write_probe_page
+from filterbands.robustness import (
+    EvaluateConfig,
+    FrequencyGain,
+    cifar10_moments,
+    correlate,
+    corruption_spectra,
+    evaluate,
+    fourier_heatmap,
+    gain_by_frequency,
+    pass_curves,
+    vulnerability,
+)
+
+KINDS = ("gaussian_noise", "fog", "contrast", "brightness", "pixelate")
+
+
+@pytest.fixture(scope="module")
+def networks() -> list[Probed]:
+    data = load_data("planted").subset(torch.arange(10))
+    found = []
+    for seed, name in enumerate(("plain", "</style><script>alert(1)</script>")):
+        torch.manual_seed(seed)
+        model = load_model(arch="fastnet")
+        found.append(
+            Probed(
+                name=name,
+                heatmap=fourier_heatmap(model, data, norm=2.0, limit=2),
+                passes=pass_curves(model, data),
+                vulnerability=vulnerability(model, cifar10_moments()),
+                layer=next(iter(analyze(model))),
+                scores=evaluate(model, data, config=EvaluateConfig(kinds=KINDS, severities=(3,))),
+            )
+        )
+    return found
+
+
+def test_the_page_is_whole_and_runs_nothing(networks: list[Probed], tmp_path: Path) -> None:
+    spectra = corruption_spectra(load_data("planted"), kinds=KINDS, severities=[3], limit=10)
+    page = write_probe_page(networks, tmp_path / "p.html", corruptions=spectra).read_text()
+    assert page.startswith("<!doctype html>")
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+    assert "http://" not in page.replace("http://www.w3.org/2000/svg", "")
+    assert "https://" not in page
+    assert page.count("Fourier heat map of") == 2
+    assert "gains over plain" in page or "gains more over plain" in page
+    for anchor in ("maps", "gains", "passes", "corruptions", "vulnerability"):
+        assert f'id="{anchor}"' in page
+
+
+def test_what_was_not_looked_at_is_said(tmp_path: Path) -> None:
+    page = write_probe_page([Probed(name="a"), Probed(name="b")], tmp_path / "p.html").read_text()
+    assert page.count("Nothing to show here") == 5
+    assert "nothing is said about causes" in page
+    with pytest.raises(ValueError, match="there is no folder"):
+        write_probe_page([Probed(name="a")], tmp_path / "none" / "p.html")
+
+
+def test_kinds_stand_in_the_order_of_their_frequency(networks: list[Probed]) -> None:
+    spectra = corruption_spectra(load_data("planted"), kinds=KINDS, severities=[3], limit=10)
+    one, other = networks[1].scores, networks[0].scores
+    assert one is not None
+    assert other is not None
+    gain = gain_by_frequency(one, other, spectra)
+    assert gain.kinds[0] in ("gaussian_noise", "pixelate")
+    assert list(gain.low_energy) == sorted(gain.low_energy)
+    for kind, value in zip(gain.kinds, gain.gain, strict=True):
+        assert value == pytest.approx(one.kinds[kind][2] - other.kinds[kind][2])
+
+
+@pytest.mark.parametrize(
+    ("gains", "sentence"),
+    [
+        ([9, 8, 7, 6, 5, 4, 3, 2], "Supported: A gains more over B the more a corruption lives at high"),
+        ([1, 2, 3, 4, 5, 6, 7, 8], "Supported: A gains more over B the more a corruption lives at low"),
+        ([5, 1, 4, 2, 8, 3, 1, 6], "Not supported: that what A gains over B depends on"),
+    ],
+)
+def test_the_sentence_says_what_the_interval_does(gains: list[float], sentence: str) -> None:
+    low = [0.1 * step for step in range(8)]
+    found = FrequencyGain(
+        kinds=tuple("abcdefgh"),
+        low_energy=tuple(low),
+        gain=tuple(map(float, gains)),
+        correlation=correlate(low, gains),
+    )
+    assert found.sentence("A", "B").startswith(sentence)
+    few = FrequencyGain(kinds=(), low_energy=(), gain=(), correlation=None)
+    assert "fewer than five kinds" in few.sentence("A", "B")
