@@ -40,6 +40,8 @@ FLAGS = {
     "evaluate": "arch batch_size corrupted data db device json kinds limit mean model name parameters "
     "precision seed severities size split spread std threads",
     "results": "db delete export json model robustbench",
+    "probe": "arch batch_size data db device html json layer limit mean models norm only precision seed size "
+    "split std threads",
     "report": "json out sources",
     "data": "folder json name",
 }
@@ -106,6 +108,14 @@ def test_version_and_usage(capsys: pytest.CaptureFixture[str]) -> None:
         ("evaluate {model} --arch fastnet --kinds fogg", "unknown kind 'fogg'"),
         ("evaluate {model} --arch fastnet", "does not fit fastnet"),
         ("evaluate {model}", "--arch"),
+        ("probe", "name a MODEL"),
+        ("probe {model} --norm 0", "--norm needs a number above 0"),
+        ("probe {model} --norm -2", "--norm needs a number above 0"),
+        ("probe {model} --only heat", "--only knows no 'heat'"),
+        ("probe {model} --limit -1", "--limit needs"),
+        ("probe {model} --db {folder}/r.db", "--arch"),
+        ("probe {model} --db {folder}/no/r.db", "there is no folder"),
+        ("probe {model} --db {folder}/r.db --html {folder}/no/p.html", "there is no folder"),
         ("report --out {folder}/r.html", "name at least one RUN_OR_DB"),
         ("report {folder}/none --out {folder}/r.html", "none"),
         ("data cifar11", "known are cifar10, cifar100, frost"),

@@ -26,6 +26,7 @@ VERBS: Mapping[str, str] = MappingProxyType(
         "corrupt": "write a corrupted copy of a data set",
         "evaluate": "measure clean and corrupted accuracy",
         "results": "list, export or delete results of a database",
+        "probe": "show which frequencies a network looks at and what corruptions add",
         "report": "write one HTML page about runs and results",
         "data": "fetch and verify a data set or the frost textures",
     }
