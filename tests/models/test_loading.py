@@ -1,6 +1,11 @@
 """Networks from names and files."""
 
+import copy
+import json
 import pickle
+import subprocess
+import sys
+import types
 from collections import OrderedDict
 from pathlib import Path
 
@@ -9,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from filterbands.models import ARCHITECTURES, load_model, read_weights
+from filterbands.models import ARCHITECTURES, find_checkpoints, load_model, read_weights
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
@@ -91,6 +96,7 @@ def test_mistakes_get_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "cut").write_bytes(whole[:-40])
     torch.save({"conv1.weight": torch.zeros(2, 3, 3, 3)}, tmp_path / "torch")
     (tmp_path / "cut_torch").write_bytes((tmp_path / "torch").read_bytes()[:600])
+    (tmp_path / "nothing").mkdir()
     for name, arch, message in [
         ("nowhere", "fastnet", "no such file"),
         ("text", "fastnet", "is not a checkpoint"),
@@ -100,11 +106,185 @@ def test_mistakes_get_one_clear_line(tmp_path: Path) -> None:
         ("small", None, "--arch"),
         ("small", "resnet20", "did you mean cifar_resnet20"),
         ("small", "fastnet", "does not fit fastnet: it lacks bn1.weight.* of another shape: conv1.weight is"),
-        (".", "fastnet", "not a finished run"),
+        (".", "fastnet", "holds 4 checkpoints"),
+        ("nothing", "fastnet", "not a finished run"),
     ]:
         with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
             load_model(tmp_path / name, arch=arch)
         assert "\n" not in str(caught.value)
+
+
+def test_a_folder_from_a_hub_is_read_whole_or_in_parts(tmp_path: Path) -> None:
+    state = load_model(arch="fastnet").state_dict()
+    names = list(state)
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole.mkdir()
+    parts.mkdir()
+    save_file(state, whole / "model.safetensors")
+    places = {name: f"model-0000{1 + number % 2}-of-00002.safetensors" for number, name in enumerate(names)}
+    for place in set(places.values()):
+        save_file({name: state[name] for name in names if places[name] == place}, parts / place)
+    (parts / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    for folder in (whole, parts):
+        assert find_checkpoints(folder) == (folder,)
+        loaded = load_model(folder, arch="fastnet").state_dict()
+        assert all(torch.equal(loaded[name], state[name]) for name in names)
+    (parts / "model-00001-of-00002.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match="lacks model-00001"):
+        read_weights(parts)
+    (parts / "model.safetensors.index.json").write_text("{}")
+    with pytest.raises(ValueError, match="does not say which file"):
+        read_weights(parts)
+
+
+def test_checkpoints_are_found_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    for step in (10, 9, 100):
+        save_file({"conv1.weight": torch.zeros(1, 1, 3, 3)}, tmp_path / f"iter_{step}.safetensors")
+    torch.save({"conv1.weight": torch.zeros(1, 1, 3, 3)}, tmp_path / "iter_11.pt")
+    (tmp_path / "notes.txt").write_text("no checkpoint")
+    (tmp_path / "run").mkdir()
+    save_file({"conv1.weight": torch.zeros(1, 1, 3, 3)}, tmp_path / "run" / "weights.safetensors")
+    names = [file.name for file in find_checkpoints(tmp_path)]
+    assert names == [
+        "iter_9.safetensors", "iter_10.safetensors", "iter_11.pt", "iter_100.safetensors", "run"
+    ]  # fmt: skip
+    matched = find_checkpoints(str(tmp_path / "iter_*.safetensors"))
+    assert [file.name for file in matched] == [name for name in names if name.endswith(".safetensors")]
+    assert find_checkpoints(tmp_path / "iter_11.pt") == (tmp_path / "iter_11.pt",)
+    for place, message in (("iter_2*", "no checkpoint fits"), ("iter_2", "no such file")):
+        with pytest.raises(FileNotFoundError, match=message):
+            find_checkpoints(tmp_path / place)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="without checkpoints"):
+        find_checkpoints(tmp_path / "empty")
+
+
+def test_wrappers_and_prefixes_of_trainers_are_opened(tmp_path: Path) -> None:
+    state = load_model(arch="fastnet").state_dict()
+    forms = {
+        "lightning": {"state_dict": {f"net.{name}": value for name, value in state.items()}, "epoch": 3},
+        "compiled": {"model": {f"_orig_mod.{name}": value for name, value in state.items()}},
+        "unknown": {"my_weights": state, "optimizer": {"lr": 0.1}},
+    }
+    for name, content in forms.items():
+        torch.save(content, tmp_path / name)
+        loaded = load_model(tmp_path / name, arch="fastnet").state_dict()
+        assert all(torch.equal(loaded[key], state[key]) for key in state), name
+
+
+def test_arrays_of_any_order_and_shape_are_mapped(tmp_path: Path) -> None:
+    arrays = {
+        "a.weight": np.asfortranarray(np.arange(24, dtype=np.float32).reshape(2, 3, 4)),
+        "b.weight": np.float64(3.5),
+        "c": np.zeros((0, 3), np.float16),
+    }
+    np.savez(tmp_path / "plain.npz", **arrays)
+    np.savez_compressed(tmp_path / "packed.npz", **arrays)
+    for name in ("plain.npz", "packed.npz"):
+        read = read_weights(tmp_path / name)
+        assert set(read) == set(arrays)
+        assert all(np.array_equal(read[key].numpy(), arrays[key]) for key in arrays)
+    np.savez(tmp_path / "code.npz", a=np.array([_Bomb()], dtype=object))
+    with pytest.raises(ValueError, match=r"code\.npz holds arrays that are not plain numbers"):
+        read_weights(tmp_path / "code.npz")
+
+
+def _sparse_safetensors(file: Path, size: int) -> None:
+    """Write a file of `size` bytes of which all but a small convolution is a hole."""
+    kernel = torch.ones(4, 3, 3, 3).numpy().tobytes()
+    rows = (size - len(kernel)) // 4096
+    header = {
+        "conv1.weight": {"dtype": "F32", "shape": [4, 3, 3, 3], "data_offsets": [0, len(kernel)]},
+        "fc.weight": {
+            "dtype": "F32", "shape": [rows, 1024], "data_offsets": [len(kernel), len(kernel) + 4096 * rows]
+        },
+    }  # fmt: skip
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with file.open("wb") as stream:
+        stream.write(len(text).to_bytes(8, "little") + text + kernel)
+        stream.truncate(8 + len(text) + len(kernel) + 4096 * rows)
+
+
+def test_a_file_of_6_gb_is_mapped_and_not_read_whole(tmp_path: Path) -> None:
+    _sparse_safetensors(tmp_path / "large.safetensors", 6_000_000_000)
+    code = (
+        "import resource, sys; from filterbands.filters import analyze; "
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; "
+        "layer = analyze(sys.argv[1])['conv1']; "
+        "print(layer.low_energy, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "large.safetensors")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    energy, kilobytes = done.stdout.split()
+    assert float(energy) == pytest.approx(0.895, abs=6e-4)
+    assert int(kilobytes) < 100_000
+
+
+def test_a_pickled_state_dict_is_mapped_too(tmp_path: Path) -> None:
+    with torch.serialization.skip_data():
+        torch.save({"fc.weight": torch.zeros(2**18, 1024)}, tmp_path / "large.pt")
+    code = (
+        "import resource, sys; from filterbands.models import read_weights; "
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; "
+        "shape = read_weights(sys.argv[1])['fc.weight'].shape; "
+        "print(shape[0], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "large.pt")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    rows, kilobytes = map(int, done.stdout.split())
+    assert rows == 2**18
+    assert kilobytes < 100_000
+
+
+def test_anyones_network_takes_images_in_0_1_and_keeps_its_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "theirs.py").write_text(
+        "import torch\ndef net():\n    torch.manual_seed(0)\n"
+        "    return torch.nn.Sequential(torch.nn.Conv2d(3, 2, 3))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    plain = load_model("theirs:net")
+    scaled = load_model("theirs:net", mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.1))
+    images = torch.rand(2, 3, 8, 8)
+    mean, std = (torch.tensor(row).reshape(1, 3, 1, 1) for row in ((0.5, 0.4, 0.3), (0.2, 0.2, 0.1)))
+    torch.testing.assert_close(scaled(images), plain((images - mean) / std))
+    torch.testing.assert_close(copy.deepcopy(scaled)(images), scaled(images))
+    assert list(scaled.state_dict()) == list(plain.state_dict())
+    with pytest.raises(ValueError, match="std needs 3 positive numbers"):
+        load_model("theirs:net", std=(0.0, 1.0, 1.0))
+
+
+@pytest.mark.parametrize("kind", ["timm", "torchvision"])
+def test_zoos_that_are_not_installed_are_named(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("timm", "torchvision", "torchvision.models"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ValueError, match=f"needs the package {kind}"):
+        load_model(f"{kind}:resnet18")
+
+
+def test_zoos_give_their_weights_and_their_normalisation(monkeypatch: pytest.MonkeyPatch) -> None:
+    def network(*_: object, **__: object) -> torch.nn.Module:
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 3))
+        model.pretrained_cfg = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
+        return model
+
+    timm = types.SimpleNamespace(is_model=lambda name: name == "known", create_model=network)
+    transforms = types.SimpleNamespace(mean=[0.5] * 3, std=[0.25] * 3)
+    weights = types.SimpleNamespace(DEFAULT=types.SimpleNamespace(transforms=lambda: transforms))
+    models = types.SimpleNamespace(
+        list_models=lambda: ["known"], get_model_weights=lambda _: weights, get_model=network
+    )
+    monkeypatch.setitem(sys.modules, "timm", timm)
+    monkeypatch.setitem(sys.modules, "torchvision.models", models)
+    images = torch.rand(1, 3, 6, 6)
+    for kind in ("timm", "torchvision"):
+        model = load_model(f"{kind}:known")
+        torch.testing.assert_close(model(images), network()((images - 0.5) / 0.25))
+        with pytest.raises(ValueError, match="knows no network 'unknown'"):
+            load_model(f"{kind}:unknown")
 
 
 def test_numbers_that_cannot_normalise_are_refused() -> None:

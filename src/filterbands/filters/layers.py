@@ -58,7 +58,7 @@ def layers_of_network(model: nn.Module, *, fold_batch_norm: bool) -> list[Layer]
     Raises:
         ValueError: Weights that are not finite real floating-point numbers, or not there yet.
     """
-    norms = _followers(model) if fold_batch_norm else {}
+    norms = followers(model) if fold_batch_norm else {}
     found = []
     for path, module in model.named_modules():
         name = plain_name(path) or "weight"
@@ -235,7 +235,7 @@ def _notes(module: _ConvNd) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _followers(model: nn.Module) -> dict[str, tuple[str, nn.Module]]:
+def followers(model: nn.Module) -> dict[str, tuple[str, nn.Module]]:
     """Return, for each module's name, the module registered right after it in the same parent."""
     following = {}
     for path, parent in model.named_modules():

@@ -68,6 +68,19 @@ def html_table(layers: Sequence[Row]) -> str:
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{below}"
 
 
+def html_rows(columns: Sequence[str], rows: Sequence[Row]) -> str:
+    """Return some columns of rows as a table of HTML; numbers with three digits, every text escaped."""
+    head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
+    cells = [
+        [figure(value) if isinstance(value, float) or value is None else str(value) for value in values]
+        for values in ([row.get(column) for column in columns] for row in rows)
+    ]
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in cells
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
 def frame(rows: Sequence[Row]) -> Any:
     """Return rows as a pandas frame.
 

@@ -1,7 +1,8 @@
 """Models: architectures under public parameter names, and loading of anyone's weights."""
 
 from .base import CIFAR_MEAN, CIFAR_STD, Normalising
-from .loading import ARCHITECTURES, describe, load_model, read_checkpoint, read_weights
+from .files import find_checkpoints, read_checkpoint, read_weights
+from .loading import ARCHITECTURES, describe, load_model
 
 __all__ = [
     "ARCHITECTURES",
@@ -9,6 +10,7 @@ __all__ = [
     "CIFAR_STD",
     "Normalising",
     "describe",
+    "find_checkpoints",
     "load_model",
     "read_checkpoint",
     "read_weights",

@@ -1,5 +1,8 @@
 """What every architecture here shares: it takes [0, 1] and normalises by itself."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -38,11 +41,42 @@ def set_normalisation(
         ValueError: A number of values other than 3, or a standard deviation that is not positive.
     """
     for name, values in (("mean", mean), ("std", std)):
-        if values is None:
-            continue
-        if len(values) != 3:
-            raise ValueError(f"{name} needs 3 numbers (red, green, blue), got {len(values)}: {values}")
-        if not all(abs(value) < float("inf") for value in values) or (name == "std" and min(values) <= 0):
-            rule = "positive" if name == "std" else "finite"
-            raise ValueError(f"{name} needs 3 {rule} numbers, got {values}")
-        getattr(model, name).copy_(torch.tensor(values).reshape(1, 3, 1, 1))
+        if values is not None:
+            _check(name, values)
+            getattr(model, name).copy_(torch.tensor(values).reshape(1, 3, 1, 1))
+
+
+def normalising(model: nn.Module, mean: Sequence[float] | None, std: Sequence[float] | None) -> nn.Module:
+    """Return anyone's network, changed in place so that it takes [0, 1] and scales as it expects.
+
+    Its modules and parameters keep their names; the numbers are buffers outside of its state dict. One of our
+    own architectures has its own numbers set; without any numbers the network is left alone.
+
+    Raises:
+        ValueError: As for `set_normalisation`.
+    """
+    if isinstance(model, Normalising):
+        set_normalisation(model, None if mean is None else tuple(mean), None if std is None else tuple(std))
+        return model
+    if mean is None and std is None:
+        return model
+    for name, values, default in (("mean", mean, 0.0), ("std", std, 1.0)):
+        given = (default,) * 3 if values is None else tuple(values)
+        _check(name, given)
+        buffer = torch.tensor(given).reshape(1, 3, 1, 1)
+        model.register_buffer(f"input_{name}", buffer, persistent=False)
+    model.register_forward_pre_hook(_normalise_input)
+    return model
+
+
+def _normalise_input(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    mean, std = module.get_buffer("input_mean"), module.get_buffer("input_std")
+    return ((arguments[0] - mean) / std, *arguments[1:])
+
+
+def _check(name: str, values: tuple[float, ...]) -> None:
+    if len(values) != 3:
+        raise ValueError(f"{name} needs 3 numbers (red, green, blue), got {len(values)}: {values}")
+    if not all(abs(value) < float("inf") for value in values) or (name == "std" and min(values) <= 0):
+        rule = "positive" if name == "std" else "finite"
+        raise ValueError(f"{name} needs 3 {rule} numbers, got {values}")

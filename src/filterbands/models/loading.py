@@ -1,22 +1,18 @@
-"""Networks from names and files. Files are untrusted: nothing in them is executed."""
+"""Networks from names and files."""
 
 import difflib
 import importlib
 import json
-import pickle
-import struct
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
-import numpy as np
-import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from .base import Normalising, set_normalisation
+from .base import Normalising, normalising, set_normalisation
 from .fastnet import FastNet
+from .files import read_checkpoint
 from .resnet import FourStageResNet, ThreeStageResNet
 
 ARCHITECTURES: Mapping[str, Callable[[int], Normalising]] = MappingProxyType(
@@ -34,8 +30,8 @@ ARCHITECTURES: Mapping[str, Callable[[int], Normalising]] = MappingProxyType(
 )
 """Every architecture: its name, and a function of the number of classes that builds it afresh."""
 
-# Where trainers put the weights inside what they save.
-_WRAPPERS = ("state_dict", "net", "model", "model_state_dict", "weights")
+# What torch.compile, data parallelism, Lightning and others put in front of every name.
+_PREFIXES = ("_orig_mod.", "module.", "model.", "net.", "network.")
 
 
 def load_model(
@@ -49,12 +45,14 @@ def load_model(
     """Return a network in evaluation mode, with the weights of a file or freshly initialised.
 
     Args:
-        path: `.safetensors`, a pickled state dict, `.npz`, a Run folder, `timm:NAME`, or
+        path: `.safetensors`, a pickled state dict, `.npz`, a Run folder, the folder of a Hugging Face
+            repository, `timm:NAME` or `torchvision:NAME` with their published weights, or
             `module:function`, which imports and runs that function and takes the network it returns.
             None initialises from torch's default generator.
         arch: A name of `ARCHITECTURES`. A Run knows its own.
         classes: Number of outputs of a fresh network. A file's own number is read from its last layer.
-        mean: What the network subtracts from each channel of images in [0, 1]; CIFAR-10's by default.
+        mean: What the network subtracts from each channel of images in [0, 1]. By default CIFAR-10's for our
+            architectures, timm's and torchvision's own for theirs, and nothing for `module:function`.
         std: What it divides by.
 
     Raises:
@@ -65,10 +63,9 @@ def load_model(
     torch.Size([24, 3, 3, 3])
     """
     spec = str(path) if path is not None else ""
-    if spec.startswith("timm:"):
-        return _timm_model(spec.removeprefix("timm:"))
     if ":" in spec and not Path(spec).exists():
-        return _function_model(spec)
+        kind, _, name = spec.partition(":")
+        return _FOREIGN.get(kind, _function_model)(name if kind in _FOREIGN else spec, mean, std)
     metadata: Mapping[str, str] = {}
     weights: dict[str, Tensor] = {}
     if path is not None:
@@ -94,50 +91,6 @@ def load_model(
     return model.eval()
 
 
-def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Return the tensors of a checkpoint by name, whatever its format, without running code in it.
-
-    A leading `module.` is dropped from the names, and the wrappers that trainers put around a state
-    dict (`state_dict`, `net`, `model`) are opened.
-
-    Raises:
-        FileNotFoundError: No such file.
-        ValueError: Not a checkpoint, or one that would need to execute code.
-    """
-    return read_checkpoint(path)[0]
-
-
-def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
-    """Return what `read_weights` returns, and what the file says of itself (`arch`, `mean`, `std`)."""
-    file = Path(path)
-    if file.is_dir():
-        file = file / "weights.safetensors"
-        if not file.exists():
-            raise FileNotFoundError(
-                f"{path} is a folder without weights.safetensors: not a finished run; "
-                "name a checkpoint file, or resume the run with train --resume"
-            )
-    if not file.exists():
-        raise FileNotFoundError(f"no such file: {path}")
-    with file.open("rb") as stream:
-        head = stream.read(16)
-    metadata: Mapping[str, str] = {}
-    if len(head) >= 9 and head[8:9] == b"{" and struct.unpack("<Q", head[:8])[0] < file.stat().st_size:
-        tensors, metadata = _read_safetensors(file)
-    elif head[:4] == b"PK\x03\x04":
-        tensors = _read_npz(file) if _is_npz(file) else _read_pickle(file)
-    elif head[:1] == b"\x80":
-        tensors = _read_pickle(file)
-    else:
-        raise ValueError(
-            f"{path} is not a checkpoint: expected safetensors, a pickled state dict or .npz, "
-            f"got a file that starts with {head[:8]!r}"
-        )
-    if not tensors:
-        raise ValueError(f"{path} holds no tensors")
-    return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}, metadata
-
-
 def describe(model: nn.Module, *, arch: str) -> dict[str, str]:
     """Return what a weights file says of itself, so that `load_model` needs nothing but the file."""
     texts = {"arch": arch}
@@ -148,54 +101,11 @@ def describe(model: nn.Module, *, arch: str) -> dict[str, str]:
     return texts
 
 
-def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
-    try:
-        with safe_open(file, framework="pt") as archive:
-            names = list(archive.keys())
-            return {name: archive.get_tensor(name) for name in names}, archive.metadata() or {}
-    except SafetensorError as error:
-        raise ValueError(f"{file} is not a whole safetensors file: {error}") from None
-
-
-def _is_npz(file: Path) -> bool:
-    try:
-        with zipfile.ZipFile(file) as archive:
-            return all(name.endswith(".npy") for name in archive.namelist())
-    except zipfile.BadZipFile:
-        raise ValueError(f"{file} is a truncated archive, not a checkpoint; copy it again") from None
-
-
-def _read_npz(file: Path) -> dict[str, Tensor]:
-    try:
-        with np.load(file, allow_pickle=False) as archive:
-            return {name: torch.from_numpy(archive[name]) for name in archive.files}
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{file} holds arrays that are not plain numbers: {error}") from None
-
-
-def _read_pickle(file: Path) -> dict[str, Tensor]:
-    try:
-        loaded = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise ValueError(
-            f"{file} is refused: it holds more than tensors in plain containers, and reading it would run "
-            "its code; save model.state_dict() (better: as safetensors) and name that file"
-        ) from None
-    except (RuntimeError, EOFError, KeyError, AttributeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} is not a checkpoint: {str(error).splitlines()[0]}") from None
-    for wrapper in _WRAPPERS:
-        inner = loaded.get(wrapper) if isinstance(loaded, Mapping) else None
-        if isinstance(inner, list) and len(inner) == 1:
-            inner = inner[0]
-        if isinstance(inner, Mapping):
-            loaded = inner
-    if not isinstance(loaded, Mapping):
-        raise ValueError(f"{file} holds a {type(loaded).__name__}, not a state dict; save model.state_dict()")
-    return {str(name): tensor for name, tensor in loaded.items() if isinstance(tensor, Tensor)}
-
-
 def _fill(model: nn.Module, weights: Mapping[str, Tensor], *, where: str, arch: str) -> None:
     own = model.state_dict()
+    for prefix in _PREFIXES:
+        if not any(name in own for name in weights) and all(name.startswith(prefix) for name in weights):
+            weights = {name.removeprefix(prefix): tensor for name, tensor in weights.items()}
     # Checkpoints of before torch 0.4.1 lack the batch counters, and nothing here reads them.
     missing = [name for name in own if name not in weights and not name.endswith("num_batches_tracked")]
     extra = [name for name in weights if name not in own]
@@ -218,30 +128,57 @@ def _fill(model: nn.Module, weights: Mapping[str, Tensor], *, where: str, arch: 
     model.load_state_dict(dict(weights), strict=False)
 
 
-def _function_model(spec: str) -> nn.Module:
+Numbers = tuple[float, ...] | None
+
+
+def _function_model(spec: str, mean: Numbers, std: Numbers) -> nn.Module:
     module_name, _, function_name = spec.partition(":")
     try:
         function = getattr(importlib.import_module(module_name), function_name)
     except (ImportError, AttributeError, ValueError) as error:
         raise FileNotFoundError(
-            f"no such file or function: {spec} ({error}); expected a path, a Run folder, timm:NAME "
-            "or module:function"
+            f"no such file or function: {spec} ({error}); expected a path, a Run folder, timm:NAME, "
+            "torchvision:NAME or module:function"
         ) from None
     model = function()
     if not isinstance(model, nn.Module):
         raise ValueError(f"{spec} returned a {type(model).__name__}, expected a torch.nn.Module")
-    return model.eval()
+    return normalising(model, mean, std).eval()
 
 
-def _timm_model(name: str) -> nn.Module:
+def _timm_model(name: str, mean: Numbers, std: Numbers) -> nn.Module:
     try:
-        import timm
+        timm: Any = importlib.import_module("timm")
     except ImportError:
         raise ValueError(f"timm:{name} needs the package timm; install filterbands[vision]") from None
     if not timm.is_model(name):
         raise ValueError(f"timm knows no network {name!r}; timm.list_models() lists them")
-    model: nn.Module = timm.create_model(name, pretrained=True)
-    return model.eval()
+    model: Any = timm.create_model(name, pretrained=True)
+    known = getattr(model, "pretrained_cfg", {})
+    return normalising(model, mean or known.get("mean"), std or known.get("std")).eval()
+
+
+def _torchvision_model(name: str, mean: Numbers, std: Numbers) -> nn.Module:
+    try:
+        models: Any = importlib.import_module("torchvision.models")
+    except ImportError:
+        raise ValueError(
+            f"torchvision:{name} needs the package torchvision; install filterbands[vision]"
+        ) from None
+    if name not in models.list_models():
+        raise ValueError(
+            f"torchvision knows no network {name!r}; torchvision.models.list_models() lists them"
+        )
+    weights = models.get_model_weights(name).DEFAULT
+    known = weights.transforms()
+    model: nn.Module = models.get_model(name, weights=weights)
+    own = (getattr(known, "mean", None), getattr(known, "std", None))
+    return normalising(model, mean or own[0], std or own[1]).eval()
+
+
+_FOREIGN: Mapping[str, Callable[[str, Numbers, Numbers], nn.Module]] = MappingProxyType(
+    {"timm": _timm_model, "torchvision": _torchvision_model}
+)
 
 
 def _numbers(text: str | None) -> tuple[float, ...] | None:

@@ -1,0 +1,227 @@
+"""Beyond the first layer: two layers composed, and the input gradient of the whole network."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..datasets import ImageSet
+from ..fourier import power_spectrum, radius_grid
+from ..types import Filters
+from .bands import EQUAL_AREA, check_cutoff
+from .figures import LayerSpectrum
+from .layers import Layer, batch_norm_scale, checked, filters_of, followers, plain_name
+from .response import as_floats, images_of, run_on
+from .spectrum import measure
+from .tables import listed
+
+_BATCH = 100
+_RADII = tuple(step / 100 for step in range(1, 51))
+
+
+def effective_first_layer(
+    model: nn.Module, *, first: str | None = None, second: str | None = None, cutoff: float = EQUAL_AREA
+) -> LayerSpectrum:
+    """Return the spectrum of the first two convolutions composed, in the linear sense.
+
+    The composition is what the second layer's filters see of the image if nothing but the first convolution
+    and its batch norm, in evaluation mode, stood before them: activations and pooling are left out. The
+    batch norm is the one registered right after the first convolution. Strides multiply, so that
+    `aliased_energy` is of both. There is no interval of chance: composed white filters are not white.
+
+    Args:
+        model: A network; it is left as it is.
+        first: Name of the first convolution; by default the first planar one.
+        second: Name of the second; by default the first one registered behind it that reads as many
+            channels as the first one gives.
+        cutoff: Radius between low and high in (0, 1/2], cycles per pixel of the image.
+
+    Raises:
+        ValueError: No such layers, or layers that do not fit together.
+
+    >>> effective_first_layer(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 5))).shape
+    (4, 3, 7, 7)
+    """
+    check_cutoff(cutoff)
+    planar = {
+        plain_name(path) or "weight": (path, module)
+        for path, module in model.named_modules()
+        if isinstance(module, nn.Conv2d)
+    }
+    names = list(planar)
+    for name in (first, second):
+        if name is not None and name not in planar:
+            raise ValueError(f"no planar convolution {name!r}; there are {', '.join(names) or 'none'}")
+    if not names:
+        raise ValueError("effective_first_layer needs a network with planar convolutions, found none")
+    first = names[0] if first is None else first
+    path, one = planar[first]
+    if second is None:
+        behind = names[names.index(first) + 1 :]
+        second = next((name for name in behind if planar[name][1].in_channels == one.out_channels), None)
+        if second is None:
+            raise ValueError(
+                f"no convolution behind {first} reads the {one.out_channels} channels that it gives"
+            )
+    two = planar[second][1]
+    if two.in_channels != one.out_channels:
+        raise ValueError(
+            f"{second} reads {two.in_channels} channels, but {first} gives {one.out_channels}: "
+            "they do not follow each other"
+        )
+    scale, norm, _ = batch_norm_scale(followers(model).get(path), one.out_channels)
+    inner = _dense(filters_of(one, first).double(), one.groups)
+    if scale is not None:
+        inner = inner * scale[:, None, None, None]
+    outer = _dense(filters_of(two, second).double(), two.groups)
+    spread = [step * taps for step, taps in zip(one.stride, two.dilation, strict=True)]
+    # Tap b of the second kernel looks at stride * dilation * b, where the first one's taps stand around.
+    composed = F.conv_transpose2d(outer, inner, stride=spread, dilation=one.dilation)
+    name = f"{first} -> {second}"
+    return measure(
+        Layer(
+            name=name,
+            shape=tuple(composed.shape),
+            weight=checked(name, composed),
+            stride=tuple(int(a) * int(b) for a, b in zip(one.stride, two.stride, strict=True)),
+            dilation=(1, 1),
+            batch_norm=norm,
+            notes=("composed linearly: activations and pooling between them are left out",),
+        ),
+        cutoff,
+        chance=False,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class GradientSpectrum:
+    """Which frequencies of an image move a network's loss: the mean power spectrum of the input gradient."""
+
+    images: int
+    """Number of images."""
+    cutoff: float
+    """Radius between low and high, cycles per pixel."""
+    power: Float[Tensor, "h w"]
+    """Mean over images, summed over channels, frequency zero in the centre (at h // 2, w // 2); scaled to a
+    mean of 1, which a white gradient has everywhere."""
+    low_energy: float
+    """Share of all gradients' energy within the cutoff: images of high loss count most."""
+    mean_low_energy: float
+    """Mean over images of each one's own share; images without any gradient are left out."""
+    white_low_energy: float
+    """What a white gradient has: the share of the image's frequencies within the cutoff."""
+    centroid: float
+    """Power-weighted mean radius, cycles per pixel."""
+    images_low_energy: Float[Tensor, " n"]
+    """Each image's share; NaN without any gradient."""
+    radii: Float[Tensor, " r"]
+    """Radii of the curve."""
+    curve: Float[Tensor, " r"]
+    """Share of all gradients' energy within each radius."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values; those of single images are left out."""
+        return {
+            "images": self.images,
+            "cutoff": self.cutoff,
+            "low_energy": self.low_energy,
+            "mean_low_energy": self.mean_low_energy,
+            "white_low_energy": self.white_low_energy,
+            "centroid": self.centroid,
+            "radii": listed(self.radii),
+            "curve": listed(self.curve),
+        }
+
+    def __str__(self) -> str:
+        return (
+            f"input gradient, {self.images} images: {self.low_energy:.3f} of its energy is low "
+            f"(mean over images {self.mean_low_energy:.3f}, white {self.white_low_energy:.3f}), "
+            f"centroid {self.centroid:.3f}"
+        )
+
+
+def input_gradient_spectrum(
+    model: nn.Module, data: ImageSet, *, cutoff: float = EQUAL_AREA
+) -> GradientSpectrum:
+    """Return the mean power spectrum of the gradient of the cross-entropy with respect to the image.
+
+    The network is run in evaluation mode, on the device it is on, and left as it is. The gradient is with
+    respect to images in [0, 1]; its spectrum is that of the DFT of the image's size.
+
+    Args:
+        model: Takes NCHW in [0, 1] and returns logits.
+        data: Images and labels; a thousand suffice for three digits.
+        cutoff: Radius between low and high in (0, 1/2], cycles per pixel.
+
+    Raises:
+        ValueError: Images that the network cannot take, labels that it has no output for, or gradients that
+            are zero throughout.
+
+    >>> from filterbands import load_data, load_model
+    >>> few = load_data("planted").subset(torch.arange(20))
+    >>> input_gradient_spectrum(load_model(arch="fastnet", classes=len(few.classes)), few).power.shape
+    torch.Size([32, 32])
+    """
+    check_cutoff(cutoff)
+    images = images_of(data)
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    modes = {module: module.training for module in model.modules()}
+    total = torch.zeros(images.shape[2:], dtype=torch.float64)
+    radius = radius_grid(*images.shape[2:]).double()
+    inside = radius <= cutoff + 1e-6
+    shares = []
+    try:
+        model.eval()
+        for part, labels in zip(torch.split(images, _BATCH), torch.split(data.labels, _BATCH), strict=True):
+            power = power_spectrum(_gradient(model, as_floats(part).to(device), labels.to(device)))
+            each = power.double().sum(dim=1).cpu()
+            total += each.sum(dim=0)
+            shares.append((each * inside).sum(dim=(1, 2)) / each.sum(dim=(1, 2)))
+    finally:
+        for module, was_training in modes.items():
+            module.training = was_training
+    whole = float(total.sum())
+    if not whole > 0:
+        raise ValueError("the loss does not depend on the images: every gradient is zero")
+    share = torch.cat(shares)
+    known = share[share.isfinite()]
+    curve = torch.stack([total[radius <= step + 1e-6].sum() / whole for step in _RADII])
+    centred = torch.roll(total / total.mean(), [side // 2 for side in total.shape], dims=[0, 1])
+    return GradientSpectrum(
+        images=len(images),
+        cutoff=cutoff,
+        power=centred,
+        low_energy=float(total[inside].sum()) / whole,
+        mean_low_energy=float(known.mean()),
+        white_low_energy=float(inside.double().mean()),
+        centroid=float((total * radius).sum()) / whole,
+        images_low_energy=share,
+        radii=torch.tensor(_RADII, dtype=torch.float64),
+        curve=curve,
+    )
+
+
+def _gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Float[Tensor, "b c h w"]:
+    with torch.enable_grad():
+        leaf = images.detach().requires_grad_()
+        logits = run_on(model, leaf)
+        if logits.ndim != 2 or int(labels.max()) >= logits.shape[1]:
+            raise ValueError(
+                f"the network's output of shape {tuple(logits.shape)} has no class {int(labels.max())}"
+            )
+        loss = F.cross_entropy(logits, labels, reduction="sum")
+        return torch.autograd.grad(loss, leaf)[0]
+
+
+def _dense(weight: Filters, groups: int) -> Filters:
+    """Return the weight of an ungrouped convolution that does the same."""
+    if groups == 1:
+        return weight
+    filters, channels, *size = weight.shape
+    whole = weight.new_zeros(groups, filters // groups, groups, channels, *size)
+    for group, part in enumerate(weight.reshape(groups, filters // groups, channels, *size)):
+        whole[group, :, group] = part
+    return whole.reshape(filters, groups * channels, *size)
