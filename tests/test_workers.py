@@ -187,7 +187,7 @@ def test_workers_end_with_a_parent_that_is_killed(work, tmp_path: Path, tied: bo
         "import jobs_of_a_test\n"
         "from functools import partial\n"
         "from filterbands.workers import run_jobs\n"
-        + (body if tied else f"threading.Thread(target=lambda: {body}).start()")
+        + (body if tied else f"other = threading.Thread(target=lambda: {body}); other.start(); other.join()")
     )
     parent = subprocess.Popen([sys.executable, "-c", code])
     try:
