@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .datasets import load_data
     from .filters import (
         SpectralNoise,
+        SpectrumLogger,
         analyze,
         attract_share,
         bake,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CORRUPTIONS",
     "SpectralNoise",
+    "SpectrumLogger",
     "TrainConfig",
     "analyze",
     "attract_share",
@@ -60,6 +62,7 @@ _ROOMS = {
     "datasets": ("load_data",),
     "filters": (
         "SpectralNoise",
+        "SpectrumLogger",
         "analyze",
         "attract_share",
         "bake",
