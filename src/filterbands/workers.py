@@ -7,6 +7,7 @@ parent's end, so they stop in the middle of a job as soon as the parent is gone,
 import contextlib
 import ctypes
 import functools
+import logging
 import multiprocessing.spawn
 import os
 import pickle
@@ -309,7 +310,7 @@ def _on_ray(
     started = not ray.is_initialized()
     if started:
         try:
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError) as error:
             raise ValueError(f"no Ray cluster answers at {address}: {' '.join(str(error).split())}") from None
     return _through_ray(ray, function, jobs, workers, threads, retries, started)

@@ -1,11 +1,23 @@
 """Robustness: accuracy on clean and corrupted images, kept in a database, and what it adds up to."""
 
-from .compare import Difference, KindDifference, OverSeeds, Verdict, compare, compare_kinds, gate, over_seeds
+from .compare import (
+    Difference,
+    KindDifference,
+    OverSeeds,
+    Verdict,
+    choose_baseline,
+    compare,
+    compare_kinds,
+    gate,
+    over_seeds,
+)
 from .evaluate import EvaluateConfig, evaluate
 from .export import export_cells, leaderboard_entry, write_leaderboard_entry
+from .field import PUBLISHED, Place, Published, place_among_published
 from .fingerprint import model_fingerprint
 from .heatmap import HeatMap, fourier_heatmap
 from .loading import load_scores
+from .onnx import OnnxNetwork, is_onnx
 from .passes import PassCurves, pass_curves
 from .scores import BENCHMARK_15, EXTRA_4, Estimate, Scores, overlapping_kinds
 from .sensitivity import ProbeConfig, RankCorrelation, Spectrum, correlate
@@ -32,6 +44,7 @@ from .vulnerability import (
 __all__ = [
     "BENCHMARK_15",
     "EXTRA_4",
+    "PUBLISHED",
     "CorruptionSpectra",
     "Difference",
     "Estimate",
@@ -40,10 +53,13 @@ __all__ = [
     "FrequencyGain",
     "HeatMap",
     "KindDifference",
+    "OnnxNetwork",
     "OverSeeds",
     "PassCurves",
     "PatchMoments",
+    "Place",
     "ProbeConfig",
+    "Published",
     "RankCorrelation",
     "Scores",
     "Spectrum",
@@ -52,6 +68,7 @@ __all__ = [
     "Vulnerability",
     "bootstrap",
     "calibration_error",
+    "choose_baseline",
     "cifar10_moments",
     "compare",
     "compare_kinds",
@@ -65,6 +82,7 @@ __all__ = [
     "gate",
     "gradient_spectrum",
     "holm",
+    "is_onnx",
     "layer_vulnerability",
     "leaderboard_entry",
     "load_scores",
@@ -74,6 +92,7 @@ __all__ = [
     "overlapping_kinds",
     "pass_curves",
     "patch_moments",
+    "place_among_published",
     "vulnerability",
     "write_leaderboard_entry",
 ]

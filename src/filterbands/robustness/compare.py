@@ -179,6 +179,37 @@ def gate(scores: Scores, baseline: Scores, *, max_drop: float) -> Verdict:
     )
 
 
+def choose_baseline(known: Iterable[Scores], name: str, like: Scores) -> Scores:
+    """Return the scores of the network of this name that were made under the conditions of others.
+
+    Raises:
+        ValueError: No such network, several of them, or none evaluated on the same images in the same way.
+    """
+    named = [scores for scores in known if scores.name == name]
+    if not named:
+        raise ValueError(f"there are no results of {name!r} to compare with; evaluate it first")
+    alike = [scores for scores in named if scores.pixels == like.pixels]
+    if any(severity for _, severity in like.cells):
+        alike = [scores for scores in alike if _conditions(scores) == _conditions(like)]
+    if not alike:
+        raise ValueError(
+            f"{name} was not evaluated as {like.name} was (images, seed, constants or folder, --spread); "
+            "evaluate both with the same options"
+        )
+    alike = [scores for scores in alike if scores.precision == like.precision] or alike
+    if (count := len({scores.model for scores in alike})) > 1:
+        raise ValueError(
+            f"{count} networks are named {name}; give each a name of its own with --name, or delete one"
+        )
+    return alike[0]
+
+
+def _conditions(scores: Scores) -> tuple[object, ...]:
+    """Return what must be the same for two runs to have seen the same corrupted images."""
+    steps = {int(np.diff(answers.positions[:2]).sum()) for cell, answers in scores.cells.items() if cell[1]}
+    return scores.seed, scores.parameters, scores.folder, *sorted(steps)
+
+
 def over_seeds(runs: Sequence[Scores]) -> dict[str, OverSeeds]:
     """Return mean, standard deviation and number of runs' clean accuracy and averages.
 

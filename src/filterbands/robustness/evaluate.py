@@ -165,8 +165,8 @@ def evaluate(
         }
     if clean := found[cells[0].key].failed:
         raise ValueError(
-            f"on clean images {clean}, so that nothing can be scored; look for divisions and logarithms in it, "
-            "or for weights that overflowed"
+            f"on clean images {clean}, so that nothing can be scored; look for divisions and logarithms "
+            "in it, or for weights that overflowed"
         )
     places = {cell.key: (cell.kind, cell.severity) for cell in cells}
     return Scores(

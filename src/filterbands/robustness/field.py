@@ -1,0 +1,215 @@
+"""Published CIFAR-10-C results, each with its source, and where a run stands among them.
+
+Accuracies on CIFAR-10-C are over 15 kinds or 19, of networks of several sizes, trained for one to six times
+the standard cost, some on what resembles the benchmark; a row says so where its source does.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .scores import Scores
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """One network's published accuracy on CIFAR-10-C, five severities of each kind."""
+
+    method: str
+    """How it was trained."""
+    architecture: str
+    """The network."""
+    kinds: int
+    """Of how many kinds the average is: 15 or 19."""
+    clean: float | None
+    """Accuracy on the clean test images, a share; None where the source does not say."""
+    corrupted: float
+    """Average accuracy on corrupted images, a share."""
+    recipe: str
+    """What is known of the training, and what it resembles of the benchmark."""
+    source: str
+    """Where the numbers stand."""
+    more_data: bool = False
+    """Whether it was trained on more images than CIFAR-10's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a run stands among published networks."""
+
+    rows: tuple[Published, ...]
+    """Those over as many kinds, best first."""
+    kinds: int
+    """How many kinds the average is over."""
+    corrupted: float
+    """The run's average."""
+    above: int
+    """How many rows it lies above."""
+    caution: tuple[str, ...]
+    """What is not comparable."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {
+            "kinds": self.kinds,
+            "above": self.above,
+            "rows": len(self.rows),
+            "nearest": [_plain(row) for row in self.nearest()],
+            "caution": list(self.caution),
+        }
+
+    def nearest(self) -> tuple[Published, ...]:
+        """Return the two rows above the run and the two below it."""
+        below = len(self.rows) - self.above
+        return self.rows[max(0, below - 2) : below + 2]
+
+    def __str__(self) -> str:
+        lines = [
+            f"above {self.above} of {len(self.rows)} published networks over {self.kinds} kinds; beside:"
+        ]
+        placed = False
+        for row in self.nearest():
+            if not placed and row.corrupted <= self.corrupted:
+                placed = True
+                lines.append(f"  {100 * self.corrupted:6.2f} %  this network")
+            clean = "clean unknown" if row.clean is None else f"clean {100 * row.clean:.2f} %"
+            lines.append(f"  {100 * row.corrupted:6.2f} %  {row.method}, {row.architecture}, {clean}")
+        if not placed:
+            lines.append(f"  {100 * self.corrupted:6.2f} %  this network")
+        lines += [f"  not quite comparable: {caution}" for caution in self.caution]
+        return "\n".join(lines)
+
+
+_KIREEV = "Kireev et al. 2022, arXiv:2103.02325, evaluation results by the authors; RobustBench model_info"
+_HYBRID = "Yucel et al. 2023, arXiv:2307.11823, tables"
+_APR = "Chen et al. 2021, arXiv:2108.08487"
+_PRIME = "Modas et al. 2022, arXiv:2112.13547, table of CIFAR-10"
+_AUGMIX = "a re-implementation: github.com/MTandHJ/PyTorch-Robust, results"
+_SIEDEL = "github.com/Georgsiedel/robust_image_classification, results, 3 seeds"
+_PUSH = "Strisciuglio et al. 2020, Neural Computing and Applications; results of the authors' repository"
+
+
+def _row(
+    method: str,
+    architecture: str,
+    clean: float | None,
+    corrupted: float,
+    source: str,
+    recipe: str = "not told",
+    *,
+    kinds: int = 15,
+    more_data: bool = False,
+) -> Published:
+    """Return a row from percents, as sources print them."""
+    return Published(
+        method=method,
+        architecture=architecture,
+        kinds=kinds,
+        clean=None if clean is None else round(clean / 100, 6),
+        corrupted=round(corrupted / 100, 6),
+        recipe=recipe,
+        source=source,
+        more_data=more_data,
+    )
+
+
+PUBLISHED: tuple[Published, ...] = (
+    _row("standard", "ResNet-18", None, 74.65, _KIREEV),
+    _row("Gaussian noise on half of the images", "ResNet-18", 93.24, 85.04, _KIREEV,
+         "sigma 0.1; it is a noise of the benchmark"),
+    _row("Gaussian noise on all images", "ResNet-18", None, 80.46, _KIREEV,
+         "sigma 0.05; it is a noise of the benchmark"),
+    _row("AugMix without JSD", "ResNet-18", 94.97, 86.60, _KIREEV),
+    _row("RLAT", "ResNet-18", 93.10, 84.10, _KIREEV, "adversarial in LPIPS, radius 0.08"),
+    _row("RLAT and AugMix without JSD", "ResNet-18", 94.77, 88.53, _KIREEV),
+    _row("RLAT and AugMix", "ResNet-18", 94.75, 89.60, _KIREEV, "with JSD, three views"),
+    _row("RLAT and DeepAugment", "ResNet-18", None, 87.84, _KIREEV),
+    _row("DeepAugment", "ResNet-18", None, 85.33, _KIREEV),
+    _row("adversarial, l2, radius 0.1", "ResNet-18", None, 83.40, _KIREEV),
+    _row("adversarial, linf", "ResNet-18", None, 82.67, _KIREEV),
+    _row("gradient regularisation", "ResNet-18", None, 78.35, _KIREEV),
+    _row("Fast PAT", "ResNet-18", None, 80.55, _KIREEV),
+    _row("APR-S", "ResNet-18", 95.6, 90.1, _APR, "200 epochs, two views of summed loss"),
+    _row("APR-P", "ResNet-18", 94.9, 83.0, _APR, "200 epochs, two views of summed loss"),
+    _row("APR-SP", "ResNet-18", 95.0, 90.9, _APR, "200 epochs, two views of summed loss"),
+    _row("standard", "ResNet-18", 92.2, 74.6, _HYBRID, "a weak base"),
+    _row("HybridAugment S", "ResNet-18", 95.5, 87.8, _HYBRID),
+    _row("HybridAugment++ S", "ResNet-18", 95.6, 90.7, _HYBRID),
+    _row("HybridAugment P", "ResNet-18", 90.9, 81.7, _HYBRID),
+    _row("HybridAugment++ P", "ResNet-18", 89.7, 84.8, _HYBRID),
+    _row("RFC", "ResNet-18", 91.7, 80.4, _HYBRID),
+    _row("APR-P and HybridAugment++ S", "ResNet-18", 95.4, 91.5, _HYBRID),
+    _row("HybridAugment++ P and APR-S", "ResNet-18", 95.0, 91.4, _HYBRID),
+    _row("HybridAugment++ P and HybridAugment S", "ResNet-18", 95.1, 91.6, _HYBRID),
+    _row("HybridAugment++ PS", "ResNet-18", 95.0, 91.8, _HYBRID),
+    _row("standard", "ResNet-18", 95.0, 74.0, _PRIME),
+    _row("AugMix", "ResNet-18", 95.2, 88.6, _PRIME),
+    _row("PRIME", "ResNet-18", 93.1, 89.0, _PRIME, "100 epochs, JSD, three views"),
+    _row("AugMix", "ResNet-18", 95.69, 87.74, _AUGMIX, "200 epochs, JSD, three views"),
+    _row("AugMix without JSD", "ResNet-18", 95.50, 85.67, _AUGMIX, "200 epochs"),
+    _row("AugMix", "ResNet-18", 95.69, 88.48, _AUGMIX, "200 epochs, JSD, three views", kinds=19),
+    _row("AugMix without JSD", "ResNet-18", 95.50, 86.54, _AUGMIX, "200 epochs", kinds=19),
+    _row("Mixup", "ResNet-18", 95.86, 79.47, _AUGMIX, "200 epochs"),
+    _row("Cutout", "ResNet-18", 96.09, 74.12, _AUGMIX, "200 epochs"),
+    _row("TrivialAugment", "WideResNet-28-4", 96.68, 86.63, _SIEDEL,
+         "200 epochs, label smoothing 0.1, averaged weights"),
+    _row("TrivialAugment and style transfer", "WideResNet-28-4", 96.60, 89.89, _SIEDEL,
+         "200 epochs, label smoothing 0.1, averaged weights; styles of other pictures", more_data=True),
+    _row("NoisyMix", "WideResNet-28-4", 96.73, 92.78, "RobustBench",
+         "AugMix, JSD, mixup and noise on features; noise resembles the benchmark's"),
+    _row("pruned (LRR), AugMix", "WideResNet-18-2", 96.66, 90.94, "RobustBench; arXiv:2106.09129",
+         "95 % of the weights pruned"),
+    _row("AdA", "ResNet-50", 94.93, 92.17, "RobustBench; arXiv:2104.01086", "adversarial corruptions of "
+         "networks trained on other images", more_data=True),
+    _row("standard", "ResNet-20", None, 69.71, _PUSH, kinds=19),
+    _row("push-pull first layer", "ResNet-20", None, 70.62, _PUSH, kinds=19),
+    _row("standard", "ResNet-32", None, 69.60, _PUSH, kinds=19),
+    _row("push-pull first layer", "ResNet-32", None, 73.37, _PUSH, kinds=19),
+    _row("standard", "ResNet-44", None, 71.43, _PUSH, kinds=19),
+    _row("push-pull first layer", "ResNet-44", None, 73.09, _PUSH, kinds=19),
+    _row("standard", "ResNet-56", None, 71.36, _PUSH, kinds=19),
+    _row("push-pull first layer", "ResNet-56", None, 73.77, _PUSH, kinds=19),
+)  # fmt: skip
+"""What has been published, in no order of merit; none of it was rerun here."""
+
+
+def place_among_published(scores: Scores, rows: Sequence[Published] = PUBLISHED) -> Place | None:
+    """Return where a run stands among published networks, over the benchmark's 15 kinds.
+
+    None for another data set than CIFAR-10's test images, or where cells of the 15 kinds are missing.
+
+    Args:
+        scores: The run.
+        rows: What to place it among.
+    """
+    average = scores.average_15()
+    if average is None or scores.data != "cifar10" or scores.split != "test":
+        return None
+    alike = sorted((row for row in rows if row.kinds == 15), key=lambda row: -row.corrupted)
+    caution = []
+    if not scores.folder:
+        caution.append("the corrupted images were drawn here, the published rows' are the benchmark's files")
+    if len(scores.labels) < 10000:
+        caution.append(f"{len(scores.labels):,} of the 10,000 test images")
+    if scores.overlap:
+        caution.append(f"its training resembles {', '.join(scores.overlap)} of the benchmark")
+    return Place(
+        rows=tuple(alike),
+        kinds=15,
+        corrupted=average.accuracy,
+        above=sum(row.corrupted < average.accuracy for row in alike),
+        caution=tuple(caution),
+    )
+
+
+def _plain(row: Published) -> dict[str, Any]:
+    return {
+        "method": row.method,
+        "architecture": row.architecture,
+        "kinds": row.kinds,
+        "clean": row.clean,
+        "corrupted": row.corrupted,
+        "recipe": row.recipe,
+        "source": row.source,
+        "more_data": row.more_data,
+    }
