@@ -75,7 +75,7 @@ def test_texts_are_taken_in_order_and_the_config_stays() -> None:
         ("", "needs field=value, got ''"),
         ("=3", "there is no field ''"),
         ("epoch=3", "did you mean epochs?"),
-        ("colour=3", "there is no field 'colour'; there are recipe, method"),
+        ("zigzag=3", "there is no field 'zigzag'; there are recipe, method"),
         ("share.lo=3", "did you mean low?"),
         ("share=0.5", "it has fields of its own, share.low, share.cutoff"),
         ("epochs.low=3", "epochs is a plain value and has no field 'low'"),
@@ -175,3 +175,24 @@ def test_a_field_unknown_to_this_version_is_refused_in_one_line() -> None:
 def test_a_config_cannot_be_changed_in_place() -> None:
     with pytest.raises(FrozenInstanceError):
         TrainConfig().epochs = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["share.random=true"], "share.random needs share.low"),
+        (["modulate.bands=ten"], "modulate.bands needs two or eigen"),
+        (["modulate.budget=0"], "modulate.budget needs a number in"),
+        (["blur=0.5"], "blur needs a number in"),
+        (["blur=0.1", "share.low=1"], "blur needs a free first layer"),
+        (["white_noise=-1"], "white_noise needs a number in"),
+    ],
+)
+def test_controls_that_make_no_sense_are_refused(settings: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        with_settings(TrainConfig(), settings)
+
+
+def test_a_share_may_be_modulated_within_its_span() -> None:
+    config = with_settings(TrainConfig(), ["share.low=1", "modulate.on=true", "modulate.bands=eigen"])
+    assert (config.share.low, config.modulate.bands) == (1.0, "eigen")

@@ -2,6 +2,7 @@
 
 from .bands import EQUAL_AREA, eigenfilters, energy_matrix, filters_low_energy, line, spans
 from .batchnorm import recalibrate
+from .controls import WhiteNoise, equal_gain_blur, set_blur, set_random_share
 from .depth import GradientSpectrum, effective_first_layer, input_gradient_spectrum
 from .figures import Colour, LayerSpectrum, ModelSpectrum, Reading, Sensitivity
 from .modulation import modulate, proportion_parameters
@@ -26,6 +27,7 @@ __all__ = [
     "SpectralNoise",
     "SpectrumLogger",
     "Trajectory",
+    "WhiteNoise",
     "analyze",
     "attract_share",
     "bake",
@@ -35,6 +37,7 @@ __all__ = [
     "effective_first_layer",
     "eigenfilters",
     "energy_matrix",
+    "equal_gain_blur",
     "filters_low_energy",
     "input_gradient_spectrum",
     "line",
@@ -44,6 +47,8 @@ __all__ = [
     "recalibrate",
     "response_low_energy",
     "rows_of",
+    "set_blur",
+    "set_random_share",
     "set_share",
     "shrink",
     "spans",

@@ -306,7 +306,7 @@ def _take_plain(layer: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -
     inner = f"{prefix}parametrizations.weight."
     for number, part in reversed(list(enumerate(steps.weight))):
         # One that does not fit is left to torch, which names it.
-        if weight.shape == current.shape:
+        if weight.shape in (current.shape, steps.weight.original.shape):
             weight, own = part.taken(weight)
             state.update({f"{inner}{number}.{name}": tensor for name, tensor in own.items()})
     state[f"{inner}original"] = weight

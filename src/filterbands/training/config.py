@@ -30,10 +30,16 @@ class ShareConfig:
     """Whether high filters are also zero-mean."""
     guard: float = 0.1
     """How far from the line an eigenvalue must be for its eigenfilter to be low or high."""
+    random: bool = False
+    """Whether two random parts of filter space stand in for low and high, a control; `set_random_share`."""
+    fixed: bool = False
+    """Whether the first layer stays as it is initialised, a control; also where `low` is None."""
 
     def __post_init__(self) -> None:
         if self.low is not None:
             _check("share.low", self.low, 0, 1)
+        if self.random and self.low is None:
+            raise ValueError("share.random needs share.low, the share of filters in the first random part")
         _check("share.cutoff", self.cutoff, 0, 0.5, open_below=True)
         _check("share.guard", self.guard, 0, 0.5)
 
@@ -50,6 +56,10 @@ class ModulateConfig:
     """Standard deviation of each filter's own perturbation of its logit."""
     clean: float = 0.25
     """Fraction of images left unperturbed, in [0, 1]."""
+    bands: str = "two"
+    """`two`, low and high, or `eigen`, the eigenfilters."""
+    budget: float | None = None
+    """Strength to be divided by ascent, above 0; None keeps the strengths fixed."""
     learning_rate: float = 0.1
     """Peak learning rate of the proportions, which have no weight decay."""
 
@@ -57,6 +67,10 @@ class ModulateConfig:
         _check("modulate.shared", self.shared, 0, math.inf)
         _check("modulate.independent", self.independent, 0, math.inf)
         _check("modulate.clean", self.clean, 0, 1)
+        if self.bands not in ("two", "eigen"):
+            raise ValueError(f"modulate.bands needs two or eigen, got {self.bands!r}")
+        if self.budget is not None:
+            _check("modulate.budget", self.budget, 0, math.inf, open_below=True)
         _check("modulate.learning_rate", self.learning_rate, 0, math.inf)
 
 
@@ -149,6 +163,10 @@ class TrainConfig:
     """Epochs between the checkpoints that a killed run goes on from."""
     keep_every: int = 0
     """Epochs between plain weights that are kept, `weights-0010.safetensors`; 0 keeps the last alone."""
+    blur: float = 0.0
+    """Side weight of a fixed blur before the first layer, a control, up to 1/3; 0 for none; `set_blur`."""
+    white_noise: float = 0.0
+    """Standard deviation of Gaussian noise on half of the images, a control; 0 for none; `WhiteNoise`."""
     share: ShareConfig = field(default_factory=ShareConfig)
     """Control of the first layer."""
     modulate: ModulateConfig = field(default_factory=ModulateConfig)
@@ -188,8 +206,15 @@ class TrainConfig:
         _check("checkpoint_every", self.checkpoint_every, 1, math.inf)
         _check("keep_every", self.keep_every, 0, math.inf)
         _check("crop", self.crop, 0, 64)
-        if self.share.low is not None and self.modulate.on:
-            raise ValueError("share.low and modulate.on exclude each other; set share.low=none to modulate")
+        _check("blur", self.blur, 0, 1 / 3)
+        _check("white_noise", self.white_noise, 0, 1)
+        if self.share.low is not None and self.modulate.on and self.modulate.bands == "two":
+            raise ValueError(
+                "share.low and modulate.on exclude each other; set share.low=none to modulate, or "
+                "modulate.bands=eigen to modulate within the share"
+            )
+        if self.blur and (self.share.low is not None or self.modulate.on):
+            raise ValueError("blur needs a free first layer; set share.low=none and modulate.on=false")
 
 
 def with_settings(config: TrainConfig, settings: Sequence[str]) -> TrainConfig:

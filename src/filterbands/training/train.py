@@ -16,7 +16,17 @@ from torch import Tensor, nn
 from .. import __version__
 from ..datasets import ImageSet, load_data
 from ..engine import Fabric, launch, pick_device, process_count
-from ..filters import SpectralNoise, analyze, bake, modulate, recalibrate, set_share
+from ..filters import (
+    SpectralNoise,
+    WhiteNoise,
+    analyze,
+    bake,
+    modulate,
+    recalibrate,
+    set_blur,
+    set_random_share,
+    set_share,
+)
 from ..models import describe, load_model
 from ..run import Run, git_revision, make_folder, write_weights, write_whole
 from ..types import Progress
@@ -103,7 +113,7 @@ def train(
 def _train(config: TrainConfig, run: Run, data: ImageSet, fabric: Fabric, progress: Progress | None) -> Run:
     model = build(config, classes=len(data.classes))
     records = [{"epoch": 0, **_first_layer(model)}]
-    network = nn.Sequential(_noise(config), model) if config.spectral.on else model
+    network = nn.Sequential(*_front(config), model) if config.spectral.on or config.white_noise else model
     if config.sync_batch_norm:
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
     if config.channels_last:
@@ -249,7 +259,7 @@ def _train(config: TrainConfig, run: Run, data: ImageSet, fabric: Fabric, progre
             weights = model.state_dict()
             model = build(config, classes=len(data.classes)).to(fabric.device)
             model.load_state_dict(weights)
-        if config.spectral.on or config.modulate.on:
+        if config.spectral.on or config.modulate.on or config.white_noise:
             description["recalibrated"] = _recalibrated(model, batches, config, fabric)
         plain = bake(model.eval())
         description["seconds"] = time.perf_counter() - started
@@ -271,7 +281,8 @@ def build(config: TrainConfig, *, classes: int) -> nn.Module:
     layer = model.get_submodule("conv1")
     if config.share.low is not None:
         share = config.share
-        set_share(
+        hold = set_random_share if share.random else set_share
+        hold(
             layer,
             low=config.share.low,
             cutoff=share.cutoff,
@@ -281,13 +292,31 @@ def build(config: TrainConfig, *, classes: int) -> nn.Module:
         )
     if config.modulate.on:
         part = config.modulate
-        modulate(layer, shared=part.shared, independent=part.independent, clean=part.clean)
+        modulate(
+            layer,
+            shared=part.shared,
+            independent=part.independent,
+            clean=part.clean,
+            bands=part.bands,
+            budget=part.budget,
+        )
+    if config.blur:
+        set_blur(layer, side=config.blur)
+    if config.share.fixed:
+        layer.requires_grad_(False)
     return model
 
 
-def _noise(config: TrainConfig) -> SpectralNoise:
-    part = config.spectral
-    return SpectralNoise(strength=part.strength, gain=part.gain, noise=part.noise, clean=part.clean)
+def _front(config: TrainConfig) -> list[nn.Module]:
+    """Return what perturbs the images in training."""
+    part, front = config.spectral, list[nn.Module]()
+    if part.on:
+        front.append(
+            SpectralNoise(strength=part.strength, gain=part.gain, noise=part.noise, clean=part.clean)
+        )
+    if config.white_noise:
+        front.append(WhiteNoise(config.white_noise))
+    return front
 
 
 class _Speed:

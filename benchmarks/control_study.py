@@ -1,0 +1,262 @@
+"""Which control of the first layer's filters, or perturbation of spectra, buys robustness, and at what price?
+
+Trains every arm on CIFAR-10's `train` split and scores it on `validation`, clean and under the four extra
+kinds of corruption. The 15 benchmark kinds are not looked at. A line a finished network is appended to
+results/control_study.jsonl; a rerun skips what is there and goes on with a training that was stopped.
+
+    python benchmarks/control_study.py --data cifar10:DIR                      the 8 arms, seeds 0, 1, 2
+    python benchmarks/control_study.py --data cifar10:DIR --arms variants      one seed each
+    python benchmarks/control_study.py --data cifar10:DIR --arms white_0.04 --seeds 0
+    python benchmarks/control_study.py --table
+    python benchmarks/control_study.py --match both      the white noise that costs as much clean accuracy
+"""
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from filterbands.datasets import ImageSet, load_data
+from filterbands.engine import set_threads
+from filterbands.filters import analyze, bake, equal_gain_blur, recalibrate, set_share
+from filterbands.models import load_model, read_weights
+from filterbands.robustness import EvaluateConfig, evaluate
+from filterbands.run import Run, git_revision
+from filterbands.training import RECIPES, TrainConfig, train, with_settings
+
+RESULTS = Path(__file__).parents[1] / "results" / "control_study.jsonl"
+KINDS = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
+BOTH = ("spectral.strength=1", "spectral.gain=1", "spectral.noise=0.06")
+EIGEN = ("modulate.on=true", "modulate.bands=eigen")
+# Images from which the blur of equal noise gain is solved.
+BLUR_IMAGES = 2000
+
+ARMS: Mapping[str, tuple[str, ...]] = {
+    "standard": (),
+    "share_low": ("share.low=1",),
+    "share_high": ("share.low=0",),
+    "blur": ("blur=solved",),
+    "modulate": ("modulate.on=true",),
+    "multiplicative": ("spectral.strength=1", "spectral.gain=1"),
+    "additive": ("spectral.noise=0.06",),
+    "both": BOTH,
+}
+"""The arms of the study, and what each changes in standard training."""
+
+VARIANTS: Mapping[str, tuple[str, ...]] = {
+    "both_tempered": ("spectral.strength=0.5", "spectral.gain=0.5", "spectral.noise=0.03"),
+    "both_clean_0.7": (*BOTH, "spectral.clean=0.7"),
+    "modulate_both": (*BOTH, "modulate.on=true"),
+    "share_low_both": (*BOTH, "share.low=1"),
+    "white_0.1": ("white_noise=0.1",),
+    "modulate_eigen": EIGEN,
+    "modulate_eigen_budget": (*EIGEN, "modulate.budget=2"),
+    "modulate_eigen_both": (*BOTH, *EIGEN),
+    "share_low_eigen": (*EIGEN, "share.low=1"),
+    "share_random": ("share.low=1", "share.random=true"),
+    "share_low_fixed": ("share.low=1", "share.fixed=true"),
+    "projected": (),
+}
+"""Further variants, one seed each. `projected` is a standard network whose first layer is made low unpaid."""
+
+
+def settings_of(arm: str) -> tuple[str, ...]:
+    """Return what an arm changes; `white_X` is Gaussian noise of that standard deviation."""
+    known = {**ARMS, **VARIANTS}
+    if arm in known:
+        return known[arm]
+    if arm.startswith("white_"):
+        return (f"white_noise={arm.removeprefix('white_')}",)
+    raise SystemExit(f"unknown arm {arm!r}; known are {', '.join(known)} and white_X")
+
+
+def config_of(arm: str, seed: int, given: argparse.Namespace) -> TrainConfig:
+    """Return the training of an arm."""
+    settings = list(settings_of(arm))
+    if "blur=solved" in settings:
+        images = load_data(given.data, split="train")
+        side = equal_gain_blur(images.subset(torch.arange(min(BLUR_IMAGES, len(images)))))
+        settings = [f"blur={side:.6g}"]
+    base = replace(
+        RECIPES["standard"](),
+        recipe="standard" if arm == "projected" else arm,
+        arch=given.arch,
+        data=given.data,
+        split="train",
+        epochs=given.epochs,
+        seed=seed,
+    )
+    return with_settings(base, settings)
+
+
+def network_of(run: Run, arch: str) -> nn.Module:
+    """Return a run's plain network, with a wider first layer where a blur was folded into it."""
+    weights = read_weights(run.weights)
+    model = load_model(arch=arch, classes=len(weights["linear.weight"]))
+    wide, layer = weights["conv1.weight"], model.get_submodule("conv1")
+    if wide.shape[2:] != layer.weight.shape[2:]:
+        side = wide.shape[2]
+        model.conv1 = nn.Conv2d(wide.shape[1], wide.shape[0], side, padding=side // 2, bias=False)
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+def projected(model: nn.Module, data: ImageSet) -> nn.Module:
+    """Return the trained network, its first layer projected to low and its batch norms recomputed."""
+    set_share(model.get_submodule("conv1"), low=1.0, seed=None)
+    bake(model.eval())
+    recalibrate(augmented(data), model)
+    return model
+
+
+def augmented(data: ImageSet) -> Iterator[Tensor]:
+    """Yield the images once, flipped and shifted as in training."""
+    torch.manual_seed(0)
+    for part in torch.randperm(len(data)).split(256):
+        images = F.pad(data.images[part].float() / 255, (4, 4, 4, 4), mode="reflect")
+        down, right = torch.randint(0, 9, (2,)).tolist()
+        images = images[:, :, down : down + data.images.shape[2], right : right + data.images.shape[3]]
+        yield images.flip(3) if torch.rand(()) < 0.5 else images
+
+
+def run_arm(arm: str, seed: int, given: argparse.Namespace) -> dict[str, Any]:
+    """Train, or go on with, one network, score it and return its line."""
+    config = config_of(arm, seed, given)
+    folder = Path(given.runs) / f"{config.recipe}-{config.arch}-{config.epochs}-{seed}"
+    run = train(config, folder, resume=folder.exists(), threads=given.threads)
+    described = run.read()
+    model = network_of(run, config.arch)
+    if arm == "projected":
+        model = projected(model, load_data(given.data, split="train"))
+    data = load_data(given.data, split="validation")
+    settings = EvaluateConfig(name=f"{arm}-{seed}", kinds=KINDS, limit=given.images or None)
+    scores = evaluate(model, data, config=settings).to_json()
+    layer = next(iter(analyze(model)))
+    kinds = {kind: scores["kinds"][kind] for kind in KINDS}
+    return {
+        "arm": arm,
+        "arch": config.arch,
+        "data": given.data.partition(":")[0],
+        "split": "train",
+        "scored_on": "validation",
+        "seed": seed,
+        "epochs": config.epochs,
+        "images": scores["images"],
+        "clean": scores["clean"]["accuracy"],
+        "extra_4": mean(mean(row) for row in kinds.values()),
+        "kinds": kinds,
+        "low_share": layer.low_share,
+        "mean_low_energy": layer.mean_low_energy,
+        "seconds": round(described["seconds"], 1),
+        "cpu_seconds": round(described["cpu_seconds"], 1),
+        "threads": described["threads"],
+        "device": described["device"],
+        "git": described["git"],
+        "scored_by": git_revision(),
+        "config": {**described["config"], "data": given.data.partition(":")[0]},
+    }
+
+
+def table(lines: list[dict[str, Any]]) -> str:
+    """Return the lines as Markdown: percent, mean ± standard deviation over seeds, and paired gains."""
+    rows = [
+        "| arm | epochs | seeds | clean | 4 kinds | gain clean | gain 4 kinds | speckle | blur | spatter | "
+        "saturate | mean low energy |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for arch, epochs, arm in dict.fromkeys((line["arch"], line["epochs"], line["arm"]) for line in lines):
+        here = [line for line in lines if (line["arch"], line["epochs"]) == (arch, epochs)]
+        group = [line for line in here if line["arm"] == arm]
+        standard = {line["seed"]: line for line in here if line["arm"] == "standard"}
+        cells = [_text([line[name] for line in group]) for name in ("clean", "extra_4")]
+        paired = [line for line in group if line["seed"] in standard]
+        for name in ("clean", "extra_4"):
+            gains = [line[name] - standard[line["seed"]][name] for line in paired]
+            cells.append(_text(gains, sign=True))
+        cells += [_text([mean(line["kinds"][kind]) for line in group]) for kind in KINDS]
+        energy = mean(line["mean_low_energy"] for line in group)
+        rows.append(f"| {arm} | {epochs} | {len(group)} | {' | '.join(cells)} | {energy:.3f} |")
+    return "\n".join(rows)
+
+
+def _text(shares: list[float], *, sign: bool = False) -> str:
+    values = [100 * share for share in shares]
+    if not values:
+        return "not measured"
+    text = f"{mean(values):+.2f}" if sign else f"{mean(values):.2f}"
+    return f"{text} ± {stdev(values):.2f}" if len(values) > 1 else text
+
+
+def matched(lines: list[dict[str, Any]], arm: str) -> str:
+    """Return the sigma of white noise whose clean accuracy is an arm's, between the sigmas that were run."""
+    clean = {
+        name: mean(line["clean"] for line in lines if line["arm"] == name)
+        for name in {line["arm"] for line in lines}
+    }
+    if arm not in clean or "standard" not in clean:
+        raise SystemExit(f"--match needs lines of standard and of {arm!r}")
+    known = {float(name.removeprefix("white_")): clean[name] for name in clean if name.startswith("white_")}
+    points = sorted({0.0: clean["standard"], **known}.items())
+    for (low, at_low), (high, at_high) in pairwise(points):
+        if at_low >= clean[arm] >= at_high and at_low > at_high:
+            sigma = low + (high - low) * (at_low - clean[arm]) / (at_low - at_high)
+            return f"{arm}: clean {100 * clean[arm]:.2f} %, white noise of sigma {sigma:.3f} costs as much"
+    return f"{arm}: clean {100 * clean[arm]:.2f} % is beyond the white noise that was run; run a larger sigma"
+
+
+def main() -> None:
+    """Run the networks that are missing, one at a time, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", default="cifar10")
+    parser.add_argument("--arch", default="cifar_resnet18_narrow")
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--arms", default="arms", help="arms, variants, or names separated by commas")
+    parser.add_argument("--seeds", default="", help="0,1,2 for the arms and 0 for variants by default")
+    parser.add_argument("--images", type=int, default=0, help="score the first N images; 0 for all")
+    parser.add_argument("--runs", default="runs/control_study")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--table", action="store_true", help="only print the table of what is there")
+    parser.add_argument("--match", default="", metavar="ARM", help="only say which white noise costs as much")
+    given = parser.parse_args()
+    set_threads(given.threads)
+    lines = (
+        [json.loads(line) for line in given.results.read_text().splitlines()]
+        if given.results.exists()
+        else []
+    )
+    if given.match:
+        print(matched(lines, given.match))
+        return
+    groups = {"arms": tuple(ARMS), "variants": tuple(VARIANTS)}
+    arms = groups.get(given.arms, tuple(given.arms.split(",")))
+    seeds = given.seeds or ("0,1,2" if given.arms == "arms" else "0")
+    for arm in arms:
+        settings_of(arm)
+    # Seed by seed, so that a study that is stopped early has every arm.
+    for seed in [] if given.table else map(int, seeds.split(",")):
+        for arm in arms:
+            wanted = (arm, given.arch, given.epochs, seed)
+            if any((line["arm"], line["arch"], line["epochs"], line["seed"]) == wanted for line in lines):
+                continue
+            lines.append(run_arm(arm, seed, given))
+            with given.results.open("a") as stream:
+                stream.write(json.dumps(lines[-1]) + "\n")
+            last = lines[-1]
+            print(
+                f"{arm} {seed}: clean {100 * last['clean']:.2f} %, 4 kinds {100 * last['extra_4']:.2f} %",
+                flush=True,
+            )
+    print(table(lines))
+
+
+if __name__ == "__main__":
+    main()
