@@ -10,7 +10,7 @@ from torch import nn
 
 from ..datasets import ImageSet, load_data
 from ..engine import PRECISIONS, pick_device, set_threads
-from ..filters import ModelSpectrum, analyze
+from ..filters import LayerSpectrum, analyze
 from ..models import Normalising
 from ..report import Probed, write_probe_page
 from ..robustness import (
@@ -152,6 +152,7 @@ def _probed(
     )
     limit = options.limit or None
     heat: HeatMap | None = None
+    moved: Vulnerability | None = None
     passes: PassCurves | None = None
     gradient: Spectrum | None = None
     with progress_bar(f"probe {name}") as progress:
@@ -170,8 +171,11 @@ def _probed(
             passes = pass_curves(model, data, limit=limit, config=config, db=options.db, progress=progress)
         if "gradient" in parts:
             gradient = gradient_spectrum(model, data, limit=limit, config=config, db=options.db)
-        moved, why = _vulnerability(options, model, data, std) if "vulnerability" in parts else (None, "")
-    layer: ModelSpectrum = analyze(model)
+        spectra = (found for found in analyze(model) if found.filters_low_energy is not None)
+        layer = next(spectra, None)
+        why = ""
+        if "vulnerability" in parts:
+            moved, why = _vulnerability(options, model, layer, data, std)
     return Probed(
         name=name,
         heatmap=heat,
@@ -179,19 +183,27 @@ def _probed(
         gradient=gradient,
         vulnerability=moved,
         why=why,
-        layer=next((found for found in layer if found.filters_low_energy is not None), None),
+        layer=layer,
         scores=measured.get(model_fingerprint(model)),
     )
 
 
 def _vulnerability(
-    options: ProbeOptions, model: nn.Module, data: ImageSet, std: tuple[float, ...] | None
+    options: ProbeOptions,
+    model: nn.Module,
+    layer: LayerSpectrum | None,
+    data: ImageSet,
+    std: tuple[float, ...] | None,
 ) -> tuple[Vulnerability | None, str]:
     """Return how corruptions move the first layer, or why that cannot be said."""
+    if layer is None or len(layer.shape) != 4:
+        return None, "no two-dimensional convolution was measured"
+    kernel = (layer.shape[2], layer.shape[3])
+    moments = cifar10_moments()
     try:
-        if data.name == "cifar10":
-            return vulnerability(model, cifar10_moments(), std=std), ""
-        moments = patch_moments(data, seed=options.seed, limit=options.limit or None, db=options.db)
+        if data.name != moments.name or kernel != moments.kernel:
+            limit = options.limit or None
+            moments = patch_moments(data, kernel=kernel, seed=options.seed, limit=limit, db=options.db)
         return vulnerability(model, moments, std=std), ""
     except ValueError as error:
         return None, str(error)

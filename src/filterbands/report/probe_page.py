@@ -314,7 +314,8 @@ def _added(corruptions: CorruptionSpectra | None) -> str:
             '</figcaption><div><img style="width:100%;image-rendering:pixelated" '
             f'src="{picture}" alt="{alt}"></div></figure>'
         )
-    body = f'<div class="card"><div class="spectra">{"".join(tiles)}</div></div>'
+    small = "grid-template-columns:repeat(auto-fill,minmax(120px,1fr))"
+    body = f'<div class="card"><div class="spectra" style="{small}">{"".join(tiles)}</div></div>'
     return section("corruptions", "What corruptions add", lead, body)
 
 
