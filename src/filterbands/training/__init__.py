@@ -11,6 +11,7 @@ from .config import (
 )
 from .methods import METHODS
 from .recipes import RECIPES
+from .timing import StepSeconds, measure_step
 from .train import build, train
 
 __all__ = [
@@ -19,9 +20,11 @@ __all__ = [
     "ModulateConfig",
     "ShareConfig",
     "SpectralConfig",
+    "StepSeconds",
     "TrainConfig",
     "build",
     "from_plain",
+    "measure_step",
     "to_plain",
     "train",
     "with_settings",

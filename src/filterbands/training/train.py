@@ -111,13 +111,8 @@ def train(
 
 
 def _train(config: TrainConfig, run: Run, data: ImageSet, fabric: Fabric, progress: Progress | None) -> Run:
-    model = build(config, classes=len(data.classes))
+    model, network = in_training(config, classes=len(data.classes))
     records = [{"epoch": 0, **_first_layer(model)}]
-    network = nn.Sequential(*_front(config), model) if config.spectral.on or config.white_noise else model
-    if config.sync_batch_norm:
-        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
-    if config.channels_last:
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = make_optimizer(network, config)
     # Typed as a module, which it is: torch says it may be a function.
     compiled: Any = torch.compile(network) if config.compile else network
@@ -270,6 +265,19 @@ def _train(config: TrainConfig, run: Run, data: ImageSet, fabric: Fabric, progre
         run.checkpoint.unlink()
     fabric.barrier()
     return run
+
+
+def in_training(config: TrainConfig, *, classes: int) -> tuple[nn.Module, nn.Module]:
+    """Return the network that `build` gives, and the same with what stands in front of it in training."""
+    model = build(config, classes=classes)
+    network: nn.Module = (
+        nn.Sequential(*_front(config), model) if config.spectral.on or config.white_noise else model
+    )
+    if config.sync_batch_norm:
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
+    if config.channels_last:
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model, network
 
 
 def build(config: TrainConfig, *, classes: int) -> nn.Module:

@@ -1,0 +1,125 @@
+"""Where a training step's time goes."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..datasets import ImageSet
+from ..engine import launch
+from .batches import Batches
+from .config import TrainConfig
+from .methods import METHODS
+from .optimizing import make_optimizer
+from .train import in_training
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepSeconds:
+    """Mean seconds of the parts of a step."""
+
+    data: float
+    """Crops, flips, partners."""
+    augmentation: float
+    """What the method does before the network sees its images."""
+    forward: float
+    """The network, with what perturbs its input or its filters."""
+    backward: float
+    """Losses and gradients."""
+    update: float
+    """The optimizer."""
+
+    @property
+    def total(self) -> float:
+        """Seconds of the whole step."""
+        return self.data + self.augmentation + self.forward + self.backward + self.update
+
+
+class _Clock(nn.Module):
+    """A network that notes when it begins and ends."""
+
+    def __init__(self, network: nn.Module, now: Any) -> None:
+        super().__init__()
+        self.network = network
+        self.now = now
+        self.began = self.ended = 0.0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.began = self.now()
+        logits: Tensor = self.network(images)
+        self.ended = self.now()
+        return logits
+
+
+def measure_step(
+    config: TrainConfig,
+    data: ImageSet,
+    *,
+    steps: int = 5,
+    device: str = "auto",
+    threads: int | None = None,
+) -> StepSeconds:
+    """Return where the time of a step goes: the mean over some steps, after two that warm up.
+
+    A fresh network is trained for as long and thrown away; the global random state is left as it was. A
+    step is waited for part by part, so that on a GPU the sum is a little more than what training takes.
+
+    Raises:
+        ValueError: Fewer than 1 step, or fewer images than a batch.
+
+    >>> from filterbands import load_data
+    >>> data = load_data("planted").subset(torch.arange(64))
+    >>> measure_step(TrainConfig(batch_size=32), data, steps=1).total > 0
+    True
+    """
+    if steps < 1:
+        raise ValueError(f"steps needs a number of at least 1, got {steps}")
+    if len(data) < config.batch_size:
+        raise ValueError(f"batch_size {config.batch_size} exceeds the {len(data)} images of {data.name}")
+    fabric = launch(device=device, precision=config.precision, threads=threads)
+
+    def now() -> float:
+        if fabric.device.type == "cuda":
+            torch.cuda.synchronize(fabric.device)
+        return time.perf_counter()
+
+    cuda = [fabric.device.index or 0] if fabric.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
+        torch.manual_seed(config.seed)
+        network = in_training(config, classes=len(data.classes))[1]
+        optimizer = make_optimizer(network, config)
+        wrapped, wrapped_optimizer = fabric.setup(network, optimizer)
+        wrapped.train()
+        clock = _Clock(wrapped, now)
+        batches = Batches.of(data, config, fabric.device)
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-3 * group["peak"]
+        marks: list[tuple[float, ...]] = []
+        epoch, passes = 1, iter(batches.epoch(1))
+        while len(marks) < steps + 2:
+            began = now()
+            batch = next(passes, None)
+            if batch is None:
+                epoch += 1
+                passes = iter(batches.epoch(epoch))
+                continue
+            drawn = now()
+            step = METHODS[config.method](
+                clock,
+                batch.images,
+                batch.labels,
+                key=batch.key,
+                smoothing=config.label_smoothing,
+                partners=batch.partners,
+            )
+            fabric.backward(step.loss)
+            backward = now()
+            wrapped_optimizer.step()
+            wrapped_optimizer.zero_grad()
+            marks.append((began, drawn, clock.began, clock.ended, backward, now()))
+    kept = torch.tensor(marks[2:], dtype=torch.float64).diff(dim=1).mean(dim=0).tolist()
+    names = ("data", "augmentation", "forward", "backward", "update")
+    # With parts, a step is that many passes and one update; an update more is nothing beside them.
+    return StepSeconds(**{name: value * config.accumulate for name, value in zip(names, kept, strict=True)})

@@ -1,0 +1,163 @@
+"""A study: every row and seed once, resumed where it stopped, its cost and its power told before."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import t as student
+
+from filterbands import study as module
+from filterbands.datasets import PlantedConfig, planted
+from filterbands.study import as_study, detectable, plan_study, read_lines, read_study, run_study, seed_spread
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    data = planted(PlantedConfig(), split="validation").subset(torch.arange(64))
+    file = tmp_path_factory.mktemp("data") / "tiny.npz"
+    np.savez(file, images=data.images[:, :, 8:24, 8:24].numpy(), labels=data.labels.numpy())
+    return {
+        "name": "tiny",
+        "data": f"npz:{file}",
+        "recipes": ["standard", {"name": "mixed", "recipe": "apr_p", "set": {"spectral.strength": 1.0}}],
+        "set": {"epochs": 1, "batch_size": 32},
+        "seeds": [0, 1],
+        "evaluate": {"kinds": ["contrast", "brightness"], "split": "train"},
+    }
+
+
+def test_rows_come_seed_by_seed_with_their_own_settings(plain: dict[str, Any]) -> None:
+    study = as_study({**plain, "grid": {"share.low": [None, 1.0]}})
+    assert [(config.recipe, config.seed) for config in study.configs] == [
+        (f"{row} share.low={low}", seed)
+        for seed in (0, 1)
+        for row in ("standard", "mixed")
+        for low in ("none", "1.0")
+    ]
+    mixed = study.configs[3]
+    assert (mixed.method, mixed.spectral.strength, mixed.share.low) == ("apr_p", 1.0, 1.0)
+    assert (mixed.epochs, mixed.batch_size, mixed.data) == (1, 32, plain["data"])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"recipe": []}, r"a study has no key 'recipe' \(did you mean recipes\?\)"),
+        ({"recipes": ["standart"]}, r"unknown recipe 'standart' \(did you mean standard\?\)"),
+        ({"recipes": []}, "recipes needs a list that is not empty"),
+        ({"recipes": ["standard", "standard"]}, "two recipes have one name"),
+        ({"set": {"epoch": 3}}, "did you mean epochs"),
+        ({"set": []}, "set needs an object"),
+        ({"seeds": [0, 0]}, "seeds needs different whole numbers"),
+        ({"seeds": ["a"]}, "seeds needs different whole numbers"),
+        ({"grid": {"epochs": 3}}, "grid.epochs needs a list of values"),
+        ({"evaluate": {"kind": []}}, "did you mean kinds"),
+        ({"evaluate": {"kinds": ["fogg"]}}, "unknown kind 'fogg'"),
+        ({"evaluate": {"kinds": "fog"}}, "evaluate.kinds needs a list of names"),
+    ],
+)
+def test_a_mistake_in_the_file_gets_one_line(
+    change: dict[str, Any], said: str, plain: dict[str, Any], tmp_path: Path
+) -> None:
+    file = tmp_path / "study.json"
+    file.write_text(json.dumps({**plain, **change}))
+    with pytest.raises(ValueError, match=said) as error:
+        read_study(file)
+    assert str(error.value).startswith(f"{file}: ")
+    assert "\n" not in str(error.value)
+
+
+def test_files_that_are_no_study_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        read_study(tmp_path / "none.json")
+    (tmp_path / "text.json").write_text("not json")
+    with pytest.raises(ValueError, match="is not JSON"):
+        read_study(tmp_path / "text.json")
+    (tmp_path / "list.json").write_text("[]")
+    with pytest.raises(ValueError, match="a study needs an object"):
+        read_study(tmp_path / "list.json")
+
+
+def test_a_study_is_finished_row_by_row_and_not_done_twice(
+    plain: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = as_study(plain)
+    seen: list[str] = []
+
+    def stop(done: int, total: int, what: str) -> None:
+        seen.append(what)
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_study(study, tmp_path, progress=stop)
+    assert [line["recipe"] for line in read_lines(tmp_path)] == ["standard", "mixed"]
+    lines = run_study(study, tmp_path)
+    assert [(line["recipe"], line["seed"]) for line in lines] == [
+        ("standard", 0),
+        ("mixed", 0),
+        ("standard", 1),
+        ("mixed", 1),
+    ]
+    for line in lines:
+        assert 0 <= line["clean"] <= 1
+        assert 0 <= line["robust"] <= 1
+        assert line["average_15"] is None
+        assert set(line["kinds"]) == {"contrast", "brightness"}
+    monkeypatch.setattr(module, "train", None)
+    assert run_study(study, tmp_path) == lines
+    text = module.table(lines)
+    assert "| mixed | 2 |" in text
+    # A line that a kill cut short is done again.
+    file = tmp_path / "runs.jsonl"
+    file.write_text(file.read_text()[:-20])
+    assert len(read_lines(tmp_path)) == 3
+    other = as_study({**plain, "set": {"epochs": 2, "batch_size": 32}})
+    with pytest.raises(ValueError, match="holds standard-fastnet-0 with another epochs"):
+        run_study(other, tmp_path)
+
+
+def test_a_run_that_fails_does_not_stop_the_others(plain: dict[str, Any], tmp_path: Path) -> None:
+    broken = {"name": "broken", "recipe": "standard", "set": {"learning_rate": 1e9, "epochs": 3}}
+    study = as_study({**plain, "recipes": [broken, "standard"], "seeds": [0]})
+    with pytest.raises(ValueError, match="1 of 2 runs failed, the others are kept: broken-fastnet-0"):
+        run_study(study, tmp_path)
+    assert [line["recipe"] for line in read_lines(tmp_path)] == ["standard"]
+
+
+@pytest.mark.slow
+def test_workers_find_what_one_finds(plain: dict[str, Any], tmp_path: Path) -> None:
+    study = as_study(plain)
+    one = run_study(study, tmp_path / "one", threads=1)
+    two = run_study(study, tmp_path / "two", workers=2, threads=1)
+    for ours, theirs in zip(one, two, strict=True):
+        assert (ours["clean"], ours["kinds"]) == (theirs["clean"], theirs["kinds"])
+
+
+def test_the_plan_says_what_is_missing(plain: dict[str, Any], tmp_path: Path) -> None:
+    study = as_study(plain)
+    plan = plan_study(study, tmp_path / "none")
+    assert (plan.runs, plan.missing) == (4, 4)
+    assert set(plan.seconds) == {"standard", "mixed"}
+    assert plan.hours == pytest.approx(2 * sum(sum(parts) for parts in plan.seconds.values()) / 3600)
+    assert plan.spread == 0.003
+    assert plan.detectable == detectable(2, 0.003)
+    assert not (tmp_path / "none").exists()
+
+
+def test_the_detectable_difference_is_that_of_students_law() -> None:
+    for seeds in (2, 3, 5, 20):
+        factor = student.ppf(0.975, 2 * seeds - 2) + student.ppf(0.8, 2 * seeds - 2)
+        assert detectable(seeds, 0.004) == pytest.approx(factor * 0.004 * (2 / seeds) ** 0.5, rel=1e-6)
+    assert detectable(1, 0.004) is None
+
+
+def test_the_spread_is_pooled_over_rows() -> None:
+    lines = [
+        {"recipe": row, "robust": value} for row, value in (("a", 0.1), ("a", 0.3), ("b", 0.5), ("b", 0.5))
+    ]
+    assert seed_spread(lines) == pytest.approx((0.02 / 2) ** 0.5)
+    assert seed_spread(lines[1:3]) is None
