@@ -31,7 +31,8 @@ def checkpoint(tmp_path: Path) -> Path:
 # What others rely on. A flag that is added belongs here; one that goes breaks somebody's script.
 FLAGS = {
     "demo": "batch_size device json out threads",
-    "analyze": "arch batch_size cutoff device json layer models require threads",
+    "analyze": "arch batch_size cutoff data device fold_batch_norm html json layer limit mean models require "
+    "split std table threads",
     "train": "batch_size data device json out recipe resume seed set split threads",
     "bake": "arch batch_size device json mean model out std threads",
     "shrink": "arch batch_size budget data device images json mean model noise out size std threads",
@@ -82,7 +83,16 @@ def test_version_and_usage(capsys: pytest.CaptureFixture[str]) -> None:
         ("analyze {model} --layer conv2", "there are conv1"),
         ("analyze {model} --arch resnet", "unknown --arch 'resnet'; known are fastnet"),
         ("analyze {model} --require conv1>3", "--require needs LAYER.KEY>NUMBER"),
-        ("analyze {folder}", "not a finished run"),
+        ("analyze {empty}", "not a finished run"),
+        ("analyze {model} --require conv1.low_energy>0.1,conv1.nothing>3", "KEY one of low_share"),
+        ("analyze {model} --data nothing", "unknown data 'nothing'"),
+        ("analyze {model} --limit -1", "--limit needs"),
+        ("analyze {model} --split tset", "--split needs one of train"),
+        ("analyze {model} --mean 0,0,0", "name it with --arch"),
+        ("analyze {model} --fold-batch-norm", "fold_batch_norm needs the network"),
+        ("analyze {model} --table {folder}/t.txt", "ends in .csv, .json, .parquet, got t.txt"),
+        ("analyze {model} --html {folder}/no/page.html", "there is no folder"),
+        ("analyze {folder}/*.pt", "no checkpoint fits"),
         ("analyze {text}", "is not a checkpoint"),
         ("train", "RECIPE is missing"),
         ("train nothing", "unknown recipe 'nothing'; known are standard"),
@@ -127,7 +137,9 @@ def test_a_mistake_gets_one_clear_line_and_exit_2(
 ) -> None:
     text = tmp_path / "text"
     text.write_text("these are words, not weights")
-    filled = [word.format(model=checkpoint, folder=tmp_path, text=text) for word in words.split()]
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    filled = [word.format(model=checkpoint, folder=tmp_path, text=text, empty=empty) for word in words.split()]
     code, out, err = _run(capsys, *filled)
     assert code == 2
     assert not out
