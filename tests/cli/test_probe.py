@@ -23,7 +23,7 @@ def network(tmp_path: Path) -> str:
 def test_probe_gives_one_document_and_goes_on_from_the_database(
     network: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["probe", network, "--limit", "2", "--norm", "3", "--db", str(tmp_path / "r.db"), "--json"]
+    words = ["probe", network, "--limit", "1", "--norm", "3", "--db", str(tmp_path / "r.db"), "--json"]
     assert main([*words, "--only", "heatmap,passes,gradient,vulnerability"]) == 0
     caught = capsys.readouterr()
     document = json.loads(caught.out)

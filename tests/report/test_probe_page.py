@@ -35,8 +35,8 @@ def networks() -> list[Probed]:
         found.append(
             Probed(
                 name=name,
-                heatmap=fourier_heatmap(model, data, norm=2.0, limit=2),
-                passes=pass_curves(model, data),
+                heatmap=fourier_heatmap(model, data, norm=2.0, limit=1),
+                passes=pass_curves(model, data, limit=3),
                 vulnerability=vulnerability(model, cifar10_moments()),
                 layer=next(iter(analyze(model))),
                 scores=evaluate(model, data, config=EvaluateConfig(kinds=KINDS, severities=(3,))),

@@ -78,7 +78,7 @@ def test_a_detector_of_one_frequency_works_where_that_is_let_through() -> None:
 
 
 def test_the_widest_low_pass_leaves_the_image_and_its_error() -> None:
-    data = load_data("planted").subset(torch.arange(40))
+    data = load_data("planted").subset(torch.arange(10))
     torch.manual_seed(0)
     found = pass_curves(load_model(arch="fastnet"), data)
     assert found.curves["low_ideal"][-1] == pytest.approx(found.clean)

@@ -23,6 +23,7 @@ from ..robustness import (
     Vulnerability,
     cifar10_moments,
     corruption_spectra,
+    find_module,
     fourier_heatmap,
     gradient_spectrum,
     load_scores,
@@ -94,6 +95,8 @@ def run(options: ProbeOptions) -> Answer:
     pick_device(options.device)
     parts = listed(options.only) or PARTS
     networks = [options.load(model) for model in options.models]
+    for network in networks if options.layer else ():
+        find_module(network, options.layer)
     data = load_data(options.data, split=options.split, size=options.size or None)
     added = _spectra(options, data) if "corruptions" in parts else None
     measured = _measured(options)

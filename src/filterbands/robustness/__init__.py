@@ -15,7 +15,7 @@ from .evaluate import EvaluateConfig, evaluate
 from .export import export_cells, leaderboard_entry, write_leaderboard_entry
 from .field import PUBLISHED, Place, Published, place_among_published
 from .fingerprint import model_fingerprint
-from .heatmap import HeatMap, fourier_heatmap
+from .heatmap import HeatMap, find_module, fourier_heatmap
 from .loading import load_scores
 from .onnx import OnnxNetwork, is_onnx
 from .passes import PassCurves, pass_curves
@@ -77,6 +77,7 @@ __all__ = [
     "evaluate",
     "export_cells",
     "filters_vulnerability",
+    "find_module",
     "fourier_heatmap",
     "gain_by_frequency",
     "gate",

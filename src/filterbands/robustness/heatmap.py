@@ -118,7 +118,7 @@ def fourier_heatmap(
     if not (np.isfinite(norm) and norm > 0):
         raise ValueError(f"norm needs a number above 0, the L2 norm in each channel, got {norm:g}")
     if layer:
-        _module(model, layer)
+        find_module(model, layer)
     with probing(model, data, limit=limit, config=config, db=db) as probe:
         shape = _feature_shape(probe, model, layer) if layer else probe.source.shape
         return _heat_map(probe, model, layer, shape, float(norm), progress)
@@ -240,14 +240,22 @@ def _perturbed(model: nn.Module, layer: str) -> Iterator[_Addition | None]:
         yield None
         return
     addition = _Addition()
-    hook = _module(model, layer).register_forward_hook(addition)
+    hook = find_module(model, layer).register_forward_hook(addition)
     try:
         yield addition
     finally:
         hook.remove()
 
 
-def _module(model: nn.Module, name: str) -> nn.Module:
+def find_module(model: nn.Module, name: str) -> nn.Module:
+    """Return the module of a name.
+
+    Raises:
+        ValueError: There is none; the line has those that are called alike.
+
+    >>> find_module(nn.Sequential(nn.ReLU()), "0")
+    ReLU()
+    """
     modules: dict[str, nn.Module] = dict(model.named_modules())
     if name not in modules:
         close = difflib.get_close_matches(name, modules, n=3, cutoff=0.4)
@@ -258,7 +266,7 @@ def _module(model: nn.Module, name: str) -> nn.Module:
 
 def _feature_shape(probe: Probe, model: nn.Module, layer: str) -> tuple[int, int, int]:
     seen: list[Any] = []
-    hook = _module(model, layer).register_forward_hook(lambda _, __, output: seen.append(output))
+    hook = find_module(model, layer).register_forward_hook(lambda _, __, output: seen.append(output))
     try:
         with torch.inference_mode():
             probe.outputs(probe.floats()[:2])
