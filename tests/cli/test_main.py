@@ -139,7 +139,8 @@ def test_a_mistake_gets_one_clear_line_and_exit_2(
     text.write_text("these are words, not weights")
     empty = tmp_path / "empty"
     empty.mkdir()
-    filled = [word.format(model=checkpoint, folder=tmp_path, text=text, empty=empty) for word in words.split()]
+    places = {"model": checkpoint, "folder": tmp_path, "text": text, "empty": empty}
+    filled = [word.format(**places) for word in words.split()]
     code, out, err = _run(capsys, *filled)
     assert code == 2
     assert not out
