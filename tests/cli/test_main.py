@@ -190,6 +190,28 @@ def test_train_bake_and_analyze_go_together(tmp_path: Path, capsys: pytest.Captu
         assert _run(capsys, "analyze", model, "--require", "conv1.low_share>=1")[0] == 0
 
 
+def test_a_checkpoint_saved_in_training_is_folded_and_its_figures_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from filterbands.filters import bake, set_share
+    from filterbands.models import load_model
+
+    model = load_model(arch="fastnet")
+    set_share(model.conv1, low=0.75)
+    torch.save(model.state_dict(), tmp_path / "held.pt")
+    out = tmp_path / "plain.safetensors"
+    words = ["bake", str(tmp_path / "held.pt"), "--arch", "fastnet", "--out", str(out)]
+    code, text, err = _run(capsys, *words, "--json")
+    document = json.loads(text)
+    assert (code, err) == (0, "")
+    assert (document["folded"], document["first_layer"]["low_share"]) == (["conv1.weight"], 0.75)
+    torch.testing.assert_close(load_model(out).state_dict(), bake(model).state_dict())
+    assert "conv1 has low share 0.750" in _run(capsys, *words)[1]
+    code, _, err = _run(capsys, *words[:2], "--arch", "cifar_resnet20", *words[4:])
+    assert code == 2
+    assert err.startswith(f"filterbands bake: {tmp_path / 'held.pt'} does not fit cifar_resnet20")
+
+
 def test_shrink_writes_a_network_and_says_what_it_costs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

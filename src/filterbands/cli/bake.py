@@ -1,11 +1,15 @@
 """`filterbands bake`: the plain weights, ready to deploy."""
 
+import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import tyro
+from torch import Tensor, nn
 
-from ..filters import bake
+from ..filters import analyze, bake, bake_weights
 from ..models import describe, read_checkpoint
 from ..run import check_output, write_weights
 from .shared import Answer, ModelOptions
@@ -13,7 +17,10 @@ from .shared import Answer, ModelOptions
 
 @dataclass(frozen=True, kw_only=True)
 class BakeOptions(ModelOptions):
-    """Write the plain weights of a run or checkpoint as safetensors."""
+    """Write the plain weights of a run or checkpoint as safetensors.
+
+    A checkpoint that was saved while layers were held by set_share or modulate is folded.
+    """
 
     model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL_OR_RUN")]
     """A checkpoint file or a Run folder."""
@@ -27,14 +34,43 @@ OPTIONS = BakeOptions
 def run(options: BakeOptions) -> Answer:
     """Write the plain weights and say what they are."""
     out = check_output(options.out)
-    model = bake(options.load(options.model))
-    known = read_checkpoint(options.model)[1]
+    saved, known = read_checkpoint(options.model)
+    weights = bake_weights(saved)
+    folded = sorted(set(weights) - set(saved))
+    model = _with_weights(options, weights, known) if folded else bake(options.load(options.model).eval())
     arch = options.arch or known.get("arch", "")
     metadata = describe(model, arch=arch)
-    weights = model.state_dict()
-    write_weights(out, weights, metadata)
-    count = sum(tensor.numel() for tensor in weights.values())
-    return Answer(
-        document={"out": str(out), "arch": arch, "numbers": count},
-        text=f"{out}: {metadata['arch']}, {count:,} numbers",
+    plain = model.state_dict()
+    write_weights(out, plain, metadata)
+    count = sum(tensor.numel() for tensor in plain.values())
+    first = next(layer for layer in analyze(model) if layer.low_share is not None)
+    document = {
+        "out": str(out),
+        "arch": arch,
+        "numbers": count,
+        "folded": folded,
+        "first_layer": {
+            "name": first.name,
+            "low_share": first.low_share,
+            "low_energy": first.low_energy,
+            "mean_low_energy": first.mean_low_energy,
+        },
+    }
+    text = (
+        f"{out}: {metadata['arch']}, {count:,} numbers"
+        f"{', folded ' + ', '.join(folded) if folded else ''}; {first.name} has low share "
+        f"{first.low_share:.3f}, low energy {first.low_energy:.3f}, mean low energy "
+        f"{first.mean_low_energy:.3f}"
     )
+    return Answer(document=document, text=text)
+
+
+def _with_weights(options: BakeOptions, weights: dict[str, Tensor], known: Mapping[str, str]) -> nn.Module:
+    """Return the network with folded weights, which go through a file as all weights do."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "plain.safetensors"
+        write_weights(file, weights, known)
+        try:
+            return options.load(str(file))
+        except ValueError as error:
+            raise ValueError(str(error).replace(str(file), options.model)) from None

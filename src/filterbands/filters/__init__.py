@@ -5,6 +5,7 @@ from .batchnorm import recalibrate
 from .controls import WhiteNoise, equal_gain_blur, set_blur, set_random_share
 from .depth import GradientSpectrum, effective_first_layer, input_gradient_spectrum
 from .figures import Colour, LayerSpectrum, ModelSpectrum, Reading, Sensitivity
+from .folding import bake_weights
 from .modulation import modulate, proportion_parameters
 from .noise import SpectralNoise
 from .penalty import attract_share
@@ -31,6 +32,7 @@ __all__ = [
     "analyze",
     "attract_share",
     "bake",
+    "bake_weights",
     "check_table",
     "choose_noise",
     "clean_cost",

@@ -142,7 +142,7 @@ def set_blur(layer: _Layer, *, side: float) -> _Layer:
         raise ValueError(f"set_blur: side needs a weight above 0 and up to 1/3, got {side}")
     if isinstance(conv.padding, str):
         raise ValueError(f"set_blur needs a layer with a padding in numbers, got {conv.padding!r}")
-    hold(conv, _Blur(side, conv.kernel_size), reshapes=True)
+    hold(conv, Blur(side, conv.kernel_size), reshapes=True)
     conv.kernel_size = (conv.kernel_size[0] + 2, conv.kernel_size[1] + 2)
     conv.padding = (conv.padding[0] + 1, conv.padding[1] + 1)
     conv._reversed_padding_repeated_twice = [pad + 1 for pad in conv._reversed_padding_repeated_twice]
@@ -188,7 +188,7 @@ class WhiteNoise(nn.Module):
         return f"{self.sigma}, clean={self.clean}"
 
 
-class _Blur(Held):
+class Blur(Held):
     """Convolves each kernel with a fixed blur."""
 
     kernel: Tensor

@@ -102,7 +102,7 @@ def modulate(
         raise ValueError(f"modulate needs a plain torch.nn.Conv2d, got a {kind} with its own forward")
     steps: Any = getattr(conv, "parametrizations", None)
     share = None if steps is None else steps.weight[0]
-    part: _Proportion | _Bands
+    part: Proportion | Bands
     if bands == "two":
         if share is not None:
             raise ValueError(
@@ -112,12 +112,12 @@ def modulate(
         low_span, high_span = spans(*conv.kernel_size, cutoff=EQUAL_AREA, guard=0.0, zero_mean=False)
         if not len(low_span) or not len(high_span):
             raise ValueError(f"modulate: a {size_of(conv)} kernel does not have both low and high filters")
-        spread = _Spread(1, shared, independent, clean, budget)
-        part = _Proportion(low_span.T @ low_span, conv.out_channels, spread)
+        spread = Spread(1, shared, independent, clean, budget)
+        part = Proportion(low_span.T @ low_span, conv.out_channels, spread)
     else:
         projectors = _eigenbands(conv, share)
-        spread = _Spread(len(projectors), shared, independent, clean, budget)
-        part = _Bands(projectors, conv.out_channels, spread)
+        spread = Spread(len(projectors), shared, independent, clean, budget)
+        part = Bands(projectors, conv.out_channels, spread)
     hold(conv, part)
     part.handles.append(conv.register_forward_hook(_perturb, with_kwargs=True))
     return layer
@@ -132,13 +132,13 @@ def proportion_parameters(model: nn.Module) -> Iterator[nn.Parameter]:
     [torch.Size([8])]
     """
     for module in model.modules():
-        if isinstance(module, _Proportion | _Bands):
+        if isinstance(module, Proportion | Bands):
             yield module.theta
             if module.spread.division is not None:
                 yield module.spread.division
 
 
-class _Spread(nn.Module):
+class Spread(nn.Module):
     """How strongly thetas are perturbed, band by band: as given, or a budget's division that is learned."""
 
     division: nn.Parameter | None
@@ -188,12 +188,12 @@ class _Spread(nn.Module):
         return "shared=({}), independent=({}), clean={}, budget={}".format(*texts, self.clean, self.budget)
 
 
-class _Proportion(Held):
+class Proportion(Held):
     """Writes filters as a mix of their low and high parts, by a learned angle."""
 
     projector: Tensor
 
-    def __init__(self, projector: Float[Tensor, "n n"], filters: int, spread: _Spread) -> None:
+    def __init__(self, projector: Float[Tensor, "n n"], filters: int, spread: Spread) -> None:
         super().__init__()
         self.register_buffer("projector", projector.float())
         self.theta = nn.Parameter(torch.zeros(filters))
@@ -271,12 +271,12 @@ class _Proportion(Held):
         return _each((energy / low_energy).sqrt()) * low, _each((energy / high_energy).sqrt()) * high
 
 
-class _Bands(Held):
+class Bands(Held):
     """Scales the power of filters in each band, and gives them back their energy."""
 
     projectors: Tensor
 
-    def __init__(self, projectors: Float[Tensor, "bands n n"], filters: int, spread: _Spread) -> None:
+    def __init__(self, projectors: Float[Tensor, "bands n n"], filters: int, spread: Spread) -> None:
         super().__init__()
         self.register_buffer("projectors", projectors.float())
         self.theta = nn.Parameter(torch.zeros(filters, len(projectors)))
