@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -558,3 +559,23 @@ def test_the_published_resnet20_is_right_on_9173_of_10000_test_images(shared: Pa
     config = EvaluateConfig(kinds=())
     scores = evaluate(model, load_data(f"cifar10:{tmp_path}"), config=config)
     assert int(scores.cells["clean", 0].bits.sum()) == 9173
+
+
+@pytest.mark.slow
+def test_the_published_resnet20_scores_beside_the_original_corruptions(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each cell's accuracy on the original generator's images, and ours, both on the first 1,000 images."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    corruptions.install_textures(shared / "frost")
+    subprocess.run([sys.executable, shared / "cifar10" / "unpack.py", tmp_path], check=True)
+    benchmark = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "resnet20.py"))
+    checkpoint = shared / "checkpoints" / "akamaster" / "resnet20.safetensors"
+    scores = benchmark["run"](checkpoint, f"cifar10:{tmp_path}", images=1000)
+    statistics = json.loads((shared / "reference_c" / "statistics.json").read_text())
+    found = benchmark["beside"](scores, statistics)
+    for average in found["averages"].values():
+        assert abs(average["accuracy"] - average["reference"]) <= 0.006
+    assert len(found["cells"]) == 95
+    assert found["outside_95"] <= 10
+    assert found["outside_4_sigma"] == 0

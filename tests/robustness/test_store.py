@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from filterbands.robustness import Store
-from filterbands.robustness.store import SCHEMA, Cell, Outcome, Stored
+from filterbands.robustness.store import _TABLES, SCHEMA, Cell, Outcome, Stored
 
 # The children use SQLite and numpy alone, which a copy of this process can; a fresh one would load torch.
 FORKS = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -241,3 +241,43 @@ def test_a_claim_keeps_others_out_and_dies_with_its_process(tmp_path: Path) -> N
         holder.kill()
         holder.join(60)
         assert store.claim(CELL.key)
+
+
+def _of_version_1(file: Path) -> None:
+    """Write a database as the first version did: one cell, no columns for what came later."""
+    connection = sqlite3.connect(file)
+    connection.executescript(_TABLES + "PRAGMA user_version = 1;")
+    connection.execute("INSERT INTO models VALUES ('m', 'net')")
+    connection.execute("INSERT INTO data VALUES ('d', 'set', 'test', 11, ?, '[\"a\"]')", (bytes(88),))
+    values = (CELL.key, "m", "d", "fog", 1, "cifar", 1, 0, "", "float32", 0, 1, 11, 7)
+    packed = np.packbits(BITS).tobytes()
+    connection.execute(
+        f"INSERT INTO cells VALUES ({', '.join('?' * 18)})", (*values, packed, 0.5, "2026-01-01", "0.1")
+    )
+    connection.commit()
+    connection.close()
+
+
+@pytest.mark.parametrize("readonly", [True, False])
+def test_a_database_of_an_older_version_is_brought_up_to_date_with_its_rows(
+    readonly: bool, tmp_path: Path
+) -> None:
+    file = tmp_path / "r.db"
+    _of_version_1(file)
+    with Store(file, readonly=readonly) as store:
+        ((cell, outcome),) = store.cells()
+        assert (cell, outcome.bits.tolist()) == (CELL, BITS.tolist())
+        assert (outcome.predictions, outcome.failed, store.overlaps()) == (None, "", {"m": ()})
+        assert store.has(CELL.key)
+    connection = sqlite3.connect(file)
+    assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA,)
+    connection.close()
+
+
+def test_an_older_database_that_cannot_be_changed_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _of_version_1(tmp_path / "r.db")
+    monkeypatch.setattr("filterbands.robustness.store.os.access", lambda *_: False)
+    with pytest.raises(ValueError, match=r"an older version \(schema 1, here 2\) and cannot be changed"):
+        Store(tmp_path / "r.db", readonly=True)

@@ -1,0 +1,144 @@
+"""`filterbands evaluate` and `results` from end to end: a baseline, Ctrl-C, own arrays, exports."""
+
+import json
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from filterbands import load_model
+from filterbands.cli import evaluate as verb
+from filterbands.cli import main
+from filterbands.datasets import load_data
+from filterbands.robustness import load_scores
+from filterbands.run import write_weights
+
+
+def _run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    code = main(list(words))
+    caught = capsys.readouterr()
+    return code, caught.out, caught.err
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> list[str]:
+    torch.manual_seed(0)
+    file = tmp_path / "net.safetensors"
+    write_weights(file, load_model(arch="fastnet").state_dict(), {"arch": "fastnet"})
+    db = str(tmp_path / "r.db")
+    return [
+        "evaluate",
+        str(file),
+        "--limit",
+        "40",
+        "--kinds",
+        "fog,contrast",
+        "--severities",
+        "1,5",
+        "--db",
+        db,
+    ]
+
+
+def test_a_baseline_that_is_met_exits_0_and_one_that_is_not_exits_1(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(capsys, *words, "--name", "base")[0] == 0
+    code, out, _ = _run(capsys, *words, "--name", "base", "--baseline", "base", "--json")
+    verdict = json.loads(out)["baseline"]
+    assert (code, verdict["holds"], verdict["corrupted"]["difference"]) == (0, True, 0)
+    # The same rows as those of a network that is always right.
+    connection = sqlite3.connect(tmp_path / "r.db")
+    right = np.packbits(np.ones(40, dtype=np.bool_)).tobytes()
+    connection.execute("UPDATE models SET name = 'perfect', fingerprint = 'p'")
+    connection.execute("UPDATE cells SET key = 'p' || key, model = 'p', bits = ?", (right,))
+    connection.commit()
+    connection.close()
+    code, out, _ = _run(capsys, *words, "--name", "new", "--baseline", "perfect", "--max-drop", "0.01")
+    assert code == 1
+    assert "against perfect, a drop of 1 points allowed:" in out
+    assert "does not hold" in out
+    assert "fog" in out
+    assert _run(capsys, *words, "--baseline", "perfect", "--max-drop", "1")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "line"),
+    [
+        (["--baseline", "nobody"], "--baseline 'nobody' is not in"),
+        (["--max-drop", "0.1"], "--max-drop needs --baseline NAME"),
+        (["--baseline", "x", "--max-drop", "2"], "--max-drop needs a share from 0 to 1, got 2"),
+        (["--workers", "0"], "--workers needs a number from 1 to 1024, got 0"),
+        (["--overlap", "nose"], "overlap needs kinds or families"),
+        (["--kinds", "fogg"], "fogg"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_computed(
+    words: list[str], more: list[str], line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = _run(capsys, *words, *more)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert line in err
+
+
+def test_ctrl_c_says_what_is_there_and_how_to_go_on(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = verb.evaluate
+
+    def interrupted(*arguments: object, progress, **options: object) -> object:
+        def stop(done: int, total: int, what: str) -> None:
+            progress(done, total, what)
+            if done == 3:
+                raise KeyboardInterrupt
+
+        return whole(*arguments, progress=stop, **options)
+
+    monkeypatch.setattr(verb, "evaluate", interrupted)
+    code, _, err = _run(capsys, *words)
+    assert code == 130
+    assert f"3 of 5 cells are in {tmp_path / 'r.db'}; the same command goes on from there" in err
+    monkeypatch.undo()
+    assert _run(capsys, *words)[0] == 0
+    assert len(load_scores(tmp_path / "r.db")[0].cells) == 5
+
+
+def test_arrays_of_kinds_unknown_here_are_read_and_stand_in_no_named_average(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = load_data("planted")
+    folder = tmp_path / "c"
+    folder.mkdir()
+    images = data.images[:40].permute(0, 2, 3, 1).numpy()
+    np.save(folder / "labels.npy", np.tile(data.labels[:40].numpy().astype(np.uint8), 5))
+    np.save(folder / "my_own_kind.npy", np.concatenate([images] * 5))
+    start, flags = words[:4], words[-2:]
+    code, out, err = _run(
+        capsys, *start, *flags, "--corrupted", str(folder), "--kinds", "my_own_kind", "--json"
+    )
+    assert code == 0, err
+    document = json.loads(out)
+    assert list(document["kinds"]) == ["my_own_kind"]
+    assert document["kinds"]["my_own_kind"] == [document["clean"]["accuracy"]] * 5
+    assert document["average_15"] is None
+    assert document["average_cbar"] is None
+    assert document["folder"] == str(folder)
+
+
+def test_results_are_listed_and_written_for_others(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(capsys, *words, "--name", "net", "--overlap", "contrast", "--logits")[0] == 0
+    db = words[-1]
+    code, out, _ = _run(capsys, "results", db, "--export", str(tmp_path / "r.csv"))
+    assert (code, out.strip()) == (0, f"{tmp_path / 'r.csv'}: 5 results")
+    code, out, _ = _run(capsys, "results", db, "--model", "net", "--json")
+    (found,) = json.loads(out)["results"]
+    assert found["calibration_error"]["clean"][0] is not None
+    code, _, err = _run(capsys, "results", db, "--model", "net", "--robustbench", str(tmp_path / "e.json"))
+    assert code == 2
+    assert "needs one set of all 75 cells" in err
+    code, _, err = _run(capsys, "results", db, "--robustbench", str(tmp_path / "e.json"))
+    assert "--robustbench needs --model NAME" in err
