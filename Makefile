@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := venv
-.PHONY: venv demo test check bench slow
+.PHONY: venv demo test check bench slow gpu-study
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -31,3 +31,6 @@ check: $(STAMP)
 bench: $(STAMP)
 	@ls benchmarks/*.py
 	@echo "run one: $(BIN)/python benchmarks/NAME.py --help"
+
+gpu-study: $(STAMP)
+	$(BIN)/python benchmarks/gpu_study.py $(ARGS)

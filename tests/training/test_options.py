@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,7 @@ from torch.testing import assert_close
 from filterbands.models import load_model, read_weights
 from filterbands.run import Run
 from filterbands.training import RECIPES, TrainConfig, build, to_plain, train
-from filterbands.training.optimizing import Averages, Lookahead, cosine, make_optimizer
+from filterbands.training.optimizing import FACTORS, Averages, Lookahead, cosine, make_optimizer
 
 Configs = Callable[[str], TrainConfig]
 Runs = Callable[[str], Run]
@@ -104,6 +105,11 @@ def test_the_cosine_rises_straight_and_falls_to_nothing() -> None:
     assert factors[100] == pytest.approx(0)
 
 
+def test_the_steps_are_fifths() -> None:
+    factors = [FACTORS["steps"](epoch / 200, 0.2) for epoch in (0, 59, 60, 119, 120, 160, 190, 199)]
+    assert np.allclose(factors, [1, 1, 0.2, 0.2, 0.04, 0.008, 0.0016, 0.0016])
+
+
 def test_adamw_decays_weights_alone(config_of: Configs) -> None:
     config = replace(config_of("modulated"), optimizer="adamw")
     optimizer = make_optimizer(build(config, classes=10), config)
@@ -187,7 +193,10 @@ def test_a_loss_that_is_no_number_leaves_something_to_look_at(config_of: Configs
         ({"accumulate": 5}, "batch_size 32 cannot be computed in 5 equal parts"),
         ({"ema": 1.0}, r"ema needs a number in \[0, 1\)"),
         ({"optimizer": "adam"}, r"unknown optimizer 'adam' \(did you mean adamw\?\); known are sgd, adamw"),
-        ({"schedule": "step"}, "unknown schedule 'step'; known are triangle, cosine"),
+        (
+            {"schedule": "step"},
+            r"unknown schedule 'step' \(did you mean steps\?\); known are triangle",
+        ),
     ],
 )
 def test_options_that_cannot_be_are_refused(change: dict[str, Any], said: str, config_of: Configs) -> None:

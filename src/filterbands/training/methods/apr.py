@@ -68,12 +68,13 @@ def apr_sp(
 ) -> Step:
     """Return the mean cross entropy of APR-S's images and of the same with other images' amplitudes.
 
-    The amplitudes are those of other images before their own APR-S: in the paper they come after it.
+    The other images have gone through APR-S too, by draws of the key that they are mixed for.
 
     Source: Chen et al. 2021, arXiv:2108.08487, section 3.3, "APR-SP".
     """
     view = single_view(images, key=key)
-    mixed = paired_view(view, partners[0], key=key)
+    others = single_view(partners[0], key=rng.bits(key, 1, stream=25)[:, 0])
+    mixed = paired_view(view, others, key=key)
     return mean_of_views(model, view, mixed, labels, smoothing=smoothing)
 
 
@@ -125,7 +126,8 @@ def apr_sp_code(
     Source: github.com/iCGY96/APR at b8f1e18, `datasets/APR.py` and the training loop.
     """
     view = single_view(images, key=key, as_code=True)
-    mixed = paired_view(view, partners[0], key=key, as_code=True)
+    others = single_view(partners[0], key=rng.bits(key, 1, stream=25)[:, 0], as_code=True)
+    mixed = paired_view(view, others, key=key, as_code=True)
     return summed(mean_of_views(model, view, mixed, labels, smoothing=smoothing))
 
 

@@ -1,0 +1,118 @@
+"""Images a second of the training loop beside a straightforward torch loop, and where a step's time goes.
+
+    python benchmarks/training.py --arch fastnet --threads 2
+    python benchmarks/training.py --arch fastnet --data cifar10:DIR --epochs 5      and the accuracy reached
+
+The peer is what one writes first: float32, NCHW, torch's own SGD, the same crops and flips an image at a time
+in the data set, a DataLoader without workers. Same network, same batch, same schedule.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from filterbands.datasets import ImageSet, load_data
+from filterbands.engine import pick_device, set_threads
+from filterbands.models import load_model
+from filterbands.training import TrainConfig, measure_step, train
+
+
+class Peer(torch.utils.data.Dataset[tuple[Tensor, int]]):
+    """Images with a random crop and flip each."""
+
+    def __init__(self, data: ImageSet) -> None:
+        self.data = data
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, place: int) -> tuple[Tensor, int]:
+        image = F.pad(self.data.images[place].float() / 255, (4, 4, 4, 4), mode="reflect")
+        height, width = self.data.images.shape[2:]
+        down, right = torch.randint(0, 9, (2,)).tolist()
+        image = image[:, down : down + height, right : right + width]
+        return (image.flip(2) if torch.rand(()) < 0.5 else image), int(self.data.labels[place])
+
+
+def peer(
+    data: ImageSet, config: TrainConfig, device: str, epochs: int, steps: int = 0
+) -> tuple[nn.Module, float]:
+    """Train by the plain loop and return the network and its images a second."""
+    torch.manual_seed(0)
+    place = pick_device(device)
+    model = load_model(arch=config.arch, classes=len(data.classes)).to(place).train()
+    loader = torch.utils.data.DataLoader(Peer(data), config.batch_size, shuffle=True, drop_last=True)
+    optimizer = torch.optim.SGD(model.parameters(), lr=config.learning_rate, momentum=0.9, nesterov=True)
+    total, done, began = epochs * len(loader), 0, time.perf_counter()
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, config.learning_rate, total_steps=max(total, steps) + 1, pct_start=0.2
+    )
+    for _ in range(epochs):
+        for images, labels in loader:
+            loss = F.cross_entropy(model(images.to(place)), labels.to(place), label_smoothing=0.05)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            done += 1
+            if done == steps:
+                break
+    return model, done * config.batch_size / (time.perf_counter() - began)
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, data: ImageSet) -> float:
+    """Return the share of images that are named right."""
+    device = next(model.parameters()).device
+    model.eval()
+    hits = 0
+    for start in range(0, len(data), 500):
+        images = data.images[start : start + 500].to(device).float() / 255
+        hits += int((model(images).argmax(dim=1).cpu() == data.labels[start : start + 500]).sum())
+    return hits / len(data)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--arch", default="fastnet")
+    parser.add_argument("--data", default="planted")
+    parser.add_argument("--method", default="standard")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=0, help="also train so long, and compare accuracies")
+    given = parser.parse_args()
+    set_threads(given.threads)
+    data = load_data(given.data, split="train")
+    config = TrainConfig(arch=given.arch, method=given.method, data=given.data)
+    parts = measure_step(config, data, steps=given.steps, device=given.device)
+    ours = config.batch_size / parts.total
+    theirs = peer(data, config, given.device, 1, given.steps)[1]
+    print(
+        f"{given.arch}, {given.threads} threads: {ours:,.0f} images/s, the plain loop {theirs:,.0f}: "
+        f"{ours / theirs:.2f} times"
+    )
+    for name in ("data", "augmentation", "forward", "backward", "update"):
+        print(f"  {name}: {100 * getattr(parts, name) / parts.total:.1f} % of a step")
+    if given.epochs:
+        test = load_data(given.data, split="validation")
+        config = TrainConfig(arch=given.arch, method=given.method, data=given.data, epochs=given.epochs)
+        with tempfile.TemporaryDirectory() as folder:
+            run = train(config, Path(folder) / "run", device=given.device)
+            print(
+                f"  ours: {100 * accuracy(load_model(run.folder), test):.2f} % of validation images after "
+                f"{run.read()['seconds']:.0f} s"
+            )
+        began = time.perf_counter()
+        model, _ = peer(data, config, given.device, given.epochs)
+        print(f"  plain loop: {100 * accuracy(model, test):.2f} % after {time.perf_counter() - began:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
