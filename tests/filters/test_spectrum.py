@@ -8,6 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
 from torch.testing import assert_close
@@ -79,6 +81,35 @@ def test_every_two_dimensional_convolution_is_measured_as_its_spectrum_says(kind
     assert spectrum.aliased_energy == pytest.approx(sum(aliased) / len(aliased), abs=1e-3)
     low, high = spectrum.low_share_chance
     assert 0 <= low <= high <= 1
+
+
+sides = st.integers(1, 5)
+steps = st.integers(1, 3)
+pairs = st.tuples(steps, steps)
+
+
+@given(sides, sides, pairs, pairs, st.integers(1, 3), st.integers(0, 2**31))
+@settings(max_examples=12)
+def test_random_kernels_of_any_geometry_agree_with_the_dtft_on_a_fine_grid(
+    kh, kw, stride, dilation, groups, seed
+):
+    if kh * kw == 1:
+        return
+    options = {"stride": stride, "dilation": dilation}
+    layer = convolution(2 * groups, groups, (kh, kw), groups=groups, seed=seed, **options)
+    spectrum = analyze(layer)["weight"]
+    kernels = layer.weight.detach().double().numpy()[0]
+    energy = reference.low_energy(kernels, EQUAL_AREA, dilation)
+    assert float(spectrum.filters_low_energy[0]) == pytest.approx(energy, abs=1e-3)
+    centroid = reference.centroid(kernels, dilation)
+    assert float(spectrum.filters_centroid[0]) == pytest.approx(centroid, abs=1e-4)
+    # Parseval: the mean of the spectrum is the energy of the taps.
+    assert reference.power(kernels, dilation, 64)[2].mean() == pytest.approx((kernels**2).sum())
+    one = analyze(_with(layer.weight[:1].detach(), **options))["weight"]
+    # The square of an odd stride does not end on a cell of the grid.
+    tolerance = 1e-3 if 3 not in stride else 5e-3
+    expected = reference.aliased_energy(kernels, stride, dilation)
+    assert one.aliased_energy == pytest.approx(expected, abs=tolerance)
 
 
 def test_the_curves_are_those_of_the_spectrum():
@@ -364,8 +395,8 @@ def test_brightness_and_colour_are_told_apart():
     assert white_colour.achromatic_energy == pytest.approx(1 / 3, abs=5e-3)
 
 
-def _with(weight):
-    layer = nn.Conv2d(weight.shape[1], weight.shape[0], tuple(weight.shape[2:]))
+def _with(weight, **options):
+    layer = nn.Conv2d(weight.shape[1], weight.shape[0], tuple(weight.shape[2:]), **options)
     layer.weight.data = weight
     return layer
 

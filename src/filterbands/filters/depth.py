@@ -216,7 +216,7 @@ def _gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Float[Tensor,
         return torch.autograd.grad(loss, leaf)[0]
 
 
-def _dense(weight: Filters, groups: int) -> Filters:
+def _dense(weight: Filters, groups: int) -> Float[Tensor, "f d kh kw"]:
     """Return the weight of an ungrouped convolution that does the same."""
     if groups == 1:
         return weight

@@ -1,0 +1,39 @@
+"""The page of analyze: complete, safe, and honest about what is not there."""
+
+import pytest
+import torch
+from torch import nn
+
+from filterbands.filters import Trajectory, analyze, rows_of
+from filterbands.report import Analyzed, write_spectra
+
+
+def spectrum(seed=0):
+    torch.manual_seed(seed)
+    return analyze(nn.ModuleDict({"<b>conv": nn.Conv2d(3, 8, 3), "deep": nn.Conv2d(8, 4, 3, stride=2)}))
+
+
+def test_names_are_text_and_every_layer_is_there(tmp_path):
+    found = [Analyzed(path=f"<i>{seed}", spectrum=spectrum(seed)) for seed in range(2)]
+    rows = [row for step, one in enumerate(found) for row in rows_of(one.spectrum, step=step, checkpoint="")]
+    file = write_spectra(found, tmp_path / "page.html", together=Trajectory(rows=tuple(rows)))
+    page = file.read_text()
+    assert "<i>" not in page
+    assert "<b>conv" not in page
+    assert "&lt;b&gt;conv" in page
+    for words in ("Over training", "Orientation", "By depth", "Every layer", "By definition"):
+        assert words in page
+    assert "Input gradient" not in page
+
+
+def test_networks_without_a_spectrum_have_a_page_that_says_so(tmp_path):
+    pointwise = Analyzed(path="pointwise", spectrum=analyze(nn.Conv2d(3, 4, 1)))
+    page = write_spectra([pointwise], tmp_path / "page.html").read_text()
+    assert "no convolution larger than 1x1" in page
+
+
+def test_mistakes_are_named(tmp_path):
+    with pytest.raises(ValueError, match="at least one network"):
+        write_spectra([], tmp_path / "page.html")
+    with pytest.raises(ValueError, match="no folder"):
+        write_spectra([Analyzed(path="a", spectrum=spectrum())], tmp_path / "no" / "page.html")
