@@ -3,6 +3,8 @@
 import json
 import math
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -510,6 +512,33 @@ def test_cutoffs_out_of_range_are_refused(cutoff):
 def test_a_missing_file_is_said():
     with pytest.raises(FileNotFoundError, match=r"nowhere\.pt"):
         analyze("nowhere.pt")
+
+
+@pytest.mark.slow
+def test_a_network_of_the_size_of_resnet50_takes_under_a_second_and_500_megabytes():
+    script = Path(__file__).parents[2] / "benchmarks" / "analyze.py"
+    command = [sys.executable, str(script), "speed", "--here"]
+    found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert found["convolutions"] == 53
+    assert round(found["weights"] / 1e6, 1) == 23.5
+    assert found["megabytes"] < 500
+    assert found["seconds"] < 1
+
+
+def test_standard_and_robust_networks_do_not_separate_by_their_first_layer(shared):
+    energies = {}
+    for name in (
+        "marabou_cifar10_cifar_marabou_medium.pth",
+        "sdp_cifar_cnn_a_mix.model",
+        "eran_cifar_conv_small_pgd.pth",
+    ):
+        layer = analyze(shared / "checkpoints" / "verified" / name).spatial[0]
+        assert layer.low_share > layer.low_share_chance[1]
+        energies[name[:4]] = layer.low_energy
+    standard = analyze(shared / "checkpoints/akamaster/resnet20.safetensors")["conv1"].low_energy
+    assert [round(value, 2) for value in energies.values()] == [0.68, 0.75, 0.96]
+    # One of the robust ones lies between the two standard ones but for 0.02.
+    assert energies["mara"] < standard < energies["sdp_"] < standard + 0.03
 
 
 def test_the_public_resnet20_has_its_known_first_layer(shared):
