@@ -329,8 +329,8 @@ def test_a_published_network_without_batch_norm_gains_under_noise(shared: Path, 
     file = shared / "checkpoints/verified/marabou_cifar10_cifar_marabou_medium.pth"
     model.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
     data = load_data(cifar10, split="train").subset(torch.arange(1000))
-    shrunk = shrink(copy.deepcopy(model), data, noise=0.06)
+    shrunk = shrink(copy.deepcopy(model), data, noise=0.03)
     test = load_data(cifar10, split="test").subset(torch.arange(5000))
     assert clean_cost(model, shrunk, test).drop <= 0.01
     before, after = (accuracy_under(each, test, "gaussian_noise") for each in (model, shrunk))
-    assert after > before
+    assert after - before >= 0.01

@@ -1,0 +1,150 @@
+"""Draws the pictures of docs/method.md and docs/control.md, and computes a table of the former.
+
+python docs/pictures/method.py filters      the eigenfilters of 3x3 kernels and their spectra
+python docs/pictures/method.py knobs        what each strength of SpectralNoise does to one image
+python docs/pictures/method.py options      what its options change, over five draws
+python docs/pictures/method.py mechanism    what filters answer to a clean and to a noisy image
+python docs/pictures/method.py ratios --data cifar10:DIR [--images 1000]
+                                            noise over signal in the responses of random filters
+"""
+
+import argparse
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from corruptions import IMAGES, arranged, coloured, enlarged, scene
+from PIL import Image
+from torch import Tensor
+
+from filterbands.datasets import load_data
+from filterbands.filters import EQUAL_AREA, SpectralNoise, eigenfilters, spans
+from filterbands.fourier import kernel_power
+
+OFF = {"strength": 0.0, "gain": 0.0, "noise": 0.0, "clean": 0.0}
+SPANS = {
+    "all low": spans(3, 3)[0],
+    "white": torch.eye(9, dtype=torch.float64),
+    "all high": spans(3, 3)[1],
+    "all high, literal": spans(3, 3, zero_mean=False)[1],
+}
+
+
+def main() -> None:
+    """Write docs/images/method-WHAT.png, or print the ratios."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("what", choices=("filters", "knobs", "options", "mechanism", "ratios"))
+    parser.add_argument("--data", default="planted")
+    parser.add_argument("--images", type=int, default=1000)
+    options = parser.parse_args()
+    if options.what == "ratios":
+        print(ratios(load_data(options.data, split="train").images[: options.images]))
+        return
+    draw = {"filters": filters, "knobs": knobs, "options": choices, "mechanism": mechanism}[options.what]
+    file = IMAGES / f"method-{options.what}.png"
+    draw().quantize(256, dither=Image.Dither.NONE).save(file, optimize=True)
+    print(file)
+
+
+def filters() -> Image.Image:
+    """Return each eigenfilter and the power spectrum below it, frequency zero in the centre."""
+    values, vectors = eigenfilters(3, 3, cutoff=EQUAL_AREA)
+    kernels = vectors.reshape(9, 3, 3)
+    top = [enlarged(_grey(0.5 + 0.5 * kernel / kernel.abs().max()), 21) for kernel in kernels]
+    power = kernel_power(kernels, size=63)
+    below = [enlarged(coloured(each.clamp_min(1e-5).log10()), 1) for each in power]
+    return arranged({"kernel": top, "spectrum": below}, [f"{float(value):.3f}" for value in values])
+
+
+def knobs() -> Image.Image:
+    """Return a row a strength, at 0, 1/2, 1 and 2 times its default, the same draw throughout."""
+    defaults = {"strength": 1.0, "gain": 1.0, "noise": 0.06}
+    rows = {}
+    for name in (*defaults, "all three"):
+        row = []
+        for factor in (0.0, 0.5, 1.0, 2.0):
+            changed = {each: factor * defaults[each] for each in defaults if name in (each, "all three")}
+            row.append(_shown(_perturbed({**OFF, **changed}, seed=5)[0]))
+        rows[name] = row
+    return arranged(rows, ["0", "half", "default", "twice"])
+
+
+def choices() -> Image.Image:
+    """Return a row an option: five draws; what leaves [0, 1] without the clamp is magenta."""
+    every = {**OFF, "strength": 1.0, "gain": 1.0, "noise": 0.06}
+    variants = {
+        "as it comes": every,
+        "clean=0.4": {**every, "clean": 0.4},
+        "clamp=False": {**every, "clamp": False},
+        "dc=True": {**every, "dc": True},
+        "padding='circular'": {**every, "padding": "circular"},
+        "renormalise, gain=0": {**every, "gain": 0.0, "renormalise": True},
+    }
+    rows = {}
+    for name, options in variants.items():
+        rows[name] = [_shown(image) for image in _perturbed(options, seed=1, count=5)]
+    return arranged(rows, ["1", "2", "3", "4", "5"])
+
+
+def mechanism() -> Image.Image:
+    """Return the image, clean and with noise of 0.1, and what a random filter of each kind answers."""
+    clean = _scene(64)
+    generator = torch.Generator().manual_seed(0)
+    noisy = clean + 0.1 * torch.randn(clean.shape, generator=generator)
+    kernels = {}
+    for name, span in list(SPANS.items())[:3]:
+        kernels[name] = (
+            (torch.randn(len(span), generator=generator).double() @ span).float().reshape(1, 1, 3, 3)
+        )
+    rows = {}
+    for name, image in (("clean", clean), ("noise of 0.1", noisy)):
+        row = [enlarged(_bytes(image[0]), 1)]
+        for kernel in kernels.values():
+            answer, reference = (
+                F.conv2d(F.pad(part.mean(1, keepdim=True), (1,) * 4, mode="reflect"), kernel)[0, 0]
+                for part in (image, clean)
+            )
+            scaled = 0.5 + (answer - reference.mean()) / (6 * reference.std())
+            row.append(enlarged(_grey(scaled), 1))
+        rows[name] = row
+    return arranged(rows, ["image", *kernels])
+
+
+def ratios(images: Tensor) -> str:
+    """Return noise over signal, variances summed over filters drawn evenly from a span, as Markdown."""
+    pixels = images.double() / 255
+    patches = F.unfold(pixels.flatten(0, 1)[:, None], 3).movedim(1, 2).flatten(0, 1)
+    covariance = torch.cov(patches.T)
+    lines = ["| filters | noise of 0.1 over signal |", "|---|---|"]
+    for name, span in SPANS.items():
+        ratio = 0.1**2 * len(span) / float(torch.trace(span @ covariance @ span.T))
+        lines.append(f"| {name} | {ratio:.3g} |")
+    return "\n".join(lines)
+
+
+def _perturbed(options: dict[str, object], *, seed: int, count: int = 1) -> Tensor:
+    torch.manual_seed(seed)
+    return SpectralNoise(**options)(_scene(32).expand(count, -1, -1, -1))  # type: ignore[arg-type]
+
+
+def _scene(side: int) -> Tensor:
+    return torch.from_numpy(np.array(scene(side))).permute(2, 0, 1)[None].float() / 255
+
+
+def _shown(image: Tensor) -> Image.Image:
+    outside = ((image < -1e-6) | (image > 1 + 1e-6)).any(dim=0)
+    pixels = _bytes(image)
+    pixels[outside.numpy()] = (255, 0, 255)
+    return enlarged(pixels, 2)
+
+
+def _bytes(image: Tensor) -> np.ndarray:
+    return (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy().copy()
+
+
+def _grey(values: Tensor) -> np.ndarray:
+    return _bytes(values[None].expand(3, -1, -1))
+
+
+if __name__ == "__main__":
+    main()
