@@ -229,6 +229,18 @@ def test_the_baked_network_is_within_rounding_also_exported_and_saved(verb: str,
     assert torch.equal(twin(images), after)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_baked_network_goes_through_onnx(tmp_path: Path) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    model = bake(small_network(modulate(conv("5x5"))).eval())
+    images, file = torch.rand(8, 3, 12, 12), str(tmp_path / "model.onnx")
+    # The exporter that needs no further package.
+    torch.onnx.export(model, (images,), file, dynamo=False, input_names=["images"])
+    (answer,) = runtime.InferenceSession(file).run(None, {"images": images.numpy()})
+    torch.testing.assert_close(torch.from_numpy(answer), model(images).detach(), rtol=0, atol=1e-6)
+
+
 def test_a_network_in_training_mode_is_not_baked() -> None:
     model = small_network(set_share(conv(), low=0.5))
     with pytest.raises(ValueError, match=r"bake needs a network in evaluation mode.*model\.eval\(\)"):
