@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 from filterbands.workers import JobError, run_jobs
 
@@ -44,7 +45,7 @@ def fail(number):
 def refuse(number):
     raise ValueError(f"{number} is no good; take another")
 
-def threads(_):
+def threads(tensor, _):
     import torch
     return torch.get_num_threads(), os.environ["OMP_NUM_THREADS"]
 
@@ -110,7 +111,8 @@ def test_a_failed_job_tells_where_and_a_mistake_keeps_its_line(work, capfd) -> N
 
 
 def test_a_worker_has_its_threads_and_no_standard_input(work) -> None:
-    assert dict(run_jobs(work.threads, range(1), workers=2, threads=3)) == {0: (3, "3")}
+    function = partial(work.threads, torch.zeros(1))
+    assert dict(run_jobs(function, range(1), workers=2, threads=3)) == {0: (3, "3")}
     assert dict(run_jobs(work.heard, range(1), workers=2)) == {0: ""}
 
 

@@ -226,10 +226,10 @@ def _serve(tied: bool) -> None:
 
     @functools.cache
     def load() -> Callable[[Any], Any]:
-        import torch
-
-        torch.set_num_threads(threads)
         call: Callable[[Any], Any] = _loaded(function, main)
+        # A job that loads torch later finds OMP_NUM_THREADS, and one without torch need not wait for it.
+        if (torch := sys.modules.get("torch")) is not None:
+            torch.set_num_threads(threads)
         return call
 
     while True:
