@@ -55,7 +55,7 @@ def set_random_share(
         ValueError: As for `set_share`.
 
     >>> layer = set_random_share(nn.Conv2d(3, 8, 3), low=1.0)
-    >>> torch.linalg.matrix_rank(layer.weight.detach().flatten(0, 1), rtol=1e-4).item()
+    >>> torch.linalg.matrix_rank(layer.weight.detach().reshape(24, 9), rtol=1e-4).item()
     4
     """
     verb = "set_random_share"
