@@ -8,6 +8,7 @@ python docs/pictures/sensitivity.py agreement --runs DIR
 """
 
 import argparse
+import io
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -67,7 +68,10 @@ def maps(given: argparse.Namespace) -> None:
         passes[name] = pass_curves(model, data, limit=given.images, config=config, db=given.db)
     picture = drawn(heats)
     picture.quantize(256, dither=Image.Dither.NONE).save(IMAGES / "sensitivity-heatmaps.png", optimize=True)
-    curves(passes).save(IMAGES / "sensitivity-passes.png", scale_factor=2)
+    buffer = io.BytesIO()
+    curves(passes).save(buffer, format="png", scale_factor=2)
+    small = Image.open(buffer).convert("RGB").quantize(64, dither=Image.Dither.NONE)
+    small.save(IMAGES / "sensitivity-passes.png", optimize=True)
     print(f"{given.images} images, norm {given.norm:g}\n")
     print(f"| radius | {' | '.join(heats)} |\n|---{'|---' * len(heats)}|")
     clean = " | ".join(f"{100 * heat.clean_error:.1f}" for heat in heats.values())
