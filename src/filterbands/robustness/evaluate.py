@@ -20,7 +20,7 @@ from .inference import Runner, Scale
 from .loading import answers
 from .scores import SEVERITIES, Scores, overlapping_kinds
 from .sources import Data, Source, as_source
-from .store import Cell, Outcome, Store, Stored
+from .store import Cell, Store, Stored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,19 +266,15 @@ def _fill(
         outcomes = run_jobs(runner, claimed(), workers=config.workers, ray=config.ray, threads=threads)
         for number, outcome in outcomes:
             cell = mine[number]
-            _put(store, cell, outcome, images=len(range(cell.first, len(runner.source.labels), cell.step)))
+            images = len(range(cell.first, len(runner.source.labels), cell.step))
+            store.put(cell, outcome, images=images)
+            if runner.folder is not None and cell.source:
+                store.add_folder(str(runner.folder.path), [cell])
             store.release(cell.key)
             report(cell)
         if len(later) == len(waiting):
             time.sleep(0.2)
         waiting = later
-
-
-def _put(store: Store, cell: Cell, outcome: Outcome, *, images: int) -> None:
-    if outcome.logits is not None and store.has(cell.key):
-        # The cell was there without them.
-        store.delete_cell(cell.key)
-    store.put(cell, outcome, images=images)
 
 
 def _check_outputs(runner: Runner) -> None:

@@ -219,7 +219,7 @@ class Store:
         self._execute("INSERT OR IGNORE INTO data VALUES (?, ?, ?, ?, ?, ?)", row)
 
     def put(self, cell: Cell, outcome: Outcome, *, images: int | None = None) -> None:
-        """Write what a cell gave; a cell that is there stays as it is, unless it had failed.
+        """Write what a cell gave; a cell that is there stays as it is, unless it failed or lacks logits.
 
         Args:
             cell: The cell.
@@ -242,6 +242,10 @@ class Store:
         marks = ", ".join(f":{name}" for name in values)
         with self._transaction():
             self._execute("DELETE FROM cells WHERE key = ? AND failed != ''", (cell.key,))
+            if outcome.logits is not None:
+                # The cell may be there without them.
+                lacking = "DELETE FROM cells WHERE key = ? AND key NOT IN (SELECT cell FROM logits)"
+                self._execute(lacking, (cell.key,))
             self._execute(f"INSERT OR IGNORE INTO cells ({', '.join(values)}) VALUES ({marks})", values)
             if outcome.logits is not None:
                 numbers = outcome.logits.astype("<f2")
@@ -340,10 +344,6 @@ class Store:
                 self._execute("DELETE FROM models WHERE fingerprint = ?", (fingerprint,))
             self._execute("DELETE FROM data WHERE fingerprint NOT IN (SELECT data FROM cells)")
         return count
-
-    def delete_cell(self, key: str) -> None:
-        """Delete one cell."""
-        self._execute("DELETE FROM cells WHERE key = ?", (key,))
 
     def rows(self) -> list[dict[str, Any]]:
         """Return every cell as plain values by column, without its bits."""
