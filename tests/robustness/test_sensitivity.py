@@ -307,28 +307,32 @@ def test_rank_correlation_is_pearsons_of_mean_ranks() -> None:
 def test_a_network_is_sensitive_where_its_label_was_planted(seed: int) -> None:
     from filterbands.models import load_model
 
-    ratio = {}
+    lead = {}
     for band, knobs in {"low": "high=0", "high": "low=0"}.items():
-        data = load_data(f"planted:seed={seed},{knobs}", split="train").subset(torch.arange(3000))
         torch.manual_seed(seed)
-        model = load_model(arch="fastnet")
-        _fit(model, data, epochs=4)
-        test = load_data(f"planted:seed={seed},{knobs}").subset(torch.arange(20))
-        found = fourier_heatmap(model, test, norm=1.0)
-        assert found.clean_error < 0.3
+        model = load_model(arch="fastnet").to(memory_format=torch.channels_last)
+        train = load_data(f"planted:seed={seed},{knobs}", split="train").subset(torch.arange(4000))
+        _fit(model, train, epochs=8)
+        test = load_data(f"planted:seed={seed},{knobs}")
+        found = fourier_heatmap(model, test, norm=2.0, limit=20)
+        assert found.clean_error < 0.6
         # Of the two bands that planted writes in: up to 0.1, and 0.4 to 0.5.
-        ratio[band] = found.mean_error(0.0, 0.1) - found.mean_error(0.4, 0.5)
-    assert ratio["low"] > 0.1
-    assert ratio["high"] < -0.1
+        lead[band] = found.mean_error(0.0, 0.1) - found.mean_error(0.4, 0.5)
+    assert lead["low"] > 0.1
+    assert lead["high"] < -0.3
 
 
 def _fit(model: nn.Module, data: ImageSet, *, epochs: int) -> None:
     model.train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    images = (data.images.float() / 255).contiguous(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    steps = epochs * (len(data) // 100)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.05, total_steps=steps + 1)
     for _ in range(epochs):
         for chosen in torch.split(torch.randperm(len(data)), 100):
-            logits = model(data.images[chosen].float() / 255)
+            loss = nn.functional.cross_entropy(model(images[chosen]), data.labels[chosen])
             optimizer.zero_grad()
-            nn.functional.cross_entropy(logits, data.labels[chosen]).backward()
+            loss.backward()
             optimizer.step()
+            schedule.step()
     model.eval()
