@@ -112,7 +112,7 @@ def test_a_failed_job_tells_where_and_a_mistake_keeps_its_line(work, capfd) -> N
 
 def test_a_worker_has_its_threads_and_no_standard_input(work) -> None:
     function = partial(work.threads, torch.zeros(1))
-    assert dict(run_jobs(function, range(1), workers=2, threads=3)) == {0: (3, "3")}
+    assert dict(run_jobs(function, range(1), workers=2, threads=1)) == {0: (1, "1")}
     assert dict(run_jobs(work.heard, range(1), workers=2)) == {0: ""}
 
 

@@ -380,6 +380,7 @@ def distributed(rank: int, folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_hold_one_share_and_draw_their_own_noise(tmp_path: Path) -> None:
     # Children that import this module anew would wait for torch; these are copies.
     context = torch.multiprocessing.get_context("fork")
