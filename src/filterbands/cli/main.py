@@ -62,11 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _err("stopped; what was finished is kept")
         return 130
-    try:
-        _out(json.dumps(answer.document) if parsed.json else answer.text)
-    except BrokenPipeError:
-        # The reader, say `head`, has had enough; the interpreter must not flush into it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _out(json.dumps(answer.document) if parsed.json else answer.text)
     code: int = answer.code
     return code
 
@@ -132,7 +128,11 @@ def _fail(verb: str, message: str) -> int:
 
 
 def _out(text: str) -> None:
-    print(text, flush=True)  # noqa: T201
+    try:
+        print(text, flush=True)  # noqa: T201
+    except BrokenPipeError:
+        # The reader, say `head`, has had enough; the interpreter must not flush into it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _err(text: str) -> None:
