@@ -91,7 +91,7 @@ def _parse_error(text: str, verb: str) -> str:
     help_hint = f" (filterbands {verb} --help shows the options)"
     if refused:
         return re.split(r" For full helptext", refused[1])[0].strip()
-    missing = re.findall(r"from filterbands \S+: (\S+(?: [A-Z][A-Z_,|]*)?)", joined)
+    missing = re.findall(r"from filterbands \S+: (--\S+(?: [A-Z][A-Z_,|]*)?|\S+)", joined)
     if missing:
         return f"{' and '.join(missing)} is missing{help_hint}"
     body = re.split(r" (?:Argument helptext|For full helptext|Perhaps you meant)", joined)[0].strip(" :")
