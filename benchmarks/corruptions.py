@@ -7,7 +7,8 @@ Figures go to results/corruptions_speed.json. Kinds are timed in processor time 
 images at once. `--peers` names the Python of an environment with
 `pip install imagecorruptions-imaug==1.1.5 corrupt-tta==0.1.7`; they take one image at a time and know the
 constants of ImageNet-C alone, so they stand beside ours with the same constants. `--command` times
-`filterbands corrupt SPEC`, start-up and writing included, on 1,000 images and on all, two workers.
+`filterbands corrupt SPEC`, start-up and writing included, on 1,000 images and on all, two workers; `made`
+stands for `--images` generated ones. `as_run` is how many times as long a peer's one process takes an image.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import datetime
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -27,6 +29,7 @@ import torch
 
 from filterbands import rng
 from filterbands.corruptions import corrupt, expand_kinds
+from filterbands.datasets import load_data
 
 RESULTS = Path(__file__).parents[1] / "results" / "corruptions_speed.json"
 PEERS = {"imagecorruptions-imaug 1.1.5": "imagecorruptions", "corrupt-tta 0.1.7": "corrupt_tta"}
@@ -70,7 +73,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     block["peak_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     block["core_seconds_of_10000"] = 10 * sum(map(sum, block["ms_per_image"].values()))
     if options.command:
-        block["command_seconds"] = commands(options.command, options.kinds)
+        block["command_seconds"], block["command_images"] = commands(options, table)
     if options.peers:
         few = smooth_images(PEER_IMAGES, options.size)
         ours = block["ms_per_image"]
@@ -79,6 +82,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         block["ms_per_image_imagenet"] = ours
         block["peers"] = {name: peer(options.peers, module, few, kinds) for name, module in PEERS.items()}
         block["ratios"] = {name: ratio(ours, theirs) for name, theirs in block["peers"].items()}
+        if options.command:
+            one = 1000 * block["command_seconds"]["all"] / (block["command_images"] * 5 * len(kinds))
+            block["as_run"] = {name: mean(theirs) / one for name, theirs in block["peers"].items()}
     return block
 
 
@@ -97,17 +103,25 @@ def times(images: torch.Tensor, kind: str, table: str) -> list[float]:
     return row
 
 
-def commands(spec: str, kinds: str) -> dict[str, float]:
-    """Return seconds of the whole command on 1,000 images and on all, from start to end."""
+def commands(options: argparse.Namespace, table: str) -> tuple[dict[str, float], int]:
+    """Return seconds of the whole command on 1,000 images and on all, and how many all are."""
     seconds = {}
-    for limit in (1000, 0):
-        with tempfile.TemporaryDirectory() as folder:
-            words = [sys.executable, "-m", "filterbands", "corrupt", spec, "--out", folder, "--workers", "2"]
-            words += ["--kinds", kinds, *(["--limit", str(limit)] if limit else [])]
+    with tempfile.TemporaryDirectory() as folder:
+        spec = options.command
+        if spec == "made":
+            spec = f"npz:{folder}/made.npz"
+            made = smooth_images(options.images, options.size).numpy()
+            np.savez(f"{folder}/made.npz", images=made, labels=np.arange(len(made)) % 10)
+        count = len(load_data(spec, split="test"))
+        for limit in (1000, 0) if count > 1000 else (0,):
+            words = [sys.executable, "-m", "filterbands", "corrupt", spec, "--out", f"{folder}/{limit}"]
+            words += ["--kinds", options.kinds, "--parameters", table, "--workers", "2"]
+            words += ["--limit", str(limit)] if limit else []
             start = time.perf_counter()
             subprocess.run(words, check=True, stdout=sys.stderr)
-            seconds["all" if not limit else str(limit)] = time.perf_counter() - start
-    return seconds
+            seconds[str(limit) if limit else "all"] = time.perf_counter() - start
+            shutil.rmtree(f"{folder}/{limit}")
+    return seconds, count
 
 
 def peer(python: str, module: str, images: torch.Tensor, kinds: tuple[str, ...]) -> dict[str, Any]:
@@ -133,6 +147,12 @@ def ratio(ours: dict[str, list[float]], theirs: dict[str, list[float | None]]) -
     failed = [kind for kind, row in theirs.items() if None in row]
     total = sum(their for _, their in cells) / sum(mine for mine, _ in cells)
     return {"times": total, "cells": len(cells), "kinds_that_fail": failed}
+
+
+def mean(table: dict[str, list[float | None]]) -> float:
+    """Return the mean of the cells that are there."""
+    cells = [value for row in table.values() for value in row if value is not None]
+    return sum(cells) / len(cells)
 
 
 def smooth_images(count: int, size: int) -> torch.Tensor:
@@ -163,6 +183,10 @@ def table(name: str, block: dict[str, Any]) -> str:
         f"{peer}: {value['times']:.1f} times longer over {value['cells']} cells; "
         f"fails at {', '.join(value['kinds_that_fail']) or 'none'}"
         for peer, value in block.get("ratios", {}).items()
+    ]
+    peers += [
+        f"{peer}: {value:.1f} times the command on two cores"
+        for peer, value in block.get("as_run", {}).items()
     ]
     lines = [
         ours,
