@@ -188,7 +188,9 @@ def _axis(axis: Axis, drawn: Sequence[float]) -> alt.Axis:
         step = max(1, math.ceil((high - low) / 8))
         ticks = list(range(math.ceil(low), math.floor(high) + 1, step))
         return alt.Axis(title=axis.title, format="d", values=ticks)
-    return alt.Axis(title=axis.title, format="%" if axis.percent else "", tickCount=5)
+    if axis.percent:
+        return alt.Axis(title=axis.title, format="%", tickCount=5)
+    return alt.Axis(title=axis.title, tickCount=5)
 
 
 def _values(rows: list[dict[str, Any]]) -> alt.InlineData:
