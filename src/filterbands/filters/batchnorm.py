@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..models import evaluating
+
 
 @torch.no_grad()
 def recalibrate(loader: Iterable[Any], model: nn.Module) -> None:
@@ -37,33 +39,30 @@ def recalibrate(loader: Iterable[Any], model: nn.Module) -> None:
     ]
     if not norms:
         return
-    modes = {module: module.training for module in model.modules()}
     momenta = {norm: norm.momentum for norm in norms}
     before = {norm: {name: buffer.clone() for name, buffer in norm.named_buffers()} for norm in norms}
     device = next(norm.running_mean.device for norm in norms if norm.running_mean is not None)
     finished = False
-    try:
-        model.eval()
-        for norm in norms:
-            norm.train()
-            norm.reset_running_stats()
-            # None makes torch average all batches alike.
-            norm.momentum = None
-        for batch in loader:
-            model(_images(batch).to(device))
-            finished = True
-        if not finished:
-            raise ValueError("recalibrate needs at least one batch of images, the loader gave none")
-    except BaseException:
-        for norm, buffers in before.items():
-            for name, buffer in buffers.items():
-                getattr(norm, name).copy_(buffer)
-        raise
-    finally:
-        for module, was_training in modes.items():
-            module.training = was_training
-        for norm, momentum in momenta.items():
-            norm.momentum = momentum
+    with evaluating(model):
+        try:
+            for norm in norms:
+                norm.train()
+                norm.reset_running_stats()
+                # None makes torch average all batches alike.
+                norm.momentum = None
+            for batch in loader:
+                model(_images(batch).to(device))
+                finished = True
+            if not finished:
+                raise ValueError("recalibrate needs at least one batch of images, the loader gave none")
+        except BaseException:
+            for norm, buffers in before.items():
+                for name, buffer in buffers.items():
+                    getattr(norm, name).copy_(buffer)
+            raise
+        finally:
+            for norm, momentum in momenta.items():
+                norm.momentum = momentum
 
 
 def _images(batch: Any) -> Tensor:

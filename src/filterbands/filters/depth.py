@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..datasets import ImageSet
 from ..fourier import power_spectrum, radius_grid
+from ..models import evaluating
 from ..types import Filters
 from .bands import EQUAL_AREA, check_cutoff
 from .figures import LayerSpectrum
@@ -168,21 +169,16 @@ def input_gradient_spectrum(
     check_cutoff(cutoff)
     images = images_of(data)
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    modes = {module: module.training for module in model.modules()}
     total = torch.zeros(images.shape[2:], dtype=torch.float64)
     radius = radius_grid(*images.shape[2:]).double()
     inside = radius <= cutoff + 1e-6
     shares = []
-    try:
-        model.eval()
+    with evaluating(model):
         for part, labels in zip(torch.split(images, _BATCH), torch.split(data.labels, _BATCH), strict=True):
             power = power_spectrum(_gradient(model, as_floats(part).to(device), labels.to(device)))
             each = power.double().sum(dim=1).cpu()
             total += each.sum(dim=0)
             shares.append((each * inside).sum(dim=(1, 2)) / each.sum(dim=(1, 2)))
-    finally:
-        for module, was_training in modes.items():
-            module.training = was_training
     whole = float(total.sum())
     if not whole > 0:
         raise ValueError("the loss does not depend on the images: every gradient is zero")

@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from .. import rng
 from ..datasets import ImageSet
+from ..models import evaluating
 from ..types import FloatImages
 
 # Images a forward pass; numbers that one unfolded batch may hold.
@@ -198,14 +199,9 @@ def _seen(model: nn.Module, layer: nn.Conv2d, images: FloatImages) -> Float[Tens
 
 @torch.no_grad()
 def _run(model: nn.Module, images: FloatImages) -> None:
-    modes = {module: module.training for module in model.modules()}
     place = next(model.parameters())
-    model.eval()
-    try:
+    with evaluating(model):
         model(images.to(place.device, place.dtype))
-    finally:
-        for module, was_training in modes.items():
-            module.training = was_training
 
 
 def _padded(layer: nn.Conv2d, seen: Tensor) -> Tensor:

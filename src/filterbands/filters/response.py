@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ..datasets import ImageSet
 from ..fourier import filter_images, radius_grid
+from ..models import evaluating
 from ..types import Filters, FloatImages, Taps
 from .bands import EQUAL_AREA, check_cutoff, cutoff_of
 from .integrals import Sides
@@ -123,17 +124,13 @@ def response_of_network(
             tallies[name] = _Tally(wanted[name], cutoff_of(cutoff, 2))
             hooks.append(module.register_forward_pre_hook(tallies[name].catch))
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    modes = {module: module.training for module in model.modules()}
     try:
-        model.eval()
-        with torch.no_grad():
+        with evaluating(model), torch.no_grad():
             for part in torch.split(images, _BATCH):
                 run_on(model, as_floats(part).to(device))
     finally:
         for hook in hooks:
             hook.remove()
-        for module, was_training in modes.items():
-            module.training = was_training
     return {name: tally.share() for name, tally in tallies.items() if tally.positions}
 
 

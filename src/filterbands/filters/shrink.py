@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ..datasets import ImageSet
+from ..models import evaluating
 from ..types import FloatImages, Images
 from .patches import (
     FirstLayer,
@@ -246,17 +247,12 @@ def _observe(verb: str, model: nn.Module, data: Data) -> tuple[FirstLayer, Patch
 @torch.no_grad()
 def _answers(model: nn.Module, data: ImageSet) -> Tensor:
     """Return the class that the network names for each image."""
-    modes = {module: module.training for module in model.modules()}
     place = next(islice(model.parameters(), 1), torch.zeros(0))
-    model.eval()
-    try:
+    with evaluating(model):
         answers = [
             model(part.to(place.device).to(place.dtype) / 255).argmax(dim=1).cpu()
             for part in torch.split(data.images, 500)
         ]
-    finally:
-        for module, was_training in modes.items():
-            module.training = was_training
     return torch.cat(answers)
 
 

@@ -1,6 +1,6 @@
 """Models: architectures under public parameter names, and loading of anyone's weights."""
 
-from .base import CIFAR_MEAN, CIFAR_STD, Normalising
+from .base import CIFAR_MEAN, CIFAR_STD, Normalising, evaluating
 from .files import find_checkpoints, read_checkpoint, read_weights
 from .loading import ARCHITECTURES, describe, load_model
 
@@ -10,6 +10,7 @@ __all__ = [
     "CIFAR_STD",
     "Normalising",
     "describe",
+    "evaluating",
     "find_checkpoints",
     "load_model",
     "read_checkpoint",

@@ -1,6 +1,7 @@
 """What every architecture here shares: it takes [0, 1] and normalises by itself."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -30,6 +31,18 @@ class Normalising(nn.Module):
         """Return (images - mean) / std, channel by channel."""
         scaled: Tensor = (images - self.mean) / self.std
         return scaled
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a network into evaluation mode, and afterwards each of its modules into the mode it was in."""
+    modes = {module: module.training for module in model.modules()}
+    try:
+        model.eval()
+        yield
+    finally:
+        for module, was_training in modes.items():
+            module.training = was_training
 
 
 def set_normalisation(

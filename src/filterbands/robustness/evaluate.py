@@ -12,6 +12,7 @@ from torch import nn
 
 from ..corruptions import CORRUPTIONS, PARAMETERS, corrupt, kinds_of
 from ..engine import PRECISIONS, pick_device
+from ..models import evaluating
 from ..types import Progress
 from ..workers import run_jobs
 from .arrays import Corrupted
@@ -297,15 +298,13 @@ def _check_outputs(runner: Runner) -> None:
 
 @contextlib.contextmanager
 def _evaluating(network: nn.Module, device: torch.device) -> Iterator[None]:
-    modes = {module: module.training for module in network.modules()}
     home = _device_of(network)
-    try:
-        network.eval().to(device)
-        yield
-    finally:
-        network.to(home)
-        for module, mode in modes.items():
-            module.training = mode
+    with evaluating(network):
+        try:
+            network.to(device)
+            yield
+        finally:
+            network.to(home)
 
 
 def title(cell: Cell) -> str:

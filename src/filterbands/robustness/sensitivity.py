@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from .. import fourier
 from ..engine import PRECISIONS, pick_device
 from ..filters import EQUAL_AREA
+from ..models import evaluating
 from ..types import FloatImages, Images
 from .fingerprint import model_fingerprint
 from .inference import Scale
@@ -207,27 +208,25 @@ def probing(
     network = nn.Sequential(Scale(config.mean, config.std), model) if scaled else model
     home = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
     device = home if config.device is None else pick_device(config.device)
-    modes = {module: module.training for module in network.modules()}
-    try:
-        network.eval().to(device)
-        images = source.read(torch.arange(len(source.labels))).to(device)
-        facts = {
-            "model": model_fingerprint(network),
-            "data": source.fingerprint,
-            "seed": config.seed,
-            "precision": config.precision,
-        }
-        with contextlib.ExitStack() as stack:
-            store = stack.enter_context(Store(db)) if db is not None else None
-            probe = Probe(
-                network=network, source=source, images=images, config=config, facts=facts, store=store
-            )
-            _check(probe)
-            yield probe
-    finally:
-        network.to(home)
-        for module, mode in modes.items():
-            module.training = mode
+    with evaluating(network):
+        try:
+            network.to(device)
+            images = source.read(torch.arange(len(source.labels))).to(device)
+            facts = {
+                "model": model_fingerprint(network),
+                "data": source.fingerprint,
+                "seed": config.seed,
+                "precision": config.precision,
+            }
+            with contextlib.ExitStack() as stack:
+                store = stack.enter_context(Store(db)) if db is not None else None
+                probe = Probe(
+                    network=network, source=source, images=images, config=config, facts=facts, store=store
+                )
+                _check(probe)
+                yield probe
+        finally:
+            network.to(home)
 
 
 def _check(probe: Probe) -> None:
