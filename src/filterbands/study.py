@@ -36,7 +36,7 @@ from .engine import pick_device, set_threads
 from .models import load_model
 from .robustness import EvaluateConfig, evaluate
 from .run import make_folder
-from .training import METHODS, RECIPES, TrainConfig, measure_step, to_plain, train, with_settings
+from .training import RECIPES, TrainConfig, measure_step, to_plain, train, with_settings
 from .types import Progress
 from .workers import run_jobs
 
@@ -361,7 +361,7 @@ def _run_one(
     began = time.perf_counter()
     model = load_model(run.folder)
     settings = replace(
-        study.evaluate.config(name, device=device), overlap=METHODS[config.method].resembles or None
+        study.evaluate.config(name, device=device), overlap=config.resembles or None
     )
     test = load_data(study.data, split=study.evaluate.split, size=config.size or None)
     scores = evaluate(model, test, config=settings, db=Path(folder) / "results.db")

@@ -149,6 +149,14 @@ def _on_processes(
             worker.end()
 
 
+# Threads that wait do not spin, and freed memory is kept for the next tensors (see `engine.keep_memory`).
+_SPARING = {
+    "OMP_WAIT_POLICY": "passive",
+    "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
+    "MALLOC_MMAP_THRESHOLD_": str(2**30),
+}
+
+
 class _Worker:
     """A local process, and the job that it does."""
 
@@ -161,7 +169,7 @@ class _Worker:
         # Signals of the kernel at a parent's end go by thread: only the main thread's end is the process's.
         tied = threading.current_thread() is threading.main_thread()
         code = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import _serve; _serve({tied})"
-        environment = {"OMP_WAIT_POLICY": "passive", **os.environ, "OMP_NUM_THREADS": str(threads)}
+        environment = {**_SPARING, **os.environ, "OMP_NUM_THREADS": str(threads)}
         self.process = subprocess.Popen(
             [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
         )

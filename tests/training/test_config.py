@@ -196,3 +196,14 @@ def test_controls_that_make_no_sense_are_refused(settings: list[str], message: s
 def test_a_share_may_be_modulated_within_its_span() -> None:
     config = with_settings(TrainConfig(), ["share.low=1", "modulate.on=true", "modulate.bands=eigen"])
     assert (config.share.low, config.modulate.bands) == (1.0, "eigen")
+
+
+def test_a_config_names_what_its_training_resembles() -> None:
+    assert TrainConfig().resembles == ()
+    noisy = ("gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise")
+    assert TrainConfig(white_noise=0.1).resembles == TrainConfig(method="gaussian").resembles == noisy
+    assert TrainConfig(spectral=SpectralConfig(noise=0.1)).resembles == noisy
+    both = with_settings(TrainConfig(method="prime"), ["spectral.strength=1", "spectral.gain=1"])
+    assert both.resembles[:2] == ("defocus_blur", "gaussian_blur")
+    assert len(set(both.resembles)) == len(both.resembles)
+    assert "contrast" in both.resembles

@@ -56,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(parsed, str):
             _out(parsed)
             return 0
+        if "torch" in sys.modules:
+            import_module("..engine", __package__).keep_memory()
         answer = module.run(parsed)
     except (ValueError, OSError) as error:
         return _fail(verb, _one_line(error))

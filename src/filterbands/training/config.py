@@ -9,7 +9,7 @@ from typing import Any
 from ..engine import PRECISIONS
 from ..filters import EQUAL_AREA
 from ..models import ARCHITECTURES
-from .methods import METHODS
+from .methods import FILTERS, METHODS, NOISES
 
 OPTIMIZERS = ("sgd", "adamw")
 """What descends."""
@@ -174,6 +174,21 @@ class TrainConfig:
     """Modulation of the first layer."""
     spectral: SpectralConfig = field(default_factory=SpectralConfig)
     """Perturbed power spectrum of the images."""
+
+    @property
+    def resembles(self) -> tuple[str, ...]:
+        """Kinds of corruption that training shows images of, or nearly: of the method and of every noise.
+
+        >>> TrainConfig(spectral=SpectralConfig(gain=1)).resembles
+        ('contrast',)
+        """
+        parts = (
+            (True, METHODS[self.method].resembles),
+            (self.white_noise > 0 or self.spectral.noise > 0, NOISES),
+            (self.spectral.strength > 0, FILTERS),
+            (self.spectral.gain > 0, ("contrast",)),
+        )
+        return tuple(dict.fromkeys(kind for on, kinds in parts if on for kind in kinds))
 
     def __post_init__(self) -> None:
         tables: dict[str, Collection[str]] = {

@@ -142,6 +142,7 @@ def _train(config: TrainConfig, run: Run, data: ImageSet, fabric: Fabric, progre
         _set_random_state(state["random"], fabric)
     description: dict[str, Any] = {
         "config": to_plain(config),
+        "overlap": list(config.resembles),
         "version": __version__,
         "git": git_revision(),
         "data": {

@@ -23,12 +23,16 @@ from .protocol import Loss, Method, Partners, Step
 from .randconv import randconv, randconv_view
 from .standard import standard
 
-_NOISES = ("gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise")
+NOISES = ("gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise")
+"""What training with added noise resembles."""
+
+FILTERS = ("defocus_blur", "gaussian_blur")
+"""What training with randomly filtered images resembles."""
 
 METHODS: Mapping[str, Method] = MappingProxyType(
     {
         "standard": Method(loss=standard),
-        "gaussian": Method(loss=gaussian, resembles=_NOISES),
+        "gaussian": Method(loss=gaussian, resembles=NOISES),
         # Its operations exclude the benchmarks' own; shears and turns are no elastic transform.
         "augmix": Method(loss=augmix),
         "augmix_jsd": Method(loss=augmix_jsd, views=3),
@@ -49,20 +53,20 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             loss=prime,
             views=3,
             resembles=(
-                *("defocus_blur", "gaussian_blur"),
+                *FILTERS,
                 *("brightness", "contrast", "saturate", "elastic_transform"),
             ),
         ),
-        "prime_spectral": Method(loss=prime_spectral, views=3, resembles=("defocus_blur", "gaussian_blur")),
-        "randconv": Method(
-            loss=randconv, views=3, resembles=("defocus_blur", "gaussian_blur", "contrast", "saturate")
-        ),
+        "prime_spectral": Method(loss=prime_spectral, views=3, resembles=FILTERS),
+        "randconv": Method(loss=randconv, views=3, resembles=(*FILTERS, "contrast", "saturate")),
     }
 )
 """Every training method by name."""
 
 __all__ = [
+    "FILTERS",
     "METHODS",
+    "NOISES",
     "Loss",
     "Method",
     "Partners",
