@@ -4,16 +4,22 @@ python benchmarks/augmentation.py --arch cifar_resnet18 [--device cuda] [--metho
 
 Images are random bytes of CIFAR's size: no operation's cost depends on what is seen. `beside standard` is the
 whole step's time over that of plain training, which has one pass through the network where others have more.
+Figures go to results/augmentation_cost.json.
 """
 
 import argparse
 import json
 from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 import torch
+from machine import machine
 
 from filterbands.datasets import ImageSet
 from filterbands.training import METHODS, TrainConfig, measure_step
+
+RESULTS = Path(__file__).parents[1] / "results" / "augmentation_cost.json"
 
 
 def main() -> None:
@@ -25,8 +31,16 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--methods", default=",".join(METHODS))
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--table", action="store_true", help="only print what is there")
     given = parser.parse_args()
+    if not given.table:
+        given.results.write_text(json.dumps(measure(given), indent=1) + "\n")
+    print(table(json.loads(given.results.read_text())))
+
+
+def measure(given: argparse.Namespace) -> dict[str, Any]:
+    """Return the parts of every method's step, in seconds."""
     count = 2 * given.batch_size
     data = ImageSet(
         name="random",
@@ -36,24 +50,31 @@ def main() -> None:
         classes=tuple(str(number) for number in range(10)),
         index=torch.arange(count),
     )
-    found = {}
+    seconds = {}
     for name in given.methods.split(","):
         config = TrainConfig(method=name, arch=given.arch, batch_size=given.batch_size)
-        found[name] = measure_step(
-            config, data, steps=given.steps, device=given.device, threads=given.threads
+        parts = measure_step(config, data, steps=given.steps, device=given.device, threads=given.threads)
+        seconds[name] = {**asdict(parts), "total": parts.total}
+    settings = {name: getattr(given, name) for name in ("arch", "threads", "batch_size", "steps")}
+    return {**settings, **machine(given.device), "seconds": seconds}
+
+
+def table(found: dict[str, Any]) -> str:
+    """Return the figures as Markdown."""
+    seconds = found["seconds"]
+    base = seconds["standard"]["total"] if "standard" in seconds else float("nan")
+    lines = [
+        f"| {found['arch']} | views | data ms | augmentation ms | step ms | share | beside standard |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, parts in seconds.items():
+        total = parts["total"]
+        lines.append(
+            f"| {name} | {METHODS[name].views} | {1e3 * parts['data']:.1f} | "
+            f"{1e3 * parts['augmentation']:.1f} | {1e3 * total:.1f} | "
+            f"{100 * parts['augmentation'] / total:.1f} % | {total / base:.2f} |"
         )
-    if given.json:
-        print(json.dumps({name: asdict(parts) for name, parts in found.items()}))
-        return
-    base = found["standard"].total if "standard" in found else float("nan")
-    print(f"| {given.arch} | views | data ms | augmentation ms | step ms | share | beside standard |")
-    print("|---|---|---|---|---|---|---|")
-    for name, parts in found.items():
-        print(
-            f"| {name} | {METHODS[name].views} | {1e3 * parts.data:.1f} | {1e3 * parts.augmentation:.1f} | "
-            f"{1e3 * parts.total:.1f} | {100 * parts.augmentation / parts.total:.1f} % | "
-            f"{parts.total / base:.2f} |"
-        )
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

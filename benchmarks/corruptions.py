@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from machine import processor
 
 from filterbands import rng
 from filterbands.corruptions import corrupt, expand_kinds
@@ -160,13 +161,6 @@ def smooth_images(count: int, size: int) -> torch.Tensor:
     coarse = rng.uniform(rng.keys(0, "benchmark", index=torch.arange(count)), (3, 8, 8))
     images = torch.nn.functional.interpolate(coarse, size=(size, size), mode="bilinear")
     return images.mul(320).sub(32).clamp(0, 255).to(torch.uint8)
-
-
-def processor() -> str:
-    """Return the processor's name."""
-    file = Path("/proc/cpuinfo")
-    lines = file.read_text().splitlines() if file.exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
 def table(name: str, block: dict[str, Any]) -> str:

@@ -10,7 +10,6 @@ the sum of the parts. Figures go to results/evaluate_speed.json.
 
 import argparse
 import json
-import os
 import resource
 import tempfile
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from machine import machine
 
 from filterbands import corrupt, evaluate, load_data, load_model
 from filterbands.robustness import BENCHMARK_15, EvaluateConfig, compare_kinds
@@ -45,6 +45,7 @@ def main() -> None:
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Return seconds of the parts and of the whole."""
     torch.set_num_threads(options.threads)
+    described = machine()
     torch.manual_seed(0)
     data = load_data(options.data)
     data = data.subset(torch.arange(options.images) % len(data))
@@ -78,9 +79,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "arch": options.arch,
         "threads": options.threads,
         "workers": options.workers,
-        "cores": os.cpu_count(),
-        "torch": torch.__version__,
-        "load": os.getloadavg()[0],
+        **described,
         "seconds": {
             "making": making,
             "inference": inference,

@@ -5,22 +5,29 @@
 Each round times one step (forward, backward, SGD) of every variant on the same batch, in an order that
 turns, so that a machine that is busy for a while is so for all. The overhead is the median over rounds of the
 ratio to the plain step of the same round, with its middle half beside it. At inference a baked network is the
-plain one, which is checked of its layers, parameters and outputs.
+plain one, which is checked of its layers, parameters and outputs. Figures go to
+results/modulation_overhead.json.
 """
 
 import argparse
 import copy
+import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median, quantiles
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from machine import machine
 from torch import nn
 
-from filterbands.engine import set_threads
+from filterbands.engine import keep_memory, set_threads
 from filterbands.filters import SpectralNoise, bake, modulate, set_share
 from filterbands.models import load_model
+
+RESULTS = Path(__file__).parents[1] / "results" / "modulation_overhead.json"
 
 
 def _plain(model: nn.Module) -> nn.Module:
@@ -78,8 +85,8 @@ class Step:
         return time.perf_counter() - begun
 
 
-def overheads(arch: str, given: argparse.Namespace) -> list[str]:
-    """Return the rows of the table of one network."""
+def overheads(arch: str, given: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return a row for each variant of one network: times, and percent above the plain step's."""
     torch.manual_seed(0)
     base = load_model(arch=arch)
     steps = {
@@ -97,14 +104,14 @@ def overheads(arch: str, given: argparse.Namespace) -> list[str]:
     rows = []
     for name, seconds in times.items():
         ratios = [100 * (taken / plain - 1) for taken, plain in zip(seconds, times["plain"], strict=True)]
-        low, _, high = quantiles(ratios, n=4)
-        change = "" if name == "plain" else f"{median(ratios):+.1f} % ({low:+.1f} to {high:+.1f})"
-        rows.append(f"| `{arch}` | {name} | {1000 * median(seconds):.1f} | {change} |")
+        low, middle, high = (round(value, 2) for value in quantiles(ratios, n=4))
+        row = {"arch": arch, "first_layer": name, "milliseconds": round(1000 * median(seconds), 1)}
+        rows.append({**row, "overhead_percent": middle, "middle_half": [low, high]})
     return rows
 
 
-def inference(arch: str, given: argparse.Namespace) -> str:
-    """Return a line on the baked network against the plain one."""
+def inference(arch: str, given: argparse.Namespace) -> dict[str, Any]:
+    """Return how a baked network's outputs and time differ from the plain one's."""
     torch.manual_seed(0)
     plain = load_model(arch=arch).to(given.device)
     images = torch.rand(given.batch, 3, 32, 32, device=given.device)
@@ -126,10 +133,35 @@ def inference(arch: str, given: argparse.Namespace) -> str:
                     torch.cuda.synchronize()
                 taken.append(time.perf_counter() - begun)
             ratios.append(100 * (taken[1] / taken[0] - 1))
-    return (
-        f"`{arch}` baked: the same layers and parameters, outputs within {difference:.1e}, "
-        f"inference {median(ratios):+.1f} % of the plain network's time"
-    )
+    return {
+        "arch": arch,
+        "largest_relative_difference": difference,
+        "overhead_percent": round(median(ratios), 2),
+    }
+
+
+def table(found: dict[str, Any]) -> str:
+    """Return the figures as Markdown."""
+    lines = [
+        f"{found['batch']} images a step, {found['precision']}, {found['threads']} threads, "
+        f"{found['rounds']} rounds, load {found['load']}",
+        "",
+        "| network | first layer | ms a step | overhead, median (middle half) |",
+        "|---|---|---|---|",
+    ]
+    for row in found["steps"]:
+        low, high = row["middle_half"]
+        change = f"{row['overhead_percent']:+.1f} % ({low:+.1f} to {high:+.1f})"
+        change = "" if row["first_layer"] == "plain" else change
+        lines.append(f"| `{row['arch']}` | {row['first_layer']} | {row['milliseconds']:.1f} | {change} |")
+    lines.append("")
+    for row in found["inference"]:
+        lines.append(
+            f"`{row['arch']}` baked: the same layers and parameters, outputs within "
+            f"{row['largest_relative_difference']:.1e}, inference {row['overhead_percent']:+.1f} % of the "
+            "plain network's time"
+        )
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -141,20 +173,21 @@ def main() -> None:
     parser.add_argument("--precision", default="bfloat16", choices=("bfloat16", "float32"))
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--table", action="store_true", help="only print what is there")
     given = parser.parse_args()
-    set_threads(given.threads)
-    archs = given.archs.split(",")
-    print(
-        f"{given.batch} images a step, {given.precision}, {given.threads} threads, {given.rounds} rounds, "
-        f"torch {torch.__version__}\n"
-    )
-    print("| network | first layer | ms a step | overhead, median (middle half) |")
-    print("|---|---|---|---|")
-    for arch in archs:
-        print("\n".join(overheads(arch, given)), flush=True)
-    print()
-    for arch in archs:
-        print(inference(arch, given), flush=True)
+    if not given.table:
+        set_threads(given.threads)
+        keep_memory()
+        archs = given.archs.split(",")
+        found = {
+            **{name: getattr(given, name) for name in ("batch", "precision", "threads", "rounds")},
+            **machine(given.device),
+            "steps": [row for arch in archs for row in overheads(arch, given)],
+            "inference": [inference(arch, given) for arch in archs],
+        }
+        given.results.write_text(json.dumps(found, indent=1) + "\n")
+    print(table(json.loads(given.results.read_text())))
 
 
 if __name__ == "__main__":

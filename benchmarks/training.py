@@ -4,22 +4,29 @@
     python benchmarks/training.py --arch fastnet --data cifar10:DIR --epochs 5      and the accuracy reached
 
 The peer is what one writes first: float32, NCHW, torch's own SGD, the same crops and flips an image at a time
-in the data set, a DataLoader without workers. Same network, same batch, same schedule.
+in the data set, a DataLoader without workers. Same network, same batch, same schedule. Figures go to
+results/training_speed.json.
 """
 
 import argparse
+import json
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from machine import machine
 from torch import Tensor, nn
 
 from filterbands.datasets import ImageSet, load_data
 from filterbands.engine import pick_device, set_threads
 from filterbands.models import load_model
 from filterbands.training import TrainConfig, measure_step, train
+
+RESULTS = Path(__file__).parents[1] / "results" / "training_speed.json"
+PARTS = ("data", "augmentation", "forward", "backward", "update")
 
 
 class Peer(torch.utils.data.Dataset[tuple[Tensor, int]]):
@@ -87,31 +94,57 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--epochs", type=int, default=0, help="also train so long, and compare accuracies")
+    parser.add_argument("--results", type=Path, default=RESULTS)
     given = parser.parse_args()
     set_threads(given.threads)
+    rows = json.loads(given.results.read_text()) if given.results.exists() else {}
+    rows[given.arch] = found = measure(given)
+    given.results.write_text(json.dumps(rows, indent=1) + "\n")
+    print(
+        f"{given.arch}, {given.threads} threads: {found['images_per_second']:,.0f} images/s, the plain loop "
+        f"{found['plain_loop_images_per_second']:,.0f}: {found['ratio']:.2f} times"
+    )
+    for name, share in found["shares_of_a_step"].items():
+        print(f"  {name}: {100 * share:.1f} % of a step")
+    if "accuracies" in found:
+        for name, (reached, seconds) in found["accuracies"].items():
+            print(f"  {name}: {100 * reached:.2f} % of validation images after {seconds:.0f} s")
+
+
+def measure(given: argparse.Namespace) -> dict[str, Any]:
+    """Return images a second of both loops, the shares of a step, and accuracies where epochs are asked."""
     data = load_data(given.data, split="train")
     config = TrainConfig(arch=given.arch, method=given.method, data=given.data)
+    described = machine(given.device)
+    # The plain loop first: it has the process as torch leaves it.
+    theirs = peer(data, config, given.device, 1, given.steps)[1]
     parts = measure_step(config, data, steps=given.steps, device=given.device)
     ours = config.batch_size / parts.total
-    theirs = peer(data, config, given.device, 1, given.steps)[1]
-    print(
-        f"{given.arch}, {given.threads} threads: {ours:,.0f} images/s, the plain loop {theirs:,.0f}: "
-        f"{ours / theirs:.2f} times"
-    )
-    for name in ("data", "augmentation", "forward", "backward", "update"):
-        print(f"  {name}: {100 * getattr(parts, name) / parts.total:.1f} % of a step")
+    found = {
+        "images_per_second": round(ours, 1),
+        "plain_loop_images_per_second": round(theirs, 1),
+        "ratio": round(ours / theirs, 3),
+        "shares_of_a_step": {name: round(getattr(parts, name) / parts.total, 4) for name in PARTS},
+        "threads": given.threads,
+        "steps": given.steps,
+        **described,
+    }
     if given.epochs:
-        test = load_data(given.data, split="validation")
-        config = TrainConfig(arch=given.arch, method=given.method, data=given.data, epochs=given.epochs)
-        with tempfile.TemporaryDirectory() as folder:
-            run = train(config, Path(folder) / "run", device=given.device)
-            print(
-                f"  ours: {100 * accuracy(load_model(run.folder), test):.2f} % of validation images after "
-                f"{run.read()['seconds']:.0f} s"
-            )
-        began = time.perf_counter()
-        model, _ = peer(data, config, given.device, given.epochs)
-        print(f"  plain loop: {100 * accuracy(model, test):.2f} % after {time.perf_counter() - began:.0f} s")
+        found["epochs"], found["accuracies"] = given.epochs, accuracies(given, data)
+    return found
+
+
+def accuracies(given: argparse.Namespace, data: ImageSet) -> dict[str, tuple[float, float]]:
+    """Return accuracy on validation images and seconds of training, of both loops."""
+    test = load_data(given.data, split="validation")
+    config = TrainConfig(arch=given.arch, method=given.method, data=given.data, epochs=given.epochs)
+    with tempfile.TemporaryDirectory() as folder:
+        run = train(config, Path(folder) / "run", device=given.device)
+        ours = accuracy(load_model(run.folder), test), float(run.read()["seconds"])
+    began = time.perf_counter()
+    model, _ = peer(data, config, given.device, given.epochs)
+    seconds = time.perf_counter() - began
+    return {"ours": ours, "plain loop": (accuracy(model, test), seconds)}
 
 
 if __name__ == "__main__":
