@@ -360,9 +360,7 @@ def _run_one(
     described = run.read()
     began = time.perf_counter()
     model = load_model(run.folder)
-    settings = replace(
-        study.evaluate.config(name, device=device), overlap=config.resembles or None
-    )
+    settings = replace(study.evaluate.config(name, device=device), overlap=config.resembles or None)
     test = load_data(study.data, split=study.evaluate.split, size=config.size or None)
     scores = evaluate(model, test, config=settings, db=Path(folder) / "results.db")
     plain = scores.to_json()

@@ -7,6 +7,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -33,7 +34,7 @@ FLAGS = {
     "demo": "batch_size device json out threads",
     "analyze": "arch batch_size cutoff data device fold_batch_norm html json layer limit mean models require "
     "split std table threads",
-    "train": "batch_size data device json out recipe resume seed set split threads",
+    "train": "batch_size data device json out recipe resume seed set split tensorboard threads",
     "bake": "arch batch_size device json mean model out std threads",
     "shrink": "arch batch_size budget data device images json mean model noise out size std threads",
     "corrupt": "batch_size device jpeg85 json kinds limit out parameters seed severities size spec split "
@@ -257,3 +258,21 @@ def test_a_reader_that_has_had_enough_is_no_error(checkpoint: Path) -> None:
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == str(checkpoint)
     assert done.stderr == ""
+
+
+def test_train_writes_events_for_tensorboard(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    reading = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator",
+        reason="tensorboard is not installed (extra tensorboard)",
+    )
+    numbers = np.random.default_rng(0)
+    images = numbers.integers(0, 256, (64, 3, 32, 32), dtype=np.uint8)
+    np.savez(tmp_path / "set.npz", images=images, labels=np.arange(64) % 4)
+    words = ["train", "standard", "--data", f"npz:{tmp_path / 'set.npz'}", "--out", str(tmp_path / "run")]
+    sizes = ["--batch-size", "32", "--set", "epochs=2", "--set", "precision=float32"]
+    assert _run(capsys, *words, *sizes, "--tensorboard")[0] == 0
+    events = reading.EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("loss")] == [1, 2]
+    assert [event.step for event in events.Scalars("mean_low_energy")] == [0, 1, 2]
+    assert _run(capsys, *words, *sizes, "--tensorboard")[0] == 2

@@ -79,6 +79,16 @@ def test_a_run_stopped_in_an_epoch_and_resumed_gives_the_same_bits(
     assert without_times(run.read_log()) == without_times(whole(recipe).read_log())
 
 
+def test_on_epoch_gets_every_record_once(config_of: Configs, whole: Runs, tmp_path: Path) -> None:
+    seen: list[dict[str, Any]] = []
+    with pytest.raises(StoppedError):
+        train(config_of("standard"), tmp_path, progress=stop_at(STEPS + 2), on_epoch=seen.append)
+    assert [record["epoch"] for record in seen] == [0, 1]
+    train(config_of("standard"), tmp_path, resume=True, on_epoch=seen.append)
+    assert seen == Run(tmp_path).read_log()
+    assert without_times(seen) == without_times(whole("standard").read_log())
+
+
 KILLED = """
 import json, os, signal, sys
 from filterbands.training import from_plain, train

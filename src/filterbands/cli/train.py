@@ -3,6 +3,8 @@
 import difflib
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,6 +34,8 @@ class TrainOptions(ComputeOptions):
     """The Run folder; ./runs/RECIPE-ARCH-SEED by default."""
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Go on where a killed run stopped."""
+    tensorboard: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Also write TensorBoard's events into RUN/tensorboard, once an epoch."""
 
 
 OPTIONS = TrainOptions
@@ -50,7 +54,7 @@ def run(options: TrainOptions) -> Answer:
     settings = [f"{name}={value}" for name, value in given.items() if value]
     config = with_settings(RECIPES[options.recipe](), [*settings, f"seed={options.seed}", *options.set])
     out = Path(options.out or f"runs/{config.recipe}-{config.arch}-{config.seed}")
-    with progress_bar("train") as progress:
+    with progress_bar("train") as progress, _board(out, wanted=options.tensorboard) as on_epoch:
         done = train(
             config,
             out,
@@ -58,6 +62,7 @@ def run(options: TrainOptions) -> Answer:
             device=options.device,
             threads=options.threads or None,
             progress=progress,
+            on_epoch=on_epoch,
         )
     last = done.read_log()[-1]
     description = done.read()
@@ -75,3 +80,36 @@ def run(options: TrainOptions) -> Answer:
             f"{before:.1f} -> {after:.1f} % of training images right"
         )
     return Answer(document={"run": str(done.folder), **description, "last": last}, text=text)
+
+
+@contextmanager
+def _board(out: Path, *, wanted: bool) -> Iterator[Callable[[dict[str, Any]], None] | None]:
+    """Give what writes a record of the log into TensorBoard's file; None unless wanted."""
+    if not wanted or not is_first_process():
+        yield None
+        return
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise ValueError(
+            "--tensorboard needs the package tensorboard; install filterbands[tensorboard]"
+        ) from None
+    # Makes the folder, so it must not come before what refuses one: the first record does.
+    writers: list[Any] = []
+
+    def on_epoch(record: dict[str, Any]) -> None:
+        if not writers:
+            writers.append(SummaryWriter(out / "tensorboard"))
+        layer = record["first_layer"]
+        figures = {"loss": record.get("loss"), "accuracy in training": record.get("accuracy")}
+        figures |= {name: layer[name] for name in ("mean_low_energy", "low_energy", "low_share")}
+        for name, value in figures.items():
+            if value is not None:
+                writers[0].add_scalar(name, value, record["epoch"])
+        writers[0].flush()
+
+    try:
+        yield on_epoch
+    finally:
+        for writer in writers:
+            writer.close()

@@ -90,7 +90,9 @@ def frame(rows: Sequence[Row]) -> Any:
     try:
         pandas = import_module("pandas")
     except ImportError:
-        raise ValueError("a frame needs the package pandas; install it, or use to_json()") from None
+        raise ValueError(
+            "a frame needs the package pandas; install filterbands[pandas], or use to_json()"
+        ) from None
     return pandas.DataFrame(list(rows))
 
 

@@ -1,5 +1,7 @@
 """Training curves, and every convolution of the networks."""
 
+from collections.abc import Callable, Mapping, Sequence
+
 from ..filters import LayerSpectrum
 from .charts import Axis, Line, line_chart
 from .markup import chip, escaped, figure, legend, nothing, number, percent, section, shown, table
@@ -67,30 +69,47 @@ def layers_section(report: ReportView) -> str:
             label="Mean low energy of every convolution in the order of the network",
         )
         parts.append(f'<div class="grid">{figure("By depth", chart)}</div>')
-    for number_of, (position, entry, spectrum) in enumerate(runs):
-        label = f"Convolutions of {entry.name}"
-        rows = [_layer_row(layer) for layer in spectrum]
-        head = ["Layer", "Shape", "Dead", "Low share", "By chance", "Low energy", "Mean low energy"]
-        head += ["Centroid", "Aliased"]
-        inside = table(head, rows, caption="", label=label, numeric=2)
-        notes = sorted({layer.note for layer in spectrum if layer.note})
-        below = f'<p class="note">Notes: {shown("; ".join(notes))}.</p>' if notes else ""
-        opened = " open" if number_of == 0 else ""
-        summary = f"<summary>{chip(position, entry.name)}</summary>"
-        parts.append(f'<div class="card"><details{opened}>{summary}{inside}{below}</details></div>')
+    for place, (position, entry, spectrum) in enumerate(runs):
+        parts.append(layers_card(position, entry.name, list(spectrum), FEW, opened=place == 0))
     return section("layers", "Every layer", lead, "".join(parts))
 
 
-def _layer_row(layer: LayerSpectrum) -> list[str]:
-    chance = layer.low_share_chance
-    return [
-        f"<code>{escaped(layer.name)}</code>",
-        "&times;".join(str(side) for side in layer.shape),
-        str(layer.dead),
-        percent(layer.low_share),
-        "&ndash;" if chance is None else f"{100 * chance[0]:.0f} to {percent(chance[1], 0)}",
-        number(layer.low_energy),
-        number(layer.mean_low_energy),
-        number(layer.centroid),
-        number(layer.aliased_energy),
-    ]
+_COLUMNS: Mapping[str, Callable[[LayerSpectrum], str]] = {
+    "Layer": lambda layer: f"<code>{escaped(layer.name)}</code>",
+    "Shape": lambda layer: "&times;".join(str(side) for side in layer.shape),
+    "Dead": lambda layer: str(layer.dead),
+    "Low share": lambda layer: percent(layer.low_share),
+    "By chance": lambda layer: _chance(layer.low_share_chance),
+    "Low energy": lambda layer: number(layer.low_energy),
+    "Mean low energy": lambda layer: number(layer.mean_low_energy),
+    "Response": lambda layer: number(layer.response_low_energy),
+    "Centroid": lambda layer: number(layer.centroid),
+    "Leak at 0": lambda layer: number(layer.zero_leak),
+    "Aliased": lambda layer: number(layer.aliased_energy),
+    "Horizontal": lambda layer: number(layer.horizontal_energy),
+    "Vertical": lambda layer: number(layer.vertical_energy),
+    "Diagonal": lambda layer: number(layer.diagonal_energy),
+}
+ALL = tuple(_COLUMNS)
+"""Every column of a table of convolutions."""
+FEW = tuple(
+    name for name in ALL if name not in ("Response", "Leak at 0", "Horizontal", "Vertical", "Diagonal")
+)
+"""Those that tell networks apart."""
+
+
+def layers_card(
+    position: int, name: str, layers: Sequence[LayerSpectrum], columns: Sequence[str], *, opened: bool
+) -> str:
+    """Return a network's convolutions as a table that folds, with what is noted of them."""
+    rows = [[_COLUMNS[column](layer) for column in columns] for layer in layers]
+    inside = table(list(columns), rows, caption="", label=f"Convolutions of {name}", numeric=2)
+    notes = sorted({layer.note for layer in layers if layer.note})
+    below = f'<p class="note">Notes: {shown("; ".join(notes))}.</p>' if notes else ""
+    summary = f"<summary>{chip(position, name)}</summary>"
+    opening = " open" if opened else ""
+    return f'<div class="card"><details{opening}>{summary}{inside}{below}</details></div>'
+
+
+def _chance(share: tuple[float, float] | None) -> str:
+    return "&ndash;" if share is None else f"{100 * share[0]:.0f} to {percent(share[1], 0)}"

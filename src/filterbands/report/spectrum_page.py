@@ -8,7 +8,8 @@ from .. import __version__
 from ..filters import GradientSpectrum, LayerSpectrum, ModelSpectrum, Trajectory
 from ..run import check_output, write_whole
 from .charts import Axis, Line, line_chart
-from .markup import chip, escaped, figure, legend, nothing, number, percent, section, shown, table
+from .markup import chip, escaped, figure, legend, nothing, number, percent, section, table
+from .networks import ALL, layers_card
 from .pictures import scale_picture, spectrum_picture
 from .style import style_sheet
 
@@ -219,50 +220,15 @@ def _gradients(networks: Sequence[Analyzed]) -> str:
 
 
 def _layers(networks: Sequence[Analyzed]) -> str:
-    head = [
-        *("Layer", "Shape", "Dead", "Low share", "By chance", "Low energy", "Mean low energy", "Response"),
-        *("Centroid", "Leak at 0", "Aliased", "Horizontal", "Vertical", "Diagonal"),
-    ]
     cards = []
     for position, one in enumerate(networks):
         layers = [*one.spectrum, *([one.effective] if one.effective is not None else [])]
-        inside = table(
-            head,
-            [_row(layer) for layer in layers],
-            caption="",
-            label=f"Convolutions of {one.path}",
-            numeric=2,
-        )
-        notes = sorted({layer.note for layer in layers if layer.note})
-        below = f'<p class="note">Notes: {shown("; ".join(notes))}.</p>' if notes else ""
-        opened = " open" if position == 0 else ""
-        summary = f"<summary>{chip(position, one.path)}</summary>"
-        cards.append(f'<div class="card"><details{opened}>{summary}{inside}{below}</details></div>')
+        cards.append(layers_card(position, one.path, layers, ALL, opened=position == 0))
     lead = (
         "Every convolution. &ldquo;By chance&rdquo; is where the share lies for 95&nbsp;% of white layers of "
         "that shape; a share within it tells nothing from an initialised layer."
     )
     return section("layers", "Every layer", lead, "".join(cards))
-
-
-def _row(layer: LayerSpectrum) -> list[str]:
-    chance = layer.low_share_chance
-    return [
-        f"<code>{escaped(layer.name)}</code>",
-        "&times;".join(str(side) for side in layer.shape),
-        str(layer.dead),
-        percent(layer.low_share),
-        "&ndash;" if chance is None else f"{100 * chance[0]:.0f} to {percent(chance[1], 0)}",
-        number(layer.low_energy),
-        number(layer.mean_low_energy),
-        number(layer.response_low_energy),
-        number(layer.centroid),
-        number(layer.zero_leak),
-        number(layer.aliased_energy),
-        number(layer.horizontal_energy),
-        number(layer.vertical_energy),
-        number(layer.diagonal_energy),
-    ]
 
 
 def _definitions(networks: Sequence[Analyzed]) -> str:

@@ -4,6 +4,7 @@ import copy
 import hashlib
 import math
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import datetime, timezone
 from itertools import islice
@@ -49,6 +50,7 @@ def train(
     device: str = "auto",
     threads: int | None = None,
     progress: Progress | None = None,
+    on_epoch: Callable[[dict[str, Any]], None] | None = None,
 ) -> Run:
     """Return the finished run in folder `out`, trained as the config says.
 
@@ -64,6 +66,8 @@ def train(
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         threads: Threads of torch's operations; None leaves the setting as it is.
         progress: Called after every step with steps done, steps in all, and a line of figures.
+        on_epoch: Called with each record of the log as it is written: that of the network before training,
+            then one an epoch; of a resumed run with those that are new. For loggers of your own.
 
     Raises:
         ValueError: The folder holds a run already, or one of another config or other images, or files
@@ -107,10 +111,17 @@ def train(
     cuda = [fabric.device.index or 0] if fabric.device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
         torch.manual_seed(config.seed)
-        return _train(config, run, data, fabric, progress)
+        return _train(config, run, data, fabric, progress, on_epoch)
 
 
-def _train(config: TrainConfig, run: Run, data: ImageSet, fabric: Fabric, progress: Progress | None) -> Run:
+def _train(
+    config: TrainConfig,
+    run: Run,
+    data: ImageSet,
+    fabric: Fabric,
+    progress: Progress | None,
+    on_epoch: Callable[[dict[str, Any]], None] | None,
+) -> Run:
     model, network = in_training(config, classes=len(data.classes))
     records = [{"epoch": 0, **_first_layer(model)}]
     optimizer = make_optimizer(network, config)
@@ -164,6 +175,8 @@ def _train(config: TrainConfig, run: Run, data: ImageSet, fabric: Fabric, progre
         description["init"] = _sha256(config.init)
     if rank == 0:
         run.write(description)
+        if on_epoch is not None and first_epoch == 1:
+            on_epoch(records[0])
 
     started, cpu_started = time.perf_counter() - seconds, time.process_time() - cpu_seconds
     wrapped.train()
@@ -232,6 +245,8 @@ def _train(config: TrainConfig, run: Run, data: ImageSet, fabric: Fabric, progre
         random = _random_state(fabric)
         if rank == 0:
             run.write_log(records)
+            if on_epoch is not None:
+                on_epoch(records[-1])
         if rank == 0 and (epoch % config.checkpoint_every == 0 or epoch == config.epochs):
             run.write_checkpoint(
                 {
