@@ -32,6 +32,7 @@ from filterbands.robustness import ProbeConfig, fourier_heatmap
 
 RESULTS = Path(__file__).parents[1] / "results" / "heatmap_speed.json"
 NORM = 4.0
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 DISTINCT = 514
 
 
@@ -40,8 +41,8 @@ class Perturbed(Dataset[tuple[Tensor, int]]):
 
     def __init__(self, images: Tensor, labels: Tensor, wave: Tensor) -> None:
         self.images, self.labels, self.wave = images, labels, wave
-        self.mean = torch.tensor((0.4914, 0.4822, 0.4465))[:, None, None]
-        self.std = torch.tensor((0.2470, 0.2435, 0.2616))[:, None, None]
+        self.mean = torch.tensor(MEAN)[:, None, None]
+        self.std = torch.tensor(STD)[:, None, None]
 
     def __len__(self) -> int:
         return len(self.images)
@@ -69,7 +70,8 @@ def main() -> None:
     set_threads(given.threads)
     device = pick_device(given.device)
     torch.manual_seed(0)
-    model = load_model(given.weights or None, arch="cifar_resnet20").to(device)
+    # Trained networks of this name that are public take ImageNet's normalisation.
+    model = load_model(given.weights or None, arch="cifar_resnet20", mean=MEAN, std=STD).to(device)
     data = load_data(given.data, split="test")
     data = data.subset(torch.arange(min(given.images, len(data))))
     config = ProbeConfig(batch_size=given.batch_size, device=str(device))

@@ -80,7 +80,11 @@ class Place:
         return "\n".join(lines)
 
 
-_KIREEV = "Kireev et al. 2022, arXiv:2103.02325, evaluation results by the authors; RobustBench model_info"
+_ROBUSTBENCH = "github.com/RobustBench/robustbench, model_info/cifar10/corruptions, March 2025"
+_KIREEV = (
+    "Kireev et al. 2022, arXiv:2103.02325; github.com/tml-epfl/adv-training-corruptions, "
+    "full_evaluation_results/cifar10"
+)
 _HYBRID = "Yucel et al. 2023, arXiv:2307.11823, tables"
 _APR = "Chen et al. 2021, arXiv:2108.08487"
 _PRIME = "Modas et al. 2022, arXiv:2112.13547, table of CIFAR-10"
@@ -114,21 +118,23 @@ def _row(
 
 
 PUBLISHED: tuple[Published, ...] = (
-    _row("standard", "ResNet-18", None, 74.65, _KIREEV),
-    _row("Gaussian noise on half of the images", "ResNet-18", 93.24, 85.04, _KIREEV,
-         "sigma 0.1; it is a noise of the benchmark"),
-    _row("Gaussian noise on all images", "ResNet-18", None, 80.46, _KIREEV,
+    _row("standard", "PreActResNet-18", None, 74.65, _KIREEV),
+    _row("Gaussian noise on half of the images", "PreActResNet-18", 93.24, 85.04, _ROBUSTBENCH,
+         "sigma 0.1; it is a noise of the benchmark; arXiv:2103.02325"),
+    _row("Gaussian noise on all images", "PreActResNet-18", None, 80.46, _KIREEV,
          "sigma 0.05; it is a noise of the benchmark"),
-    _row("AugMix without JSD", "ResNet-18", 94.97, 86.60, _KIREEV),
-    _row("RLAT", "ResNet-18", 93.10, 84.10, _KIREEV, "adversarial in LPIPS, radius 0.08"),
-    _row("RLAT and AugMix without JSD", "ResNet-18", 94.77, 88.53, _KIREEV),
-    _row("RLAT and AugMix", "ResNet-18", 94.75, 89.60, _KIREEV, "with JSD, three views"),
-    _row("RLAT and DeepAugment", "ResNet-18", None, 87.84, _KIREEV),
-    _row("DeepAugment", "ResNet-18", None, 85.33, _KIREEV),
-    _row("adversarial, l2, radius 0.1", "ResNet-18", None, 83.40, _KIREEV),
-    _row("adversarial, linf", "ResNet-18", None, 82.67, _KIREEV),
-    _row("gradient regularisation", "ResNet-18", None, 78.35, _KIREEV),
-    _row("Fast PAT", "ResNet-18", None, 80.55, _KIREEV),
+    _row("AugMix without JSD", "PreActResNet-18", 94.97, 86.60, _ROBUSTBENCH, "arXiv:2103.02325"),
+    _row("RLAT", "PreActResNet-18", 93.10, 84.10, _ROBUSTBENCH,
+         "adversarial in LPIPS, radius 0.08; arXiv:2103.02325"),
+    _row("RLAT and AugMix without JSD", "PreActResNet-18", 94.77, 88.53, _ROBUSTBENCH, "arXiv:2103.02325"),
+    _row("RLAT and AugMix", "ResNet-18", 94.75, 89.60, _ROBUSTBENCH,
+         "with JSD, three views; arXiv:2103.02325"),
+    _row("RLAT and DeepAugment", "PreActResNet-18", None, 87.84, _KIREEV),
+    _row("DeepAugment", "PreActResNet-18", None, 85.33, _KIREEV),
+    _row("adversarial, l2, radius 0.1", "PreActResNet-18", None, 83.40, _KIREEV),
+    _row("adversarial, linf, radius 1/255", "PreActResNet-18", None, 82.67, _KIREEV),
+    _row("gradient regularisation", "PreActResNet-18", None, 78.35, _KIREEV),
+    _row("Fast PAT", "PreActResNet-18", None, 80.55, _KIREEV),
     _row("APR-S", "ResNet-18", 95.6, 90.1, _APR, "200 epochs, two views of summed loss"),
     _row("APR-P", "ResNet-18", 94.9, 83.0, _APR, "200 epochs, two views of summed loss"),
     _row("APR-SP", "ResNet-18", 95.0, 90.9, _APR, "200 epochs, two views of summed loss"),
@@ -144,7 +150,8 @@ PUBLISHED: tuple[Published, ...] = (
     _row("HybridAugment++ PS", "ResNet-18", 95.0, 91.8, _HYBRID),
     _row("standard", "ResNet-18", 95.0, 74.0, _PRIME),
     _row("AugMix", "ResNet-18", 95.2, 88.6, _PRIME),
-    _row("PRIME", "ResNet-18", 93.1, 89.0, _PRIME, "100 epochs, JSD, three views"),
+    _row("PRIME", "ResNet-18", 93.06, 89.05, _ROBUSTBENCH,
+         "100 epochs, JSD, three views; arXiv:2112.13547"),
     _row("AugMix", "ResNet-18", 95.69, 87.74, _AUGMIX, "200 epochs, JSD, three views"),
     _row("AugMix without JSD", "ResNet-18", 95.50, 85.67, _AUGMIX, "200 epochs"),
     _row("AugMix", "ResNet-18", 95.69, 88.48, _AUGMIX, "200 epochs, JSD, three views", kinds=19),
@@ -155,12 +162,34 @@ PUBLISHED: tuple[Published, ...] = (
          "200 epochs, label smoothing 0.1, averaged weights"),
     _row("TrivialAugment and style transfer", "WideResNet-28-4", 96.60, 89.89, _SIEDEL,
          "200 epochs, label smoothing 0.1, averaged weights; styles of other pictures", more_data=True),
-    _row("NoisyMix", "WideResNet-28-4", 96.73, 92.78, "RobustBench",
-         "AugMix, JSD, mixup and noise on features; noise resembles the benchmark's"),
-    _row("pruned (LRR), AugMix", "WideResNet-18-2", 96.66, 90.94, "RobustBench; arXiv:2106.09129",
-         "95 % of the weights pruned"),
-    _row("AdA", "ResNet-50", 94.93, 92.17, "RobustBench; arXiv:2104.01086", "adversarial corruptions of "
-         "networks trained on other images", more_data=True),
+    _row("standard", "WideResNet-28-10", 94.78, 73.46, _ROBUSTBENCH),
+    _row("AugMix", "ResNeXt-29-32x4d", 95.83, 89.09, _ROBUSTBENCH, "with JSD; arXiv:1912.02781"),
+    _row("AugMix", "WideResNet-40-2", 95.08, 88.82, _ROBUSTBENCH, "with JSD; arXiv:1912.02781"),
+    _row("NoisyMix", "WideResNet-28-4", 96.73, 92.78, _ROBUSTBENCH,
+         "AugMix, JSD, mixup and noise on features, which resembles the benchmark's; arXiv:2202.01263"),
+    _row("pruned (LRR), AugMix", "WideResNet-18-2", 96.66, 90.94, _ROBUSTBENCH,
+         "95 % of the weights pruned; arXiv:2106.09129"),
+    _row("pruned (LRR), AugMix, an ensemble", "WideResNet-18-2", 96.56, 92.78, _ROBUSTBENCH,
+         "several networks, 95 % of the weights pruned; arXiv:2106.09129"),
+    _row("binary, AugMix", "WideResNet-18-2", 94.87, 88.32, _ROBUSTBENCH,
+         "95 % of the weights pruned; arXiv:2106.09129"),
+    _row("binary, AugMix, an ensemble", "WideResNet-18-2", 95.09, 90.15, _ROBUSTBENCH,
+         "several networks, 95 % of the weights pruned; arXiv:2106.09129"),
+    _row("AdA", "ResNet-50", 94.93, 92.17, _ROBUSTBENCH,
+         "adversarial corruptions of networks trained on other images; arXiv:2104.01086", more_data=True),
+    _row("adversarial, l2, radius 0.5", "WideResNet-70-16", 90.90, 84.90, _ROBUSTBENCH, "arXiv:2010.03593"),
+    _row("adversarial, linf, radius 8/255", "WideResNet-70-16", 85.29, 76.37, _ROBUSTBENCH,
+         "arXiv:2010.03593"),
+    _row("adversarial, l2, radius 0.5, more images", "WideResNet-70-16", 94.74, 87.68, _ROBUSTBENCH,
+         "arXiv:2010.03593", more_data=True),
+    _row("adversarial, linf, radius 8/255, more images", "WideResNet-70-16", 91.10, 81.84, _ROBUSTBENCH,
+         "arXiv:2010.03593", more_data=True),
+    _row("adversarial, l2, radius 0.5, CutMix", "WideResNet-70-16", 95.74, 88.23, _ROBUSTBENCH,
+         "arXiv:2103.01946", more_data=True),
+    _row("adversarial, linf, radius 8/255, CutMix", "WideResNet-70-16", 92.23, 82.82, _ROBUSTBENCH,
+         "arXiv:2103.01946", more_data=True),
+    _row("adversarial, augmented", "WideResNet-34-10", 88.71, 80.12, _ROBUSTBENCH, "arXiv:2210.15318"),
+    _row("adversarial, large bounds", "WideResNet-34-10", 85.32, 76.78, _ROBUSTBENCH, "arXiv:2210.09852"),
     _row("standard", "ResNet-20", None, 69.71, _PUSH, kinds=19),
     _row("push-pull first layer", "ResNet-20", None, 70.62, _PUSH, kinds=19),
     _row("standard", "ResNet-32", None, 69.60, _PUSH, kinds=19),
