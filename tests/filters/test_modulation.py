@@ -1,6 +1,7 @@
 """modulate: proportions learned and perturbed, two bands or the eigenfilters, strengths by ascent."""
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -8,7 +9,9 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.testing import assert_close
 
+from filterbands.filters import modulation
 from filterbands.filters.bands import energy_matrix, filters_low_energy, spans
 from filterbands.filters.modulation import modulate, proportion_parameters
 from filterbands.filters.proportion import bake, set_share
@@ -101,6 +104,39 @@ def test_in_training_each_image_sees_filters_of_its_own(name: str) -> None:
         torch.testing.assert_close(response, plain(image[None])[0], rtol=0, atol=1e-6)
     is_clean = (thetas == proportion.theta).all(dim=1)
     assert 0 < int(is_clean.sum()) < len(images)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("bands", ["two", "eigen"])
+def test_both_ways_to_answer_each_image_with_its_own_filters_are_one(
+    name: str, bands: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = torch.rand(6, LAYERS[name]["in_channels"], 12, 12, dtype=torch.float64)
+    answers, gradients = [], []
+    for small in (True, False):
+        monkeypatch.setattr(modulation, "_has_small_patches", lambda *_, small=small: small)
+        layer = modulate(conv(name), bands=bands).double().train()
+        torch.manual_seed(5)
+        answers.append(layer(images))
+        answers[-1].square().sum().backward()
+        gradients.append([parameter.grad for parameter in layer.parameters()])
+    assert_close(*answers, rtol=0, atol=1e-9)
+    assert_close(*gradients, rtol=0, atol=1e-6)
+
+
+CHANGES: dict[str, Callable[[nn.Conv2d], nn.Conv2d]] = {
+    "share": lambda layer: set_share(layer, low=0.5),
+    "two bands": modulate,
+    "eigenbands": lambda layer: modulate(layer, bands="eigen"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_the_channels_last_layout_is_kept(change: Callable[[nn.Conv2d], nn.Conv2d]) -> None:
+    layer = change(conv()).to(memory_format=torch.channels_last).train()
+    assert layer.weight.is_contiguous(memory_format=torch.channels_last)
+    assert layer(torch.rand(2, 3, 12, 12)).is_contiguous(memory_format=torch.channels_last)
+    assert change(conv()).weight.is_contiguous()
 
 
 def test_perturbations_have_the_spreads_and_the_clean_fraction_asked_for() -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from filterbands.corruptions import corrupt
 from filterbands.datasets import ImageSet, load_data
 from filterbands.filters import modulate, set_share
-from filterbands.filters.patches import find_first_layer, patch_statistics
+from filterbands.filters.patches import find_first_layer, padded, patch_statistics, unfold
 from filterbands.filters.shrink import CleanCost, choose_noise, clean_cost, shrink
 from filterbands.models import load_model
 
@@ -334,3 +334,19 @@ def test_a_published_network_without_batch_norm_gains_under_noise(shared: Path, 
     assert clean_cost(model, shrunk, test).drop <= 0.01
     before, after = (accuracy_under(each, test, "gaussian_noise") for each in (model, shrunk))
     assert after - before >= 0.01
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kernel_size": 3, "padding": 1},
+        {"kernel_size": (5, 3), "stride": (2, 3), "dilation": (1, 2), "padding": 2},
+        {"kernel_size": 4, "stride": 4, "padding": "valid"},
+        {"kernel_size": 3, "padding": "same", "padding_mode": "reflect"},
+    ],
+)
+def test_patches_are_those_that_torch_unfolds(options: dict[str, object]) -> None:
+    layer = nn.Conv2d(3, 4, **options)
+    seen = padded(layer, torch.rand(2, 3, 17, 19))
+    shape = {"dilation": layer.dilation, "stride": layer.stride}
+    assert torch.equal(unfold(layer, seen), F.unfold(seen, layer.kernel_size, **shape))

@@ -19,7 +19,7 @@ from .. import rng
 from ..types import Filters, FloatImages
 from .bands import EQUAL_AREA, spans
 from .patches import FirstLayer, image_batches, patch_statistics
-from .proportion import Held, checked_layer, checked_spans, hold, hold_share, keyed_order
+from .proportion import Held, checked_layer, checked_spans, hold, hold_share, keyed_order, laid_out_as
 from .shrink import Data
 
 _Layer = TypeVar("_Layer", bound=nn.Module)
@@ -203,7 +203,7 @@ class Blur(Held):
         with torch.autocast(weight.device.type, enabled=False):
             each = weight.flatten(0, 1)[:, None]
             wide = F.conv2d(each, self.kernel.to(weight)[None, None], padding=2)
-        return wide.reshape(*weight.shape[:2], *wide.shape[2:])
+        return laid_out_as(weight, wide.reshape(*weight.shape[:2], *wide.shape[2:]))
 
     def taken(self, weight: Filters) -> tuple[Filters, dict[str, Tensor]]:
         """Return a free weight as it is; refuse wide kernels, which are not all those of a blurred layer."""

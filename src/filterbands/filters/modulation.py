@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from ..types import Filters
 from .bands import EQUAL_AREA, energy_matrix, spans
-from .proportion import TINY, Held, Share, checked_layer, hold, size_of, working
+from .patches import padded, unfold
+from .proportion import TINY, Held, Share, checked_layer, hold, laid_out_as, size_of, working
 
 _Layer = TypeVar("_Layer", bound=nn.Module)
 
@@ -48,17 +49,18 @@ def modulate(
 
     With `bands="eigen"` the parts are the eigenfilters themselves, those of equal energy tied (7 bands at
     3x3). The power of a filter in band b is multiplied by `exp(theta_fb)`, theta 0 at first, and in training
-    by `exp(theta_fb + shared * e_ib + independent * e_ifb)`; the filter is then given back its energy. It
-    costs a convolution a band.
+    by `exp(theta_fb + shared * e_ib + independent * e_ifb)`; the filter is then given back its energy.
 
     Either way the energy of every filter stays. In evaluation, and for clean images, the layer is the plain
     one. Draws come from torch's default generator.
 
-    Mechanism: the weight is a torch parametrization, and a forward hook turns the layer's output into the
-    perturbed one. With two bands it mixes in that of the quadrature filters
-    `|v| (sqrt(1 - a) l - sqrt(a) h)`: another proportion is a turn of the filter towards those, by an angle
-    an image, so that two convolutions serve the whole batch. Both survive `copy.deepcopy` and `state_dict`;
-    plain weights load too; `bake` removes both.
+    Mechanism: the weight is a torch parametrization, and a forward hook puts the perturbed output in place of
+    the layer's, by whichever costs less. Where a filter has no more inputs than the output has pixels, each
+    image's patches are multiplied with its own filters. Elsewhere (patch embeddings) the output is mixed:
+    with two bands with that of the quadrature filters `|v| (sqrt(1 - a) l - sqrt(a) h)`, towards which
+    another proportion turns the filter, so that two convolutions serve the whole batch; with more bands, one
+    convolution a band. Hook and parametrization survive `copy.deepcopy` and `state_dict`; plain weights load
+    too; `bake` removes both.
 
     A layer that `set_share` holds can be modulated with `bands="eigen"`, within each filter's span, so that
     the share stays exact for every image. With two bands it is refused: a filter held in one span has no
@@ -203,7 +205,7 @@ class Proportion(Held):
         """Return the filters with their present proportions."""
         low, high = self._parts(weight)
         cosine, sine = _angle(self.theta)
-        return (_each(cosine) * low + _each(sine) * high).to(weight.dtype)
+        return laid_out_as(weight, _each(cosine) * low + _each(sine) * high)
 
     def right_inverse(self, weight: Filters) -> Filters:
         """Return the weight itself, and take the proportions from it."""
@@ -229,6 +231,11 @@ class Proportion(Held):
         self, layer: nn.Conv2d, weight: Filters, images: Float[Tensor, "b i h w"], output: Tensor
     ) -> Float[Tensor, "b f y x"]:
         """Return the output with every filter turned by an angle of its own for each image."""
+        if _has_small_patches(layer, output):
+            low, high = self._parts(weight)
+            cosine, sine = _angle(self.perturbed(len(images)))
+            filters = cosine[..., None, None, None] * low + sine[..., None, None, None] * high
+            return _respond_each(layer, filters, images, output)
         beside = layer._conv_forward(images, self._quadrature(weight), None)
         cosine, sine = _angle(self.theta)
         new_cosine, new_sine = _angle(self.perturbed(len(images)))
@@ -286,7 +293,7 @@ class Bands(Held):
         """Return the filters with their present gains."""
         parts = self._parts(weight)
         gains = self._gains(parts, self.theta)
-        return torch.einsum("fb,fbckl->fckl", gains, parts).to(weight.dtype)
+        return laid_out_as(weight, torch.einsum("fb,fbckl->fckl", gains, parts))
 
     def right_inverse(self, weight: Filters) -> Filters:
         """Return the weight itself, with no gain."""
@@ -304,12 +311,15 @@ class Bands(Held):
     ) -> Float[Tensor, "b f y x"]:
         """Return what the bands answer apart, mixed anew for each image."""
         parts = self._parts(weight)
+        offsets = self.spread.offsets(len(images), self.theta)
+        gains = self._gains(parts, self.theta + offsets)
+        if _has_small_patches(layer, output):
+            filters = torch.einsum("nfb,fbckl->nfckl", gains, parts)
+            return _respond_each(layer, filters, images, output)
         # A filter's bands lie side by side, so that groups stay whole.
         kernels = parts.flatten(0, 1).to(weight.dtype)
         responses = layer._conv_forward(images, kernels, None).unflatten(1, parts.shape[:2])
-        offsets = self.spread.offsets(len(images), self.theta)
-        gains = self._gains(parts, self.theta + offsets).to(responses.dtype)
-        mixed = torch.einsum("nfb,nfbhw->nfhw", gains, responses)
+        mixed = torch.einsum("nfb,nfbhw->nfhw", gains.to(responses.dtype), responses)
         if layer.bias is not None:
             mixed = mixed + layer.bias.to(mixed.dtype)[:, None, None]
         return mixed.to(output.dtype)
@@ -330,6 +340,30 @@ class Bands(Held):
         whole, new = energy.sum(dim=-1, keepdim=True), (power * energy).sum(dim=-1, keepdim=True)
         gains: Tensor = (power * (whole + TINY) / (new + TINY)).sqrt()
         return gains
+
+
+def _has_small_patches(layer: nn.Conv2d, output: Float[Tensor, "b f y x"]) -> bool:
+    """Return whether a filter has no more inputs than the output has pixels."""
+    inputs = layer.in_channels // layer.groups * math.prod(layer.kernel_size)
+    return inputs <= output.shape[2] * output.shape[3]
+
+
+def _respond_each(
+    layer: nn.Conv2d,
+    filters: Float[Tensor, "b f c kh kw"],
+    images: Float[Tensor, "b i h w"],
+    output: Float[Tensor, "b f y x"],
+) -> Float[Tensor, "b f y x"]:
+    """Return what the layer answers to each image with filters of its own, with the channels last."""
+    count, groups = len(images), layer.groups
+    columns = unfold(layer, padded(layer, images.to(output.dtype)))
+    patches = columns.reshape(count, groups, -1, columns.shape[2]).transpose(2, 3)
+    kernels = filters.to(output.dtype).reshape(count, groups, layer.out_channels // groups, -1)
+    # Of one group: pixels by filters, which is the memory order of an image with its channels last.
+    answers = (patches @ kernels.transpose(2, 3)).transpose(1, 2).flatten(2)
+    if layer.bias is not None:
+        answers = answers + layer.bias.to(answers.dtype)
+    return answers.transpose(1, 2).unflatten(2, output.shape[2:])
 
 
 def _perturb(

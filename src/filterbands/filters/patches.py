@@ -1,6 +1,6 @@
 """What the first spatial convolution of a network sees: moments of its patches, and noise in them."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -204,25 +204,38 @@ def _run(model: nn.Module, images: FloatImages) -> None:
         model(images.to(place.device, place.dtype))
 
 
-def _padded(layer: nn.Conv2d, seen: Tensor) -> Tensor:
+def padded(layer: nn.Conv2d, seen: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c hh ww"]:
+    """Return what a layer's kernels run over: its input with the layer's own padding."""
     mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
     return F.pad(seen, layer._reversed_padding_repeated_twice, mode=mode)
 
 
-def _unfolder(layer: nn.Conv2d) -> Callable[[Tensor], Tensor]:
-    def unfold(padded: Tensor) -> Tensor:
-        return F.unfold(padded, layer.kernel_size, dilation=layer.dilation, stride=layer.stride)
+def unfold(layer: nn.Conv2d, seen: Float[Tensor, "b c hh ww"]) -> Float[Tensor, "b n p"]:
+    """Return the layer's input patches as columns, channels first, of an input that is padded.
 
-    return unfold
+    What `torch.nn.functional.unfold` gives, which is slow on a CPU.
+    """
+    starts, spans = [], []
+    for side, taps, step, apart in zip(
+        seen.shape[2:], layer.kernel_size, layer.stride, layer.dilation, strict=True
+    ):
+        starts.append([tap * apart for tap in range(taps)])
+        spans.append((side - apart * (taps - 1) - 1) // step * step + 1)
+    tapped = [
+        seen[:, :, i : i + spans[0] : layer.stride[0], j : j + spans[1] : layer.stride[1]]
+        for i in starts[0]
+        for j in starts[1]
+    ]
+    return torch.stack(tapped, dim=2).flatten(3).flatten(1, 2)
 
 
 def _patches(layer: nn.Conv2d, seen: Float[Tensor, "b c i j"]) -> Iterator[Float[Tensor, "g n p"]]:
     """Yield the layer's input patches, as columns, group by group."""
-    padded, unfold = _padded(layer, seen), _unfolder(layer)
+    whole = padded(layer, seen)
     taps = layer.kernel_size[0] * layer.kernel_size[1]
-    each = padded[0].numel() * taps // (layer.stride[0] * layer.stride[1]) + 1
-    for part in torch.split(padded, max(1, _UNFOLDED // each)):
-        columns = unfold(part)
+    each = whole[0].numel() * taps // (layer.stride[0] * layer.stride[1]) + 1
+    for part in torch.split(whole, max(1, _UNFOLDED // each)):
+        columns = unfold(layer, part)
         grouped = columns.reshape(len(part), layer.groups, -1, columns.shape[2])
         yield grouped.permute(1, 2, 0, 3).flatten(2)
 
@@ -253,7 +266,7 @@ def _noise_of_colour_map(
 ) -> Float[Tensor, "g n n"]:
     """Return the covariance of white noise in patches: colours mix, taps do not, padding has none."""
     inside = torch.ones(1, 1, *seen.shape[2:], device=seen.device)
-    share = _unfolder(layer)(_padded(layer, inside)).mean(dim=2).flatten().double()
+    share = unfold(layer, padded(layer, inside)).mean(dim=2).flatten().double()
     between = (colour @ colour.T).reshape(layer.groups, layer.in_channels // layer.groups, layer.in_channels)
     width = layer.in_channels // layer.groups
     blocks = [row[:, g * width : (g + 1) * width] for g, row in enumerate(between)]
