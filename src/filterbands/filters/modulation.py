@@ -363,7 +363,7 @@ def _respond_each(
     answers = (patches @ kernels.transpose(2, 3)).transpose(1, 2).flatten(2)
     if layer.bias is not None:
         answers = answers + layer.bias.to(answers.dtype)
-    return answers.transpose(1, 2).unflatten(2, output.shape[2:])
+    return answers.transpose(1, 2).reshape(output.shape)
 
 
 def _perturb(
