@@ -110,6 +110,23 @@ def test_the_steps_are_fifths() -> None:
     assert np.allclose(factors, [1, 1, 0.2, 0.2, 0.04, 0.008, 0.0016, 0.0016])
 
 
+def test_thirds_are_tenths() -> None:
+    factors = [FACTORS["thirds"](epoch / 150, 0.2) for epoch in (0, 50, 51, 100, 101, 149)]
+    assert np.allclose(factors, [1, 1, 0.1, 0.1, 0.01, 0.01])
+
+
+def test_a_gradient_that_is_longer_is_clipped(config_of: Configs, whole: Runs, tmp_path: Path) -> None:
+    config = config_of("standard")
+    loose = train(replace(config, clip=1e6), tmp_path / "loose")
+    assert losses(loose) == losses(whole("standard"))
+    tight = train(replace(config, clip=1e-9, weight_decay=0.0), tmp_path / "tight")
+    torch.manual_seed(config.seed)
+    start = build(config, classes=10).state_dict()
+    for name, weight in read_weights(tight.weights).items():
+        if name.endswith("weight"):
+            assert_close(weight, start[name], rtol=0, atol=1e-6)
+
+
 def test_adamw_decays_weights_alone(config_of: Configs) -> None:
     config = replace(config_of("modulated"), optimizer="adamw")
     optimizer = make_optimizer(build(config, classes=10), config)

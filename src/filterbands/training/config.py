@@ -14,7 +14,7 @@ from .methods import FILTERS, METHODS, NOISES
 OPTIMIZERS = ("sgd", "adamw")
 """What descends."""
 
-SCHEDULES = ("triangle", "cosine", "steps")
+SCHEDULES = ("triangle", "cosine", "steps", "thirds")
 """How the learning rate rises and falls."""
 
 
@@ -133,7 +133,7 @@ class TrainConfig:
     """`sgd`, with Nesterov's momentum, or `adamw`."""
     schedule: str = "triangle"
     """`triangle`: straight up and straight down to 0; `cosine`: straight up and half a cosine down to 0;
-    `steps`: a fifth each after 0.3, 0.6, 0.8 and 0.95 of training."""
+    `steps`: a fifth each after 0.3, 0.6, 0.8 and 0.95 of training; `thirds`: a tenth after 0.34 and 0.67."""
     peak: float = 0.2
     """Where in training the peak of `triangle` and `cosine` lies, in (0, 1)."""
     momentum: float = 0.9
@@ -142,6 +142,8 @@ class TrainConfig:
     """Of weights of two and more dimensions; not of biases, batch norms and proportions."""
     label_smoothing: float = 0.05
     """In [0, 1)."""
+    clip: float = 0.0
+    """Largest L2 norm of a step's gradient, to which a longer one is scaled; 0 for none."""
     ema: float = 0.0
     """Decay a step of the average of weights that is the result, in [0, 1), say 0.999; 0 for none."""
     lookahead: int = 0
@@ -217,6 +219,7 @@ class TrainConfig:
         _check("momentum", self.momentum, 0, 1, open_above=True)
         _check("weight_decay", self.weight_decay, 0, math.inf)
         _check("label_smoothing", self.label_smoothing, 0, 1, open_above=True)
+        _check("clip", self.clip, 0, math.inf)
         _check("ema", self.ema, 0, 1, open_above=True)
         _check("lookahead", self.lookahead, 0, math.inf)
         _check("checkpoint_every", self.checkpoint_every, 1, math.inf)

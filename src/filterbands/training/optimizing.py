@@ -60,8 +60,17 @@ def steps(progress: float, peak: float) -> float:
     return float(0.2 ** sum(progress >= place for place in (0.3, 0.6, 0.8, 0.95)))
 
 
+def thirds(progress: float, peak: float) -> float:
+    """Return the factor that falls to a tenth at 0.34 and 0.67 of training, whatever the peak.
+
+    Source: as Kireev et al. 2021, arXiv:2103.02325, train (their code, utils.py, `piecewise`).
+    """
+    del peak
+    return float(0.1 ** sum(progress >= place for place in (0.34, 0.67)))
+
+
 FACTORS: Mapping[str, Callable[[float, float], float]] = MappingProxyType(
-    {"triangle": triangle, "cosine": cosine, "steps": steps}
+    {"triangle": triangle, "cosine": cosine, "steps": steps, "thirds": thirds}
 )
 """The learning rate's factor at a share of the training done, by name."""
 

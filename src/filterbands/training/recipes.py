@@ -156,15 +156,17 @@ def gpu() -> TrainConfig:
 def published_gaussian() -> TrainConfig:
     """The row Gauss50 of RobustBench: 93.2 clean, 85.0 corrupted (Kireev et al. 2021, arXiv:2103.02325).
 
-    150 epochs, batch 128, peak rate 0.1; the schedule's shape is ours.
+    150 epochs, batch 128, rate 0.1 falling to a tenth after each third, as the authors' code has it by
+    default (github.com/tml-epfl/adv-training-corruptions; its momentum is plain, ours is Nesterov's).
     """
-    return _published("gaussian", epochs=150, schedule="cosine")
+    return _published("gaussian", epochs=150, schedule="thirds")
 
 
 def published_augmix() -> TrainConfig:
     """AugMix with its consistency loss: 95.69 clean, 87.74 corrupted (github.com/MTandHJ/PyTorch-Robust).
 
     200 epochs, batch 128, rate 0.1 along a cosine, as Hendrycks et al. 2020, arXiv:1912.02781, section 4.1.
+    That row was made with chains of one operation (`--depth=1`), where the paper, and ours, draw one to three.
     """
     return _published("augmix_jsd", epochs=200, schedule="cosine")
 
@@ -172,7 +174,7 @@ def published_augmix() -> TrainConfig:
 def published_apr_sp() -> TrainConfig:
     """APR-SP as its public code has it: 95.0 clean, 90.9 corrupted (Chen et al. 2021, arXiv:2108.08487).
 
-    200 epochs, batch 128, rate 0.1 in steps of a fifth.
+    200 epochs, batch 128, rate 0.1 in steps of a fifth (github.com/iCGY96/APR, main.py).
     """
     return _published("apr_sp_code", epochs=200, schedule="steps")
 
@@ -180,7 +182,7 @@ def published_apr_sp() -> TrainConfig:
 def published_hybridaugment_pp() -> TrainConfig:
     """HA++_PS as its public code has it: 95.0 clean, 91.8 corrupted (Yucel et al. 2023, arXiv:2307.11823).
 
-    The budget of APR-SP, whose code it extends.
+    The budget of APR-SP, whose code it extends (github.com/MKYucel/hybrid_augment, main.py).
     """
     return _published("hybridaugment_pp_code", epochs=200, schedule="steps")
 
@@ -188,13 +190,15 @@ def published_hybridaugment_pp() -> TrainConfig:
 def published_prime() -> TrainConfig:
     """PRIME: 93.1 clean, 89.0 corrupted (Modas et al. 2022, arXiv:2112.13547, ResNet-18).
 
-    100 epochs, batch 128, peak rate 0.2 at a quarter; its clipping of gradients to 0.5 is left out.
+    100 epochs, batch 128, peak rate 0.2 at a quarter, gradients clipped to 0.5 (github.com/amodas/
+    PRIME-augmentations, config/cifar10_cfg.py).
     """
     return replace(
         _published("prime", epochs=100, schedule="cosine"),
         recipe="published_prime",
         learning_rate=0.2,
         peak=0.25,
+        clip=0.5,
     )
 
 

@@ -204,6 +204,11 @@ def _train(
             hits += (step.logits.detach().argmax(dim=1) == batch.labels).sum()
             if not last_part:
                 continue
+            if config.clip:
+                # What is not finite is told below, with its step.
+                fabric.clip_gradients(
+                    wrapped, wrapped_optimizer, max_norm=config.clip, error_if_nonfinite=False
+                )
             wrapped_optimizer.step()
             wrapped_optimizer.zero_grad()
             for keeper in (lookahead, averages):
