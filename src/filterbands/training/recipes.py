@@ -166,7 +166,7 @@ def published_augmix() -> TrainConfig:
     """AugMix with its consistency loss: 95.69 clean, 87.74 corrupted (github.com/MTandHJ/PyTorch-Robust).
 
     200 epochs, batch 128, rate 0.1 along a cosine, as Hendrycks et al. 2020, arXiv:1912.02781, section 4.1.
-    That row was made with chains of one operation (`--depth=1`), where the paper, and ours, draw one to three.
+    That row was made with chains of one operation (`--depth=1`); the paper, and ours, draw one to three.
     """
     return _published("augmix_jsd", epochs=200, schedule="cosine")
 
