@@ -295,3 +295,16 @@ def test_a_batch_that_two_processes_cannot_share_is_refused(config_of: Configs, 
     done = in_processes(2, replace(config_of("standard"), batch_size=31), tmp_path / "odd", tmp_path)
     assert done.returncode != 0
     assert "batch_size 31 cannot be shared equally by 2 processes" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_compiled_network_learns_the_same_in_mixed_precision(
+    config_of: Configs, whole: Runs, tmp_path: Path
+) -> None:
+    # In a process of its own, since the checks of array types that tests switch on are not to be compiled.
+    config = to_plain(replace(config_of("standard"), precision="bfloat16", compile=True))
+    script = "import json, sys; from filterbands.training import from_plain, train; "
+    script += "train(from_plain(json.loads(sys.argv[1])), sys.argv[2])"
+    subprocess.run([sys.executable, "-c", script, json.dumps(config), str(tmp_path / "run")], check=True)
+    # Three steps an epoch at a high rate: rounding alone moves a loss by some tenths.
+    assert losses(Run(tmp_path / "run")) == pytest.approx(losses(whole("standard")), rel=0.3)

@@ -38,6 +38,9 @@ from .optimizing import FACTORS, Averages, Lookahead, make_optimizer
 
 # Images on which the effect of recalibrating the batch norms is shown.
 _WITNESSES = 5000
+# Rounds where the network does: else the gradient of a maximum looks for a value that fused code has never
+# rounded, finds none and divides by 0.
+_COMPILING: dict[str, str | int | bool | Callable[..., Any]] = {"emulate_precision_casts": True}
 # Steps between looks at the loss on a device that would have to wait for it.
 _CHECK_EVERY = 50
 
@@ -126,7 +129,7 @@ def _train(
     records = [{"epoch": 0, **_first_layer(model)}]
     optimizer = make_optimizer(network, config)
     # Typed as a module, which it is: torch says it may be a function.
-    compiled: Any = torch.compile(network) if config.compile else network
+    compiled: Any = torch.compile(network, options=_COMPILING) if config.compile else network
     wrapped, wrapped_optimizer = fabric.setup(compiled, optimizer)
     rank, processes = fabric.global_rank, fabric.world_size
     batches = Batches.of(data, config, fabric.device, rank=rank, processes=processes)
