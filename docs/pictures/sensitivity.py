@@ -45,7 +45,8 @@ def main() -> None:
     parser.add_argument("what", choices=("maps", "agreement"))
     parser.add_argument("networks", nargs="*", metavar="NAME=PATH")
     parser.add_argument("--data", default="planted")
-    parser.add_argument("--images", type=int, default=100)
+    parser.add_argument("--images", type=int, default=500)
+    parser.add_argument("--precision", default="bfloat16", choices=("float32", "bfloat16"))
     parser.add_argument("--norm", type=float, default=4.0)
     parser.add_argument("--db", default=None)
     parser.add_argument("--runs", default="local/runs")
@@ -59,7 +60,7 @@ def main() -> None:
 def maps(given: argparse.Namespace) -> None:
     """Write sensitivity-heatmaps.png and sensitivity-passes.png, and print two tables."""
     data = load_data(given.data, split="test")
-    config = ProbeConfig(batch_size=250)
+    config = ProbeConfig(batch_size=250, precision=given.precision)
     heats, passes = {}, {}
     for name, model in opened(given.networks):
         heats[name] = fourier_heatmap(
@@ -72,7 +73,7 @@ def maps(given: argparse.Namespace) -> None:
     curves(passes).save(buffer, format="png", scale_factor=2)
     small = Image.open(buffer).convert("RGB").quantize(64, dither=Image.Dither.NONE)
     small.save(IMAGES / "sensitivity-passes.png", optimize=True)
-    print(f"{given.images} images, norm {given.norm:g}\n")
+    print(f"{given.images} images, norm {given.norm:g}, {given.precision}\n")
     print(f"| radius | {' | '.join(heats)} |\n|---{'|---' * len(heats)}|")
     clean = " | ".join(f"{100 * heat.clean_error:.1f}" for heat in heats.values())
     print(f"| no perturbation | {clean} |")

@@ -168,12 +168,18 @@ def make_folder(path: str | Path) -> Path:
 
 
 def git_revision() -> str | None:
-    """Return the revision of the checkout this package runs from, `-dirty` if changed; None outside one."""
+    """Return the revision of the checkout that this package runs from, None outside one.
+
+    It ends with `-dirty` where a file of the package itself is another; results that are written into the
+    same checkout change nothing.
+    """
     here = Path(__file__)
     # A package installed into somebody's environment lies in their checkout, but is no part of it.
     if _git(here.parent, "ls-files", "--error-unmatch", here.name) is None:
         return None
-    return _git(here.parent, "describe", "--always", "--dirty", "--abbrev=12")
+    revision = _git(here.parent, "describe", "--always", "--abbrev=12")
+    changed = _git(here.parent, "status", "--porcelain", "--", ".")
+    return f"{revision}-dirty" if revision and changed else revision
 
 
 def _git(folder: Path, *command: str) -> str | None:
