@@ -199,7 +199,8 @@ def _wrong(
     """Return how many images go wrong under each of these frequencies."""
     channels, height, width = shape
     device = probe.images.device
-    images, labels = probe.floats(), probe.labels
+    # With the channels last, as networks take them: no batch has to be turned round.
+    images, labels = probe.floats().contiguous(memory_format=torch.channels_last), probe.labels
     basis = norm * fourier.fourier_basis(height, width, pairs[:, 0], pairs[:, 1]).to(device)
     key = rng.keys(probe.config.seed, "fourier_heatmap", index=probe.source.index)
     streams = (pairs[:, 0] * width + pairs[:, 1]).tolist()
@@ -209,12 +210,13 @@ def _wrong(
     # One run over all (basis, image) pairs, so that few images still fill a batch.
     for item in torch.split(torch.arange(len(pairs) * count, device=device), probe.config.batch_size):
         which, image = item // count, item % count
-        waves = signs[which, image][:, :, None, None] * basis[which][:, None]
+        seen = images[image].contiguous(memory_format=torch.channels_last)
+        sign, wave = signs[which, image][:, :, None, None], basis[which][:, None]
         if addition is None:
-            wrong = probe.wrong((images[image] + waves).clamp_(0, 1), labels[image])
+            wrong = probe.wrong(seen.addcmul_(sign, wave).clamp_(0, 1), labels[image])
         else:
-            addition.value = waves
-            wrong = probe.wrong(images[image], labels[image])
+            addition.value = sign * wave
+            wrong = probe.wrong(seen, labels[image])
             addition.value = None
         counts.index_add_(0, which, wrong.long())
     return counts.cpu().numpy()
