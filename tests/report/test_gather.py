@@ -1,6 +1,7 @@
 """Sources found, read and put together."""
 
 import dataclasses
+import json
 import shutil
 
 import numpy as np
@@ -84,9 +85,9 @@ def test_only_whole_averages_have_the_benchmarks_name(results, images):
     scores = results.scores[0]
     answers = scores.cells["clean", 0]
 
-    def averages(kinds, severities=(1, 2, 3, 4, 5)):
+    def averages(kinds, severities=(1, 2, 3, 4, 5), resembled=frozenset()):
         cells = {("clean", 0): answers, **{(kind, s): answers for kind in kinds for s in severities}}
-        return [item.label for item in _averages(dataclasses.replace(scores, cells=cells))]
+        return [item.label for item in _averages(dataclasses.replace(scores, cells=cells), resembled)]
 
     whole = "average over the 15 benchmark kinds"
     assert averages(BENCHMARK_15) == [whole]
@@ -94,6 +95,23 @@ def test_only_whole_averages_have_the_benchmarks_name(results, images):
     assert averages(BENCHMARK_15[:-1]) == ["average over the 14 kinds at hand"]
     assert averages(BENCHMARK_15, (1, 2)) == ["average over the 15 kinds at hand at severities 1, 2"]
     assert averages(()) == []
+    beside = "average over the 12 of them that no training here resembles"
+    noises = frozenset({"gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise"})
+    assert averages(BENCHMARK_15, resembled=noises) == [whole, beside]
+    assert averages(BENCHMARK_15[:2], resembled=noises) == ["average over the 2 kinds at hand"]
+
+
+def test_what_a_training_resembles_is_left_out_for_all_that_are_compared(results, tmp_path):
+    folder = shutil.copytree(results.runs[0], tmp_path / "noisy")
+    facts = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**facts, "overlap": ["fog"]}))
+    report = gather([folder, *results.runs[1:], results.database], title="")
+    seen = [score for entry in report.entries for score in entry.scores if "fog" in score.kinds]
+    assert {score.overlap for score in seen} == {("fog",), ()}
+    for score in seen:
+        assert score.averages[-1].title == "What no training resembles"
+        assert "fog" not in score.averages[-1].kinds
+    assert "training resembles fog" in render(report)
 
 
 def test_an_unfinished_run_and_a_damaged_log_are_shown_as_far_as_they_go(results, tmp_path):

@@ -82,6 +82,7 @@ def _measured(
         # Frost needs textures that cannot come with the package.
         kinds=expand_kinds(["all-but-frost"]),
         spread=True,
+        overlap=config.resembles or None,
         precision=config.precision,
         device=options.device,
     )

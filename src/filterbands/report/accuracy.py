@@ -156,7 +156,7 @@ def _block(group: Comparison, *, several: bool) -> str:
         ]
         label = _spoken(f"Accuracy on corrupted images, {average.label}", bars)
         said = f"{average.label[:1].upper()}{average.label[1:]}: {_listed(average.kinds)}."
-        charts.append(figure("Corrupted images", bar_chart(bars, label=label), escaped(said)))
+        charts.append(figure(average.title, bar_chart(bars, label=label), escaped(said)))
     lines = [_by_severity(member) for member in members]
     if any(len(line.values) > 1 for line in lines):
         chart = line_chart(
@@ -169,6 +169,10 @@ def _block(group: Comparison, *, several: bool) -> str:
         note = "Mean over the kinds measured at every one of these severities."
         charts.append(figure("By severity", chart, note))
     parts.append(f'<div class="grid">{"".join(charts)}</div>')
+    for member in members:
+        if member.score.overlap:
+            said = f"training resembles {_listed(member.score.overlap)}: its accuracy there is no surprise."
+            parts.append(f'<p class="note">{chip(member.position, member.entry.name)}: {escaped(said)}</p>')
     missing = [kind for kind in members[0].score.kinds if kind not in _whole(members[0].score)]
     if missing and not members[0].score.averages:
         said = f"No average is shown, since some severities were not measured: {_listed(missing)}."

@@ -12,7 +12,15 @@ from torch import Tensor
 from ..corruptions import CORRUPTIONS
 from ..filters import ModelSpectrum, analyze
 from ..models import load_model, read_weights
-from ..robustness import BENCHMARK_15, EXTRA_4, Scores, compare, load_scores, model_fingerprint
+from ..robustness import (
+    BENCHMARK_15,
+    EXTRA_4,
+    Scores,
+    compare,
+    load_scores,
+    model_fingerprint,
+    overlapping_kinds,
+)
 from ..run import Run
 from .markup import cleaned
 from .views import Average, Entry, Epoch, Estimate, ReportView, RunView, ScoreView
@@ -53,7 +61,8 @@ def gather(sources: Sequence[str | Path], *, title: str) -> ReportView:
             scores += load_scores(source)
     networks = [_Network(name=run.name, run=run, fingerprint=_fingerprint(run), scores=[]) for run in folders]
     for score in scores:
-        _owner(score, networks).scores.append(score)
+        owner = _owner(score, networks)
+        owner.scores.append(_with_overlap(score, owner.run))
     if not networks:
         raise ValueError(f"there is nothing to report: {', '.join(map(str, sources))} holds no results")
     names = _distinct(networks)
@@ -182,14 +191,27 @@ def _score_views(networks: Sequence[_Network], reference: int) -> list[list[Scor
     """Return every network's scores, each compared with the first network under the same conditions."""
     order = [networks[reference], *networks[:reference], *networks[reference + 1 :]]
     bases: dict[str, Scores] = {}
+    # What the training of any network of a comparison resembles is left out for all of them.
+    resembled: dict[str, frozenset[str]] = {}
     for network in order:
         for score in network.scores:
-            bases.setdefault(_key(score), score)
-    return [[_compared(score, bases[_key(score)]) for score in network.scores] for network in networks]
+            key = _key(score)
+            bases.setdefault(key, score)
+            resembled[key] = resembled.get(key, frozenset()) | overlapping_kinds(score.overlap)
+    return [
+        [_compared(score, bases[_key(score)], resembled[_key(score)]) for score in network.scores]
+        for network in networks
+    ]
 
 
-def _compared(score: Scores, base: Scores) -> ScoreView:
-    view = _score_view(score)
+def _with_overlap(score: Scores, run: Run | None) -> Scores:
+    """Return the scores with what the run's record says of its training, where they say nothing."""
+    known = None if run is None or score.overlap else run.read().get("overlap")
+    return replace(score, overlap=tuple(map(str, known))) if isinstance(known, list) else score
+
+
+def _compared(score: Scores, base: Scores, resembled: frozenset[str]) -> ScoreView:
+    view = _score_view(score, resembled)
     if score is base:
         return view
     over = view.averages[0].kinds if view.averages else ()
@@ -222,7 +244,7 @@ def _key(score: Scores) -> str:
     return sha256(score.labels.tobytes() + facts.encode()).hexdigest()
 
 
-def _score_view(score: Scores) -> ScoreView:
+def _score_view(score: Scores, resembled: frozenset[str]) -> ScoreView:
     clean = score.clean_estimate()
     families = {kind: CORRUPTIONS[kind].family for kind in score.kinds if kind in CORRUPTIONS}
     return ScoreView(
@@ -230,14 +252,18 @@ def _score_view(score: Scores) -> ScoreView:
         conditions=_conditions(score),
         key=_key(score),
         clean=Estimate(clean.accuracy, *clean.ci95),
-        averages=_averages(score),
+        averages=_averages(score, resembled),
         kinds={kind: tuple(cells) for kind, cells in score.kinds.items()},
         families=families,
+        overlap=tuple(kind for kind in score.kinds if kind in overlapping_kinds(score.overlap)),
     )
 
 
-def _averages(score: Scores) -> tuple[Average, ...]:
-    """Return the benchmark's averages where every cell is there, else that over what is there."""
+def _averages(score: Scores, resembled: frozenset[str]) -> tuple[Average, ...]:
+    """Return the benchmark's averages where every cell is there, else that over what is there.
+
+    Where trainings resemble some of the kinds, the first of them comes again without those.
+    """
     fifteen, nineteen = BENCHMARK_15, BENCHMARK_15 + EXTRA_4
     known = [
         ("average over the 15 benchmark kinds", fifteen, score.average_15()),
@@ -250,8 +276,18 @@ def _averages(score: Scores) -> tuple[Average, ...]:
             levels = ", ".join(map(str, score.severities))
             label += f" at severit{'ies' if len(score.severities) > 1 else 'y'} {levels}"
         known = [(label, kinds, score.average_at_hand())]
-    return tuple(
+    averages = [
         Average(label=label, kinds=kinds, estimate=Estimate(found.accuracy, *found.ci95))
         for label, kinds, found in known
         if found is not None
-    )
+    ]
+    whole = known[0][1]
+    beside = tuple(kind for kind in whole if kind not in resembled)
+    rest = score.average(beside, score.severities) if 0 < len(beside) < len(whole) else None
+    if rest is not None:
+        label = f"average over the {len(beside)} of them that no training here resembles"
+        estimate = Estimate(rest.accuracy, *rest.ci95)
+        averages.append(
+            Average(label=label, kinds=beside, estimate=estimate, title="What no training resembles")
+        )
+    return tuple(averages)

@@ -32,6 +32,8 @@ class Average:
     """The kinds it is over."""
     estimate: Estimate
     """The accuracy."""
+    title: str = "Corrupted images"
+    """Of its chart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +54,8 @@ class ScoreView:
     """Accuracy of every kind at severities 1 to 5; None where it was not measured."""
     families: Mapping[str, str] = field(default_factory=dict)
     """The group of every kind."""
+    overlap: tuple[str, ...] = ()
+    """Kinds that the network's training resembles."""
     gains: tuple[Estimate | None, Estimate | None] = (None, None)
     """Paired difference to the first network of the comparison: clean, and of the first average."""
 
