@@ -7,6 +7,7 @@ results/control_study.jsonl; a rerun skips what is there and goes on with a trai
     python benchmarks/control_study.py --data cifar10:DIR                      the 8 arms, seeds 0, 1, 2
     python benchmarks/control_study.py --data cifar10:DIR --arms variants      one seed each
     python benchmarks/control_study.py --data cifar10:DIR --arms white_0.04 --seeds 0
+    python benchmarks/control_study.py --data cifar10:DIR --arms standard,both --epochs 40 --set ema=0.999
     python benchmarks/control_study.py --table
     python benchmarks/control_study.py --match both      the white noise that costs as much clean accuracy
 """
@@ -94,7 +95,7 @@ def config_of(arm: str, seed: int, given: argparse.Namespace) -> TrainConfig:
         epochs=given.epochs,
         seed=seed,
     )
-    return with_settings(base, settings)
+    return with_settings(base, [*given.set, *settings])
 
 
 def network_of(run: Run, arch: str) -> nn.Module:
@@ -130,7 +131,8 @@ def augmented(data: ImageSet) -> Iterator[Tensor]:
 def run_arm(arm: str, seed: int, given: argparse.Namespace) -> dict[str, Any]:
     """Train, or go on with, one network, score it and return its line."""
     config = config_of(arm, seed, given)
-    folder = Path(given.runs) / f"{config.recipe}-{config.arch}-{config.epochs}-{seed}"
+    changed = "".join(f"-{setting}" for setting in given.set)
+    folder = Path(given.runs) / f"{config.recipe}-{config.arch}-{config.epochs}{changed}-{seed}"
     run = train(config, folder, resume=folder.exists(), threads=given.threads)
     described = run.read()
     model = network_of(run, config.arch)
@@ -143,6 +145,7 @@ def run_arm(arm: str, seed: int, given: argparse.Namespace) -> dict[str, Any]:
     kinds = {kind: scores["kinds"][kind] for kind in KINDS}
     return {
         "arm": arm,
+        "set": list(given.set),
         "arch": config.arch,
         "data": given.data.partition(":")[0],
         "split": "train",
@@ -172,8 +175,8 @@ def table(lines: list[dict[str, Any]]) -> str:
         "saturate | mean low energy |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for arch, epochs, arm in dict.fromkeys((line["arch"], line["epochs"], line["arm"]) for line in lines):
-        here = [line for line in lines if (line["arch"], line["epochs"]) == (arch, epochs)]
+    for *setting, arm in dict.fromkeys((*_setting(line), line["arm"]) for line in lines):
+        here = [line for line in lines if list(_setting(line)) == setting]
         group = [line for line in here if line["arm"] == arm]
         standard = {line["seed"]: line for line in here if line["arm"] == "standard"}
         cells = [_text([line[name] for line in group]) for name in ("clean", "extra_4")]
@@ -183,8 +186,14 @@ def table(lines: list[dict[str, Any]]) -> str:
             cells.append(_text(gains, sign=True))
         cells += [_text([mean(line["kinds"][kind]) for line in group]) for kind in KINDS]
         energy = mean(line["mean_low_energy"] for line in group)
-        rows.append(f"| {arm} | {epochs} | {len(group)} | {' | '.join(cells)} | {energy:.3f} |")
+        name, epochs = " ".join((arm, *setting[2])), setting[1]
+        rows.append(f"| {name} | {epochs} | {len(group)} | {' | '.join(cells)} | {energy:.3f} |")
     return "\n".join(rows)
+
+
+def _setting(line: dict[str, Any]) -> tuple[str, int, tuple[str, ...]]:
+    """Return what lines share that are compared: the network, the budget and what was changed in all arms."""
+    return line["arch"], line["epochs"], tuple(line.get("set", ()))
 
 
 def _text(shares: list[float], *, sign: bool = False) -> str:
@@ -196,7 +205,13 @@ def _text(shares: list[float], *, sign: bool = False) -> str:
 
 
 def matched(lines: list[dict[str, Any]], arm: str) -> str:
-    """Return the sigma of white noise whose clean accuracy is an arm's, between the sigmas that were run."""
+    """Return the sigma of white noise whose clean accuracy is an arm's, between the sigmas that were run.
+
+    Of the seeds that both the arm and the noises have, at the first setting in the lines.
+    """
+    lines = [line for line in lines if _setting(line) == _setting(lines[0])]
+    seeds = {line["seed"] for line in lines if line["arm"].startswith("white_")}
+    lines = [line for line in lines if line["seed"] in seeds]
     clean = {
         name: mean(line["clean"] for line in lines if line["arm"] == name)
         for name in {line["arm"] for line in lines}
@@ -219,6 +234,7 @@ def main() -> None:
     parser.add_argument("--arch", default="cifar_resnet18_narrow")
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--arms", default="arms", help="arms, variants, or names separated by commas")
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="in every arm")
     parser.add_argument("--seeds", default="", help="0,1,2 for the arms and 0 for variants by default")
     parser.add_argument("--images", type=int, default=0, help="score the first N images; 0 for all")
     parser.add_argument("--runs", default="runs/control_study")
@@ -244,8 +260,8 @@ def main() -> None:
     # Seed by seed, so that a study that is stopped early has every arm.
     for seed in [] if given.table else map(int, seeds.split(",")):
         for arm in arms:
-            wanted = (arm, given.arch, given.epochs, seed)
-            if any((line["arm"], line["arch"], line["epochs"], line["seed"]) == wanted for line in lines):
+            wanted = ((given.arch, given.epochs, tuple(given.set)), arm, seed)
+            if any((_setting(line), line["arm"], line["seed"]) == wanted for line in lines):
                 continue
             lines.append(run_arm(arm, seed, given))
             with given.results.open("a") as stream:
