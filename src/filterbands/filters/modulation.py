@@ -309,7 +309,7 @@ class Bands(Held):
     def respond(
         self, layer: nn.Conv2d, weight: Filters, images: Float[Tensor, "b i h w"], output: Tensor
     ) -> Float[Tensor, "b f y x"]:
-        """Return what the bands answer apart, mixed anew for each image."""
+        """Return the output with gains of its own for each image."""
         parts = self._parts(weight)
         offsets = self.spread.offsets(len(images), self.theta)
         gains = self._gains(parts, self.theta + offsets)
