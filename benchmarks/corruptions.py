@@ -26,11 +26,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from machine import processor
 
 from filterbands import rng
 from filterbands.corruptions import corrupt, expand_kinds
 from filterbands.datasets import load_data
+from filterbands.engine import device_name
 
 RESULTS = Path(__file__).parents[1] / "results" / "corruptions_speed.json"
 PEERS = {"imagecorruptions-imaug 1.1.5": "imagecorruptions", "corrupt-tta 0.1.7": "corrupt_tta"}
@@ -63,7 +63,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     images = smooth_images(options.images, options.size)
     block: dict[str, Any] = {
         "date": datetime.date.today().isoformat(),
-        "cpu": processor(),
+        "cpu": device_name(torch.device("cpu")),
         "cores": os.cpu_count(),
         "torch": torch.__version__,
         "images": options.images,

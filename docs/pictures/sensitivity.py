@@ -15,6 +15,7 @@ from pathlib import Path
 
 import altair as alt
 import numpy as np
+import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import nn
 
@@ -80,6 +81,8 @@ def maps(given: argparse.Namespace) -> None:
     for low, high in BANDS:
         cells = " | ".join(f"{100 * heat.mean_error(low, high):.1f}" for heat in heats.values())
         print(f"| {low:g} to {high:g} | {cells} |")
+    outermost = (torch.cat([heat.error[0], heat.error[:, 0]]).mean() for heat in heats.values())
+    print(f"| outermost row and column | {' | '.join(f'{100 * float(mean):.1f}' for mean in outermost)} |")
     print("\n| network | clean | 10 % radius | 90 % radius | phases alone | amplitudes alone |")
     print("|---|---|---|---|---|---|")
     for name, found in passes.items():

@@ -4,6 +4,7 @@ import ctypes
 import logging
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -135,3 +136,12 @@ def keep_memory() -> None:
     for name, option, size in (("TRIM", -1, 2**31 - 1), ("MMAP", -3, 2**30)):
         if mallopt is not None and f"MALLOC_{name}_THRESHOLD_" not in os.environ:
             mallopt(option, size)
+
+
+def device_name(device: torch.device) -> str:
+    """Return the name of a GPU, or of the processor where it is known; for records of what was run on."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "CPU")

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .. import __version__
 from ..datasets import ImageSet, load_data
-from ..engine import Fabric, launch, pick_device, process_count
+from ..engine import Fabric, device_name, launch, pick_device, process_count
 from ..filters import (
     SpectralNoise,
     WhiteNoise,
@@ -165,7 +165,7 @@ def _train(
             "images": len(data),
             "fingerprint": data.fingerprint(),
         },
-        "device": _device_name(fabric.device),
+        "device": device_name(fabric.device),
         "threads": torch.get_num_threads(),
         "processes": processes,
         "torch": torch.__version__,
@@ -497,18 +497,3 @@ def _set_random_state(state: dict[str, Tensor], fabric: Fabric) -> None:
     torch.set_rng_state(state["cpu"])
     if fabric.device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"], fabric.device)
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return _cpu_name()
-
-
-def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return "CPU"
