@@ -3,7 +3,8 @@
 python benchmarks/heatmap.py [--data SPEC] [--images 1000] [--threads N] [--device NAME]
 
 One run times, in turn, on the same machine:
-  ours      the whole map: 514 basis images, every image; in float32 and in bfloat16
+  ours      the whole map: 514 basis images, every image; in float32 and in bfloat16, and both compiled
+            (the seconds of compiling among them)
   bare      514 forward passes over the images and nothing else, in batches of the same size and layout
   loop      for each of the 544 frequencies of a half plane, one pass over the data set through a DataLoader
             that converts, perturbs and normalises each image by itself, as the public tool
@@ -26,9 +27,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from filterbands.datasets import load_data
-from filterbands.engine import pick_device, set_threads
+from filterbands.engine import PRECISIONS, keep_memory, pick_device, set_threads
 from filterbands.models import load_model
-from filterbands.robustness import ProbeConfig, fourier_heatmap
+from filterbands.robustness import HeatMap, ProbeConfig, fourier_heatmap
 
 RESULTS = Path(__file__).parents[1] / "results" / "heatmap_speed.json"
 NORM = 4.0
@@ -68,6 +69,7 @@ def main() -> None:
     parser.add_argument("--share", type=int, default=10, help="the loop is measured on one frequency in N")
     given = parser.parse_args()
     set_threads(given.threads)
+    keep_memory()
     device = pick_device(given.device)
     torch.manual_seed(0)
     # Trained networks of this name that are public take ImageNet's normalisation.
@@ -87,6 +89,12 @@ def main() -> None:
     started = time.perf_counter()
     rounded = fourier_heatmap(model, data, norm=NORM, config=replace(config, precision="bfloat16"))
     seconds["ours in bfloat16"] = _since(started, device)
+    compiled = {}
+    for precision in PRECISIONS:
+        started = time.perf_counter()
+        settings = replace(config, precision=precision, compile=True)
+        compiled[precision] = fourier_heatmap(model, data, norm=NORM, config=settings)
+        seconds[f"ours compiled in {precision}"] = _since(started, device)
     loop, frequencies = looped(model, data.images, data.labels, given)
     seconds["loop"] = loop
     found = {
@@ -94,7 +102,14 @@ def main() -> None:
         "over_bare": round(seconds["ours"] / seconds["bare"], 3),
         "faster_than_loop": round(seconds["loop"] / seconds["ours"], 2),
         "faster_than_loop_in_bfloat16": round(seconds["loop"] / seconds["ours in bfloat16"], 2),
-        "largest_difference_in_bfloat16": round(float((rounded.error - exact.error).abs().max()), 4),
+        **{
+            f"faster_than_loop_compiled_in_{precision}": round(
+                seconds["loop"] / seconds[f"ours compiled in {precision}"], 2
+            )
+            for precision in PRECISIONS
+        },
+        "largest_difference_in_bfloat16": _farthest(rounded, exact),
+        "largest_difference_compiled": {name: _farthest(found, exact) for name, found in compiled.items()},
         "loop_measured_on": frequencies,
         "images": len(data),
         "threads": given.threads,
@@ -102,6 +117,10 @@ def main() -> None:
     }
     given.results.write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps(found, indent=1))
+
+
+def _farthest(one: HeatMap, other: HeatMap) -> float:
+    return round(float((one.error - other.error).abs().max()), 4)
 
 
 def _since(started: float, device: torch.device) -> float:

@@ -336,3 +336,34 @@ def _fit(model: nn.Module, data: ImageSet, *, epochs: int) -> None:
             optimizer.step()
             schedule.step()
     model.eval()
+
+
+# Torch's own, while it compiles.
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.slow
+def test_a_compiled_network_gives_the_same_map_and_its_parts_are_kept_apart(tmp_path: Path) -> None:
+    data, model = images_of(13), small_network()
+    db = tmp_path / "results.db"
+    plain = fourier_heatmap(model, data, norm=3.0, config=ProbeConfig(batch_size=50), db=db)
+    # 13 images fill no batch of the clean part, and the last of a row's 16 x 13 is a smaller one.
+    config = ProbeConfig(batch_size=50, compile=True)
+    compiled = fourier_heatmap(model, data, norm=3.0, config=config, db=db)
+    assert compiled.clean_error == plain.clean_error
+    assert float((compiled.error - plain.error).abs().max()) <= 1 / 13
+    assert torch.equal(fourier_heatmap(model, data, norm=3.0, config=config, db=db).error, compiled.error)
+
+
+# Torch's own, while it compiles.
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_compile_says_what_it_lacks_and_what_it_cannot_look_into(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, model, config = images_of(2), small_network(), ProbeConfig(compile=True, device="cpu")
+    with pytest.raises(ValueError, match="compile takes the network as a whole, and layer looks into it"):
+        fourier_heatmap(model, data, norm=3.0, layer="0", config=config)
+    import torch._inductor.config as inductor
+
+    monkeypatch.setattr(inductor.cpp, "cxx", (None, "/nowhere/g++"))
+    # No code that an earlier run has left behind.
+    monkeypatch.setattr(inductor, "force_disable_caches", True)
+    torch.compiler.reset()
+    with pytest.raises(ValueError, match="needs a C\\+\\+ compiler"):
+        fourier_heatmap(model, data, norm=3.0, config=config)

@@ -63,6 +63,8 @@ class ProbeOptions(ModelOptions):
     """Seed of signs, phases and random kinds."""
     precision: Annotated[str, tyro.conf.arg(metavar="float32|bfloat16")] = "float32"
     """Precision of the network."""
+    compile: bool = False
+    """Compile the network for the heat map and the filtered images; pays above a few hundred images."""
     db: Annotated[str, tyro.conf.arg(metavar="FILE")] = "results.db"
     """Database that finished parts are kept in, and that accuracies for the page are read from."""
     html: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
@@ -150,6 +152,7 @@ def _probed(
         std=std,
         seed=options.seed,
         precision=options.precision,
+        compile=options.compile,
         batch_size=options.batch_size or 250,
         device=str(pick_device(options.device)),
     )

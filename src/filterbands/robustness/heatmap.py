@@ -105,7 +105,7 @@ def fourier_heatmap(
 
     Raises:
         ValueError: A norm that is not above 0, a module that does not exist or gives no feature map, or data
-            and network that do not fit.
+            and network that do not fit; a layer of a compiled network.
 
     Source: Yin et al. 2019, arXiv:1906.08988, section 2. The phase of a basis image, which is open there, is
     a cosine's; clipping, of which the paper says nothing, is as above.
@@ -119,6 +119,8 @@ def fourier_heatmap(
         raise ValueError(f"norm needs a number above 0, the L2 norm in each channel, got {norm:g}")
     if layer:
         find_module(model, layer)
+        if config is not None and config.compile:
+            raise ValueError("compile takes the network as a whole, and layer looks into it; leave one out")
     with probing(model, data, limit=limit, config=config, db=db) as probe:
         shape = _feature_shape(probe, model, layer) if layer else probe.source.shape
         return _heat_map(probe, model, layer, shape, float(norm), progress)

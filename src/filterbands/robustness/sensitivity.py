@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from .. import fourier
-from ..engine import PRECISIONS, pick_device
+from ..engine import PRECISIONS, Compiled, pick_device
 from ..filters import EQUAL_AREA
 from ..models import evaluating
 from ..types import FloatImages, Images
@@ -47,6 +47,8 @@ class ProbeConfig:
     """Of random signs and phases."""
     precision: str = "float32"
     """`float32`, or `bfloat16` by autocast."""
+    compile: bool = False
+    """Compile the network first, some ten seconds: pays for heat maps of more than a few hundred images."""
     batch_size: int = 250
     """Images the network takes at a time; no part of a result."""
     device: str | None = None
@@ -125,6 +127,8 @@ class Probe:
     """What every result depends on."""
     store: Store | None
     """Where finished parts are kept."""
+    compiled: Compiled | None = None
+    """What runs in the network's place where nothing looks into it."""
 
     @property
     def labels(self) -> Tensor:
@@ -142,9 +146,11 @@ class Probe:
         Raises:
             ValueError: The network gives NaN.
         """
-        return self.outputs(images).argmax(dim=1) != labels
+        return self.outputs(images, self.compiled or self.network).argmax(dim=1) != labels
 
-    def outputs(self, images: FloatImages) -> Float[Tensor, "b classes"]:
+    def outputs(
+        self, images: FloatImages, run: Callable[[Tensor], Tensor] | None = None
+    ) -> Float[Tensor, "b classes"]:
         """Return the logits of images in [0, 1].
 
         Raises:
@@ -152,7 +158,7 @@ class Probe:
         """
         low = self.config.precision == "bfloat16"
         with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=low):
-            found: Tensor = self.network(images.contiguous(memory_format=torch.channels_last))
+            found = (run or self.network)(images.contiguous(memory_format=torch.channels_last))
         found = found.float()
         if bool(found.isnan().any()):
             raise ValueError("the network gives NaN for probed images, so that nothing can be said of them")
@@ -216,12 +222,23 @@ def probing(
                 "model": model_fingerprint(network),
                 "data": source.fingerprint,
                 "seed": config.seed,
-                "precision": config.precision,
+                # Compiled code rounds elsewhere: its own parts.
+                "precision": config.precision + (", compiled" if config.compile else ""),
             }
             with contextlib.ExitStack() as stack:
                 store = stack.enter_context(Store(db)) if db is not None else None
+                compiled = None
+                if config.compile:
+                    compiled = Compiled(network, min(config.batch_size, len(images)))
+                    stack.callback(compiled.forget)
                 probe = Probe(
-                    network=network, source=source, images=images, config=config, facts=facts, store=store
+                    network=network,
+                    source=source,
+                    images=images,
+                    config=config,
+                    facts=facts,
+                    store=store,
+                    compiled=compiled,
                 )
                 _check(probe)
                 yield probe
