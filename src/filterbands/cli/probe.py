@@ -63,7 +63,7 @@ class ProbeOptions(ModelOptions):
     """Seed of signs, phases and random kinds."""
     precision: Annotated[str, tyro.conf.arg(metavar="float32|bfloat16")] = "float32"
     """Precision of the network."""
-    compile: bool = False
+    compile: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Compile the network for the heat map and the filtered images; pays above a few hundred images."""
     db: Annotated[str, tyro.conf.arg(metavar="FILE")] = "results.db"
     """Database that finished parts are kept in, and that accuracies for the page are read from."""
