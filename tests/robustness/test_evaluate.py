@@ -579,3 +579,30 @@ def test_the_published_resnet20_scores_beside_the_original_corruptions(
     assert len(found["cells"]) == 95
     assert found["outside_95"] <= 10
     assert found["outside_4_sigma"] == 0
+
+
+# Torch's own, while it compiles.
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_compiled_network_scores_alike_under_a_precision_of_its_own(workers: int, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    layers = (nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten())
+    model = nn.Sequential(*layers, nn.Linear(24, 4)).eval()
+    data, db = _images(), tmp_path / "results.db"
+    # 43 images are no whole number of batches.
+    settings = replace(FOG, batch_size=20)
+    plain = evaluate(model, data, config=settings, db=db)
+    config = replace(settings, compile=True, workers=workers)
+    compiled = evaluate(model, data, config=config, db=db)
+    assert (plain.precision, compiled.precision) == ("float32", "float32, compiled")
+    assert compiled.average_at_hand() == plain.average_at_hand()
+    assert len(load_scores(db)) == 2
+    assert evaluate(model, data, config=config, db=db).average_at_hand() == compiled.average_at_hand()
+
+
+def test_an_onnx_file_is_not_compiled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "net.onnx"
+    file.write_bytes(b"\x08\x07\x12\x07pytorch")
+    assert main(["evaluate", str(file), "--compile", "--db", str(tmp_path / "results.db")]) == 2
+    assert "--compile is for networks of torch" in capsys.readouterr().err

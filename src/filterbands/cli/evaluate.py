@@ -50,6 +50,8 @@ class EvaluateOptions(ModelOptions):
     """Seed of the random kinds."""
     precision: Annotated[str, tyro.conf.arg(metavar="float32|bfloat16")] = "float32"
     """Precision of the network."""
+    compile: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Compile the network first, some ten seconds; pays for many images of a deep network."""
     db: Annotated[str, tyro.conf.arg(metavar="FILE")] = "results.db"
     """Database of results."""
     name: Annotated[str, tyro.conf.arg(metavar="NAME")] = ""
@@ -106,6 +108,7 @@ def run(options: EvaluateOptions) -> Answer:
         parameters=options.parameters,
         seed=options.seed,
         precision=options.precision,
+        compile=options.compile,
         limit=options.limit or None,
         spread=options.spread,
         corrupted=options.corrupted or None,
@@ -118,6 +121,8 @@ def run(options: EvaluateOptions) -> Answer:
     )
     if options.baseline:
         _check_baseline(options)
+    if options.compile and is_onnx(options.model):
+        raise ValueError("--compile is for networks of torch; onnxruntime has compiled an ONNX file already")
     model = OnnxNetwork(options.model) if is_onnx(options.model) else options.load(options.model)
     # Networks of our own normalise by themselves.
     own = isinstance(model, Normalising)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ..corruptions import CORRUPTIONS, PARAMETERS, corrupt, kinds_of
-from ..engine import PRECISIONS, pick_device
+from ..engine import PRECISIONS, Compiled, pick_device
 from ..models import evaluating
 from ..types import Progress
 from ..workers import run_jobs
@@ -40,6 +40,8 @@ class EvaluateConfig:
     """Seed of the random kinds."""
     precision: str = "float32"
     """`float32`, or `bfloat16` by autocast."""
+    compile: bool = False
+    """Compile the network first, some ten seconds; kept as a precision of its own (`float32, compiled`)."""
     limit: int | None = None
     """Take the first so many images."""
     spread: bool = False
@@ -58,6 +60,11 @@ class EvaluateConfig:
     """Images the network takes at a time; no part of a result."""
     device: str | None = None
     """`cpu`, `cuda` or `cuda:N`; None is where the network is."""
+
+    @property
+    def rounding(self) -> str:
+        """What a network's numbers depend on: results of another are another result."""
+        return f"{self.precision}, compiled" if self.compile else self.precision
 
     def __post_init__(self) -> None:
         if isinstance(self.kinds, str):
@@ -133,13 +140,16 @@ def evaluate(
         kinds = kinds_of("c", parameters=config.parameters) if folder is None else folder.kinds()
     # Kinds that do not exist or arrays that do not fit are found before any file is hashed or made.
     _check_kinds(kinds, source, config, folder)
-    with Store(db) as store, _evaluating(network, device):
+    with Store(db) as store, _evaluating(network, device), contextlib.ExitStack() as stack:
+        if config.compile:
+            stack.callback(Compiled.forget)
         runner = Runner(
             network=network,
             source=source,
             device=device,
             precision=config.precision,
-            batch_size=config.batch_size,
+            compile=config.compile,
+            batch_size=min(config.batch_size, len(source.labels)),
             folder=folder,
             keep_logits=config.logits,
         )
@@ -179,7 +189,7 @@ def evaluate(
         labels=known.labels,
         seed=config.seed,
         parameters=config.parameters if folder is None else "",
-        precision=config.precision,
+        precision=config.rounding,
         cells={
             places[cell.key]: answers(cell, found[cell.key]) for cell in cells if not found[cell.key].failed
         },
@@ -192,7 +202,7 @@ def evaluate(
 def _plan(
     config: EvaluateConfig, kinds: Sequence[str], folder: Corrupted | None, model: str, data: str
 ) -> list[Cell]:
-    cells = [Cell(model=model, data=data, kind="clean", severity=0, precision=config.precision)]
+    cells = [Cell(model=model, data=data, kind="clean", severity=0, precision=config.rounding)]
     for kind in kinds:
         for severity in sorted(set(config.severities)):
             cells.append(
@@ -205,7 +215,7 @@ def _plan(
                     version=CORRUPTIONS[kind].version if folder is None else 0,
                     seed=config.seed if folder is None else 0,
                     source="" if folder is None else folder.sha256(kind),
-                    precision=config.precision,
+                    precision=config.rounding,
                     first=severity - 1 if config.spread else 0,
                     step=len(SEVERITIES) if config.spread else 1,
                 )

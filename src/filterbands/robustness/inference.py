@@ -5,15 +5,16 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..corruptions import corrupt
+from ..engine import Compiled
 from ..types import FloatImages, Images, Labels
 from .arrays import Corrupted
 from .sources import Source, chunk_size
@@ -60,10 +61,13 @@ class Runner:
     """`float32` or `bfloat16`."""
     batch_size: int
     """Images the network takes at a time; halved where they do not fit into memory."""
+    compile: bool = False
+    """Whether cells are run by a compiled network, which each process compiles when its first cell comes."""
     folder: Corrupted | None = None
     """Corrupted images; None makes them."""
     keep_logits: bool = False
     """Whether outcomes have logits."""
+    _compiled: Compiled | None = field(default=None, init=False, repr=False)
 
     def __call__(self, cell: Cell) -> Outcome:
         """Return what the network gives on a cell's images."""
@@ -74,9 +78,12 @@ class Runner:
             labels.append(truth)
         return _outcome(torch.cat(logits), torch.cat(labels), started, keep_logits=self.keep_logits)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_compiled": None}
+
     @torch.inference_mode()
-    def logits(self, batch: Images) -> Tensor:
-        """Return the logits of one batch.
+    def logits(self, batch: Images, run: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """Return the logits of one batch, by the network or by what runs in its place.
 
         Raises:
             ValueError: The network gives no tensor.
@@ -84,7 +91,7 @@ class Runner:
         floats = batch.float().div_(255).contiguous(memory_format=torch.channels_last)
         low = self.precision == "bfloat16"
         with torch.autocast(batch.device.type, dtype=torch.bfloat16, enabled=low):
-            found = self.network(floats)
+            found = (run or self.network)(floats)
         if not isinstance(found, Tensor):
             raise ValueError(f"the network gives a {type(found).__name__}, expected a tensor of logits")
         return found.float()
@@ -133,8 +140,10 @@ class Runner:
         return torch.cat(found)
 
     def _if_it_fits(self, batch: Images) -> Tensor | None:
+        if self.compile and (self._compiled is None or self._compiled.batch_size > self.batch_size):
+            self._compiled = Compiled(self.network, self.batch_size)
         try:
-            return self.logits(batch)
+            return self.logits(batch, self._compiled)
         except RuntimeError as error:
             if not _out_of_memory(error):
                 raise
