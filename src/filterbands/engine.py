@@ -166,8 +166,12 @@ class Compiled:
         if count < self.batch_size:
             filling = images.new_zeros((self.batch_size - count, *images.shape[1:]))
             images = torch.cat([images, filling])
+        images = images.contiguous(memory_format=torch.channels_last)
+        if not images.is_inference():
+            # Torch compiles anew for tensors of the other mode.
+            images = images.clone()
         try:
-            found: Tensor = self._network(images.contiguous(memory_format=torch.channels_last))
+            found: Tensor = self._network(images)
         except torch._dynamo.exc.TorchDynamoException as error:
             said = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             raise ValueError(

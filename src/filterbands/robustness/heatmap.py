@@ -191,6 +191,7 @@ def _distinct(height: int, width: int) -> dict[int, Int64[Tensor, " n"]]:
     return rows
 
 
+@torch.inference_mode()
 def _wrong(
     probe: Probe,
     addition: _Addition | None,
@@ -231,6 +232,7 @@ def _signs(key: Int64[Tensor, " b"], channels: int, stream: int) -> Float[Tensor
     return bits.flatten(1)[:, :channels].float() * 2 - 1
 
 
+@torch.inference_mode()
 def _clean(probe: Probe) -> Tensor:
     size = probe.config.batch_size
     batches = zip(torch.split(probe.floats(), size), torch.split(probe.labels, size), strict=True)

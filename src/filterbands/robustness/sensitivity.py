@@ -229,7 +229,7 @@ def probing(
                 store = stack.enter_context(Store(db)) if db is not None else None
                 compiled = None
                 if config.compile:
-                    compiled = Compiled(network, min(config.batch_size, len(images)))
+                    compiled = Compiled(network, config.batch_size)
                     stack.callback(compiled.forget)
                 probe = Probe(
                     network=network,
