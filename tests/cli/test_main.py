@@ -42,8 +42,8 @@ FLAGS = {
     "evaluate": "arch baseline batch_size compile corrupted data db device json kinds limit logits max_drop "
     "mean model name overlap parameters precision ray seed severities size split spread std threads workers",
     "results": "db delete export json model robustbench",
-    "probe": "arch batch_size compile data db device html json layer limit mean models norm only precision seed "
-    "size split std threads",
+    "probe": "arch batch_size compile data db device html json layer limit mean models norm only precision "
+    "seed size split std threads",
     "study": "device file json out plan ray threads workers",
     "report": "json out sources",
     "data": "folder json name",
