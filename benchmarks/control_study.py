@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from intervals import student
 from torch import Tensor, nn
 
 from filterbands.datasets import ImageSet, load_data
@@ -169,7 +170,10 @@ def run_arm(arm: str, seed: int, given: argparse.Namespace) -> dict[str, Any]:
 
 
 def table(lines: list[dict[str, Any]]) -> str:
-    """Return the lines as Markdown: percent, mean ± standard deviation over seeds, and paired gains."""
+    """Return the lines as Markdown: percent, mean ± standard deviation over seeds, and gains seed by seed.
+
+    Gains over standard training of the same seed have Student's 95 % interval.
+    """
     rows = [
         "| arm | epochs | seeds | clean | 4 kinds | gain clean | gain 4 kinds | speckle | blur | spatter | "
         "saturate | mean low energy |",
@@ -183,7 +187,7 @@ def table(lines: list[dict[str, Any]]) -> str:
         paired = [line for line in group if line["seed"] in standard]
         for name in ("clean", "extra_4"):
             gains = [line[name] - standard[line["seed"]][name] for line in paired]
-            cells.append(_text(gains, sign=True))
+            cells.append("" if arm == "standard" else _text(gains, sign=True))
         cells += [_text([mean(line["kinds"][kind]) for line in group]) for kind in KINDS]
         energy = mean(line["mean_low_energy"] for line in group)
         name, epochs = " ".join((arm, *setting[2])), setting[1]
@@ -201,7 +205,11 @@ def _text(shares: list[float], *, sign: bool = False) -> str:
     if not values:
         return "not measured"
     text = f"{mean(values):+.2f}" if sign else f"{mean(values):.2f}"
-    return f"{text} ± {stdev(values):.2f}" if len(values) > 1 else text
+    if len(values) == 1:
+        return text
+    if sign:
+        return "{} ({:+.2f} to {:+.2f})".format(text, *student(values))
+    return f"{text} ± {stdev(values):.2f}"
 
 
 def matched(lines: list[dict[str, Any]], arm: str) -> str:

@@ -12,15 +12,15 @@ results/planted_sweep.jsonl. A rerun skips what is there.
 
 import argparse
 import json
-import math
 import tempfile
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 import torch
+from intervals import student
 
 from filterbands.datasets import load_data
 from filterbands.models import load_model
@@ -30,8 +30,6 @@ from filterbands.training import RECIPES, TrainConfig, train, with_settings
 RESULTS = Path(__file__).parents[1] / "results" / "planted_sweep.jsonl"
 SPECS = {"low": "planted:low={:g},high=0", "high": "planted:low=0,high={:g}"}
 ARMS = ("standard", "share_low", "share_high", "share_high_literal")
-# Two-sided 95 % quantiles of Student's t, by degrees of freedom.
-STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 # What the theory says is hurt: filters without the band that the label is in.
 OPPOSED = {"low": ("standard", "share_high", "share_high_literal"), "high": ("standard", "share_low")}
 
@@ -146,8 +144,8 @@ def effects(rows: list[dict[str, Any]]) -> str:
             continue
         interval = "one seed"
         if len(gains) > 1:
-            half = STUDENT[min(len(gains), len(STUDENT) + 1) - 2] * stdev(gains) / math.sqrt(len(gains))
-            interval = f"{mean(gains) - half:+.1f} to {mean(gains) + half:+.1f}"
+            low, high = student(gains)
+            interval = f"{low:+.1f} to {high:+.1f}"
         lines.append(
             f"| {band} band | {amplitude:g} | {epochs} | {arm} | {len(gains)} | {mean(gains):+.1f} | "
             f"{interval} |"
