@@ -3,11 +3,13 @@
 Trains every arm on CIFAR-10's `train` split and scores it on `validation`, clean and under the four extra
 kinds of corruption. The 15 benchmark kinds are not looked at. A line a finished network is appended to
 results/control_study.jsonl; a rerun skips what is there and goes on with a training that was stopped.
+When everything is chosen, `--benchmark` scores the networks named, once, on the test images under the 15.
 
     python benchmarks/control_study.py --data cifar10:DIR                      the 8 arms, seeds 0, 1, 2
     python benchmarks/control_study.py --data cifar10:DIR --arms variants      one seed each
     python benchmarks/control_study.py --data cifar10:DIR --arms white_0.04 --seeds 0
     python benchmarks/control_study.py --data cifar10:DIR --arms standard,both --epochs 40 --set ema=0.999
+    python benchmarks/control_study.py --data cifar10:DIR --arms standard,both --benchmark
     python benchmarks/control_study.py --table
     python benchmarks/control_study.py --match both      the white noise that costs as much clean accuracy
 """
@@ -30,12 +32,23 @@ from filterbands.datasets import ImageSet, load_data
 from filterbands.engine import set_threads
 from filterbands.filters import analyze, bake, equal_gain_blur, recalibrate, set_share
 from filterbands.models import load_model, read_weights
-from filterbands.robustness import EvaluateConfig, evaluate
+from filterbands.robustness import BENCHMARK_15, EvaluateConfig, evaluate
 from filterbands.run import Run, git_revision
 from filterbands.training import RECIPES, TrainConfig, train, with_settings
 
 RESULTS = Path(__file__).parents[1] / "results" / "control_study.jsonl"
+BENCHMARK = RESULTS.with_name("control_benchmark.jsonl")
 KINDS = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
+GROUPS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "extra_4": {"speckle": KINDS[:1], "blur": KINDS[1:2], "spatter": KINDS[2:3], "saturate": KINDS[3:]},
+    "average_15": {
+        "noise": BENCHMARK_15[:3],
+        "blur": BENCHMARK_15[3:7],
+        "weather": BENCHMARK_15[7:11],
+        "digital": BENCHMARK_15[11:],
+    },
+}
+"""The columns of an average's table."""
 BOTH = ("spectral.strength=1", "spectral.gain=1", "spectral.noise=0.06")
 EIGEN = ("modulate.on=true", "modulate.bands=eigen")
 # Images from which the blur of equal noise gain is solved.
@@ -130,7 +143,10 @@ def augmented(data: ImageSet) -> Iterator[Tensor]:
 
 
 def run_arm(arm: str, seed: int, given: argparse.Namespace) -> dict[str, Any]:
-    """Train, or go on with, one network, score it and return its line."""
+    """Train, or go on with, one network, score it and return its line.
+
+    With `--benchmark` it is scored on the test images under the 15 kinds.
+    """
     config = config_of(arm, seed, given)
     changed = "".join(f"-{setting}" for setting in given.set)
     folder = Path(given.runs) / f"{config.recipe}-{config.arch}-{config.epochs}{changed}-{seed}"
@@ -139,24 +155,25 @@ def run_arm(arm: str, seed: int, given: argparse.Namespace) -> dict[str, Any]:
     model = network_of(run, config.arch)
     if arm == "projected":
         model = projected(model, load_data(given.data, split="train"))
-    data = load_data(given.data, split="validation")
-    settings = EvaluateConfig(name=f"{arm}-{seed}", kinds=KINDS, limit=given.images or None)
+    split, kinds = ("test", BENCHMARK_15) if given.benchmark else ("validation", KINDS)
+    data = load_data(given.data, split=split)
+    settings = EvaluateConfig(name=f"{arm}-{seed}", kinds=kinds, limit=given.images or None)
     scores = evaluate(model, data, config=settings).to_json()
+    average = mean(mean(scores["kinds"][kind]) for kind in kinds)
     layer = next(iter(analyze(model)))
-    kinds = {kind: scores["kinds"][kind] for kind in KINDS}
     return {
         "arm": arm,
         "set": list(given.set),
         "arch": config.arch,
         "data": given.data.partition(":")[0],
         "split": "train",
-        "scored_on": "validation",
+        "scored_on": split,
         "seed": seed,
         "epochs": config.epochs,
         "images": scores["images"],
         "clean": scores["clean"]["accuracy"],
-        "extra_4": mean(mean(row) for row in kinds.values()),
-        "kinds": kinds,
+        "average_15" if given.benchmark else "extra_4": average,
+        "kinds": {kind: scores["kinds"][kind] for kind in kinds},
         "low_share": layer.low_share,
         "mean_low_energy": layer.mean_low_energy,
         "seconds": round(described["seconds"], 1),
@@ -174,21 +191,27 @@ def table(lines: list[dict[str, Any]]) -> str:
 
     Gains over standard training of the same seed have Student's 95 % interval.
     """
-    rows = [
-        "| arm | epochs | seeds | clean | 4 kinds | gain clean | gain 4 kinds | speckle | blur | spatter | "
-        "saturate | mean low energy |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for *setting, arm in dict.fromkeys((*_setting(line), line["arm"]) for line in lines):
+    averaged = "average_15" if "average_15" in lines[0] else "extra_4"
+    of = averaged.rpartition("_")[2] + " kinds"
+    groups = GROUPS[averaged]
+    heads = ["arm", "epochs", "seeds", "clean", of, "gain clean", f"gain {of}", *groups, "mean low energy"]
+    rows = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
+    order = [*ARMS, *VARIANTS]
+    names = dict.fromkeys((*_setting(line), line["arm"]) for line in lines)
+    for *setting, arm in sorted(
+        names,
+        key=lambda name: (name[:3], (order.index(name[3]) if name[3] in order else len(order)), name[3]),
+    ):
         here = [line for line in lines if list(_setting(line)) == setting]
         group = [line for line in here if line["arm"] == arm]
         standard = {line["seed"]: line for line in here if line["arm"] == "standard"}
-        cells = [_text([line[name] for line in group]) for name in ("clean", "extra_4")]
+        cells = [_text([line[name] for line in group]) for name in ("clean", averaged)]
         paired = [line for line in group if line["seed"] in standard]
-        for name in ("clean", "extra_4"):
+        for name in ("clean", averaged):
             gains = [line[name] - standard[line["seed"]][name] for line in paired]
             cells.append("" if arm == "standard" else _text(gains, sign=True))
-        cells += [_text([mean(line["kinds"][kind]) for line in group]) for kind in KINDS]
+        for kinds in groups.values():
+            cells.append(_text([mean(mean(line["kinds"][kind]) for kind in kinds) for line in group]))
         energy = mean(line["mean_low_energy"] for line in group)
         name, epochs = " ".join((arm, *setting[2])), setting[1]
         rows.append(f"| {name} | {epochs} | {len(group)} | {' | '.join(cells)} | {energy:.3f} |")
@@ -246,17 +269,17 @@ def main() -> None:
     parser.add_argument("--seeds", default="", help="0,1,2 for the arms and 0 for variants by default")
     parser.add_argument("--images", type=int, default=0, help="score the first N images; 0 for all")
     parser.add_argument("--runs", default="runs/control_study")
-    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--results", type=Path)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument(
+        "--benchmark", action="store_true", help="score on the test images under the 15 kinds"
+    )
     parser.add_argument("--table", action="store_true", help="only print the table of what is there")
     parser.add_argument("--match", default="", metavar="ARM", help="only say which white noise costs as much")
     given = parser.parse_args()
     set_threads(given.threads)
-    lines = (
-        [json.loads(line) for line in given.results.read_text().splitlines()]
-        if given.results.exists()
-        else []
-    )
+    results = given.results or (BENCHMARK if given.benchmark else RESULTS)
+    lines = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
     if given.match:
         print(matched(lines, given.match))
         return
@@ -272,14 +295,10 @@ def main() -> None:
             if any((_setting(line), line["arm"], line["seed"]) == wanted for line in lines):
                 continue
             lines.append(run_arm(arm, seed, given))
-            with given.results.open("a") as stream:
+            with results.open("a") as stream:
                 stream.write(json.dumps(lines[-1]) + "\n")
-            last = lines[-1]
-            print(
-                f"{arm} {seed}: clean {100 * last['clean']:.2f} %, 4 kinds {100 * last['extra_4']:.2f} %",
-                flush=True,
-            )
-    print(table(lines))
+            print(f"{arm} {seed}: clean {100 * lines[-1]['clean']:.2f} %", flush=True)
+    print(table(lines) if lines else f"{results}: nothing measured yet")
 
 
 if __name__ == "__main__":
