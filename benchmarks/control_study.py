@@ -50,6 +50,7 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 }
 """The columns of an average's table."""
 BOTH = ("spectral.strength=1", "spectral.gain=1", "spectral.noise=0.06")
+TEMPERED = ("spectral.strength=0.5", "spectral.gain=0.5", "spectral.noise=0.03")
 EIGEN = ("modulate.on=true", "modulate.bands=eigen")
 # Images from which the blur of equal noise gain is solved.
 BLUR_IMAGES = 2000
@@ -67,15 +68,15 @@ ARMS: Mapping[str, tuple[str, ...]] = {
 """The arms of the study, and what each changes in standard training."""
 
 VARIANTS: Mapping[str, tuple[str, ...]] = {
-    "both_tempered": ("spectral.strength=0.5", "spectral.gain=0.5", "spectral.noise=0.03"),
+    "both_tempered": TEMPERED,
     "both_clean_0.7": (*BOTH, "spectral.clean=0.7"),
+    "both_mild": (*TEMPERED, "spectral.clean=0.7"),
+    "both_faint": ("spectral.strength=0.3", "spectral.gain=0.3", "spectral.noise=0.02", "spectral.clean=0.7"),
     "modulate_both": (*BOTH, "modulate.on=true"),
     "share_low_both": (*BOTH, "share.low=1"),
     "white_0.1": ("white_noise=0.1",),
     "modulate_eigen": EIGEN,
-    "modulate_eigen_budget": (*EIGEN, "modulate.budget=2"),
     "modulate_eigen_both": (*BOTH, *EIGEN),
-    "share_low_eigen": (*EIGEN, "share.low=1"),
     "share_random": ("share.low=1", "share.random=true"),
     "share_low_fixed": ("share.low=1", "share.fixed=true"),
     "projected": (),
