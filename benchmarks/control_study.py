@@ -158,7 +158,9 @@ def run_arm(arm: str, seed: int, given: argparse.Namespace) -> dict[str, Any]:
         model = projected(model, load_data(given.data, split="train"))
     split, kinds = ("test", BENCHMARK_15) if given.benchmark else ("validation", KINDS)
     data = load_data(given.data, split=split)
-    settings = EvaluateConfig(name=f"{arm}-{seed}", kinds=kinds, limit=given.images or None)
+    settings = EvaluateConfig(
+        name=f"{arm}-{seed}", kinds=kinds, limit=given.images or None, precision=given.precision
+    )
     scores = evaluate(model, data, config=settings).to_json()
     average = mean(mean(scores["kinds"][kind]) for kind in kinds)
     layer = next(iter(analyze(model)))
@@ -172,6 +174,7 @@ def run_arm(arm: str, seed: int, given: argparse.Namespace) -> dict[str, Any]:
         "seed": seed,
         "epochs": config.epochs,
         "images": scores["images"],
+        "precision": given.precision,
         "clean": scores["clean"]["accuracy"],
         "average_15" if given.benchmark else "extra_4": average,
         "kinds": {kind: scores["kinds"][kind] for kind in kinds},
@@ -269,6 +272,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="in every arm")
     parser.add_argument("--seeds", default="", help="0,1,2 for the arms and 0 for variants by default")
     parser.add_argument("--images", type=int, default=0, help="score the first N images; 0 for all")
+    parser.add_argument("--precision", default="float32", help="of scoring; float32 or bfloat16")
     parser.add_argument("--runs", default="runs/control_study")
     parser.add_argument("--results", type=Path)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
