@@ -8,7 +8,7 @@ When everything is chosen, `--benchmark` scores the networks named, once, on the
     python benchmarks/control_study.py --data cifar10:DIR                      the 8 arms, seeds 0, 1, 2
     python benchmarks/control_study.py --data cifar10:DIR --arms variants      one seed each
     python benchmarks/control_study.py --data cifar10:DIR --arms white_0.04 --seeds 0
-    python benchmarks/control_study.py --data cifar10:DIR --arms standard,both --epochs 40 --set ema=0.999
+    python benchmarks/control_study.py --data cifar10:DIR --arms standard,both --epochs 40 --set ema=0.995
     python benchmarks/control_study.py --data cifar10:DIR --arms standard,both --benchmark
     python benchmarks/control_study.py --table
     python benchmarks/control_study.py --match both      the white noise that costs as much clean accuracy

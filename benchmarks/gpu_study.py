@@ -47,7 +47,7 @@ def study(given: argparse.Namespace) -> dict[str, Any]:
             "split": "full_train",
             "epochs": given.epochs,
             "batch_size": 512,
-            "ema": 0.999,
+            "ema": 0.995,
         },
         "seeds": list(range(given.seeds)),
         "evaluate": {"kinds": given.kinds.split(","), "spread": False, "precision": "bfloat16"},

@@ -145,7 +145,8 @@ class TrainConfig:
     clip: float = 0.0
     """Largest L2 norm of a step's gradient, to which a longer one is scaled; 0 for none."""
     ema: float = 0.0
-    """Decay a step of the average of weights that is the result, in [0, 1), say 0.999; 0 for none."""
+    """Decay a step of the average of weights that is the result, in [0, 1), say 0.995; 0 for none.
+    It remembers some 1 / (1 - ema) steps, which should be few beside those of the training."""
     lookahead: int = 0
     """Steps after which fast weights go half of the way back to slow ones; 0 for none."""
     flip: bool = True
