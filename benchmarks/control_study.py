@@ -12,6 +12,7 @@ When everything is chosen, `--benchmark` scores the networks named, once, on the
     python benchmarks/control_study.py --data cifar10:DIR --arms standard,both --benchmark
     python benchmarks/control_study.py --table
     python benchmarks/control_study.py --match both      the white noise that costs as much clean accuracy
+    python benchmarks/control_study.py --chart docs/images/control.png
 """
 
 import argparse
@@ -23,6 +24,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import altair as alt
 import torch
 import torch.nn.functional as F
 from intervals import student
@@ -32,6 +34,7 @@ from filterbands.datasets import ImageSet, load_data
 from filterbands.engine import set_threads
 from filterbands.filters import analyze, bake, equal_gain_blur, recalibrate, set_share
 from filterbands.models import load_model, read_weights
+from filterbands.report.style import GRID, INK, MUTED, RUN_COLOURS
 from filterbands.robustness import BENCHMARK_15, EvaluateConfig, evaluate
 from filterbands.run import Run, git_revision
 from filterbands.training import RECIPES, TrainConfig, train, with_settings
@@ -52,6 +55,18 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 BOTH = ("spectral.strength=1", "spectral.gain=1", "spectral.noise=0.06")
 TEMPERED = ("spectral.strength=0.5", "spectral.gain=0.5", "spectral.noise=0.03")
 EIGEN = ("modulate.on=true", "modulate.bands=eigen")
+# The chart: its size in pixels, the axes' ranges in points, the size of names and where they may stand.
+_WIDTH, _HEIGHT = 640, 460
+_CLEAN, _ROBUST = (-4.0, 1.5), (-14.0, 14.0)
+_TEXT = 11
+_SIDES = (
+    ("left", 8, -7),
+    ("center", 0, -13),
+    ("center", 0, 13),
+    ("right", -8, -7),
+    ("left", 8, 9),
+    ("right", -8, 9),
+)
 # Images from which the blur of equal noise gain is solved.
 BLUR_IMAGES = 2000
 
@@ -222,6 +237,83 @@ def table(lines: list[dict[str, Any]]) -> str:
     return "\n".join(rows)
 
 
+def chart(lines: list[dict[str, Any]]) -> alt.LayerChart:
+    """Return what each arm gains and costs beside standard training, in points, whiskers over seeds."""
+    here = [line for line in lines if _setting(line) == _setting(lines[0])]
+    standard = {line["seed"]: line for line in here if line["arm"] == "standard"}
+    rows = []
+    for arm in dict.fromkeys(line["arm"] for line in here if line["arm"] != "standard"):
+        group = [line for line in here if line["arm"] == arm and line["seed"] in standard]
+        row: dict[str, Any] = {"arm": arm, "of": _family(arm)}
+        for name, to in (("clean", "x"), ("extra_4", "y")):
+            gains = [100 * (line[name] - standard[line["seed"]][name]) for line in group]
+            low, high = student(gains) if len(gains) > 1 else (gains[0], gains[0])
+            row |= {to: mean(gains), f"{to}_low": low, f"{to}_high": high}
+        rows.append(row)
+    base = alt.Chart(alt.Data(values=rows))
+    titles = ("gain in clean accuracy, points", "gain under four kinds of corruption, points")
+    x = alt.X("x:Q", title=titles[0]).scale(domain=_CLEAN)
+    y = alt.Y("y:Q", title=titles[1]).scale(domain=_ROBUST)
+    families = dict.fromkeys(row["of"] for row in rows)
+    colour = (
+        alt.Color("of:N", title=None, sort=list(families))
+        .scale(range=[light for light, _ in RUN_COLOURS])
+        .legend(orient="bottom", labelLimit=400, symbolOpacity=1)
+    )
+    rule = base.mark_rule(opacity=0.4)
+    across = rule.encode(x=alt.X("x_low:Q", title=titles[0]), x2="x_high:Q", y=y, color=colour)
+    upright = rule.encode(x=x, y=alt.Y("y_low:Q", title=titles[1]), y2="y_high:Q", color=colour)
+    points = base.mark_point(filled=True, size=70, opacity=1).encode(x=x, y=y, color=colour)
+    places = _places([(row["arm"], row["x"], row["y"]) for row in rows])
+    names = [
+        alt.Chart(alt.Data(values=[row for row, place in zip(rows, places, strict=True) if place == at]))
+        .mark_text(align=align, dx=right, dy=down, fontSize=_TEXT, color=INK[0])
+        .encode(x=x, y=y, text="arm:N")
+        for at, (align, right, down) in enumerate(_SIDES)
+    ]
+    zero = alt.Chart(alt.Data(values=[{"zero": 0}])).mark_rule(color=MUTED[0], strokeDash=[3, 3])
+    lines_of_zero = (zero.encode(x="zero:Q"), zero.encode(y="zero:Q"))
+    layers = alt.layer(*lines_of_zero, across, upright, points, *names)
+    return layers.properties(width=_WIDTH, height=_HEIGHT).configure_axis(gridColor=GRID[0])
+
+
+def _places(points: list[tuple[str, float, float]]) -> list[int]:
+    """Return beside which side of its point each name stands, so that few cover points or other names."""
+    across, up = _WIDTH / (_CLEAN[1] - _CLEAN[0]), _HEIGHT / (_ROBUST[1] - _ROBUST[0])
+    dots = [(x * across, -y * up) for _, x, y in points]
+    taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in dots]
+    places = []
+    for (name, _, _), (x, y) in zip(points, dots, strict=True):
+        boxes = []
+        for align, right, down in _SIDES:
+            wide = 0.55 * _TEXT * len(name)
+            left = x + right - {"left": 0, "center": wide / 2, "right": wide}[align]
+            boxes.append((left, y + down - _TEXT / 2, left + wide, y + down + _TEXT / 2))
+        covered = [sum(_overlap(box, other) for other in taken) for box in boxes]
+        places.append(covered.index(min(covered)))
+        taken.append(boxes[places[-1]])
+    return places
+
+
+def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> float:
+    """Return the area that two boxes (left, top, right, bottom) share."""
+    wide = min(one[2], other[2]) - max(one[0], other[0])
+    high = min(one[3], other[3]) - max(one[1], other[1])
+    return max(wide, 0) * max(high, 0)
+
+
+def _family(arm: str) -> str:
+    """Return what an arm acts on."""
+    if arm.startswith("white_"):
+        return "white noise on the images"
+    acts = settings_of(arm)
+    on_images = any(setting.startswith("spectral.") for setting in acts)
+    on_filters = any(setting.startswith(("share.", "modulate.")) for setting in acts) or arm == "projected"
+    if on_images and on_filters:
+        return "both"
+    return "spectra of the images" if on_images else "filters of the first layer" if on_filters else "blur"
+
+
 def _setting(line: dict[str, Any]) -> tuple[str, int, tuple[str, ...]]:
     """Return what lines share that are compared: the network, the budget and what was changed in all arms."""
     return line["arch"], line["epochs"], tuple(line.get("set", ()))
@@ -281,12 +373,16 @@ def main() -> None:
     )
     parser.add_argument("--table", action="store_true", help="only print the table of what is there")
     parser.add_argument("--match", default="", metavar="ARM", help="only say which white noise costs as much")
+    parser.add_argument("--chart", default="", metavar="FILE", help="only draw the arms that the table has")
     given = parser.parse_args()
     set_threads(given.threads)
     results = given.results or (BENCHMARK if given.benchmark else RESULTS)
     lines = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
     if given.match:
         print(matched(lines, given.match))
+        return
+    if given.chart:
+        chart(lines).save(given.chart, scale_factor=2)
         return
     groups = {"arms": tuple(ARMS), "variants": tuple(VARIANTS)}
     arms = groups.get(given.arms, tuple(given.arms.split(",")))
