@@ -28,6 +28,7 @@ import altair as alt
 import torch
 import torch.nn.functional as F
 from intervals import student
+from PIL import Image
 from torch import Tensor, nn
 
 from filterbands.datasets import ImageSet, load_data
@@ -383,6 +384,8 @@ def main() -> None:
         return
     if given.chart:
         chart(lines).save(given.chart, scale_factor=2)
+        # A handful of colours, so that the file is small.
+        Image.open(given.chart).convert("RGB").quantize(64).save(given.chart, optimize=True)
         return
     groups = {"arms": tuple(ARMS), "variants": tuple(VARIANTS)}
     arms = groups.get(given.arms, tuple(given.arms.split(",")))
