@@ -96,8 +96,10 @@ VARIANTS: Mapping[str, tuple[str, ...]] = {
     "share_random": ("share.low=1", "share.random=true"),
     "share_low_fixed": ("share.low=1", "share.fixed=true"),
     "projected": (),
+    "finetuned": (),
 }
-"""Further variants, one seed each. `projected` is a standard network whose first layer is made low unpaid."""
+"""Further variants, one seed each. The last two come from the standard network: the first layer made low
+without training, and the recipe `finetune` after it."""
 
 
 def settings_of(arm: str) -> tuple[str, ...]:
@@ -126,7 +128,19 @@ def config_of(arm: str, seed: int, given: argparse.Namespace) -> TrainConfig:
         epochs=given.epochs,
         seed=seed,
     )
+    if arm == "finetuned":
+        recipe = RECIPES["finetune"]()
+        init = folder_of(config_of("standard", seed, given), given)
+        base = replace(
+            recipe, recipe=arm, arch=base.arch, data=base.data, split="train", seed=seed, init=str(init)
+        )
     return with_settings(base, [*given.set, *settings])
+
+
+def folder_of(config: TrainConfig, given: argparse.Namespace) -> Path:
+    """Return where a training lies."""
+    changed = "".join(f"-{setting}" for setting in given.set)
+    return Path(given.runs) / f"{config.recipe}-{config.arch}-{given.epochs}{changed}-{config.seed}"
 
 
 def network_of(run: Run, arch: str) -> nn.Module:
@@ -165,8 +179,7 @@ def run_arm(arm: str, seed: int, given: argparse.Namespace) -> dict[str, Any]:
     With `--benchmark` it is scored on the test images under the 15 kinds.
     """
     config = config_of(arm, seed, given)
-    changed = "".join(f"-{setting}" for setting in given.set)
-    folder = Path(given.runs) / f"{config.recipe}-{config.arch}-{config.epochs}{changed}-{seed}"
+    folder = folder_of(config, given)
     run = train(config, folder, resume=folder.exists(), threads=given.threads)
     described = run.read()
     model = network_of(run, config.arch)
@@ -188,7 +201,7 @@ def run_arm(arm: str, seed: int, given: argparse.Namespace) -> dict[str, Any]:
         "split": "train",
         "scored_on": split,
         "seed": seed,
-        "epochs": config.epochs,
+        "epochs": given.epochs,
         "images": scores["images"],
         "precision": given.precision,
         "clean": scores["clean"]["accuracy"],
@@ -202,7 +215,11 @@ def run_arm(arm: str, seed: int, given: argparse.Namespace) -> dict[str, Any]:
         "device": described["device"],
         "git": described["git"],
         "scored_by": git_revision(),
-        "config": {**described["config"], "data": given.data.partition(":")[0]},
+        "config": {
+            **described["config"],
+            "data": given.data.partition(":")[0],
+            "init": Path(described["config"]["init"]).name,
+        },
     }
 
 
@@ -308,7 +325,7 @@ def _family(arm: str) -> str:
     if arm.startswith("white_"):
         return "white noise on the images"
     acts = settings_of(arm)
-    on_images = any(setting.startswith("spectral.") for setting in acts)
+    on_images = any(setting.startswith("spectral.") for setting in acts) or arm == "finetuned"
     on_filters = any(setting.startswith(("share.", "modulate.")) for setting in acts) or arm == "projected"
     if on_images and on_filters:
         return "both"
