@@ -53,8 +53,9 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     },
 }
 """The columns of an average's table."""
-BOTH = ("spectral.strength=1", "spectral.gain=1", "spectral.noise=0.06")
-TEMPERED = ("spectral.strength=0.5", "spectral.gain=0.5", "spectral.noise=0.03")
+CLEAN = "spectral.clean=0.4"
+BOTH = ("spectral.strength=1", "spectral.gain=1", "spectral.noise=0.06", CLEAN)
+TEMPERED = ("spectral.strength=0.5", "spectral.gain=0.5", "spectral.noise=0.03", CLEAN)
 EIGEN = ("modulate.on=true", "modulate.bands=eigen")
 # The chart: its size in pixels, the axes' ranges in points, the size of names and where they may stand.
 _WIDTH, _HEIGHT = 640, 460
@@ -77,8 +78,8 @@ ARMS: Mapping[str, tuple[str, ...]] = {
     "share_high": ("share.low=0",),
     "blur": ("blur=solved",),
     "modulate": ("modulate.on=true",),
-    "multiplicative": ("spectral.strength=1", "spectral.gain=1"),
-    "additive": ("spectral.noise=0.06",),
+    "multiplicative": ("spectral.strength=1", "spectral.gain=1", CLEAN),
+    "additive": ("spectral.noise=0.06", CLEAN),
     "both": BOTH,
 }
 """The arms of the study, and what each changes in standard training."""
