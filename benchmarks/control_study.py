@@ -88,7 +88,6 @@ VARIANTS: Mapping[str, tuple[str, ...]] = {
     "both_tempered": TEMPERED,
     "both_clean_0.7": (*BOTH, "spectral.clean=0.7"),
     "both_mild": (*TEMPERED, "spectral.clean=0.7"),
-    "both_faint": ("spectral.strength=0.3", "spectral.gain=0.3", "spectral.noise=0.02", "spectral.clean=0.7"),
     "modulate_both": (*BOTH, "modulate.on=true"),
     "share_low_both": (*BOTH, "share.low=1"),
     "white_0.1": ("white_noise=0.1",),
