@@ -22,7 +22,7 @@ import numpy as np
 from filterbands.datasets import load_data
 
 BATCHES = (*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin")
-SPECTRAL = {"spectral.strength": 1.0, "spectral.gain": 1.0, "spectral.noise": 0.06}
+SPECTRAL = {"spectral.strength": 0.5, "spectral.gain": 0.5, "spectral.noise": 0.03}
 # In the order in which a first seed is worth having.
 ROWS: list[Any] = [
     "standard",

@@ -50,7 +50,7 @@ def _eigen(model: nn.Module) -> nn.Module:
 
 
 def _noisy(model: nn.Module) -> nn.Module:
-    return nn.Sequential(SpectralNoise(), model)
+    return nn.Sequential(SpectralNoise(strength=1.0, gain=1.0, noise=0.06, clean=0.4), model)
 
 
 VARIANTS: dict[str, Callable[[nn.Module], nn.Module]] = {

@@ -57,16 +57,16 @@ def filters() -> Image.Image:
 
 
 def knobs() -> Image.Image:
-    """Return a row a strength, at 0, 1/2, 1 and 2 times its default, the same draw throughout."""
-    defaults = {"strength": 1.0, "gain": 1.0, "noise": 0.06}
+    """Return a row a strength, at 0, 1, 2 and 4 times its default, the same draw throughout."""
+    defaults = {"strength": 0.5, "gain": 0.5, "noise": 0.03}
     rows = {}
     for name in (*defaults, "all three"):
         row = []
-        for factor in (0.0, 0.5, 1.0, 2.0):
+        for factor in (0.0, 1.0, 2.0, 4.0):
             changed = {each: factor * defaults[each] for each in defaults if name in (each, "all three")}
             row.append(_shown(_perturbed({**OFF, **changed}, seed=5)[0]))
         rows[name] = row
-    return arranged(rows, ["0", "half", "default", "twice"])
+    return arranged(rows, ["0", "default", "twice", "4 times"])
 
 
 def choices() -> Image.Image:

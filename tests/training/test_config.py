@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from filterbands.filters import SpectralNoise
 from filterbands.training import (
     RECIPES,
     ModulateConfig,
@@ -158,6 +159,16 @@ def test_a_recipe_is_listed_under_its_own_name(name: str) -> None:
 def test_a_config_is_the_same_after_json(name: str) -> None:
     config = with_settings(RECIPES[name](), ["seed=3", "learning_rate=0.1"])
     assert from_plain(json.loads(json.dumps(to_plain(config)))) == config
+
+
+def test_the_recipe_perturbs_as_spectral_noise_does_by_itself() -> None:
+    given, own = RECIPES["spectral"]().spectral, SpectralNoise()
+    assert (given.strength, given.gain, given.noise, given.clean) == (
+        own.strength,
+        own.gain,
+        own.noise,
+        own.clean,
+    )
 
 
 def test_recipes_differ_in_more_than_their_names() -> None:

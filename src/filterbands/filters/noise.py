@@ -65,8 +65,8 @@ class SpectralNoise(nn.Module):
     transforms are in float32 also under autocast, and in float64 for float64 images.
 
     Args:
-        strength: Scale of the radial gains; 1 is the profile, 0 switches them off.
-        gain: Scale of the shared gain's logarithm; 1 as above, 0 switches it off.
+        strength: Scale of the radial gains; 1 is the profile, the default half of it, 0 switches them off.
+        gain: Scale of the shared gain's logarithm; 1 as above, the default half of it, 0 switches it off.
         noise: Mean RMS of the added noise, in units of the images' range; 0 switches it off.
         clean: Chance of each image to stay exactly as it is, in [0, 1].
         clamp: Clamp the result to [0, 1], as a camera would. Without it any range is taken.
@@ -91,10 +91,10 @@ class SpectralNoise(nn.Module):
     def __init__(
         self,
         *,
-        strength: float = 1.0,
-        gain: float = 1.0,
-        noise: float = 0.06,
-        clean: float = 0.4,
+        strength: float = 0.5,
+        gain: float = 0.5,
+        noise: float = 0.03,
+        clean: float = 0.7,
         clamp: bool = True,
         dc: bool = False,
         padding: str = "reflect",

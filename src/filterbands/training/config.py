@@ -84,7 +84,7 @@ class SpectralConfig:
     """Scale of the gain that all bands share (contrast); 1 is the standard."""
     noise: float = 0.0
     """Mean RMS of the added noise of random spectrum, in units of [0, 1]."""
-    clean: float = 0.4
+    clean: float = 0.7
     """Fraction of images left as they are, in [0, 1]."""
 
     @property
