@@ -234,12 +234,10 @@ def table(lines: list[dict[str, Any]]) -> str:
     groups = GROUPS[averaged]
     heads = ["arm", "epochs", "seeds", "clean", of, "gain clean", f"gain {of}", *groups, "mean low energy"]
     rows = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
-    order = [*ARMS, *VARIANTS]
-    names = dict.fromkeys((*_setting(line), line["arm"]) for line in lines)
-    for *setting, arm in sorted(
-        names,
-        key=lambda name: (name[:3], (order.index(name[3]) if name[3] in order else len(order)), name[3]),
-    ):
+    # In the study's order; other arms, which it does not list, come last.
+    order = {arm: place for place, arm in enumerate((*ARMS, *VARIANTS))}
+    names = {(*_setting(line), line["arm"]) for line in lines}
+    for *setting, arm in sorted(names, key=lambda name: (*name[:3], order.get(name[3], len(order)), name[3])):
         here = [line for line in lines if list(_setting(line)) == setting]
         group = [line for line in here if line["arm"] == arm]
         standard = {line["seed"]: line for line in here if line["arm"] == "standard"}

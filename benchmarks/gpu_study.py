@@ -14,15 +14,17 @@ import json
 import subprocess
 import sys
 import zipfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from filterbands.datasets import load_data
+from filterbands.training import RECIPES
 
 BATCHES = (*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin")
-SPECTRAL = {"spectral.strength": 0.5, "spectral.gain": 0.5, "spectral.noise": 0.03}
+SPECTRAL = {f"spectral.{name}": value for name, value in asdict(RECIPES["spectral"]().spectral).items()}
 # In the order in which a first seed is worth having.
 ROWS: list[Any] = [
     "standard",

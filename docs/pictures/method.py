@@ -58,7 +58,8 @@ def filters() -> Image.Image:
 
 def knobs() -> Image.Image:
     """Return a row a strength, at 0, 1, 2 and 4 times its default, the same draw throughout."""
-    defaults = {"strength": 0.5, "gain": 0.5, "noise": 0.03}
+    own = SpectralNoise()
+    defaults = {"strength": own.strength, "gain": own.gain, "noise": own.noise}
     rows = {}
     for name in (*defaults, "all three"):
         row = []

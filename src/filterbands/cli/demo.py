@@ -21,7 +21,7 @@ RUNS = ("standard", "share_low", "modulated")
 EPOCHS = 7
 """Of each training: passes over 8,000 images."""
 TEMPERED = ("spectral.strength=0.5", "spectral.gain=0.5", "spectral.noise=0.02", "spectral.clean=0.4")
-"""Weaker perturbation than the recipe's, whose noise would drown cues of an RMS of 0.01 in so few epochs."""
+"""Less noise than the recipe's, on more images: more would drown cues of an RMS of 0.01 in so few epochs."""
 ONE_BAND = {"low": "planted:high=0", "high": "planted:low=0"}
 """Test images with the class in one band alone: what a network reads in that band."""
 
