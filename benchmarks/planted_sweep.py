@@ -106,7 +106,7 @@ def main() -> None:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Return the accuracies as Markdown, the mean over seeds in each cell."""
+    """Return the accuracies as Markdown, a figure a seed in each cell."""
     lines = [
         "| label in the | amplitude | epochs | seeds | free | all low | all high | all high, literal |",
         "|---|---|---|---|---|---|---|---|",
