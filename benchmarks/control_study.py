@@ -17,6 +17,7 @@ When everything is chosen, `--benchmark` scores the networks named, once, on the
 
 import argparse
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import pairwise
@@ -58,9 +59,8 @@ CLEAN = "spectral.clean=0.4"
 BOTH = ("spectral.strength=1", "spectral.gain=1", "spectral.noise=0.06", CLEAN)
 TEMPERED = ("spectral.strength=0.5", "spectral.gain=0.5", "spectral.noise=0.03", CLEAN)
 EIGEN = ("modulate.on=true", "modulate.bands=eigen")
-# The chart: its size in pixels, the axes' ranges in points, the size of names and where they may stand.
+# The chart: its size in pixels, the size of names and where they may stand.
 _WIDTH, _HEIGHT = 640, 460
-_CLEAN, _ROBUST = (-4.0, 1.5), (-14.0, 14.0)
 _TEXT = 11
 _SIDES = (
     ("left", 8, -7),
@@ -272,9 +272,10 @@ def chart(lines: list[dict[str, Any]]) -> alt.LayerChart:
             row |= {to: mean(gains), f"{to}_low": low, f"{to}_high": high}
         rows.append(row)
     base = alt.Chart(alt.Data(values=rows))
+    x_ends, y_ends = (_domain(rows, to, step) for to, step in (("x", 0.5), ("y", 2.0)))
     titles = ("gain in clean accuracy, points", "gain under four kinds of corruption, points")
-    x = alt.X("x:Q", title=titles[0]).scale(domain=_CLEAN)
-    y = alt.Y("y:Q", title=titles[1]).scale(domain=_ROBUST)
+    x = alt.X("x:Q", title=titles[0]).scale(domain=x_ends)
+    y = alt.Y("y:Q", title=titles[1]).scale(domain=y_ends)
     families = dict.fromkeys(row["of"] for row in rows)
     colour = (
         alt.Color("of:N", title=None, sort=list(families))
@@ -285,7 +286,7 @@ def chart(lines: list[dict[str, Any]]) -> alt.LayerChart:
     across = rule.encode(x=alt.X("x_low:Q", title=titles[0]), x2="x_high:Q", y=y, color=colour)
     upright = rule.encode(x=x, y=alt.Y("y_low:Q", title=titles[1]), y2="y_high:Q", color=colour)
     points = base.mark_point(filled=True, size=70, opacity=1).encode(x=x, y=y, color=colour)
-    places = _places([(row["arm"], row["x"], row["y"]) for row in rows])
+    places = _places([(row["arm"], row["x"], row["y"]) for row in rows], x_ends, y_ends)
     names = [
         alt.Chart(alt.Data(values=[row for row, place in zip(rows, places, strict=True) if place == at]))
         .mark_text(align=align, dx=right, dy=down, fontSize=_TEXT, color=INK[0])
@@ -298,9 +299,17 @@ def chart(lines: list[dict[str, Any]]) -> alt.LayerChart:
     return layers.properties(width=_WIDTH, height=_HEIGHT).configure_axis(gridColor=GRID[0])
 
 
-def _places(points: list[tuple[str, float, float]]) -> list[int]:
+def _domain(rows: list[dict[str, Any]], to: str, step: float) -> tuple[float, float]:
+    """Return the ends of an axis, whole steps that hold every point and whisker."""
+    low, high = min(row[f"{to}_low"] for row in rows), max(row[f"{to}_high"] for row in rows)
+    return step * math.floor(low / step), step * math.ceil(high / step)
+
+
+def _places(
+    points: list[tuple[str, float, float]], x_ends: tuple[float, float], y_ends: tuple[float, float]
+) -> list[int]:
     """Return beside which side of its point each name stands, so that few cover points or other names."""
-    across, up = _WIDTH / (_CLEAN[1] - _CLEAN[0]), _HEIGHT / (_ROBUST[1] - _ROBUST[0])
+    across, up = _WIDTH / (x_ends[1] - x_ends[0]), _HEIGHT / (y_ends[1] - y_ends[0])
     dots = [(x * across, -y * up) for _, x, y in points]
     taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in dots]
     places = []
