@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -111,6 +112,11 @@ def test_a_study_is_finished_row_by_row_and_not_done_twice(
     assert run_study(study, tmp_path) == lines
     text = module.table(lines)
     assert "| mixed | 2 |" in text
+    cells = next(row for row in text.splitlines() if row.startswith("| mixed")).split(" | ")
+    assert cells[6:8] == ["not measured", "not measured"]  # noise and blur
+    for cell, kind in zip(cells[8:10], ("brightness", "contrast"), strict=True):
+        values = [100 * mean(line["kinds"][kind]) for line in lines if line["recipe"] == "mixed"]
+        assert cell.startswith(f"{mean(values):.2f} ±")
     # A line that a kill cut short is done again.
     file = tmp_path / "runs.jsonl"
     file.write_text(file.read_text()[:-20])

@@ -30,11 +30,11 @@ from typing import Any
 
 import torch
 
-from .corruptions import expand_kinds
+from .corruptions import CORRUPTIONS, expand_kinds
 from .datasets import ImageSet, load_data
 from .engine import pick_device, set_threads
 from .models import load_model
-from .robustness import EvaluateConfig, evaluate
+from .robustness import FAMILIES, EvaluateConfig, evaluate
 from .run import make_folder
 from .training import RECIPES, TrainConfig, measure_step, to_plain, train, with_settings
 from .types import Progress
@@ -319,18 +319,30 @@ _FIGURES = ("clean", "average_15", "average_19", "robust")
 
 
 def table(lines: Iterable[Mapping[str, Any]]) -> str:
-    """Return the lines as Markdown, mean and standard deviation over seeds, in percent."""
+    """Return the lines as Markdown, mean and standard deviation over seeds, in percent.
+
+    A family's figure is over all of its kinds that were evaluated, as in `Scores.families`.
+    """
     lines = list(lines)
-    text = ["| row | seeds | clean | 15 kinds | 19 kinds | all kinds asked for | hours a run |"]
-    text.append("|---|---|---|---|---|---|---|")
+    heads = ("row", "seeds", "clean", "15 kinds", "19 kinds", "all kinds asked for", *FAMILIES, "hours a run")
+    text = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for row in dict.fromkeys(line["recipe"] for line in lines):
         group = [line for line in lines if line["recipe"] == row]
-        cells = [
-            _cell(line[name] for line in group) for name in ("clean", "average_15", "average_19", "robust")
-        ]
+        cells = [_cell(line[name] for line in group) for name in _FIGURES]
+        cells += [_cell(_of_family(line["kinds"], family) for line in group) for family in FAMILIES]
         hours = mean(line["seconds"] + line["evaluation_seconds"] for line in group) / 3600
         text.append(f"| {row} | {len(group)} | {' | '.join(cells)} | {hours:.2f} |")
     return "\n".join(text)
+
+
+def _of_family(kinds: Mapping[str, Sequence[float | None]], family: str) -> float | None:
+    """Return the mean over the severities at hand of the family's kinds at hand."""
+    means = []
+    for kind, values in kinds.items():
+        present = [value for value in values if value is not None]
+        if CORRUPTIONS[kind].family == family and present:
+            means.append(mean(present))
+    return mean(means) if means else None
 
 
 def read_lines(folder: Path) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from .heatmap import HeatMap, find_module, fourier_heatmap
 from .loading import load_scores
 from .onnx import OnnxNetwork, is_onnx
 from .passes import PassCurves, pass_curves
-from .scores import BENCHMARK_15, EXTRA_4, Estimate, Scores, overlapping_kinds
+from .scores import BENCHMARK_15, EXTRA_4, FAMILIES, Estimate, Scores, overlapping_kinds
 from .sensitivity import ProbeConfig, RankCorrelation, Spectrum, correlate
 from .sources import Files
 from .spectra import (
@@ -44,6 +44,7 @@ from .vulnerability import (
 __all__ = [
     "BENCHMARK_15",
     "EXTRA_4",
+    "FAMILIES",
     "PUBLISHED",
     "CorruptionSpectra",
     "Difference",
