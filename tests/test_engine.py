@@ -1,10 +1,12 @@
 """Devices, precisions and threads by name."""
 
+import importlib.util
 from collections.abc import Iterator
 
 import pytest
 import torch
 
+from filterbands import engine, rng
 from filterbands.engine import PRECISIONS, launch, pick_device, set_threads
 
 
@@ -95,3 +97,16 @@ def test_launching_draws_no_random_number() -> None:
     before = torch.get_rng_state()
     launch(device="cpu")
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_elementwise_kernels_are_settled_before_the_first_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[str] = []
+    for name in engine.KERNELS:
+        function = getattr(torch, name)
+        monkeypatch.setattr(torch, name, lambda x, f=function, n=name: (called.append(n), f(x))[1])
+    # A second copy, as the first one is long imported.
+    spec = importlib.util.spec_from_file_location("filterbands.another_rng", rng.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    assert set(called) == set(engine.KERNELS)

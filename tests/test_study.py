@@ -11,6 +11,7 @@ import torch
 from scipy.stats import t as student
 
 from filterbands import study as module
+from filterbands.cli import main
 from filterbands.datasets import PlantedConfig, planted
 from filterbands.study import as_study, detectable, plan_study, read_lines, read_study, run_study, seed_spread
 
@@ -167,3 +168,16 @@ def test_the_spread_is_pooled_over_rows() -> None:
     ]
     assert seed_spread(lines) == pytest.approx((0.02 / 2) ** 0.5)
     assert seed_spread(lines[1:3]) is None
+
+
+def test_a_study_without_a_terminal_says_a_line_for_every_run(
+    plain: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "tiny.json"
+    file.write_text(json.dumps({**plain, "recipes": ["standard"]}))
+    assert main(["study", str(file), "--out", str(tmp_path / "out"), "--json"]) == 0
+    caught = capsys.readouterr()
+    said = [line for line in caught.err.splitlines() if line.startswith("study: ")]
+    assert [line.partition(" after ")[0] for line in said] == ["study: 1 of 2", "study: 2 of 2"]
+    assert "standard-fastnet-1: clean" in said[1]
+    assert len(json.loads(caught.out)["runs"]) == 2

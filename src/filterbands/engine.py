@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 PRECISIONS = ("float32", "bfloat16")
 """What the networks here are trained and evaluated in."""
 
+KERNELS = (
+    *("log", "sqrt", "exp", "cos", "sin", "tan", "tanh", "acos", "asin", "atan", "cosh", "sinh"),
+    *("erf", "erfc", "erfinv", "expm1", "log10", "log1p", "log2", "trunc"),
+)
+"""The elementwise functions that `settle_kernels` calls, in this order."""
+
 _FABRIC_PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed"}
 
 
@@ -109,6 +115,20 @@ def pick_device(device: str = "auto") -> torch.device:
             f"device {device} is not there: {torch.cuda.device_count()} CUDA devices found; use cpu"
         )
     return place
+
+
+def settle_kernels() -> None:
+    """Call each elementwise function on one value, which fixes the kernel that it will use.
+
+    oneMKL 2024.2, which torch's wheels carry, picks the kernel of a function when it is first called; of
+    threads that make that call at once, one may then run a kernel that is accurate to 1e-4 only. Without
+    this a training was seen to differ from its repetition, as a few pixels of its generated images did.
+
+    Source: github.com/pytorch/pytorch/issues/188792; how often: benchmarks/first_call.py.
+    """
+    for dtype in (torch.float32, torch.float64):
+        for name in KERNELS:
+            getattr(torch, name)(torch.full((1,), 0.5, dtype=dtype))
 
 
 def set_threads(threads: int | None) -> None:

@@ -5,7 +5,8 @@ SplitMix64's increment and finaliser, in 64-bit wrap-around arithmetic. Every dr
 a word, the low half first, so that a word gives two numbers.
 
 Integer work is exact on every device. Normals take a logarithm, a cosine and a sine in float32, which
-libraries round differently in the last bit; everything else here is the same bits everywhere.
+libraries round differently in the last bit; everything else here is the same bits everywhere. Importing
+this file settles torch's kernels on the CPU, without which a process's first logarithms could be off.
 
 Source: Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators" (OOPSLA), figure 15,
 with the finaliser constants of Stafford's variant 13.
@@ -18,6 +19,7 @@ import torch
 from jaxtyping import Float, Int32, Int64
 from torch import Tensor
 
+from .engine import settle_kernels
 from .types import Keys
 
 _GAMMA = 0x9E3779B97F4A7C15 - (1 << 64)
@@ -27,6 +29,8 @@ _MIX_2 = 0x94D049BB133111EB - (1 << 64)
 _STREAM_STRIDE = 1 << 40
 # Words mixed at a time on a CPU: the block and its scratch space stay in a core's cache.
 _BLOCK = 1 << 15
+
+settle_kernels()
 
 
 def keys(seed: int, *parts: str | int, index: Int64[Tensor, " b"]) -> Keys:

@@ -2,9 +2,11 @@
 
 import math
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Annotated, Any
 
 import tyro
@@ -135,14 +137,27 @@ class _Bar:
         self.rich.update(self.tasks["task"], completed=done, total=total, description=what)
 
 
+@dataclass(slots=True)
+class _Lines:
+    """A line a report, for work of hours whose output goes to a file."""
+
+    label: str
+    began: float = field(default_factory=time.monotonic)
+
+    def __call__(self, done: int, total: int, what: str) -> None:
+        elapsed = timedelta(seconds=int(time.monotonic() - self.began))
+        print(f"{self.label}: {done} of {total} after {elapsed}: {what}", file=sys.stderr, flush=True)  # noqa: T201
+
+
 @contextmanager
-def progress_bar(label: str) -> Iterator[Progress | None]:
+def progress_bar(label: str, *, lines: bool = False) -> Iterator[Progress | None]:
     """Yield a reporter that draws a bar with elapsed and remaining time on standard error.
 
-    Where standard error is not a terminal it yields None, and nothing is drawn.
+    Where standard error is not a terminal it yields None, and nothing is drawn; with `lines`, a reporter
+    that writes a line each time.
     """
     if not sys.stderr.isatty():
-        yield None
+        yield _Lines(label) if lines else None
         return
     columns = (
         TextColumn(label),

@@ -46,7 +46,7 @@ def run(options: StudyOptions) -> Answer:
         "threads": options.threads or None,
         "device": options.device,
     }
-    with progress_bar("study") as progress:
+    with progress_bar("study", lines=not options.plan) as progress:
         if options.plan:
             plan = plan_study(study, out, progress=progress, **given)
             return Answer(document=_document(plan), text=_text(plan, study))
