@@ -181,3 +181,8 @@ def test_a_study_without_a_terminal_says_a_line_for_every_run(
     assert [line.partition(" after ")[0] for line in said] == ["study: 1 of 2", "study: 2 of 2"]
     assert "standard-fastnet-1: clean" in said[1]
     assert len(json.loads(caught.out)["runs"]) == 2
+
+
+@pytest.mark.parametrize("file", sorted((Path(__file__).parents[1] / "benchmarks").glob("*_study.json")))
+def test_the_studies_of_this_project_are_readable_and_named_as_their_files(file: Path) -> None:
+    assert f"{read_study(file).name}_study" == file.stem
