@@ -19,7 +19,7 @@ PACKAGE = Path(str(fb.__file__)).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 # Each imports from those before it alone; rooms side by side do not import from each other.
 ORDER = (
-    *(("types",), ("rng",), ("fourier",), ("engine",), ("workers",), ("run",)),
+    *(("types",), ("engine",), ("rng",), ("fourier",), ("workers",), ("run",)),
     *(("datasets", "models"), ("filters", "corruptions"), ("training",), ("robustness",)),
     *(("study",), ("report",), ("cli",)),
 )
