@@ -2,23 +2,89 @@
 
     python benchmarks/study_table.py
     python benchmarks/study_table.py FILE...
+    python benchmarks/study_table.py --chart docs/images/study.png FILE...
 
-Without files: results/narrow_study.jsonl. Any runs.jsonl of `filterbands study` will do.
+Without files: results/narrow_study.jsonl. Any runs.jsonl of `filterbands study` will do. `--chart` draws the
+rows of all files in one picture instead.
 """
 
+import argparse
 import json
-import sys
 from pathlib import Path
+from statistics import mean
+from typing import Any
 
+import altair as alt
+
+from filterbands.report.style import GRID, INK, MUTED, RUN_COLOURS
 from filterbands.study import table
+from filterbands.training.methods import METHODS
 
 RESULTS = Path(__file__).parents[1] / "results"
+PASSES = {1: "one pass a step", 2: "two passes", 3: "three passes"}
 
 
 def main() -> None:
-    """Print a table a file."""
-    for file in [Path(name) for name in sys.argv[1:]] or [RESULTS / "narrow_study.jsonl"]:
-        print(table(json.loads(line) for line in file.read_text().splitlines()))
+    """Print a table a file, or draw one picture of all."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("files", nargs="*", type=Path, default=[RESULTS / "narrow_study.jsonl"])
+    parser.add_argument("--chart", metavar="FILE")
+    given = parser.parse_args()
+    studies = [[json.loads(line) for line in file.read_text().splitlines()] for file in given.files]
+    if given.chart is None:
+        print("\n\n".join(table(lines) for lines in studies))
+        return
+    chart([line for lines in studies for line in lines]).save(given.chart, scale_factor=2)
+    print(given.chart)
+
+
+def chart(lines: list[dict[str, Any]]) -> alt.LayerChart:
+    """Return a row a recipe, best first: clean and corrupted accuracy, means as points and seeds as ticks."""
+    values: list[dict[str, Any]] = []
+    ticks: list[dict[str, Any]] = []
+    for name in dict.fromkeys(line["recipe"] for line in lines):
+        group = [line for line in lines if line["recipe"] == name]
+        clean, corrupted = ([100 * line[key] for line in group] for key in ("clean", "average_15"))
+        passes = METHODS[group[0]["config"]["method"]].views
+        row = {"row": name, "of": PASSES[passes], "clean": mean(clean), "corrupted": mean(corrupted)}
+        values.append(row | {"most": max(clean), "least": min(corrupted)})
+        ticks += [{"row": name, "of": PASSES[passes], "at": at} for at in (*clean, *corrupted)]
+    values.sort(key=lambda row: -row["corrupted"])
+    y = alt.Y("row:N", title=None, sort=[row["row"] for row in values]).axis(grid=True, labelLimit=300)
+    title = "accuracy in %: filled, mean of the 15 kinds of corruption; hollow, clean; ticks, seeds"
+    ends = (min(row["least"] for row in values) - 1, max(row["most"] for row in values) + 1)
+    scale = alt.Scale(domain=ends, nice=True)
+    colour = (
+        alt.Color("of:N", title=None, sort=list(PASSES.values()))
+        .scale(domain=list(PASSES.values()), range=[light for light, _ in RUN_COLOURS[: len(PASSES)]])
+        .legend(orient="bottom", labelLimit=400, symbolOpacity=1)
+    )
+    base = alt.Chart(alt.Data(values=values))
+    x = alt.X("corrupted:Q", title=title, scale=scale)
+    layers = (
+        base.mark_rule(opacity=0.35, strokeWidth=2).encode(x=x, x2="clean:Q", y=y, color=colour),
+        alt.Chart(alt.Data(values=ticks))
+        .mark_tick(height=12)
+        .encode(x=alt.X("at:Q", title=title, scale=scale), y=y, color=colour),
+        base.mark_point(filled=True, size=80, opacity=1).encode(x=x, y=y, color=colour),
+        base.mark_point(filled=False, size=70, opacity=1, fill="white").encode(
+            x=alt.X("clean:Q", title=title, scale=scale), y=y, color=colour
+        ),
+        base.mark_text(align="right", dx=-9, color=INK[0]).encode(
+            x=alt.X("least:Q", title=title, scale=scale),
+            y=y,
+            text=alt.Text("corrupted:Q", format=".1f"),
+        ),
+        base.mark_text(align="left", dx=9, color=MUTED[0]).encode(
+            x=alt.X("most:Q", title=title, scale=scale), y=y, text=alt.Text("clean:Q", format=".1f")
+        ),
+    )
+    return (
+        alt.layer(*layers)
+        .properties(width=560, height=alt.Step(24))
+        .configure_axis(gridColor=GRID[0], labelFontSize=12, titleFontSize=12)
+        .configure_legend(labelFontSize=12)
+    )
 
 
 if __name__ == "__main__":
