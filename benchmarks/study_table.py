@@ -9,12 +9,14 @@ rows of all files in one picture instead.
 """
 
 import argparse
+import io
 import json
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import altair as alt
+from PIL import Image
 
 from filterbands.report.style import GRID, INK, MUTED, RUN_COLOURS
 from filterbands.study import table
@@ -34,7 +36,10 @@ def main() -> None:
     if given.chart is None:
         print("\n\n".join(table(lines) for lines in studies))
         return
-    chart([line for lines in studies for line in lines]).save(given.chart, scale_factor=2)
+    buffer = io.BytesIO()
+    chart([line for lines in studies for line in lines]).save(buffer, format="png", scale_factor=2)
+    small = Image.open(buffer).convert("RGB").quantize(64, dither=Image.Dither.NONE)
+    small.save(given.chart, optimize=True)
     print(given.chart)
 
 
@@ -52,7 +57,7 @@ def chart(lines: list[dict[str, Any]]) -> alt.LayerChart:
     values.sort(key=lambda row: -row["corrupted"])
     y = alt.Y("row:N", title=None, sort=[row["row"] for row in values]).axis(grid=True, labelLimit=300)
     title = "accuracy in %: filled, mean of the 15 kinds of corruption; hollow, clean; ticks, seeds"
-    ends = (min(row["least"] for row in values) - 1, max(row["most"] for row in values) + 1)
+    ends = (min(row["least"] for row in values) - 2, max(row["most"] for row in values) + 2)
     scale = alt.Scale(domain=ends, nice=True)
     colour = (
         alt.Color("of:N", title=None, sort=list(PASSES.values()))
