@@ -64,24 +64,21 @@ def chart(lines: list[dict[str, Any]]) -> alt.LayerChart:
         .scale(domain=list(PASSES.values()), range=[light for light, _ in RUN_COLOURS[: len(PASSES)]])
         .legend(orient="bottom", labelLimit=400, symbolOpacity=1)
     )
-    base = alt.Chart(alt.Data(values=values))
-    x = alt.X("corrupted:Q", title=title, scale=scale)
+
+    def x(field: str) -> alt.X:
+        return alt.X(f"{field}:Q", title=title, scale=scale)
+
+    rows, seeds = (alt.Chart(alt.Data(values=each)).encode(y=y) for each in (values, ticks))
     layers = (
-        base.mark_rule(opacity=0.35, strokeWidth=2).encode(x=x, x2="clean:Q", y=y, color=colour),
-        alt.Chart(alt.Data(values=ticks))
-        .mark_tick(height=12)
-        .encode(x=alt.X("at:Q", title=title, scale=scale), y=y, color=colour),
-        base.mark_point(filled=True, size=80, opacity=1).encode(x=x, y=y, color=colour),
-        base.mark_point(filled=False, size=70, opacity=1, fill="white").encode(
-            x=alt.X("clean:Q", title=title, scale=scale), y=y, color=colour
+        rows.mark_rule(opacity=0.35, strokeWidth=2).encode(x=x("corrupted"), x2="clean:Q", color=colour),
+        seeds.mark_tick(height=12).encode(x=x("at"), color=colour),
+        rows.mark_point(filled=True, size=80, opacity=1).encode(x=x("corrupted"), color=colour),
+        rows.mark_point(size=70, opacity=1, fill="white").encode(x=x("clean"), color=colour),
+        rows.mark_text(align="right", dx=-9, color=INK[0]).encode(
+            x=x("least"), text=alt.Text("corrupted:Q", format=".1f")
         ),
-        base.mark_text(align="right", dx=-9, color=INK[0]).encode(
-            x=alt.X("least:Q", title=title, scale=scale),
-            y=y,
-            text=alt.Text("corrupted:Q", format=".1f"),
-        ),
-        base.mark_text(align="left", dx=9, color=MUTED[0]).encode(
-            x=alt.X("most:Q", title=title, scale=scale), y=y, text=alt.Text("clean:Q", format=".1f")
+        rows.mark_text(align="left", dx=9, color=MUTED[0]).encode(
+            x=x("most"), text=alt.Text("clean:Q", format=".1f")
         ),
     )
     return (
