@@ -2,10 +2,11 @@
 
     python benchmarks/study_table.py
     python benchmarks/study_table.py FILE...
+    python benchmarks/study_table.py --kinds FILE...
     python benchmarks/study_table.py --chart docs/images/study.png FILE...
 
-Without files: results/narrow_study.jsonl. Any runs.jsonl of `filterbands study` will do. `--chart` draws the
-rows of all files in one picture instead.
+Without files: results/narrow_study.jsonl. Any runs.jsonl of `filterbands study` will do. `--kinds` prints a
+line a kind of corruption and a column a row instead, `--chart` draws the rows of all files in one picture.
 """
 
 import argparse
@@ -30,17 +31,34 @@ def main() -> None:
     """Print a table a file, or draw one picture of all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("files", nargs="*", type=Path, default=[RESULTS / "narrow_study.jsonl"])
-    parser.add_argument("--chart", metavar="FILE")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--kinds", action="store_true")
+    instead.add_argument("--chart", metavar="FILE")
     given = parser.parse_args()
     studies = [[json.loads(line) for line in file.read_text().splitlines()] for file in given.files]
     if given.chart is None:
-        print("\n\n".join(table(lines) for lines in studies))
+        print("\n\n".join((kinds if given.kinds else table)(lines) for lines in studies))
         return
     buffer = io.BytesIO()
     chart([line for lines in studies for line in lines]).save(buffer, format="png", scale_factor=2)
     small = Image.open(buffer).convert("RGB").quantize(128, dither=Image.Dither.NONE)
     small.save(given.chart, optimize=True)
     print(given.chart)
+
+
+def kinds(lines: list[dict[str, Any]]) -> str:
+    """Return Markdown, a line a kind and a column a row: mean over severities and seeds, in percent."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for line in lines:
+        groups.setdefault(line["recipe"], []).append(line["kinds"])
+    text = [f"| {' | '.join(('kind', *groups))} |", "|---" * (1 + len(groups)) + "|"]
+    for kind in dict.fromkeys(kind for line in lines for kind in line["kinds"]):
+        cells = []
+        for group in groups.values():
+            present = [value for each in group for value in each.get(kind, ()) if value is not None]
+            cells.append(f"{100 * mean(present):.1f}" if present else "-")
+        text.append(f"| {kind} | {' | '.join(cells)} |")
+    return "\n".join(text)
 
 
 def chart(lines: list[dict[str, Any]]) -> alt.LayerChart:
