@@ -2,6 +2,7 @@
 
     python benchmarks/training.py --arch fastnet --threads 2
     python benchmarks/training.py --arch fastnet --data cifar10:DIR --epochs 5      and the accuracy reached
+    python benchmarks/training.py --arch fastnet --compile                          and compiled by torch
 
 The peer is what one writes first: float32, NCHW, torch's own SGD, the same crops and flips an image at a time
 in the data set, a DataLoader without workers. Same network, same batch, same schedule. Figures go to
@@ -12,6 +13,7 @@ import argparse
 import json
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +96,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--epochs", type=int, default=0, help="also train so long, and compare accuracies")
+    parser.add_argument("--compile", action="store_true", help="also measure the network compiled by torch")
     parser.add_argument("--results", type=Path, default=RESULTS)
     given = parser.parse_args()
     set_threads(given.threads)
@@ -106,6 +109,9 @@ def main() -> None:
     )
     for name, share in found["shares_of_a_step"].items():
         print(f"  {name}: {100 * share:.1f} % of a step")
+    if "compiled" in found:
+        compiled = found["compiled"]
+        print(f"  compiled: {compiled['ratio']:.2f} times as fast, after {compiled['seconds_before']:.0f} s")
     if "accuracies" in found:
         for name, (reached, seconds) in found["accuracies"].items():
             print(f"  {name}: {100 * reached:.2f} % of validation images after {seconds:.0f} s")
@@ -129,6 +135,16 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
         "steps": given.steps,
         **described,
     }
+    if given.compile:
+        began = time.perf_counter()
+        parts = measure_step(replace(config, compile=True), data, steps=given.steps, device=given.device)
+        first = time.perf_counter() - began - given.steps * parts.total
+        images = config.batch_size / parts.total
+        found["compiled"] = {
+            "images_per_second": round(images, 1),
+            "ratio": round(images / ours, 3),
+            "seconds_before": round(first, 1),
+        }
     if given.epochs:
         found["epochs"], found["accuracies"] = given.epochs, accuracies(given, data)
     return found

@@ -13,7 +13,7 @@ from .batches import Batches
 from .config import TrainConfig
 from .methods import METHODS
 from .optimizing import make_optimizer
-from .train import in_training
+from .train import compiled, in_training
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +90,7 @@ def measure_step(
         torch.manual_seed(config.seed)
         network = in_training(config, classes=len(data.classes))[1]
         optimizer = make_optimizer(network, config)
-        wrapped, wrapped_optimizer = fabric.setup(network, optimizer)
+        wrapped, wrapped_optimizer = fabric.setup(compiled(network, config), optimizer)
         wrapped.train()
         clock = _Clock(wrapped, now)
         batches = Batches.of(data, config, fabric.device)

@@ -128,9 +128,7 @@ def _train(
     model, network = in_training(config, classes=len(data.classes))
     records = [{"epoch": 0, **_first_layer(model)}]
     optimizer = make_optimizer(network, config)
-    # Typed as a module, which it is: torch says it may be a function.
-    compiled: Any = torch.compile(network, options=_COMPILING) if config.compile else network
-    wrapped, wrapped_optimizer = fabric.setup(compiled, optimizer)
+    wrapped, wrapped_optimizer = fabric.setup(compiled(network, config), optimizer)
     rank, processes = fabric.global_rank, fabric.world_size
     batches = Batches.of(data, config, fabric.device, rank=rank, processes=processes)
     steps = config.epochs * batches.count
@@ -302,6 +300,14 @@ def in_training(config: TrainConfig, *, classes: int) -> tuple[nn.Module, nn.Mod
     if config.channels_last:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model, network
+
+
+def compiled(network: nn.Module, config: TrainConfig) -> nn.Module:
+    """Return the network as the config says: compiled by torch at its first batch, or as it is."""
+    if not config.compile:
+        return network
+    # A module, which it is: torch says it may be a function.
+    return cast(nn.Module, torch.compile(network, options=_COMPILING))
 
 
 def build(config: TrainConfig, *, classes: int) -> nn.Module:
