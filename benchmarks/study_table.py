@@ -35,6 +35,9 @@ def main() -> None:
     instead.add_argument("--kinds", action="store_true")
     instead.add_argument("--chart", metavar="FILE")
     given = parser.parse_args()
+    for file in given.files:
+        if not file.is_file():
+            parser.error(f"no such file: {file}; name the runs.jsonl of a study")
     studies = [[json.loads(line) for line in file.read_text().splitlines()] for file in given.files]
     if given.chart is None:
         print("\n\n".join((kinds if given.kinds else table)(lines) for lines in studies))
