@@ -165,6 +165,18 @@ def test_the_paired_form_takes_six_images_in_ten() -> None:
     assert float(taken.float().mean()) == pytest.approx(0.6, abs=5 * 0.49 / 4000**0.5)
 
 
+@pytest.mark.parametrize("across", [False, True])
+def test_the_paired_form_may_transform_over_channels_and_need_not_clip(across: bool) -> None:
+    images, others = torch.rand(2, 40, 3, 8, 8, generator=torch.Generator().manual_seed(5))
+    view = paired_view(images, others, key=keys(40), across_channels=across, clip=False)
+    taken = (view != images).flatten(1).any(dim=1)
+    assert torch.equal(view[taken], swap_amplitude(images, others, across_channels=across)[taken])
+    assert view.min() < 0
+    assert view.max() > 1
+    clipped = paired_view(images, others, key=keys(40), across_channels=across)
+    assert torch.equal(clipped, view.clamp(0, 1))
+
+
 @pytest.mark.parametrize("as_code", [False, True])
 def test_the_single_form_is_its_algorithm_an_image_at_a_time(as_code: bool) -> None:
     images, key = smooth(40), keys(40)

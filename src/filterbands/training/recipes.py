@@ -75,6 +75,11 @@ def apr_p_code() -> TrainConfig:
     return _of("apr_p_code")
 
 
+def apr_p_across() -> TrainConfig:
+    """APR-P with the transform over the colour channels too, all else as in its paper."""
+    return _of("apr_p_across")
+
+
 def apr_s_code() -> TrainConfig:
     """APR-S as its public code has it."""
     return _of("apr_s_code")
@@ -254,6 +259,7 @@ RECIPES: Mapping[str, Callable[[], TrainConfig]] = MappingProxyType(
             hybridaugment_pp,
             randconv,
             apr_p_code,
+            apr_p_across,
             apr_s_code,
             apr_sp_code,
             hybridaugment_pp_code,

@@ -91,8 +91,25 @@ def apr_p_code(
 
     Source: github.com/iCGY96/APR at b8f1e18, `datasets/APR.py` and the training loop.
     """
-    mixed = paired_view(images, partners[0], key=key, as_code=True)
+    mixed = paired_view(images, partners[0], key=key, across_channels=True, clip=False)
     return summed(mean_of_views(model, images, mixed, labels, smoothing=smoothing))
+
+
+def apr_p_across(
+    model: nn.Module,
+    images: FloatImages,
+    labels: Labels,
+    *,
+    key: Keys,
+    smoothing: float,
+    partners: Partners,
+) -> Step:
+    """Return APR-P's loss with the transform over the colour channels too, all else as in its paper.
+
+    It tells apart what `apr_p_code` changes at once.
+    """
+    mixed = paired_view(images, partners[0], key=key, across_channels=True)
+    return mean_of_views(model, images, mixed, labels, smoothing=smoothing)
 
 
 def apr_s_code(
@@ -127,25 +144,33 @@ def apr_sp_code(
     """
     view = single_view(images, key=key, as_code=True)
     others = single_view(partners[0], key=rng.bits(key, 1, stream=25)[:, 0], as_code=True)
-    mixed = paired_view(view, others, key=key, as_code=True)
+    mixed = paired_view(view, others, key=key, across_channels=True, clip=False)
     return summed(mean_of_views(model, view, mixed, labels, smoothing=smoothing))
 
 
-def paired_view(images: FloatImages, others: FloatImages, *, key: Keys, as_code: bool = False) -> FloatImages:
+def paired_view(
+    images: FloatImages,
+    others: FloatImages,
+    *,
+    key: Keys,
+    across_channels: bool = False,
+    clip: bool = True,
+) -> FloatImages:
     """Return each image, with chance 0.6 under the amplitudes of its other.
 
     Args:
         images: NCHW in [0, 1].
         others: One for each.
         key: One an image.
-        as_code: Transform over the channels too, and leave [0, 1] as the public code does.
+        across_channels: Transform over the colour channels too, as the public code does.
+        clip: Keep to [0, 1], which the public code does not.
 
     >>> image = torch.rand(2, 3, 8, 8)
     >>> paired_view(image, image, key=rng.keys(0, "doc", index=torch.arange(2))).shape
     torch.Size([2, 3, 8, 8])
     """
-    swapped = swap_amplitude(images, others, across_channels=as_code)
-    if not as_code:
+    swapped = swap_amplitude(images, others, across_channels=across_channels)
+    if clip:
         swapped = swapped.clamp(0, 1)
     chosen = rng.uniform(key, (), stream=20) < PAIRED
     return torch.where(chosen[:, None, None, None], swapped, images)

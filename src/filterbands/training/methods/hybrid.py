@@ -95,7 +95,7 @@ def paired_hybrid(
     """
     low = blurred(images)
     if amplitudes is not None:
-        low = paired_view(low, blurred(amplitudes), key=key, as_code=as_code)
+        low = paired_view(low, blurred(amplitudes), key=key, across_channels=as_code, clip=not as_code)
     mixed = low + (others - blurred(others))
     if not as_code:
         mixed = mixed.clamp(0, 1)
