@@ -6,19 +6,10 @@ and keys in the files of the methods.
 """
 
 from collections.abc import Mapping
+from functools import partial
 from types import MappingProxyType
 
-from .apr import (
-    apr_p,
-    apr_p_across,
-    apr_p_code,
-    apr_s,
-    apr_s_code,
-    apr_sp,
-    apr_sp_code,
-    paired_view,
-    single_view,
-)
+from .apr import apr_p, apr_p_code, apr_s, apr_s_code, apr_sp, apr_sp_code, paired_view, single_view
 from .augmix import augmix, augmix_jsd, augmix_view
 from .gaussian import gaussian
 from .hybrid import (
@@ -50,7 +41,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "apr_s": Method(loss=apr_s),
         "apr_sp": Method(loss=apr_sp, views=2, partners=1),
         "apr_p_code": Method(loss=apr_p_code, views=2, partners=1),
-        "apr_p_across": Method(loss=apr_p_across, views=2, partners=1),
+        "apr_p_across": Method(loss=partial(apr_p, across_channels=True), views=2, partners=1),
         # Bytes that wrap around are impulses.
         "apr_s_code": Method(loss=apr_s_code, resembles=("impulse_noise",)),
         "apr_sp_code": Method(loss=apr_sp_code, views=2, partners=1, resembles=("impulse_noise",)),

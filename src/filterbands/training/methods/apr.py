@@ -31,12 +31,16 @@ def apr_p(
     key: Keys,
     smoothing: float,
     partners: Partners,
+    across_channels: bool = False,
 ) -> Step:
     """Return the mean cross entropy of the images and of the same with other images' amplitudes.
 
+    `across_channels` takes the transform over the colour channels too, all that `apr_p_across` changes:
+    it tells apart what `apr_p_code` changes at once.
+
     Source: Chen et al. 2021, arXiv:2108.08487, section 3.3, "APR-P"; its chance of 0.6.
     """
-    mixed = paired_view(images, partners[0], key=key)
+    mixed = paired_view(images, partners[0], key=key, across_channels=across_channels)
     return mean_of_views(model, images, mixed, labels, smoothing=smoothing)
 
 
@@ -93,23 +97,6 @@ def apr_p_code(
     """
     mixed = paired_view(images, partners[0], key=key, across_channels=True, clip=False)
     return summed(mean_of_views(model, images, mixed, labels, smoothing=smoothing))
-
-
-def apr_p_across(
-    model: nn.Module,
-    images: FloatImages,
-    labels: Labels,
-    *,
-    key: Keys,
-    smoothing: float,
-    partners: Partners,
-) -> Step:
-    """Return APR-P's loss with the transform over the colour channels too, all else as in its paper.
-
-    It tells apart what `apr_p_code` changes at once.
-    """
-    mixed = paired_view(images, partners[0], key=key, across_channels=True)
-    return mean_of_views(model, images, mixed, labels, smoothing=smoothing)
 
 
 def apr_s_code(
