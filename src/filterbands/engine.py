@@ -4,6 +4,8 @@ import ctypes
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -159,6 +161,23 @@ def keep_memory() -> None:
             mallopt(option, size)
 
 
+@contextmanager
+def compiling() -> Iterator[None]:
+    """Say in one line where torch cannot compile, for what is run inside.
+
+    Raises:
+        ValueError: Torch cannot compile the network here; the line says why.
+    """
+    try:
+        yield
+    except torch._dynamo.exc.TorchDynamoException as error:
+        said = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise ValueError(
+            f"torch cannot compile the network here: {said}; it needs a C++ compiler such as g++. "
+            "Leave compile off to go on without"
+        ) from error
+
+
 class Compiled:
     """A network that torch has compiled for one batch size, for running only: constants folded, layers fused.
 
@@ -190,14 +209,8 @@ class Compiled:
         if not images.is_inference():
             # Torch compiles anew for tensors of the other mode.
             images = images.clone()
-        try:
+        with compiling():
             found: Tensor = self._network(images)
-        except torch._dynamo.exc.TorchDynamoException as error:
-            said = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-            raise ValueError(
-                f"torch cannot compile the network here: {said}; it needs a C++ compiler such as g++. "
-                "Leave compile off to go on without"
-            ) from error
         return found[:count]
 
     @staticmethod

@@ -1,6 +1,7 @@
 """What the loop can do besides: other optimizers, averages, parts of batches, starts, several processes."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -303,8 +304,46 @@ def test_a_compiled_network_learns_the_same_in_mixed_precision(
 ) -> None:
     # In a process of its own, since the checks of array types that tests switch on are not to be compiled.
     config = to_plain(replace(config_of("standard"), precision="bfloat16", compile=True))
-    script = "import json, sys; from filterbands.training import from_plain, train; "
-    script += "train(from_plain(json.loads(sys.argv[1])), sys.argv[2])"
-    subprocess.run([sys.executable, "-c", script, json.dumps(config), str(tmp_path / "run")], check=True)
+    subprocess.run(
+        [sys.executable, "-c", COMPILED_TWICE, json.dumps(config), str(tmp_path / "run")], check=True
+    )
     # Three steps an epoch at a high rate: rounding alone moves a loss by some tenths.
     assert losses(Run(tmp_path / "run")) == pytest.approx(losses(whole("standard")), rel=0.3)
+
+
+# Torch counts what it has compiled, and runs what comes after the first few as it is: each starts anew.
+COMPILED_TWICE = """
+import json, sys
+from torch._dynamo.utils import counters
+from filterbands.datasets import load_data
+from filterbands.training import from_plain, measure_step, train
+config = from_plain(json.loads(sys.argv[1]))
+seconds = measure_step(config, load_data(config.data, split=config.split), steps=1)
+assert 0 < seconds.forward < 1, seconds
+assert counters["stats"]["unique_graphs"] == 1, counters
+train(config, sys.argv[2])
+assert counters["stats"]["unique_graphs"] == 2, counters
+"""
+
+
+@pytest.mark.slow
+def test_where_torch_cannot_compile_one_line_says_so(config_of: Configs, tmp_path: Path) -> None:
+    config = to_plain(replace(config_of("standard"), compile=True))
+    done = subprocess.run(
+        [sys.executable, "-c", REFUSED, json.dumps(config), str(tmp_path / "run")],
+        env=os.environ | {"CXX": "/nonexistent", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "torch cannot compile the network here: InvalidCxxCompiler" in done.stdout, done.stderr
+
+
+REFUSED = """
+import json, sys
+from filterbands.training import from_plain, train
+try:
+    train(from_plain(json.loads(sys.argv[1])), sys.argv[2])
+except ValueError as error:
+    print(error)
+"""

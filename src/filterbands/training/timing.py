@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..datasets import ImageSet
-from ..engine import launch
+from ..engine import compiling, launch
 from .batches import Batches
 from .config import TrainConfig
 from .methods import METHODS
@@ -67,7 +67,7 @@ def measure_step(
     step is waited for part by part, so that on a GPU the sum is a little more than what training takes.
 
     Raises:
-        ValueError: Fewer than 1 step, or fewer images than a batch.
+        ValueError: Fewer than 1 step, or fewer images than a batch; a network that torch cannot compile.
 
     >>> from filterbands import load_data
     >>> data = load_data("planted").subset(torch.arange(64))
@@ -86,7 +86,7 @@ def measure_step(
         return time.perf_counter()
 
     cuda = [fabric.device.index or 0] if fabric.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda):
+    with torch.random.fork_rng(devices=cuda), compiling():
         torch.manual_seed(config.seed)
         network = in_training(config, classes=len(data.classes))[1]
         optimizer = make_optimizer(network, config)

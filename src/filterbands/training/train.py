@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .. import __version__
 from ..datasets import ImageSet, load_data
-from ..engine import Fabric, device_name, launch, pick_device, process_count
+from ..engine import Fabric, compiling, device_name, launch, pick_device, process_count
 from ..filters import (
     SpectralNoise,
     WhiteNoise,
@@ -75,7 +75,8 @@ def train(
     Raises:
         ValueError: The folder holds a run already, or one of another config or other images, or files
             that would be overwritten; data or device that cannot be had; a batch that processes cannot share
-            equally; a loss that is no longer finite, with its step and the file with the state.
+            equally; a loss that is no longer finite, with its step and the file with the state; a network
+            that torch cannot compile here, where the config asks for it.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as out:
@@ -112,7 +113,7 @@ def train(
         )
     fabric = launch(device=device, precision=config.precision, threads=threads)
     cuda = [fabric.device.index or 0] if fabric.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda):
+    with torch.random.fork_rng(devices=cuda), compiling():
         torch.manual_seed(config.seed)
         return _train(config, run, data, fabric, progress, on_epoch)
 
@@ -306,6 +307,8 @@ def compiled(network: nn.Module, config: TrainConfig) -> nn.Module:
     """Return the network as the config says: compiled by torch at its first batch, or as it is."""
     if not config.compile:
         return network
+    # Torch counts what it has compiled, and runs what comes after the first few as it is.
+    torch.compiler.reset()
     # A module, which it is: torch says it may be a function.
     return cast(nn.Module, torch.compile(network, options=_COMPILING))
 
