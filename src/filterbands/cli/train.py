@@ -67,8 +67,9 @@ def run(options: TrainOptions) -> Answer:
     last = done.read_log()[-1]
     description = done.read()
     layer = last["first_layer"]
+    epochs = "1 epoch" if config.epochs == 1 else f"{config.epochs} epochs"
     text = (
-        f"{done.folder}: {config.epochs} epochs in {description['seconds']:.0f} s, "
+        f"{done.folder}: {epochs} in {description['seconds']:.0f} s, "
         f"loss {last['loss']:.3f}, accuracy in training {100 * last['accuracy']:.1f} %\n"
         f"first layer: low share {layer['low_share']:.2f}, mean low energy {layer['mean_low_energy']:.3f}"
     )
