@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .. import __version__
 from ..datasets import ImageSet, load_data
-from ..engine import Fabric, compiling, device_name, launch, pick_device, process_count
+from ..engine import Compiled, Fabric, compiling, device_name, launch, pick_device, process_count
 from ..filters import (
     SpectralNoise,
     WhiteNoise,
@@ -307,8 +307,7 @@ def compiled(network: nn.Module, config: TrainConfig) -> nn.Module:
     """Return the network as the config says: compiled by torch at its first batch, or as it is."""
     if not config.compile:
         return network
-    # Torch counts what it has compiled, and runs what comes after the first few as it is.
-    torch.compiler.reset()
+    Compiled.forget()
     # A module, which it is: torch says it may be a function.
     return cast(nn.Module, torch.compile(network, options=_COMPILING))
 
