@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from filterbands.models import ARCHITECTURES, find_checkpoints, load_model, read_weights
+from filterbands.training import RECIPES, train, with_settings
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
@@ -320,3 +321,11 @@ def test_public_checkpoints_load_as_they_are(shared: Path) -> None:
     assert all(torch.equal(first[name], second[name]) for name in first)
     for name in ("eran_cifar_conv_small_pgd.pth", "marabou_cifar10_cifar_marabou_medium.pth"):
         assert read_weights(shared / "checkpoints" / "verified" / name)["0.weight"].shape == (16, 3, 4, 4)
+
+
+def test_a_run_whose_first_layer_was_blurred_is_read_with_its_wider_kernel(tmp_path):
+    settings = ["arch=fastnet", "epochs=1", "split=validation", "blur=0.2"]
+    run = train(with_settings(RECIPES["standard"](), settings), tmp_path / "run")
+    model = load_model(run.folder)
+    assert model.conv1.kernel_size == (5, 5)
+    assert model(torch.rand(2, 3, 32, 32)).shape == (2, 10)

@@ -1,0 +1,123 @@
+"""Copy the finished runs of protocol studies into results/protocol.jsonl, with the bits of every cell.
+
+Reads folders that `filterbands study benchmarks/protocol/NAME.json --out DIR` fills (docs/protocol.md). For
+each finished run that is not in results/protocol.jsonl yet it appends a line, and writes
+
+    results/protocol/bits/NAME.npz    per-image bits of the clean cell and of the 19 kinds
+    results/protocol/sealed/NAME.npz  those of C-bar, evaluated here; nothing of them is printed or averaged
+
+A run of a revision that was not clean is refused.
+
+    python benchmarks/protocol_collect.py DIR [DIR ...]
+"""
+
+import argparse
+import json
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from filterbands.corruptions import kinds_of
+from filterbands.datasets import load_data
+from filterbands.models import load_model
+from filterbands.robustness import EvaluateConfig, Scores, evaluate
+from filterbands.run import Run
+
+RESULTS = Path(__file__).parents[1] / "results"
+LINES = RESULTS / "protocol.jsonl"
+# Networks whose weights are kept in half precision, as rows and epochs; always of this seed.
+KEPT_SEED = 10
+KEPT = {("share_0", 12), ("share_low", 12)}
+KEPT_EPOCHS = 40
+
+
+def pack(scores: Scores, file: Path) -> None:
+    """Write one bit per image and cell; `cells` names kind, severity, first image and step of each."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    names, bits = [], []
+    for (kind, severity), answers in scores.cells.items():
+        positions = answers.positions
+        step = int(positions[1] - positions[0])
+        if not np.array_equal(positions, np.arange(positions[0], len(scores.labels), step)):
+            raise SystemExit(f"{file.name}: {kind} {severity} saw images that no step describes")
+        names.append(f"{kind} {severity} {int(positions[0])} {step}")
+        bits.append(np.packbits(answers.bits))
+    np.savez_compressed(file, cells=np.array(names), bits=np.concatenate(bits), images=len(scores.labels))
+
+
+def collect(folder: Path, line: dict[str, Any]) -> dict[str, Any]:
+    """Evaluate a run, all of it from the study's database but C-bar, and return its line."""
+    run = Run(folder / line["name"])
+    described = run.read()
+    if not described["git"] or described["git"].endswith("-dirty"):
+        raise SystemExit(f"{run.folder}: trained at revision {described['git']}, which is not clean")
+    model = load_model(run.folder)
+    test = load_data(described["config"]["data"], split="test")
+    config = EvaluateConfig(
+        name=line["name"], kinds=kinds_of("c"), spread=True, precision=line["evaluation"]["precision"]
+    )
+    row, epochs, seed = line["recipe"], line["epochs"], line["seed"]
+    name = f"{row}-{line['arch']}-{epochs}-{seed}"
+    scores = evaluate(model, test, config=config, db=folder / "results.db")
+    pack(scores, RESULTS / "protocol" / "bits" / f"{name}.npz")
+    sealed = evaluate(model, test, config=replace(config, kinds=kinds_of("cbar")))
+    pack(sealed, RESULTS / "protocol" / "sealed" / f"{name}.npz")
+    if seed == KEPT_SEED and ((row, epochs) in KEPT or epochs == KEPT_EPOCHS):
+        kept = RESULTS / "weights" / f"{name}.safetensors"
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        halves = {key: value.half() if value.is_floating_point() else value for key, value in _weights(run)}
+        save_file(halves, kept, metadata={"arch": line["arch"]})
+    found = scores.to_json()
+    return {
+        "row": row,
+        "arch": line["arch"],
+        "epochs": epochs,
+        "seed": seed,
+        "clean": found["clean"]["accuracy"],
+        "average_15": found["average_15"]["accuracy"],
+        "average_19": found["average_19"]["accuracy"],
+        "average_cbar": None,
+        "bits": f"protocol/bits/{name}.npz",
+        "kinds": found["kinds"],
+        "precision": found["precision"],
+        "low_share": line["low_share"],
+        "mean_low_energy": line["mean_low_energy"],
+        "seconds": round(described["seconds"], 1),
+        "cpu_seconds": round(described["cpu_seconds"], 1),
+        "threads": described["threads"],
+        "processor": described["device"],
+        "date": date.fromtimestamp(run.weights.stat().st_mtime).isoformat(),
+        "git": described["git"],
+        "config": described["config"],
+    }
+
+
+def _weights(run: Run) -> list[tuple[str, torch.Tensor]]:
+    return sorted(load_file(run.weights).items())
+
+
+def main() -> None:
+    """Append what is missing."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR")
+    given = parser.parse_args()
+    there = [json.loads(text) for text in LINES.read_text().splitlines()] if LINES.exists() else []
+    known = {(line["row"], line["arch"], line["epochs"], line["seed"]) for line in there}
+    for folder in given.folders:
+        file = folder / "runs.jsonl"
+        for text in file.read_text().splitlines() if file.exists() else []:
+            line = json.loads(text)
+            if (line["recipe"], line["arch"], line["epochs"], line["seed"]) not in known:
+                collected = collect(folder, line)
+                with LINES.open("a") as stream:
+                    stream.write(json.dumps(collected) + "\n")
+                print(f"{collected['row']} {collected['seed']}: collected", flush=True)
+
+
+if __name__ == "__main__":
+    main()
