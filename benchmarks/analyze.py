@@ -27,7 +27,7 @@ from torch import nn
 from filterbands import SpectrumLogger, load_data, load_model
 from filterbands.filters import analyze, input_gradient_spectrum, trajectory
 from filterbands.models import read_weights
-from filterbands.run import git_revision
+from filterbands.version import git_revision
 
 RESULTS = Path(__file__).parents[1] / "results"
 CIFAR_MEAN = (0.4914, 0.4824, 0.4467)

@@ -32,14 +32,17 @@ from intervals import student
 from PIL import Image
 from torch import Tensor, nn
 
+from filterbands.control import bake, equal_gain_blur, recalibrate, set_share
 from filterbands.datasets import ImageSet, load_data
 from filterbands.engine import set_threads
-from filterbands.filters import analyze, bake, equal_gain_blur, recalibrate, set_share
+from filterbands.evaluation import EvaluateConfig, evaluate
+from filterbands.filters import analyze
 from filterbands.models import load_model, read_weights
 from filterbands.report.style import GRID, INK, MUTED, RUN_COLOURS
-from filterbands.robustness import BENCHMARK_15, EvaluateConfig, evaluate
-from filterbands.run import Run, git_revision
+from filterbands.run import Run
+from filterbands.scores import BENCHMARK_15
 from filterbands.training import RECIPES, TrainConfig, train, with_settings
+from filterbands.version import git_revision
 
 RESULTS = Path(__file__).parents[1] / "results" / "control_study.jsonl"
 BENCHMARK = RESULTS.with_name("control_benchmark.jsonl")

@@ -20,7 +20,8 @@ import torch
 from machine import machine
 
 from filterbands import corrupt, evaluate, load_data, load_model
-from filterbands.robustness import BENCHMARK_15, EvaluateConfig, compare_kinds
+from filterbands.evaluation import EvaluateConfig
+from filterbands.scores import BENCHMARK_15, compare_kinds
 
 RESULTS = Path(__file__).parents[1] / "results" / "evaluate_speed.json"
 BATCH = 500

@@ -29,7 +29,7 @@ from torch.utils.data import DataLoader, Dataset
 from filterbands.datasets import load_data
 from filterbands.engine import PRECISIONS, keep_memory, pick_device, set_threads
 from filterbands.models import load_model
-from filterbands.robustness import HeatMap, ProbeConfig, fourier_heatmap
+from filterbands.probes import HeatMap, ProbeConfig, fourier_heatmap
 
 RESULTS = Path(__file__).parents[1] / "results" / "heatmap_speed.json"
 NORM = 4.0

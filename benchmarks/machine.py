@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from filterbands.engine import device_name, pick_device
-from filterbands.run import git_revision
+from filterbands.version import git_revision
 
 
 def machine(device: str = "cpu") -> dict[str, Any]:

@@ -23,8 +23,8 @@ import torch.nn.functional as F
 from machine import machine
 from torch import nn
 
+from filterbands.control import SpectralNoise, bake, modulate, set_share
 from filterbands.engine import keep_memory, set_threads
-from filterbands.filters import SpectralNoise, bake, modulate, set_share
 from filterbands.models import load_model
 
 RESULTS = Path(__file__).parents[1] / "results" / "modulation_overhead.json"

@@ -3,7 +3,7 @@
 python benchmarks/patch_moments.py --data cifar10:DIR [--images 5000]
 
 Second moments of the 3x3x3 patches of the first training images, clean and of what each of the 19 kinds at 5
-severities adds: 96 symmetric matrices of 27 x 27. Written to src/filterbands/robustness/cifar10_patches.npz.
+severities adds: 96 symmetric matrices of 27 x 27. Written to src/filterbands/probes/cifar10_patches.npz.
 """
 
 import argparse
@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 
 from filterbands.datasets import load_data
-from filterbands.robustness import patch_moments
+from filterbands.probes import patch_moments
 
-TARGET = Path(__file__).parents[1] / "src" / "filterbands" / "robustness" / "cifar10_patches.npz"
+TARGET = Path(__file__).parents[1] / "src" / "filterbands" / "probes" / "cifar10_patches.npz"
 
 
 def main() -> None:

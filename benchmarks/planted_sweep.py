@@ -24,8 +24,8 @@ from intervals import student
 
 from filterbands.datasets import load_data
 from filterbands.models import load_model
-from filterbands.run import git_revision
 from filterbands.training import RECIPES, TrainConfig, train, with_settings
+from filterbands.version import git_revision
 
 RESULTS = Path(__file__).parents[1] / "results" / "planted_sweep.jsonl"
 SPECS = {"low": "planted:low={:g},high=0", "high": "planted:low=0,high={:g}"}

@@ -24,9 +24,10 @@ from safetensors.torch import load_file, save_file
 
 from filterbands.corruptions import kinds_of
 from filterbands.datasets import load_data
+from filterbands.evaluation import EvaluateConfig, evaluate
 from filterbands.models import load_model
-from filterbands.robustness import EvaluateConfig, Scores, evaluate
 from filterbands.run import Run
+from filterbands.scores import Scores
 
 RESULTS = Path(__file__).parents[1] / "results"
 LINES = RESULTS / "protocol.jsonl"

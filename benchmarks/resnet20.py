@@ -18,7 +18,8 @@ from typing import Any
 import torch
 
 from filterbands import load_data, load_model
-from filterbands.robustness import BENCHMARK_15, EXTRA_4, EvaluateConfig, Scores, evaluate
+from filterbands.evaluation import EvaluateConfig, evaluate
+from filterbands.scores import BENCHMARK_15, EXTRA_4, Scores
 
 RESULTS = Path(__file__).parents[1] / "results" / "resnet20_reference.json"
 # Either JPEG library is right.

@@ -16,11 +16,11 @@ import time
 import torch
 from torch import nn
 
+from filterbands.control import shrink
 from filterbands.datasets import load_data
 from filterbands.engine import set_threads
-from filterbands.filters import shrink
+from filterbands.evaluation import EvaluateConfig, evaluate
 from filterbands.models import load_model, read_weights
-from filterbands.robustness import EvaluateConfig, evaluate
 
 KINDS = ("gaussian_noise", "speckle_noise", "gaussian_blur", "spatter", "saturate")
 

@@ -20,8 +20,8 @@ import torch
 from filterbands.corruptions import expand_kinds
 from filterbands.datasets import load_data
 from filterbands.engine import set_threads
+from filterbands.evaluation import EvaluateConfig, evaluate
 from filterbands.models import load_model
-from filterbands.robustness import EvaluateConfig, evaluate
 from filterbands.training import RECIPES, train
 
 RESULTS = Path(__file__).parents[1] / "results" / "runs.jsonl"

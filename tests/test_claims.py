@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from filterbands.datasets import load_data
+from filterbands.evaluation import EvaluateConfig, evaluate
 from filterbands.models import load_model
-from filterbands.robustness import EvaluateConfig, evaluate
 from filterbands.training import RECIPES, train
 
 

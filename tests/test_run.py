@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from filterbands.run import Run, check_output, make_folder, write_weights, write_whole
+from filterbands.disk import check_output, make_folder, write_weights, write_whole
+from filterbands.run import Run
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:

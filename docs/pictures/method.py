@@ -17,8 +17,9 @@ from corruptions import IMAGES, arranged, coloured, enlarged, scene
 from PIL import Image
 from torch import Tensor
 
+from filterbands.control import SpectralNoise
 from filterbands.datasets import load_data
-from filterbands.filters import EQUAL_AREA, SpectralNoise, eigenfilters, spans
+from filterbands.filters import EQUAL_AREA, eigenfilters, spans
 from filterbands.fourier import kernel_power
 
 OFF = {"strength": 0.0, "gain": 0.0, "noise": 0.0, "clean": 0.0}

@@ -22,7 +22,7 @@ from torch import nn
 from filterbands.datasets import load_data
 from filterbands.filters import EQUAL_AREA
 from filterbands.models import load_model
-from filterbands.robustness import (
+from filterbands.probes import (
     HeatMap,
     PassCurves,
     ProbeConfig,

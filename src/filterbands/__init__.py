@@ -9,29 +9,21 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from .version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from .control import SpectralNoise, attract_share, modulate, set_share
+    from .control.bake import bake
+    from .control.recalibrate import recalibrate
+    from .control.shrink import shrink
     from .corruptions import CORRUPTIONS, corrupt
     from .datasets import load_data
-    from .filters import (
-        SpectralNoise,
-        SpectrumLogger,
-        analyze,
-        attract_share,
-        bake,
-        filters_low_energy,
-        modulate,
-        recalibrate,
-        set_share,
-    )
-    from .filters.shrink import shrink
+    from .evaluation.evaluate import evaluate
+    from .filters import SpectrumLogger, analyze, filters_low_energy
     from .models import load_model
+    from .probes import fourier_heatmap, pass_curves
     from .report import write_report
-    from .robustness.evaluate import evaluate
-    from .robustness.heatmap import fourier_heatmap
-    from .robustness.passes import pass_curves
-    from .training.config import TrainConfig
+    from .training import TrainConfig
     from .training.train import train
 
 __all__ = [
@@ -60,21 +52,20 @@ __all__ = [
 _ROOMS = {
     "corruptions": ("CORRUPTIONS", "corrupt"),
     "datasets": ("load_data",),
-    "filters": (
+    "control": (
         "SpectralNoise",
-        "SpectrumLogger",
-        "analyze",
         "attract_share",
         "bake",
-        "filters_low_energy",
         "modulate",
         "recalibrate",
         "set_share",
         "shrink",
     ),
+    "evaluation": ("evaluate",),
+    "filters": ("SpectrumLogger", "analyze", "filters_low_energy"),
     "models": ("load_model",),
+    "probes": ("fourier_heatmap", "pass_curves"),
     "report": ("write_report",),
-    "robustness": ("evaluate", "fourier_heatmap", "pass_curves"),
     "training": ("TrainConfig", "train"),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}

@@ -32,10 +32,11 @@ import torch
 
 from .corruptions import CORRUPTIONS, expand_kinds
 from .datasets import ImageSet, load_data
+from .disk import make_folder
 from .engine import pick_device, set_threads
+from .evaluation import EvaluateConfig, evaluate
 from .models import load_model
-from .robustness import FAMILIES, EvaluateConfig, evaluate
-from .run import make_folder
+from .scores import FAMILIES
 from .training import RECIPES, TrainConfig, measure_step, to_plain, train, with_settings
 from .types import Progress
 from .workers import run_jobs

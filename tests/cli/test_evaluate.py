@@ -12,8 +12,8 @@ from filterbands import load_model
 from filterbands.cli import evaluate as verb
 from filterbands.cli import main
 from filterbands.datasets import load_data
-from filterbands.robustness import load_scores
-from filterbands.run import write_weights
+from filterbands.disk import write_weights
+from filterbands.evaluation import load_scores
 
 
 def _run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:

@@ -194,7 +194,7 @@ def test_train_bake_and_analyze_go_together(tmp_path: Path, capsys: pytest.Captu
 def test_a_checkpoint_saved_in_training_is_folded_and_its_figures_shown(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from filterbands.filters import bake, set_share
+    from filterbands.control import bake, set_share
     from filterbands.models import load_model
 
     model = load_model(arch="fastnet")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from filterbands.datasets import cached, cifar, fetch, fetch_cifar10, fetch_cifar100, load_data
-from filterbands.run import cache_folder
+from filterbands.disk import cache_folder
 
 BATCH = 20
 NAMES = tuple(f"name_{number}" for number in range(10))

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from filterbands.datasets import ImageSet
+from filterbands.evaluation import EvaluateConfig, evaluate
 from filterbands.filters import analyze
 from filterbands.models import describe, load_model
-from filterbands.robustness import EvaluateConfig, evaluate
 from filterbands.run import Run
 
 SCRIPT = "<script>alert(1)<"

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from filterbands.evaluation import EvaluateConfig, Store, evaluate
 from filterbands.models import describe, load_model
 from filterbands.report.accuracy import _by_severity, accuracy_section, comparisons
 from filterbands.report.gather import _averages, gather
 from filterbands.report.page import render
-from filterbands.robustness import BENCHMARK_15, EXTRA_4, EvaluateConfig, Store, compare, evaluate
 from filterbands.run import Run
+from filterbands.scores import BENCHMARK_15, EXTRA_4, compare
 
 
 def test_runs_meet_their_scores_by_their_weights_whatever_the_names(results, tmp_path):

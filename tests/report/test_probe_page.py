@@ -6,21 +6,20 @@ import pytest
 import torch
 
 from filterbands.datasets import load_data
+from filterbands.evaluation import EvaluateConfig, evaluate
 from filterbands.filters import analyze
 from filterbands.models import load_model
-from filterbands.report import Probed, write_probe_page
-from filterbands.robustness import (
-    EvaluateConfig,
+from filterbands.probes import (
     FrequencyGain,
     cifar10_moments,
     correlate,
     corruption_spectra,
-    evaluate,
     fourier_heatmap,
     gain_by_frequency,
     pass_curves,
     vulnerability,
 )
+from filterbands.report import Probed, write_probe_page
 
 KINDS = ("gaussian_noise", "fog", "contrast", "brightness", "pixelate")
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from filterbands.filters import SpectralNoise
+from filterbands.control import SpectralNoise
 from filterbands.training import (
     RECIPES,
     ModulateConfig,

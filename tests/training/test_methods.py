@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from filterbands import rng
 from filterbands.corruptions import CORRUPTIONS
 from filterbands.training import METHODS
-from filterbands.training.methods import Method, Step
+from filterbands.training.methods.protocol import Method, Step
 
 CLASSES = 10
 # Their public code leaves [0, 1] in the second view.

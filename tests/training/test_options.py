@@ -272,7 +272,7 @@ def test_two_processes_draw_different_noise(config_of: Configs, tmp_path: Path) 
         "from filterbands.training import train, from_plain\n"
         "import json, os\n"
         "seen = []\n"
-        "import filterbands.filters.noise as noise\n"
+        "import filterbands.control.noise as noise\n"
         "forward = noise.SpectralNoise.forward\n"
         "def watch(self, images):\n"
         "    seen.append(torch.random.initial_seed())\n"

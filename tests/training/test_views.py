@@ -14,20 +14,12 @@ from torch.testing import assert_close
 
 from filterbands import rng
 from filterbands.fourier import swap_amplitude
-from filterbands.training.methods import (
-    METHODS,
-    apr,
-    augmix_view,
-    operations,
-    paired_hybrid,
-    paired_view,
-    prime_view,
-    randconv_view,
-    single_hybrid,
-    single_view,
-)
-from filterbands.training.methods.augmix import mixture
-from filterbands.training.methods.prime import displaced, filtered, recoloured
+from filterbands.training.methods import METHODS, apr, operations
+from filterbands.training.methods.apr import paired_view, single_view
+from filterbands.training.methods.augmix import augmix_view, mixture
+from filterbands.training.methods.hybrid import paired_hybrid, single_hybrid
+from filterbands.training.methods.prime import displaced, filtered, prime_view, recoloured
+from filterbands.training.methods.randconv import randconv_view
 
 Array = np.ndarray[Any, Any]
 SIDE = 32

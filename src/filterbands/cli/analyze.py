@@ -13,6 +13,7 @@ import tyro
 from torch import nn
 
 from ..datasets import SPLITS, ImageSet, load_data
+from ..disk import check_output, check_table, write_table
 from ..engine import pick_device, set_threads
 from ..filters import (
     EQUAL_AREA,
@@ -21,16 +22,14 @@ from ..filters import (
     ModelSpectrum,
     Trajectory,
     analyze,
-    check_table,
     effective_first_layer,
     input_gradient_spectrum,
     rows_of,
     steps_of,
     trajectory,
-    write_table,
 )
 from ..models import ARCHITECTURES, find_checkpoints, read_checkpoint
-from ..run import Run, check_output
+from ..run import Run
 from .shared import Answer, ModelOptions, check_arch, check_range, three_numbers
 
 _COMPARISONS: dict[str, Callable[[float, float], bool]] = {

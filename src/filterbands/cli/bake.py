@@ -9,9 +9,10 @@ from typing import Annotated
 import tyro
 from torch import Tensor, nn
 
-from ..filters import analyze, bake, bake_weights
+from ..control import bake, bake_weights
+from ..disk import check_output, write_weights
+from ..filters import analyze
 from ..models import describe, read_checkpoint
-from ..run import check_output, write_weights
 from .shared import Answer, ModelOptions
 
 

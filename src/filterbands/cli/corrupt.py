@@ -20,8 +20,8 @@ from ..corruptions import (
     find_textures,
 )
 from ..datasets import list_images, load_data
+from ..disk import make_folder
 from ..engine import pick_device, set_threads
-from ..run import make_folder
 from .shared import Answer, ComputeOptions, check_range, listed, progress_bar, severities
 
 

@@ -9,7 +9,7 @@ import tyro
 
 from ..corruptions import install_textures
 from ..datasets import cached, fetch_cifar10, fetch_cifar100
-from ..run import cache_folder
+from ..disk import cache_folder
 from .shared import Answer, Options, progress_bar
 
 _FETCH: dict[str, Callable[..., Path]] = {"cifar10": fetch_cifar10, "cifar100": fetch_cifar100}

@@ -9,10 +9,11 @@ import tyro
 
 from ..corruptions import expand_kinds
 from ..datasets import load_data
+from ..disk import make_folder
+from ..evaluation import EvaluateConfig, evaluate
 from ..models import load_model
 from ..report import write_report
-from ..robustness import EvaluateConfig, Scores, evaluate
-from ..run import make_folder
+from ..scores import Scores
 from ..training import RECIPES, TrainConfig, train, with_settings
 from .shared import Answer, ComputeOptions, progress_bar, say
 

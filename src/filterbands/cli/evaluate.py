@@ -11,20 +11,10 @@ import tyro
 from ..corruptions import CORRUPTIONS, PARAMETERS, expand_kinds
 from ..datasets import ImageSet, list_images, load_data
 from ..engine import PRECISIONS, pick_device, set_threads
+from ..evaluation import EvaluateConfig, Files, OnnxNetwork, Store, evaluate, is_onnx, load_scores
 from ..models import Normalising
-from ..robustness import (
-    EvaluateConfig,
-    Files,
-    OnnxNetwork,
-    Store,
-    choose_baseline,
-    evaluate,
-    gate,
-    is_onnx,
-    load_scores,
-    place_among_published,
-)
 from ..run import Run
+from ..scores import choose_baseline, gate, place_among_published
 from .shared import Answer, ModelOptions, check_range, listed, progress_bar, severities, three_numbers
 
 

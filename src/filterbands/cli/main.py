@@ -14,7 +14,7 @@ from typing import Any
 
 import tyro
 
-from .. import __version__
+from ..version import __version__
 
 VERBS: Mapping[str, str] = MappingProxyType(
     {

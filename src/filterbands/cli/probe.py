@@ -9,16 +9,16 @@ import tyro
 from torch import nn
 
 from ..datasets import ImageSet, load_data
+from ..disk import check_output
 from ..engine import PRECISIONS, pick_device, set_threads
+from ..evaluation import load_scores, model_fingerprint
 from ..filters import LayerSpectrum, analyze
 from ..models import Normalising
-from ..report import Probed, write_probe_page
-from ..robustness import (
+from ..probes import (
     CorruptionSpectra,
     HeatMap,
     PassCurves,
     ProbeConfig,
-    Scores,
     Spectrum,
     Vulnerability,
     cifar10_moments,
@@ -26,13 +26,12 @@ from ..robustness import (
     find_module,
     fourier_heatmap,
     gradient_spectrum,
-    load_scores,
-    model_fingerprint,
     pass_curves,
     patch_moments,
     vulnerability,
 )
-from ..run import check_output
+from ..report import Probed, write_probe_page
+from ..scores import Scores
 from .shared import Answer, ModelOptions, check_range, listed, progress_bar, three_numbers
 
 PARTS = ("heatmap", "passes", "gradient", "corruptions", "vulnerability")

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import tyro
 
+from ..disk import check_output
 from ..report import write_report
-from ..run import check_output
 from .shared import Answer, Options
 
 

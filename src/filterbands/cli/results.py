@@ -5,7 +5,8 @@ from typing import Annotated
 
 import tyro
 
-from ..robustness import Scores, Store, export_cells, load_scores, write_leaderboard_entry
+from ..evaluation import Store, export_cells, load_scores, write_leaderboard_entry
+from ..scores import Scores
 from .shared import Answer, Options
 
 

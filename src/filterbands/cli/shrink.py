@@ -8,11 +8,12 @@ from typing import Annotated, Any
 import torch
 import tyro
 
+from ..control import CleanCost, choose_noise, clean_cost, shrink
 from ..datasets import ImageSet, load_data
+from ..disk import check_output, write_weights
 from ..engine import pick_device, set_threads
-from ..filters import CleanCost, analyze, choose_noise, clean_cost, shrink
+from ..filters import analyze
 from ..models import describe, read_checkpoint
-from ..run import check_output, write_weights
 from .shared import Answer, ModelOptions, check_range
 
 

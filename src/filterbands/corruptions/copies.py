@@ -23,10 +23,10 @@ import torch
 from numpy.lib import format as npy
 from PIL import Image
 
-from .. import __version__
 from ..datasets import ImageFiles, ImageSet, read_images
-from ..run import write_whole
+from ..disk import write_whole
 from ..types import Progress
+from ..version import __version__
 from ..workers import run_jobs
 from .table import CORRUPTIONS, CORRUPTIONS_VERSION, corrupt
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from ..run import cache_folder
+from ..disk import cache_folder
 from ..types import Progress
 from .cifar import CIFAR10, CIFAR100, Kind, Layout, load_cifar10, load_cifar100
 from .imageset import ImageSet

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from ..run import cache_folder
+from ..disk import cache_folder
 from .cifar import load_cifar10, load_cifar100
 from .folder import load_folder, load_npz
 from .imageset import ImageSet

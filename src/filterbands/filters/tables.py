@@ -1,17 +1,11 @@
 """Figures as tables: aligned text, HTML for notebooks, pandas frames, and files."""
 
-import csv
 import html
-import io
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-
-from ..run import check_output, write_whole
 
 Row = Mapping[str, Any]
 """A layer's figures by name, as `LayerSpectrum.to_row` gives them."""
@@ -94,69 +88,6 @@ def frame(rows: Sequence[Row]) -> Any:
             "a frame needs the package pandas; install filterbands[pandas], or use to_json()"
         ) from None
     return pandas.DataFrame(list(rows))
-
-
-def write_table(rows: Sequence[Row], path: str | Path) -> Path:
-    """Write rows to a file, whole or not at all: `.csv`, `.json` (a list) or `.parquet` by its ending.
-
-    Raises:
-        ValueError: Another ending, a place that cannot be written, or Parquet without the package pyarrow.
-    """
-    file = check_table(path)
-    write = _WRITERS[file.suffix.lower()]
-    write_whole(file, lambda temporary: write(rows, temporary))
-    return file
-
-
-def check_table(path: str | Path) -> Path:
-    """Return the path of a table to be written, after checking that it can be.
-
-    Raises:
-        ValueError: As for `write_table`.
-    """
-    file = check_output(path)
-    ending = file.suffix.lower()
-    if ending not in _WRITERS:
-        raise ValueError(f"a table needs a name that ends in {', '.join(_WRITERS)}, got {file.name}")
-    if ending == ".parquet":
-        _pyarrow()
-    return file
-
-
-def _csv(rows: Sequence[Row], file: Path) -> None:
-    buffer = io.StringIO()
-    writer = csv.DictWriter(
-        buffer, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n"
-    )
-    writer.writeheader()
-    writer.writerows(rows)
-    file.write_text(buffer.getvalue(), encoding="utf-8")
-
-
-def _json(rows: Sequence[Row], file: Path) -> None:
-    file.write_text(json.dumps(list(rows), indent=1) + "\n", encoding="utf-8")
-
-
-def _parquet(rows: Sequence[Row], file: Path) -> None:
-    arrow, parquet = _pyarrow()
-    keys = list(dict.fromkeys(key for row in rows for key in row))
-    parquet.write_table(arrow.table({key: [row.get(key) for row in rows] for key in keys}), file)
-
-
-def _pyarrow() -> tuple[Any, Any]:
-    try:
-        return import_module("pyarrow"), import_module("pyarrow.parquet")
-    except ImportError:
-        raise ValueError(
-            "a Parquet table needs the package pyarrow; install it, or write .csv or .json"
-        ) from None
-
-
-_WRITERS: Mapping[str, Callable[[Sequence[Row], Path], None]] = {
-    ".csv": _csv,
-    ".json": _json,
-    ".parquet": _parquet,
-}
 
 
 def _cells(layers: Sequence[Row]) -> tuple[list[int], list[tuple[str, ...]], str]:

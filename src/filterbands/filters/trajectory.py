@@ -15,8 +15,9 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
+from ..disk import check_output
 from ..models import find_checkpoints, load_model
-from ..run import Run, check_output
+from ..run import Run
 from . import tables
 from .bands import EQUAL_AREA, check_cutoff
 from .figures import LayerSpectrum, ModelSpectrum

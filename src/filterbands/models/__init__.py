@@ -1,8 +1,8 @@
 """Models: architectures under public parameter names, and loading of anyone's weights."""
 
-from .base import CIFAR_MEAN, CIFAR_STD, Normalising, evaluating
 from .files import find_checkpoints, read_checkpoint, read_weights
 from .loading import ARCHITECTURES, describe, load_model
+from .normalising import CIFAR_MEAN, CIFAR_STD, Normalising, evaluating
 
 __all__ = [
     "ARCHITECTURES",

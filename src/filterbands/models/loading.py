@@ -10,9 +10,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .base import Normalising, normalising, set_normalisation
 from .fastnet import FastNet
 from .files import read_checkpoint
+from .normalising import Normalising, normalising, set_normalisation
 from .resnet import FourStageResNet, ThreeStageResNet
 
 ARCHITECTURES: Mapping[str, Callable[[int], Normalising]] = MappingProxyType(

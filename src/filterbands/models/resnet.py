@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..types import FloatImages
-from .base import Normalising
+from .normalising import Normalising
 
 
 class PadShortcut(nn.Module):

@@ -10,18 +10,11 @@ from typing import Any
 from torch import Tensor
 
 from ..corruptions import CORRUPTIONS
+from ..evaluation import load_scores, model_fingerprint
 from ..filters import ModelSpectrum, analyze
 from ..models import load_model, read_weights
-from ..robustness import (
-    BENCHMARK_15,
-    EXTRA_4,
-    Scores,
-    compare,
-    load_scores,
-    model_fingerprint,
-    overlapping_kinds,
-)
 from ..run import Run
+from ..scores import BENCHMARK_15, EXTRA_4, Scores, compare, overlapping_kinds
 from .markup import cleaned
 from .views import Average, Entry, Epoch, Estimate, ReportView, RunView, ScoreView
 

@@ -3,22 +3,10 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .. import __version__
+from ..version import __version__
 from .accuracy import Comparison, accuracy_section, comparisons, sentences
 from .first_layer import filters_section
-from .markup import (
-    chip,
-    cleaned,
-    duration,
-    escaped,
-    interval,
-    joined,
-    number,
-    percent,
-    section,
-    shown,
-    table,
-)
+from .markup import chip, cleaned, duration, escaped, interval, joined, number, percent, section, shown, table
 from .networks import layers_section, training_section
 from .style import style_sheet
 from .views import Entry, Estimate, ReportView

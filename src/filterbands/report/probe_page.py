@@ -4,20 +4,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .. import __version__
+from ..disk import check_output, write_whole
 from ..filters import EQUAL_AREA, LayerSpectrum
-from ..robustness import (
+from ..probes import (
     CorruptionSpectra,
     HeatMap,
     PassCurves,
     RankCorrelation,
-    Scores,
     Spectrum,
     Vulnerability,
     correlate,
     gain_by_frequency,
 )
-from ..run import check_output, write_whole
+from ..scores import Scores
+from ..version import __version__
 from .charts import Axis, Line, line_chart
 from .markup import chip, escaped, figure, legend, nothing, number, percent, section, shown, signed, table
 from .pictures import scale_picture, spectrum_picture

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .. import __version__
+from ..disk import check_output, write_whole
 from ..filters import GradientSpectrum, LayerSpectrum, ModelSpectrum, Trajectory
-from ..run import check_output, write_whole
+from ..version import __version__
 from .charts import Axis, Line, line_chart
 from .markup import chip, escaped, figure, legend, nothing, number, percent, section, table
 from .networks import ALL, layers_card

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..run import check_output, write_whole
+from ..disk import check_output, write_whole
 from .gather import gather
 from .page import render
 

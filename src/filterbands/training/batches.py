@@ -12,7 +12,8 @@ from .. import rng
 from ..datasets import ImageSet
 from ..types import FloatImages, Images, Keys, Labels
 from .config import TrainConfig
-from .methods import METHODS, Partners
+from .methods import METHODS
+from .methods.protocol import Partners
 
 
 class Batch(NamedTuple):

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..filters import proportion_parameters
+from ..control import proportion_parameters
 from .config import TrainConfig
 
 

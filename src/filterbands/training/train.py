@@ -14,13 +14,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from .. import __version__
-from ..datasets import ImageSet, load_data
-from ..engine import Compiled, Fabric, compiling, device_name, launch, pick_device, process_count
-from ..filters import (
+from ..control import (
     SpectralNoise,
     WhiteNoise,
-    analyze,
     bake,
     modulate,
     recalibrate,
@@ -28,9 +24,14 @@ from ..filters import (
     set_random_share,
     set_share,
 )
+from ..datasets import ImageSet, load_data
+from ..disk import make_folder, write_weights, write_whole
+from ..engine import Compiled, Fabric, compiling, device_name, launch, pick_device, process_count
+from ..filters import analyze
 from ..models import describe, load_model
-from ..run import Run, git_revision, make_folder, write_weights, write_whole
+from ..run import Run
 from ..types import Progress
+from ..version import __version__, git_revision
 from .batches import Batches
 from .config import TrainConfig, from_plain, to_plain
 from .methods import METHODS

@@ -1,0 +1,29 @@
+"""Control: how the proportion of filters is set, learned, perturbed and folded back."""
+
+from .bake import bake, bake_weights
+from .controls import WhiteNoise, equal_gain_blur, set_blur, set_random_share
+from .modulation import modulate, proportion_parameters
+from .noise import SpectralNoise
+from .penalty import attract_share
+from .proportion import set_share
+from .recalibrate import recalibrate
+from .shrink import CleanCost, choose_noise, clean_cost, shrink
+
+__all__ = [
+    "CleanCost",
+    "SpectralNoise",
+    "WhiteNoise",
+    "attract_share",
+    "bake",
+    "bake_weights",
+    "choose_noise",
+    "clean_cost",
+    "equal_gain_blur",
+    "modulate",
+    "proportion_parameters",
+    "recalibrate",
+    "set_blur",
+    "set_random_share",
+    "set_share",
+    "shrink",
+]

@@ -1,0 +1,247 @@
+"""Controls: what a result about low and high filters has to be held against.
+
+Each takes one thing away from the idea. `set_random_share` keeps a split of filter space and its
+dimensions, but not its meaning; `set_blur` keeps how much noise reaches a layer, but leaves its filters free;
+`WhiteNoise` keeps perturbation, but gives it no spectrum. A fixed random layer is any of these with
+`layer.requires_grad_(False)`, and a trained layer's projection is `set_share(layer, low=1.0, seed=None)`,
+baked, with the batch norms recalibrated.
+"""
+
+import math
+from typing import TypeVar
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from .. import rng
+from ..filters import EQUAL_AREA, FirstLayer, image_batches, patch_statistics, spans
+from ..types import Filters, FloatImages
+from .proportion import Held, checked_layer, checked_spans, hold, hold_share, keyed_order, laid_out_as
+from .shrink import Data
+
+_Layer = TypeVar("_Layer", bound=nn.Module)
+
+# Halvings of the interval in which a blur is sought: to the last digits of a double.
+_HALVINGS = 50
+
+
+def set_random_share(
+    layer: _Layer,
+    *,
+    low: float,
+    cutoff: float = EQUAL_AREA,
+    zero_mean: bool = True,
+    guard: float = 0.1,
+    seed: int = 0,
+) -> _Layer:
+    """Return the layer with its filters held in two random parts of filter space instead of low and high.
+
+    The parts are orthogonal and have the dimensions of the low and the high span that `set_share` would hold
+    the layer to with these options; their directions are drawn from `seed`, uniformly, and so is the choice
+    of filters. Everything else is as for `set_share`, and `bake` undoes it.
+
+    Args:
+        layer: As for `set_share`.
+        low: Share of the filters in the part that stands for low, in [0, 1].
+        cutoff: As for `set_share`; counts for the dimensions alone.
+        zero_mean: As above.
+        guard: As above.
+        seed: Of the split and of the choice of filters.
+
+    Raises:
+        ValueError: As for `set_share`.
+
+    >>> layer = set_random_share(nn.Conv2d(3, 8, 3), low=1.0)
+    >>> torch.linalg.matrix_rank(layer.weight.detach().reshape(24, 9), rtol=1e-4).item()
+    4
+    """
+    verb = "set_random_share"
+    conv = checked_layer(verb, layer)
+    low_span, high_span = checked_spans(verb, conv, cutoff=cutoff, guard=guard, zero_mean=zero_mean)
+    taps = low_span.shape[1]
+    draws = rng.normal(rng.keys(seed, verb, "split", index=torch.arange(taps)), (taps,)).double()
+    # Rows of the orthogonal factor of a Gaussian matrix point everywhere alike.
+    basis = torch.linalg.qr(draws).Q.T
+    low_part, high_part = basis[: len(low_span)], basis[len(low_span) : len(low_span) + len(high_span)]
+    order = keyed_order(seed, verb, conv)
+    hold_share(conv, low_part, high_part, low=low, order=order, verb=verb, cutoff=cutoff)
+    return layer
+
+
+def equal_gain_blur(
+    images: Data,
+    *,
+    kernel_size: tuple[int, int] = (3, 3),
+    cutoff: float = EQUAL_AREA,
+    guard: float = 0.1,
+) -> float:
+    """Return the side weight b of the blur behind which white filters see as little noise as low ones do.
+
+    The blur is [b, 1 - 2b, b] in both directions. Noise over signal, both as variances of the response, is
+    `|h|^2 / h^T C h` for white filters behind a blur h, and `n / tr(P C)` for filters anywhere in the low
+    span of dimension n with projector P; C is the covariance of the images' pixels over the taps, averaged
+    over channels. The b at which the two are equal is found by halving, and depends on the images.
+
+    Args:
+        images: Clean images, as for `shrink`.
+        kernel_size: Of the layer whose low span is meant.
+        cutoff: As for `set_share`.
+        guard: As for `set_share`.
+
+    Raises:
+        ValueError: No such blur: even the box of 3x3 lets more noise through.
+
+    >>> from filterbands import load_data
+    >>> 0.05 < equal_gain_blur(load_data("planted").subset(torch.arange(100))) < 0.33
+    True
+    """
+    low_span, _ = spans(*kernel_size, cutoff=cutoff, guard=guard)
+    size = (max(3, kernel_size[0]), max(3, kernel_size[1]))
+    between = _tap_covariance(images, size)
+    target = _noise_ratio(_embedded(low_span, kernel_size, size), between)
+
+    def ratio(side: float) -> float:
+        return _noise_ratio(_embedded(_blur_kernel(side).flatten()[None].double(), (3, 3), size), between)
+
+    below, above = 0.0, 1 / 3
+    if not ratio(above) <= target <= ratio(below):
+        raise ValueError(
+            f"equal_gain_blur: low filters see {target:.3g} of unit noise over signal, and blurs of "
+            f"3x3 reach from {ratio(above):.3g} to {ratio(below):.3g}"
+        )
+    for _ in range(_HALVINGS):
+        middle = (below + above) / 2
+        below, above = (middle, above) if ratio(middle) > target else (below, middle)
+    return (below + above) / 2
+
+
+def set_blur(layer: _Layer, *, side: float) -> _Layer:
+    """Return the layer with a fixed blur in front of it, in training and in evaluation.
+
+    The layer is changed in place: its weight becomes the free weight convolved with the blur
+    [side, 1 - 2 side, side] in both directions, a kernel wider and higher by 2 with one more pixel of
+    padding. What is learned keeps its shape and stays the same `Parameter`. Where the padding is of zeros
+    the blurred image goes on for a pixel beyond the border. `bake` leaves a plain layer of the wider kernel.
+
+    Args:
+        layer: A `torch.nn.Conv2d` larger than 1x1, undilated, with a padding in numbers.
+        side: Weight of the neighbours on each side, in (0, 1/3]; see `equal_gain_blur`.
+
+    Raises:
+        ValueError: Not such a layer, or a side out of range.
+
+    >>> layer = set_blur(nn.Conv2d(3, 8, 3, padding=1), side=0.2)
+    >>> layer.weight.shape, layer(torch.rand(1, 3, 8, 8)).shape
+    (torch.Size([8, 3, 5, 5]), torch.Size([1, 8, 8, 8]))
+    """
+    conv = checked_layer("set_blur", layer)
+    if not 0 < side <= 1 / 3:
+        raise ValueError(f"set_blur: side needs a weight above 0 and up to 1/3, got {side}")
+    if isinstance(conv.padding, str):
+        raise ValueError(f"set_blur needs a layer with a padding in numbers, got {conv.padding!r}")
+    hold(conv, Blur(side, conv.kernel_size), reshapes=True)
+    conv.kernel_size = (conv.kernel_size[0] + 2, conv.kernel_size[1] + 2)
+    conv.padding = (conv.padding[0] + 1, conv.padding[1] + 1)
+    conv._reversed_padding_repeated_twice = [pad + 1 for pad in conv._reversed_padding_repeated_twice]
+    return layer
+
+
+class WhiteNoise(nn.Module):
+    """Adds Gaussian noise without a spectrum to images in training, and does nothing in evaluation.
+
+    Independent for every pixel and channel, clamped to [0, 1]. Draws come from torch's default generator.
+
+    Args:
+        sigma: Standard deviation, in units of [0, 1], above 0.
+        clean: Chance of each image to stay as it is, in [0, 1].
+
+    Raises:
+        ValueError: An option out of range.
+
+    >>> images = torch.rand(4, 3, 8, 8)
+    >>> bool((WhiteNoise(0.1).eval()(images) == images).all())
+    True
+    """
+
+    def __init__(self, sigma: float, *, clean: float = 0.5) -> None:
+        super().__init__()
+        if not 0 < sigma < math.inf:
+            raise ValueError(f"WhiteNoise: sigma needs a number above 0, got {sigma}")
+        if not 0 <= clean <= 1:
+            raise ValueError(f"WhiteNoise: clean needs a fraction in [0, 1], got {clean}")
+        self.sigma = sigma
+        self.clean = clean
+
+    def forward(self, images: FloatImages) -> FloatImages:
+        """Return the images, noisy where the module is in training mode; never in place."""
+        if not self.training:
+            return images
+        noisy = (images + self.sigma * torch.randn_like(images)).clamp(0, 1)
+        stays = torch.rand(len(images), 1, 1, 1, device=images.device) < self.clean
+        return torch.where(stays, images, noisy)
+
+    def extra_repr(self) -> str:
+        """Return the options."""
+        return f"{self.sigma}, clean={self.clean}"
+
+
+class Blur(Held):
+    """Convolves each kernel with a fixed blur."""
+
+    kernel: Tensor
+
+    def __init__(self, side: float, free_size: tuple[int, ...]) -> None:
+        super().__init__()
+        self.register_buffer("kernel", _blur_kernel(side))
+        self.free_size = free_size
+
+    def forward(self, weight: Filters) -> Float[Tensor, "f c khh kww"]:
+        """Return the wider kernels."""
+        with torch.autocast(weight.device.type, enabled=False):
+            each = weight.flatten(0, 1)[:, None]
+            wide = F.conv2d(each, self.kernel.to(weight)[None, None], padding=2)
+        return laid_out_as(weight, wide.reshape(*weight.shape[:2], *wide.shape[2:]))
+
+    def taken(self, weight: Filters) -> tuple[Filters, dict[str, Tensor]]:
+        """Return a free weight as it is; refuse wide kernels, which are not all those of a blurred layer."""
+        if tuple(weight.shape[2:]) == self.free_size:
+            return weight, {"kernel": self.kernel}
+        raise ValueError(
+            "set_blur: baked weights cannot be taken apart into a blur and a free layer; load them into a "
+            f"plain layer of {weight.shape[2]}x{weight.shape[3]} taps"
+        )
+
+
+def _blur_kernel(side: float) -> Float[Tensor, "3 3"]:
+    line = torch.tensor([side, 1 - 2 * side, side], dtype=torch.float64)
+    return torch.outer(line, line).float()
+
+
+def _tap_covariance(images: Data, size: tuple[int, int]) -> Float[Tensor, "taps taps"]:
+    """Return the covariance of the pixels under a kernel's taps, averaged over channels."""
+    batches = image_batches("equal_gain_blur", images)
+    sample = next(batches, None)
+    if sample is None:
+        raise ValueError("equal_gain_blur needs images, got none")
+    channels, taps = sample.shape[1], math.prod(size)
+    layer = nn.Conv2d(channels, channels, size, groups=channels, bias=False)
+    first = FirstLayer("the images", layer, ())
+    statistics = patch_statistics("equal_gain_blur", layer, first, (sample, *batches))
+    return statistics.covariance.reshape(channels, taps, taps).mean(dim=0)
+
+
+def _embedded(
+    rows: Float[Tensor, "n taps"], kernel_size: tuple[int, int], size: tuple[int, int]
+) -> Float[Tensor, "n wide"]:
+    """Return kernels as rows of a larger support, zeros around them."""
+    kernels = rows.reshape(-1, *kernel_size)
+    down, right = size[0] - kernel_size[0], size[1] - kernel_size[1]
+    padding = (right // 2, right - right // 2, down // 2, down - down // 2)
+    return F.pad(kernels, padding).flatten(1)
+
+
+def _noise_ratio(rows: Float[Tensor, "n taps"], covariance: Float[Tensor, "taps taps"]) -> float:
+    """Return unit noise over signal in the responses of these kernels, all together."""
+    return float(rows.square().sum() / ((rows @ covariance) * rows).sum())

@@ -1,0 +1,436 @@
+"""The proportion of a filter, learned and perturbed for every image: `modulate`.
+
+Two bands are the parts of `|w| (sqrt(a) l + sqrt(1 - a) h)`; more are the eigenfilters of the energy matrix,
+equal eigenvalues tied. What is perturbed is how a filter's energy is divided among them, and never its sum.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..filters import EQUAL_AREA, energy_matrix, padded, spans, unfold
+from ..types import Filters
+from .proportion import TINY, Held, Share, checked_layer, hold, laid_out_as, size_of, working
+
+_Layer = TypeVar("_Layer", bound=nn.Module)
+
+# A filter with less of its norm than this in a part has no direction there, only rounding.
+_NOTHING = 1e-4
+# Eigenvalues closer than this are one: horizontal and vertical edges have the same energy.
+_TIED = 1e-6
+# The least part of a budget that a strength begins with; one of 0 could never be learned.
+_LEAST_PART = 1e-3
+
+
+def modulate(
+    layer: _Layer,
+    *,
+    shared: float = 2.0,
+    independent: float = 1.0,
+    clean: float = 0.25,
+    bands: str = "two",
+    budget: float | None = None,
+) -> _Layer:
+    """Return the layer with its filters' proportions learned, and perturbed for every image in training.
+
+    The layer is changed in place. With two bands its filters become `|v| (sqrt(a) l + sqrt(1 - a) h)`: `l`
+    and `h` are the unit low and high parts of `v`, the parameter that was the weight; `a = sigmoid(theta)`,
+    one a filter, is a parameter of its own (see `proportion_parameters`: give it its own learning rate and
+    no weight decay, and make the optimizer afterwards). Low is spanned by the eigenfilters on or above the
+    line at the equal-area cutoff, high by the rest, so that any layer can be written so and is unchanged at
+    first. In training image i sees `sigmoid(theta + shared * e_i + independent * e_if)` in place of `a`,
+    with standard normal e.
+
+    With `bands="eigen"` the parts are the eigenfilters themselves, those of equal energy tied (7 bands at
+    3x3). The power of a filter in band b is multiplied by `exp(theta_fb)`, theta 0 at first, and in training
+    by `exp(theta_fb + shared * e_ib + independent * e_ifb)`; the filter is then given back its energy.
+
+    Either way the energy of every filter stays. In evaluation, and for clean images, the layer is the plain
+    one. Draws come from torch's default generator.
+
+    Mechanism: the weight is a torch parametrization, and a forward hook puts the perturbed output in place of
+    the layer's, by whichever costs less. Where a filter has no more inputs than the output has pixels, each
+    image's patches are multiplied with its own filters. Elsewhere (patch embeddings) the output is mixed:
+    with two bands with that of the quadrature filters `|v| (sqrt(1 - a) l - sqrt(a) h)`, towards which
+    another proportion turns the filter, so that two convolutions serve the whole batch; with more bands, one
+    convolution a band. Hook and parametrization survive `copy.deepcopy` and `state_dict`; plain weights load
+    too; `bake` removes both.
+
+    A layer that `set_share` holds can be modulated with `bands="eigen"`, within each filter's span, so that
+    the share stays exact for every image. With two bands it is refused: a filter held in one span has no
+    proportion. Learning `a` without perturbing it is only another way to write the same functions.
+
+    Strengths learned by plain descent go to 0, where the loss is lowest. With a `budget` they are learned by
+    ascent instead, and what is learned is how the budget is divided: the squares of all strengths (shared and
+    independent, of every band) add up to `budget^2` times the number of bands (1 for two bands), and their
+    gradient is reversed, so that any optimizer that descends the loss turns them to where it is highest.
+    `shared` and `independent` are then only where the division starts.
+
+    Args:
+        layer: A plain `torch.nn.Conv2d`, of any kernel larger than 1x1, stride and groups, undilated.
+        shared: Standard deviation of the perturbation of theta that all filters of an image share, >= 0.
+            Theta is the logarithm of a ratio of energies, in nepers of power.
+        independent: That of each filter's own.
+        clean: Chance of each image to stay unperturbed, in [0, 1].
+        bands: `two` or `eigen`.
+        budget: Root of the mean over bands of shared^2 + independent^2, above 0, to be divided by ascent;
+            None keeps the strengths as given.
+
+    Raises:
+        ValueError: Not such a layer, one that is parametrized already, an option outside of its range, or
+            (two bands) a filter that lies wholly in one part.
+
+    Source: our own reading of the "learnable modulation of frequency proportion with perturbation in power
+    spectrum" of Jia, Bao, Ma 2020, arXiv:1911.12044, abstract; the paper's text gives no definition. The
+    reversed gradient is that of Ganin, Lempitsky 2015, arXiv:1409.7495, equation 4.
+
+    >>> layer = nn.Conv2d(3, 8, 3)
+    >>> before = layer.weight.detach().clone()
+    >>> torch.allclose(modulate(layer).weight, before, atol=1e-6)
+    True
+    """
+    if bands not in ("two", "eigen"):
+        raise ValueError(f"modulate: bands needs 'two' or 'eigen', got {bands!r}")
+    _check_options(shared, independent, clean, budget)
+    conv = checked_layer("modulate", layer, held=Share)
+    if type(conv).forward is not nn.Conv2d.forward:
+        kind = type(conv).__name__
+        raise ValueError(f"modulate needs a plain torch.nn.Conv2d, got a {kind} with its own forward")
+    steps: Any = getattr(conv, "parametrizations", None)
+    share = None if steps is None else steps.weight[0]
+    part: Proportion | Bands
+    if bands == "two":
+        if share is not None:
+            raise ValueError(
+                "modulate: each filter of this layer is held in one span by set_share, and has no proportion "
+                'to perturb; use bands="eigen", which stays within the span'
+            )
+        low_span, high_span = spans(*conv.kernel_size, cutoff=EQUAL_AREA, guard=0.0, zero_mean=False)
+        if not len(low_span) or not len(high_span):
+            raise ValueError(f"modulate: a {size_of(conv)} kernel does not have both low and high filters")
+        spread = Spread(1, shared, independent, clean, budget)
+        part = Proportion(low_span.T @ low_span, conv.out_channels, spread)
+    else:
+        projectors = _eigenbands(conv, share)
+        spread = Spread(len(projectors), shared, independent, clean, budget)
+        part = Bands(projectors, conv.out_channels, spread)
+    hold(conv, part)
+    part.handles.append(conv.register_forward_hook(_perturb, with_kwargs=True))
+    return layer
+
+
+def proportion_parameters(model: nn.Module) -> Iterator[nn.Parameter]:
+    """Yield what `modulate` learns beside the weights, of every layer in the model that it changed.
+
+    That is theta, and with a budget also its division.
+
+    >>> [theta.shape for theta in proportion_parameters(modulate(nn.Conv2d(3, 8, 3)))]
+    [torch.Size([8])]
+    """
+    for module in model.modules():
+        if isinstance(module, Proportion | Bands):
+            yield module.theta
+            if module.spread.division is not None:
+                yield module.spread.division
+
+
+class Spread(nn.Module):
+    """How strongly thetas are perturbed, band by band: as given, or a budget's division that is learned."""
+
+    division: nn.Parameter | None
+
+    def __init__(
+        self, bands: int, shared: float, independent: float, clean: float, budget: float | None
+    ) -> None:
+        super().__init__()
+        self.bands = bands
+        self.shared = shared
+        self.independent = independent
+        self.clean = clean
+        self.budget = budget
+        squares = torch.tensor([shared, independent]).square()
+        start = (squares / squares.sum().clamp_min(TINY)).clamp_min(_LEAST_PART).log()
+        self.division = None if budget is None else nn.Parameter(start[:, None].repeat(1, bands))
+
+    @property
+    def is_off(self) -> bool:
+        """Whether nothing is perturbed."""
+        return self.clean == 1 or (self.budget is None and self.shared == self.independent == 0)
+
+    def strengths(self) -> Float[Tensor, "2 bands"]:
+        """Return the shared and the independent strength of every band."""
+        if self.division is None or self.budget is None:
+            return torch.tensor([self.shared, self.independent])[:, None].repeat(1, self.bands)
+        parts = self.division.flatten().softmax(dim=0).reshape(self.division.shape)
+        strengths: Tensor = self.budget * (self.bands * parts).sqrt()
+        return strengths
+
+    def offsets(self, count: int, theta: Float[Tensor, "f bands"]) -> Float[Tensor, "{count} f bands"]:
+        """Return what is added to theta for each of `count` images."""
+        device, dtype = theta.device, theta.dtype
+        strengths = self.strengths().to(device, dtype)
+        # The same numbers with the opposite gradient: descent of the loss climbs it here.
+        shared, independent = 2 * strengths.detach() - strengths
+        offset = shared * torch.randn(count, 1, self.bands, device=device, dtype=dtype)
+        offset = offset + independent * torch.randn(count, *theta.shape, device=device, dtype=dtype)
+        stays = torch.rand(count, 1, 1, device=device) < self.clean
+        moved: Tensor = offset.masked_fill(stays, 0)
+        return moved
+
+    def extra_repr(self) -> str:
+        """Return the strengths as they are."""
+        shared, independent = self.strengths().detach()
+        texts = (", ".join(f"{float(value):.3g}" for value in row) for row in (shared, independent))
+        return "shared=({}), independent=({}), clean={}, budget={}".format(*texts, self.clean, self.budget)
+
+
+class Proportion(Held):
+    """Writes filters as a mix of their low and high parts, by a learned angle."""
+
+    projector: Tensor
+
+    def __init__(self, projector: Float[Tensor, "n n"], filters: int, spread: Spread) -> None:
+        super().__init__()
+        self.register_buffer("projector", projector.float())
+        self.theta = nn.Parameter(torch.zeros(filters))
+        self.spread = spread
+
+    def forward(self, weight: Filters) -> Filters:
+        """Return the filters with their present proportions."""
+        low, high = self._parts(weight)
+        cosine, sine = _angle(self.theta)
+        return laid_out_as(weight, _each(cosine) * low + _each(sine) * high)
+
+    def right_inverse(self, weight: Filters) -> Filters:
+        """Return the weight itself, and take the proportions from it."""
+        low, high = (part.flatten(1).square().sum(dim=1) for part in self._split(weight))
+        whole = low + high
+        for name, energy in (("low", low), ("high", high)):
+            lost = (whole > 0) & (energy <= _NOTHING**2 * whole)
+            if lost.any():
+                raise ValueError(
+                    f"modulate: filter {int(lost.nonzero()[0])} has nothing in the {name} part, so that "
+                    "there is no proportion to perturb"
+                )
+        with torch.no_grad():
+            self.theta.copy_(self._logit(weight))
+        return weight
+
+    def taken(self, weight: Filters) -> tuple[Filters, dict[str, Tensor]]:
+        """Return the weight itself with its proportions."""
+        own = {name: tensor.detach() for name, tensor in self.state_dict().items()}
+        return weight, {**own, "theta": self._logit(weight)}
+
+    def respond(
+        self, layer: nn.Conv2d, weight: Filters, images: Float[Tensor, "b i h w"], output: Tensor
+    ) -> Float[Tensor, "b f y x"]:
+        """Return the output with every filter turned by an angle of its own for each image."""
+        if _has_small_patches(layer, output):
+            low, high = self._parts(weight)
+            cosine, sine = _angle(self.perturbed(len(images)))
+            filters = cosine[..., None, None, None] * low + sine[..., None, None, None] * high
+            return _respond_each(layer, filters, images, output)
+        beside = layer._conv_forward(images, self._quadrature(weight), None)
+        cosine, sine = _angle(self.theta)
+        new_cosine, new_sine = _angle(self.perturbed(len(images)))
+        # Cosine and sine of the difference of the angles, which is within a quarter of a turn.
+        along = (cosine * new_cosine + sine * new_sine).to(output.dtype)
+        across = (sine * new_cosine - cosine * new_sine).to(output.dtype)
+        # torch.addcmul takes three times as long in bfloat16 with the channels last.
+        mixed: Tensor = output * along[..., None, None] + beside * across[..., None, None]
+        if layer.bias is not None:
+            mixed = mixed + ((1 - along) * layer.bias.to(output.dtype))[..., None, None]
+        return mixed
+
+    def perturbed(self, count: int) -> Float[Tensor, "{count} f"]:
+        """Return theta as each of `count` images sees it."""
+        moved: Tensor = self.theta + self.spread.offsets(count, self.theta[:, None])[:, :, 0]
+        return moved
+
+    def _quadrature(self, weight: Filters) -> Filters:
+        """Return the filters of the same energy, orthogonal to the present ones, between low and high."""
+        low, high = self._parts(weight)
+        cosine, sine = _angle(self.theta)
+        return (_each(sine) * low - _each(cosine) * high).to(weight.dtype)
+
+    def _logit(self, weight: Filters) -> Float[Tensor, " f"]:
+        low, high = (part.flatten(1).square().sum(dim=1) for part in self._split(weight))
+        logit = low.clamp_min(TINY).log() - high.clamp_min(TINY).log()
+        return logit.masked_fill(low + high == 0, 0).detach()
+
+    def _split(self, weight: Filters) -> tuple[Filters, Filters]:
+        with torch.autocast(weight.device.type, enabled=False):
+            full = weight.to(working(weight.dtype))
+            low = (full.flatten(2) @ self.projector.to(full)).reshape(full.shape)
+            return low, full - low
+
+    def _parts(self, weight: Filters) -> tuple[Filters, Filters]:
+        """Return the filters' low and high parts, each scaled to the whole filter's norm."""
+        low, high = self._split(weight)
+        low_energy, high_energy = (part.flatten(1).square().sum(dim=1) + TINY for part in (low, high))
+        energy = low_energy + high_energy
+        return _each((energy / low_energy).sqrt()) * low, _each((energy / high_energy).sqrt()) * high
+
+
+class Bands(Held):
+    """Scales the power of filters in each band, and gives them back their energy."""
+
+    projectors: Tensor
+
+    def __init__(self, projectors: Float[Tensor, "bands n n"], filters: int, spread: Spread) -> None:
+        super().__init__()
+        self.register_buffer("projectors", projectors.float())
+        self.theta = nn.Parameter(torch.zeros(filters, len(projectors)))
+        self.spread = spread
+
+    def forward(self, weight: Filters) -> Filters:
+        """Return the filters with their present gains."""
+        parts = self._parts(weight)
+        gains = self._gains(parts, self.theta)
+        return laid_out_as(weight, torch.einsum("fb,fbckl->fckl", gains, parts))
+
+    def right_inverse(self, weight: Filters) -> Filters:
+        """Return the weight itself, with no gain."""
+        with torch.no_grad():
+            self.theta.zero_()
+        return weight
+
+    def taken(self, weight: Filters) -> tuple[Filters, dict[str, Tensor]]:
+        """Return the weight itself, with no gain."""
+        own = {name: tensor.detach() for name, tensor in self.state_dict().items()}
+        return weight, {**own, "theta": torch.zeros_like(self.theta)}
+
+    def respond(
+        self, layer: nn.Conv2d, weight: Filters, images: Float[Tensor, "b i h w"], output: Tensor
+    ) -> Float[Tensor, "b f y x"]:
+        """Return the output with gains of its own for each image."""
+        parts = self._parts(weight)
+        offsets = self.spread.offsets(len(images), self.theta)
+        gains = self._gains(parts, self.theta + offsets)
+        if _has_small_patches(layer, output):
+            filters = torch.einsum("nfb,fbckl->nfckl", gains, parts)
+            return _respond_each(layer, filters, images, output)
+        # A filter's bands lie side by side, so that groups stay whole.
+        kernels = parts.flatten(0, 1).to(weight.dtype)
+        responses = layer._conv_forward(images, kernels, None).unflatten(1, parts.shape[:2])
+        mixed = torch.einsum("nfb,nfbhw->nfhw", gains.to(responses.dtype), responses)
+        if layer.bias is not None:
+            mixed = mixed + layer.bias.to(mixed.dtype)[:, None, None]
+        return mixed.to(output.dtype)
+
+    def _parts(self, weight: Filters) -> Float[Tensor, "f bands c kh kw"]:
+        with torch.autocast(weight.device.type, enabled=False):
+            full = weight.to(working(weight.dtype)).flatten(2)
+            parts = full[:, None] @ self.projectors.to(full)
+            return parts.reshape(len(weight), -1, *weight.shape[1:])
+
+    def _gains(
+        self, parts: Float[Tensor, "f bands c kh kw"], log_power: Float[Tensor, "*n f bands"]
+    ) -> Float[Tensor, "*n f bands"]:
+        """Return the bands' factors that keep every filter's energy."""
+        energy = parts.flatten(2).square().sum(dim=2)
+        # Only ratios count; the largest is 1, so that nothing overflows.
+        power = (log_power - log_power.amax(dim=-1, keepdim=True)).exp()
+        whole, new = energy.sum(dim=-1, keepdim=True), (power * energy).sum(dim=-1, keepdim=True)
+        gains: Tensor = (power * (whole + TINY) / (new + TINY)).sqrt()
+        return gains
+
+
+def _has_small_patches(layer: nn.Conv2d, output: Float[Tensor, "b f y x"]) -> bool:
+    """Return whether a filter has no more inputs than the output has pixels."""
+    inputs = layer.in_channels // layer.groups * math.prod(layer.kernel_size)
+    return inputs <= output.shape[2] * output.shape[3]
+
+
+def _respond_each(
+    layer: nn.Conv2d,
+    filters: Float[Tensor, "b f c kh kw"],
+    images: Float[Tensor, "b i h w"],
+    output: Float[Tensor, "b f y x"],
+) -> Float[Tensor, "b f y x"]:
+    """Return what the layer answers to each image with filters of its own, with the channels last."""
+    count, groups = len(images), layer.groups
+    columns = unfold(layer, padded(layer, images.to(output.dtype)))
+    patches = columns.reshape(count, groups, -1, columns.shape[2]).transpose(2, 3)
+    kernels = filters.to(output.dtype).reshape(count, groups, layer.out_channels // groups, -1)
+    # Of one group: pixels by filters, which is the memory order of an image with its channels last.
+    answers = (patches @ kernels.transpose(2, 3)).transpose(1, 2).flatten(2)
+    if layer.bias is not None:
+        answers = answers + layer.bias.to(answers.dtype)
+    return answers.transpose(1, 2).reshape(output.shape)
+
+
+def _perturb(
+    layer: nn.Conv2d, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Tensor
+) -> Tensor | None:
+    """Let each image see perturbed filters; a forward hook, idle in evaluation."""
+    steps: Any = layer.parametrizations
+    *before, part = steps.weight
+    if not layer.training or part.spread.is_off:
+        return None
+    images: Tensor = args[0] if args else kwargs["input"]
+    weight = steps.weight.original
+    for other in before:
+        weight = other(weight)
+    if images.ndim == 3:
+        perturbed: Tensor = part.respond(layer, weight, images[None], output[None])[0]
+    else:
+        perturbed = part.respond(layer, weight, images, output)
+    return perturbed
+
+
+def _eigenbands(conv: nn.Conv2d, share: Any) -> Float[Tensor, "bands n n"]:
+    """Return projectors onto the eigenfilters, tied ones together, of the whole space or of both spans."""
+    cutoff = EQUAL_AREA if share is None else share.cutoff
+    matrix = energy_matrix(*conv.kernel_size, cutoff=cutoff)
+    spaces = [torch.eye(len(matrix), dtype=matrix.dtype)]
+    if share is not None:
+        spaces = list(share.projectors.cpu().double())
+    bands: list[Tensor] = []
+    for space in spaces:
+        # Outside of the space the eigenvalue is -1, which no energy is.
+        values, vectors = torch.linalg.eigh(space @ matrix @ space - (torch.eye(len(space)) - space))
+        last = math.inf
+        for value, vector in zip(values.flip(0).tolist(), vectors.T.flip(0), strict=True):
+            if value < -0.5:
+                break
+            projector = torch.outer(vector, vector)
+            if last - value < _TIED:
+                bands[-1] = bands[-1] + projector
+            else:
+                bands.append(projector)
+            last = value
+    if len(bands) < 2:
+        raise ValueError(f"modulate: a {size_of(conv)} kernel has one band alone, and no proportion")
+    return torch.stack(bands)
+
+
+def _check_options(shared: float, independent: float, clean: float, budget: float | None) -> None:
+    for name, value in (("shared", shared), ("independent", independent)):
+        if not 0 <= value < math.inf:
+            raise ValueError(f"modulate: {name} needs a number of at least 0, got {value}")
+    if not 0 <= clean <= 1:
+        raise ValueError(f"modulate: clean needs a fraction in [0, 1], got {clean}")
+    if budget is not None and not 0 < budget < math.inf:
+        raise ValueError(
+            f"modulate: budget needs a number above 0, got {budget}; leave it out to keep the strengths "
+            "fixed, or switch the perturbation off with clean=1"
+        )
+    if budget is not None and shared == independent == 0:
+        raise ValueError(
+            "modulate: a budget needs a division to start from; make shared or independent positive"
+        )
+
+
+def _angle(theta: Float[Tensor, "*b f"]) -> tuple[Float[Tensor, "*b f"], Float[Tensor, "*b f"]]:
+    """Return sqrt(a) and sqrt(1 - a) for a = sigmoid(theta), with finite gradients at both ends."""
+    return (F.logsigmoid(theta) / 2).exp(), (F.logsigmoid(-theta) / 2).exp()
+
+
+def _each(factor: Float[Tensor, " f"]) -> Float[Tensor, "f 1 1 1"]:
+    return factor[:, None, None, None]

@@ -1,0 +1,60 @@
+"""The soft alternative to `set_share`: a penalty that draws a layer towards a mean low energy."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..filters import EQUAL_AREA, filters_low_energy
+
+# As `analyze` has it: filters of less than this share of the strongest one's energy do not count.
+_DEAD = 1e-3
+
+
+def attract_share(
+    *modules: nn.Module, target: float, strength: float = 1.0, cutoff: float = EQUAL_AREA
+) -> Float[Tensor, ""]:
+    """Return `strength * (mean low energy - target)^2`, summed over layers; add it to the loss.
+
+    Differentiable. The mean is over a layer's live filters, unweighted: a mean weighted by energy could be
+    bought by inflating the norms of low filters, which a batch norm then cancels.
+
+    Args:
+        modules: Convolutions, or networks, of which every `torch.nn.Conv2d` larger than 1x1 counts.
+        target: The mean low energy to approach, in [0, 1]; white filters have `line(cutoff)`.
+        strength: Weight of the penalty, at least 0.
+        cutoff: Radius between low and high, in (0, 1/2] cycles per pixel.
+
+    Raises:
+        ValueError: No such layer, or an option outside of its range.
+
+    >>> layer = nn.Conv2d(3, 8, 3)
+    >>> attract_share(layer, target=0.8).backward()
+    >>> bool(layer.weight.grad.abs().sum() > 0)
+    True
+    """
+    if not 0 <= target <= 1:
+        raise ValueError(f"attract_share: target needs a share in [0, 1], got {target}")
+    if not 0 <= strength < math.inf:
+        raise ValueError(f"attract_share: strength needs a number of at least 0, got {strength}")
+    layers = dict.fromkeys(
+        layer
+        for module in modules
+        for layer in module.modules()
+        if isinstance(layer, nn.Conv2d) and math.prod(layer.kernel_size) > 1
+    )
+    if not layers:
+        raise ValueError("attract_share needs a torch.nn.Conv2d larger than 1x1, or a network that holds one")
+    distances = [(_mean_low_energy(layer, cutoff) - target).square() for layer in layers]
+    penalty: Tensor = strength * torch.stack(distances).sum()
+    return penalty
+
+
+def _mean_low_energy(layer: nn.Conv2d, cutoff: float) -> Float[Tensor, ""]:
+    weight = layer.weight
+    energy = weight.detach().square().sum(dim=(1, 2, 3))
+    live = weight[energy >= _DEAD * energy.max()]
+    rows, columns = layer.dilation[0], layer.dilation[1]
+    mean: Tensor = filters_low_energy(live, cutoff, dilation=(rows, columns)).mean()
+    return mean

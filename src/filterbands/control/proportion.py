@@ -1,0 +1,282 @@
+"""The proportion of a filter, held: `set_share`, and what holds the weight of a layer.
+
+Every filter can be written as `|w| (sqrt(a) l + sqrt(1 - a) h)` with unit filters `l` and `h` of a low and a
+high part of filter space. The energy matrix leaves both parts invariant, so that its low-frequency energy is
+`a rho(l) + (1 - a) rho(h)`: the proportion `a` is all there is to set. `set_share` fixes it at 1 or 0 for
+each filter; `modulate` learns it.
+"""
+
+import math
+from abc import abstractmethod
+from typing import Any, TypeVar
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from .. import rng
+from ..filters import EQUAL_AREA, filters_low_energy, spans
+from ..types import Filters
+
+_Layer = TypeVar("_Layer", bound=nn.Module)
+
+# A filter with less of its norm than this in a part has no direction there, only rounding.
+_NOTHING = 1e-4
+# Keeps roots and quotients of a filter of zeros finite; far below the square of any living weight.
+TINY = 1e-30
+
+
+def set_share(
+    layer: _Layer,
+    *,
+    low: float,
+    cutoff: float = EQUAL_AREA,
+    zero_mean: bool = True,
+    guard: float = 0.1,
+    seed: int | None = 0,
+) -> _Layer:
+    """Return the layer with a share of its filters held in the low span and the rest in the high span.
+
+    The layer is changed in place and stays so at every step of training, whatever the optimizer does: each
+    kernel is projected onto its filter's span (see `spans`) whenever the weight is read, in float32 also
+    under autocast. Filters keep the norms they have when this is called. The `Parameter` object stays the
+    same (it moves to `layer.parametrizations.weight.original`), so that an optimizer made before works as
+    one made after. `bake` leaves a plain layer.
+
+    Both the state dict of a controlled layer and that of a plain one load into it. Plain filters are taken as
+    an assigned weight is, except that those which are lowest in the file are the low ones.
+
+    Stride, groups and padding do not matter to a filter's spectrum. Dilated layers are refused: the
+    spectrum of spread taps repeats within the frequency square, and hardly any of their filters is low or
+    high (3x3 with dilation 2: shares from 0.30 to 0.73).
+
+    Args:
+        layer: A `torch.nn.Conv2d` of any kernel for which both spans exist.
+        low: Share of low filters in [0, 1]; `round(low * filters)` are low, which printing the layer shows.
+        cutoff: Radius between low and high, in (0, 1/2] cycles per pixel.
+        zero_mean: High filters also sum to 0, in every channel.
+        guard: Distance of both spans from the line, in [0, 1): low filters have at least `line + guard` of
+            their energy within the cutoff, high ones at most `line - guard`.
+        seed: Of the choice which filters are low. None chooses those that are lowest at present, for
+            trained networks.
+
+    Raises:
+        ValueError: Not such a layer, one that is parametrized already, a kernel with an empty span, an
+            option outside of its range, or a filter without any energy in its span.
+
+    Source: our own exact form of the share of low-frequency filters of Jia, Bao, Ma 2020,
+    arXiv:1911.12044.
+
+    >>> layer = set_share(nn.Conv2d(3, 64, 3), low=0.75)
+    >>> int((filters_low_energy(layer.weight) > 0.6).sum())
+    48
+    """
+    conv = checked_layer("set_share", layer)
+    low_span, high_span = checked_spans("set_share", conv, cutoff=cutoff, guard=guard, zero_mean=zero_mean)
+    weight = conv.weight
+    if seed is None:
+        order = filters_low_energy(weight.detach(), cutoff).argsort(descending=True, stable=True)
+    else:
+        order = keyed_order(seed, "set_share", conv)
+    hold_share(conv, low_span, high_span, low=low, order=order, verb="set_share", cutoff=cutoff)
+    return layer
+
+
+def checked_spans(
+    verb: str, conv: nn.Conv2d, *, cutoff: float, guard: float, zero_mean: bool
+) -> tuple[Float[Tensor, "n taps"], Float[Tensor, "m taps"]]:
+    """Return the low and the high span of the layer's kernels, and refuse one that is empty."""
+    kh, kw = conv.kernel_size
+    low_span, high_span = spans(kh, kw, cutoff=cutoff, guard=guard, zero_mean=zero_mean)
+    for name, span in (("low", low_span), ("high", high_span)):
+        if len(span) == 0:
+            raise ValueError(
+                f"{verb}: a {kh}x{kw} kernel has no {name} filters at cutoff {cutoff:.4g} with "
+                f"guard {guard} and zero_mean={zero_mean}; use a larger kernel, another cutoff or a "
+                "smaller guard"
+            )
+    return low_span, high_span
+
+
+def keyed_order(seed: int, verb: str, conv: nn.Conv2d) -> Int64[Tensor, " f"]:
+    """Return the filters' numbers in an order that the seed gives."""
+    index = torch.arange(conv.out_channels, device=conv.weight.device)
+    return rng.bits(rng.keys(seed, verb, index=index), 1)[:, 0].argsort()
+
+
+def hold_share(
+    conv: nn.Conv2d,
+    low_span: Float[Tensor, "n taps"],
+    high_span: Float[Tensor, "m taps"],
+    *,
+    low: float,
+    order: Int64[Tensor, " f"],
+    verb: str,
+    cutoff: float,
+) -> None:
+    """Hold the first `round(low * filters)` filters of an order in one span and all others in the other."""
+    if not 0 <= low <= 1:
+        raise ValueError(f"{verb}: low needs a share in [0, 1], got {low}")
+    # Whole numbers, since averages of weights are taken of buffers too and torch subtracts no truth values.
+    is_low = torch.zeros(conv.out_channels, dtype=torch.int64, device=conv.weight.device)
+    is_low[order[: round(low * conv.out_channels)]] = 1
+    projectors = torch.stack([low_span.T @ low_span, high_span.T @ high_span])
+    hold(conv, Share(projectors, is_low, verb=verb, cutoff=cutoff))
+
+
+def laid_out_as(weight: Filters, changed: Float[Tensor, "f c khh kww"]) -> Float[Tensor, "f c khh kww"]:
+    """Return changed filters in the weight's dtype and memory layout.
+
+    A convolution of plain images takes its output's layout from the weight: one that lost the channels-last
+    layout here would cost a whole network of it a tenth of its speed.
+    """
+    last = weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
+    layout = torch.channels_last if last else torch.contiguous_format
+    return changed.to(weight.dtype, memory_format=layout)
+
+
+class Held(nn.Module):
+    """A parametrization that `bake` folds; abstract."""
+
+    handles: list[Any]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.handles = []
+
+    @abstractmethod
+    def taken(self, weight: Filters) -> tuple[Filters, dict[str, Tensor]]:
+        """Return what to hold, and the state to hold it in, for the weight to become this plain one."""
+
+
+class Share(Held):
+    """Projects each filter's kernels onto the low or the high span."""
+
+    projectors: Tensor
+    is_low: Tensor
+
+    def __init__(
+        self, projectors: Float[Tensor, "2 n n"], is_low: Int64[Tensor, " f"], *, verb: str, cutoff: float
+    ) -> None:
+        super().__init__()
+        self.register_buffer("projectors", projectors.to(is_low.device, torch.float32))
+        self.register_buffer("is_low", is_low)
+        self.verb = verb
+        self.cutoff = cutoff
+
+    def forward(self, weight: Filters) -> Filters:
+        """Return the weight's projection."""
+        return self._projected(weight, self.is_low)
+
+    def right_inverse(self, weight: Filters) -> Filters:
+        """Return filters of the spans with the norms of the weight's, the nearest in direction."""
+        return self._nearest(weight, self.is_low)
+
+    def taken(self, weight: Filters) -> tuple[Filters, dict[str, Tensor]]:
+        """Return the nearest filters of the spans, the lowest ones of the weight in the low span."""
+        with torch.no_grad():
+            kernels = weight.to(working(weight.dtype)).flatten(2)
+            low, high = (
+                (kernels @ projector).flatten(1).square().sum(dim=1)
+                for projector in self.projectors.to(kernels)
+            )
+            order = (low / (low + high + TINY)).argsort(descending=True, stable=True)
+            is_low = torch.zeros_like(self.is_low, device=weight.device)
+            is_low[order[: int(self.is_low.sum())]] = 1
+            held = self._nearest(weight, is_low)
+        return held, {"is_low": is_low, "projectors": self.projectors}
+
+    def extra_repr(self) -> str:
+        """Return how many filters are low."""
+        return f"{int(self.is_low.sum())} of {len(self.is_low)} filters low, cutoff={self.cutoff:.4g}"
+
+    def _projected(self, weight: Filters, is_low: Int64[Tensor, " f"]) -> Filters:
+        with torch.autocast(weight.device.type, enabled=False):
+            low, high = self.projectors.to(weight.device, working(weight.dtype))
+            kernels = weight.to(low.dtype).flatten(2)
+            inside = torch.where(is_low[:, None, None] > 0, kernels @ low, kernels @ high)
+            return laid_out_as(weight, inside.reshape(weight.shape))
+
+    def _nearest(self, weight: Filters, is_low: Int64[Tensor, " f"]) -> Filters:
+        inside = self._projected(weight, is_low)
+        before = torch.linalg.vector_norm(weight, dim=(1, 2, 3), keepdim=True)
+        after = torch.linalg.vector_norm(inside, dim=(1, 2, 3), keepdim=True)
+        lost = (after <= _NOTHING * before) & (before > 0)
+        if lost.any():
+            number = int(lost.flatten().nonzero()[0])
+            part = "low" if is_low[number] else "high"
+            raise ValueError(
+                f"{self.verb}: filter {number} has nothing in the {part} span that it shall keep to; "
+                "choose the filters by what they are (seed=None), or another seed"
+            )
+        rescaled: Tensor = inside * (before / after.clamp_min(TINY))
+        return rescaled
+
+
+def working(dtype: torch.dtype) -> torch.dtype:
+    """Return the precision that weights of a type are computed in."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def size_of(conv: nn.Conv2d) -> str:
+    """Return the size of the layer's kernel, as text."""
+    return "x".join(str(side) for side in conv.kernel_size)
+
+
+def checked_layer(verb: str, layer: nn.Module, *, held: type[Held] | None = None) -> nn.Conv2d:
+    """Return the layer if its filters can be held by a parametrization.
+
+    Args:
+        verb: Who asks.
+        layer: Perhaps a convolution.
+        held: What the layer may be held by already.
+    """
+    if not isinstance(layer, nn.Conv2d):
+        kind = type(layer).__name__
+        raise ValueError(f"{verb} needs a torch.nn.Conv2d, got {kind}; pass the layer itself, as model.conv1")
+    weight = layer._parameters.get("weight")
+    if parametrize.is_parametrized(layer):
+        steps: Any = layer.parametrizations
+        parts = [part for tensor in steps.values() for part in tensor]
+        if held is None or [type(part) for part in parts] != [held]:
+            raise ValueError(f"{verb} needs a plain layer, this one is parametrized already; bake it first")
+        weight = steps.weight.original
+    if weight is None or isinstance(weight, nn.parameter.UninitializedParameter) or weight.is_complex():
+        raise ValueError(f"{verb} needs a layer whose weight is an initialised real parameter of its own")
+    if math.prod(layer.kernel_size) == 1:
+        raise ValueError(f"{verb} needs a kernel larger than 1x1, which has no spatial spectrum")
+    if max(layer.dilation) > 1:
+        raise ValueError(
+            f"{verb} needs a layer without dilation, got {tuple(layer.dilation)}: the spectrum of spread "
+            "taps repeats within the frequency square, so that hardly any filter is low or high"
+        )
+    return layer
+
+
+def hold(conv: nn.Conv2d, part: Held, *, reshapes: bool = False) -> None:
+    """Let the part compute the layer's weight, and the layer load plain weights too."""
+    part.to(conv.weight.device)
+    part.train(conv.training)
+    is_first = not parametrize.is_parametrized(conv)
+    with torch.no_grad():
+        parametrize.register_parametrization(conv, "weight", part, unsafe=reshapes)
+    if is_first:
+        # torch leaves this method without annotations.
+        part.handles.append(conv.register_load_state_dict_pre_hook(_take_plain))  # type: ignore[no-untyped-call]
+
+
+def _take_plain(layer: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Turn a plain weight in a state dict into what the layer holds; a hook before loading."""
+    weight = state.pop(f"{prefix}weight", None)
+    if weight is None:
+        return
+    steps: Any = layer.parametrizations
+    current: Any = layer.weight
+    inner = f"{prefix}parametrizations.weight."
+    for number, part in reversed(list(enumerate(steps.weight))):
+        # One that does not fit is left to torch, which names it.
+        if weight.shape in (current.shape, steps.weight.original.shape):
+            weight, own = part.taken(weight)
+            state.update({f"{inner}{number}.{name}": tensor for name, tensor in own.items()})
+    state[f"{inner}original"] = weight

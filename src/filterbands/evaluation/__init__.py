@@ -1,0 +1,29 @@
+"""Evaluation: accuracy on clean and corrupted images, kept in a database."""
+
+from .evaluate import EvaluateConfig, evaluate
+from .export import export_cells, leaderboard_entry, write_leaderboard_entry
+from .fingerprint import model_fingerprint
+from .inference import Scale
+from .loading import load_scores
+from .onnx import OnnxNetwork, is_onnx
+from .sources import Data, Files, Source, as_source, chunk_size
+from .store import Store
+
+__all__ = [
+    "Data",
+    "EvaluateConfig",
+    "Files",
+    "OnnxNetwork",
+    "Scale",
+    "Source",
+    "Store",
+    "as_source",
+    "chunk_size",
+    "evaluate",
+    "export_cells",
+    "is_onnx",
+    "leaderboard_entry",
+    "load_scores",
+    "model_fingerprint",
+    "write_leaderboard_entry",
+]

@@ -1,0 +1,117 @@
+"""Corrupted images from arrays of the published layout, memory-mapped."""
+
+import json
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from ..corruptions import CORRUPTIONS
+from ..scores import SEVERITIES
+from ..types import Images
+from .sources import Source
+
+
+class Corrupted:
+    """A folder of corrupted arrays in the published layout, memory-mapped."""
+
+    def __init__(self, folder: Path, images: Source) -> None:
+        """Open it and check that it belongs to these images.
+
+        Raises:
+            FileNotFoundError: No such folder, or one without labels.npy.
+            ValueError: Labels that are not these images'.
+        """
+        self.path = folder.resolve() if folder.is_dir() else folder
+        self._folder = folder
+        self._images = images
+        self._sums: dict[str, str] = {}
+        if not folder.is_dir():
+            raise FileNotFoundError(f"no such folder of corrupted arrays: {folder}")
+        described = folder / "corrupt.json"
+        self.severities: tuple[int, ...] = SEVERITIES
+        if described.exists():
+            self.severities = _read_severities(described)
+        labels = self._open("labels").reshape(-1)
+        self._count, rest = divmod(len(labels), len(self.severities))
+        positions = images.index.cpu().numpy()
+        if rest or self._count <= positions.max(initial=0):
+            raise ValueError(
+                f"{folder}/labels.npy has {len(labels):,} labels; expected {len(self.severities)} times the "
+                f"number of images, at least {positions.max(initial=0) + 1:,}"
+            )
+        if not np.array_equal(np.asarray(labels[positions], dtype=np.int64), images.labels.cpu().numpy()):
+            raise ValueError(
+                f"{folder}/labels.npy does not hold the labels of {images.name} ({images.split})"
+            )
+
+    def kinds(self) -> tuple[str, ...]:
+        """Return the kinds whose arrays are there, known ones first in their order.
+
+        Raises:
+            FileNotFoundError: There are none.
+        """
+        there = {path.stem for path in self._folder.glob("*.npy")} - {"labels", "clean"}
+        if not there:
+            raise FileNotFoundError(f"{self._folder} has no corrupted arrays, such as fog.npy")
+        known = [kind for kind in CORRUPTIONS if kind in there]
+        return (*known, *sorted(there - set(known)))
+
+    def check(self, kind: str, severities: Sequence[int]) -> None:
+        """Raise ValueError unless a kind's array has these severities and the images' shape."""
+        for severity in severities:
+            if severity not in self.severities:
+                have = ", ".join(map(str, self.severities))
+                raise ValueError(f"{self._folder} has severities {have}, not {severity}")
+        rows = self._open(kind)
+        channels, height, width = self._images.shape
+        expected = (len(self.severities) * self._count, height, width, channels)
+        if rows.dtype != np.uint8 or rows.shape != expected:
+            raise ValueError(
+                f"{self._folder}/{kind}.npy is {rows.dtype} {rows.shape}, expected uint8 {expected}"
+            )
+
+    def sha256(self, kind: str) -> str:
+        """Return the sha256 of a kind's file, and of its list of severities if that is not all five."""
+        if kind not in self._sums:
+            digest = sha256(b"" if self.severities == SEVERITIES else repr(self.severities).encode())
+            with (self._folder / f"{kind}.npy").open("rb") as stream:
+                while block := stream.read(1 << 24):
+                    digest.update(block)
+            self._sums[kind] = digest.hexdigest()
+        return self._sums[kind]
+
+    def read(self, kind: str, severity: int, index: Int64[Tensor, " n"]) -> Images:
+        """Return the corrupted images of these numbers."""
+        first = self.severities.index(severity) * self._count
+        rows = self._open(kind)[first + index.cpu().numpy()]
+        return torch.from_numpy(np.ascontiguousarray(rows)).permute(0, 3, 1, 2)
+
+    def _open(self, name: str) -> np.ndarray[Any, np.dtype[Any]]:
+        file = self._folder / f"{name}.npy"
+        if not file.exists():
+            raise FileNotFoundError(f"{self._folder} has no {name}.npy")
+        try:
+            array = np.load(file, mmap_mode="r", allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise ValueError(f"{file} is not a whole array: {error}") from None
+        if not isinstance(array, np.ndarray):
+            array.close()
+            raise ValueError(f"{file} is not a whole array: it is an archive of several")
+        return array
+
+
+def _read_severities(file: Path) -> tuple[int, ...]:
+    try:
+        content = json.loads(file.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} is not JSON: {error}") from None
+    found = content.get("severities") if isinstance(content, dict) else None
+    if not isinstance(found, list) or not found or not set(map(repr, found)) <= set(map(repr, SEVERITIES)):
+        raise ValueError(f'{file} needs "severities", a list of numbers from 1 to 5, got {found!r}')
+    return tuple(found)

@@ -1,0 +1,288 @@
+"""The Fourier heat map: how often a network errs when one frequency is added to what it sees."""
+
+import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from .. import fourier, rng
+from ..evaluation import Data
+from ..filters import EQUAL_AREA
+from ..types import Progress
+from .probe import Probe, ProbeConfig, probing
+
+_WORD = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeatMap:
+    """Error rates of a network under a perturbation along every two-dimensional frequency."""
+
+    error: Float[Tensor, "rows columns"]
+    """Share of images named wrongly, at [c + i, d + j] for i vertical and j horizontal cycles an image, where
+    c = height // 2 and d = width // 2. Of an even height h there are h + 1 rows, the first equal to the last;
+    of an odd one h. So it is with columns."""
+    clean_error: float
+    """The error without a perturbation."""
+    norm: float
+    """L2 norm of the perturbation in each channel."""
+    size: tuple[int, int]
+    """Height and width of what was perturbed."""
+    layer: str
+    """The module whose output was perturbed; empty for the input."""
+    images: int
+    """How many images the rates are over."""
+
+    @property
+    def radius(self) -> Float[Tensor, "rows columns"]:
+        """The radius of every entry of `error`, cycles per pixel."""
+        height, width = self.size
+        down = torch.arange(-(height // 2), height // 2 + 1) / height
+        right = torch.arange(-(width // 2), width // 2 + 1) / width
+        return torch.hypot(down[:, None], right[None])
+
+    def mean_error(self, low: float = 0.0, high: float = 1.0) -> float:
+        """Return the mean error over distinct frequencies whose radius is above `low` and up to `high`.
+
+        Frequency zero is in where `low` is 0. NaN where there are none.
+        """
+        rows, columns = self.size
+        # Of even sides the last row and column repeat the first.
+        error, radius = self.error[:rows, :columns].double(), self.radius[:rows, :columns]
+        inside = (radius <= high) & ((radius > low) | (low == 0))
+        return float(error[inside].mean()) if bool(inside.any()) else float("nan")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {
+            "error": self.error.tolist(),
+            "clean_error": self.clean_error,
+            "mean_error": self.mean_error(),
+            "low_error": self.mean_error(0.0, EQUAL_AREA),
+            "high_error": self.mean_error(EQUAL_AREA, 1.0),
+            "norm": self.norm,
+            "size": list(self.size),
+            "layer": self.layer,
+            "images": self.images,
+        }
+
+
+def fourier_heatmap(
+    model: nn.Module,
+    data: Data,
+    *,
+    norm: float,
+    limit: int | None = None,
+    layer: str = "",
+    config: ProbeConfig | None = None,
+    db: str | Path | None = None,
+    progress: Progress | None = None,
+) -> HeatMap:
+    """Return a network's error under a perturbation along every two-dimensional Fourier basis image.
+
+    To each channel of each image the basis image of a frequency is added, scaled to `norm` and with a random
+    sign of its own, and the sum is cut to [0, 1] as a camera would, before any normalisation. Frequencies
+    that mirror each other share their basis image, so that of 32 x 32 only 514 are computed. Rows of the map
+    are kept in the database as they are finished, and a stopped map goes on from there.
+
+    Args:
+        model: Takes NCHW floats in [0, 1] (scaled by the config's mean and std) and returns logits.
+        data: As `evaluate` takes them.
+        norm: L2 norm of the perturbation in each channel, images in [0, 1]; above 0.
+        limit: Take the first so many images.
+        layer: Perturb the output of the module of this name instead of the image: `norm` is then in its
+            units, nothing is cut, and a module that runs several times is perturbed each time.
+        config: How; see `ProbeConfig`.
+        db: Database that finished rows are kept in; None keeps nothing.
+        progress: Called with basis images done, basis images in all, and a name.
+
+    Raises:
+        ValueError: A norm that is not above 0, a module that does not exist or gives no feature map, or data
+            and network that do not fit; a layer of a compiled network.
+
+    Source: Yin et al. 2019, arXiv:1906.08988, section 2. The phase of a basis image, which is open there, is
+    a cosine's; clipping, of which the paper says nothing, is as above.
+
+    >>> from filterbands import load_data, load_model
+    >>> data = load_data("planted").subset(torch.arange(4))
+    >>> fourier_heatmap(load_model(arch="fastnet"), data, norm=2.0).error.shape
+    torch.Size([33, 33])
+    """
+    if not (np.isfinite(norm) and norm > 0):
+        raise ValueError(f"norm needs a number above 0, the L2 norm in each channel, got {norm:g}")
+    if layer:
+        find_module(model, layer)
+        if config is not None and config.compile:
+            raise ValueError("compile takes the network as a whole, and layer looks into it; leave one out")
+    with probing(model, data, limit=limit, config=config, db=db) as probe:
+        shape = _feature_shape(probe, model, layer) if layer else probe.source.shape
+        return _heat_map(probe, model, layer, shape, float(norm), progress)
+
+
+@dataclass(slots=True)
+class _Addition:
+    """What is added to a module's output while a batch runs; None adds nothing."""
+
+    value: Tensor | None = None
+
+    def __call__(self, _: nn.Module, __: Any, output: Tensor) -> Tensor | None:
+        return None if self.value is None else output + self.value.to(output.dtype)
+
+
+def _heat_map(
+    probe: Probe,
+    model: nn.Module,
+    layer: str,
+    shape: tuple[int, int, int],
+    norm: float,
+    progress: Progress | None,
+) -> HeatMap:
+    _, height, width = shape
+    rows = _distinct(height, width)
+    total = sum(len(columns) for columns in rows.values())
+    count = len(probe.images)
+    errors = torch.full((height, width), float("nan"), dtype=torch.float64)
+    done = 0
+    facts = {"probe": "heatmap", "norm": norm, "layer": layer, "shape": list(shape)}
+    with _perturbed(model, layer) as addition:
+        clean = probe.part({"probe": "clean"}, lambda: {"wrong": np.packbits(_clean(probe).cpu().numpy())})
+        for i, columns in rows.items():
+            pairs = torch.stack([torch.full_like(columns, i), columns], dim=1)
+            found = probe.part(
+                {**facts, "row": i},
+                # Called at once, before the loop's variables change.
+                lambda: {"wrong": _wrong(probe, addition, pairs, shape, norm)},  # noqa: B023
+            )["wrong"]
+            rates = torch.from_numpy(np.asarray(found, dtype=np.float64)) / count
+            errors[i % height, columns % width] = rates
+            errors[-i % height, -columns % width] = rates
+            done += len(columns)
+            if progress is not None:
+                progress(done, total, "heat map")
+    # Frequency zero to the centre; of an even side the first row, -h/2, is repeated as +h/2.
+    down = torch.arange(-(height // 2), height // 2 + 1) % height
+    right = torch.arange(-(width // 2), width // 2 + 1) % width
+    bits = np.unpackbits(clean["wrong"], count=count)
+    return HeatMap(
+        error=errors[down][:, right].float(),
+        clean_error=float(bits.mean()),
+        norm=norm,
+        size=(height, width),
+        layer=layer,
+        images=count,
+    )
+
+
+def _distinct(height: int, width: int) -> dict[int, Int64[Tensor, " n"]]:
+    """Return, for each row from 0, the columns of frequencies of which none is another's mirror image."""
+    rows = {}
+    for i in range(height // 2 + 1):
+        columns = torch.arange(width)
+        own = 2 * i % height == 0
+        # A row that is its own mirror image holds each of its frequencies twice.
+        rows[i] = columns[: width // 2 + 1] if own else columns
+    return rows
+
+
+@torch.inference_mode()
+def _wrong(
+    probe: Probe,
+    addition: _Addition | None,
+    pairs: Int64[Tensor, "n 2"],
+    shape: tuple[int, int, int],
+    norm: float,
+) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Return how many images go wrong under each of these frequencies."""
+    channels, height, width = shape
+    device = probe.images.device
+    # With the channels last, as networks take them: no batch has to be turned round.
+    images, labels = probe.floats().contiguous(memory_format=torch.channels_last), probe.labels
+    basis = norm * fourier.fourier_basis(height, width, pairs[:, 0], pairs[:, 1]).to(device)
+    key = rng.keys(probe.config.seed, "fourier_heatmap", index=probe.source.index)
+    streams = (pairs[:, 0] * width + pairs[:, 1]).tolist()
+    signs = torch.stack([_signs(key, channels, stream) for stream in streams]).to(device)
+    count = len(images)
+    counts = torch.zeros(len(pairs), dtype=torch.int64, device=device)
+    # One run over all (basis, image) pairs, so that few images still fill a batch.
+    for item in torch.split(torch.arange(len(pairs) * count, device=device), probe.config.batch_size):
+        which, image = item // count, item % count
+        seen = images[image].contiguous(memory_format=torch.channels_last)
+        sign, wave = signs[which, image][:, :, None, None], basis[which][:, None]
+        if addition is None:
+            wrong = probe.wrong(seen.addcmul_(sign, wave).clamp_(0, 1), labels[image])
+        else:
+            addition.value = sign * wave
+            wrong = probe.wrong(seen, labels[image])
+            addition.value = None
+        counts.index_add_(0, which, wrong.long())
+    return counts.cpu().numpy()
+
+
+def _signs(key: Int64[Tensor, " b"], channels: int, stream: int) -> Float[Tensor, "b c"]:
+    """Return -1 or 1 for each image and channel."""
+    words = rng.bits(key, -(-channels // _WORD), stream=stream)
+    bits = (words[:, :, None] >> torch.arange(_WORD)) & 1
+    return bits.flatten(1)[:, :channels].float() * 2 - 1
+
+
+@torch.inference_mode()
+def _clean(probe: Probe) -> Tensor:
+    size = probe.config.batch_size
+    batches = zip(torch.split(probe.floats(), size), torch.split(probe.labels, size), strict=True)
+    return torch.cat([probe.wrong(images, labels) for images, labels in batches])
+
+
+@contextmanager
+def _perturbed(model: nn.Module, layer: str) -> Iterator[_Addition | None]:
+    """Yield what adds to a module's output; None where the image itself is perturbed."""
+    if not layer:
+        yield None
+        return
+    addition = _Addition()
+    hook = find_module(model, layer).register_forward_hook(addition)
+    try:
+        yield addition
+    finally:
+        hook.remove()
+
+
+def find_module(model: nn.Module, name: str) -> nn.Module:
+    """Return the module of a name.
+
+    Raises:
+        ValueError: There is none; the line has those that are called alike.
+
+    >>> find_module(nn.Sequential(nn.ReLU()), "0")
+    ReLU()
+    """
+    modules: dict[str, nn.Module] = dict(model.named_modules())
+    if name not in modules:
+        close = difflib.get_close_matches(name, modules, n=3, cutoff=0.4)
+        known = ", ".join(close or [known for known in modules if known][:8])
+        raise ValueError(f"the network has no module {name!r}; it has {known}, ...")
+    return modules[name]
+
+
+def _feature_shape(probe: Probe, model: nn.Module, layer: str) -> tuple[int, int, int]:
+    seen: list[Any] = []
+    hook = find_module(model, layer).register_forward_hook(lambda _, __, output: seen.append(output))
+    try:
+        with torch.inference_mode():
+            probe.outputs(probe.floats()[:2])
+    finally:
+        hook.remove()
+    shapes = {tuple(found.shape[1:]) if isinstance(found, Tensor) else type(found).__name__ for found in seen}
+    if len(shapes) != 1 or not isinstance(seen[0], Tensor) or seen[0].ndim != 4:
+        what = " and ".join(map(str, shapes)) or "nothing: it does not run"
+        raise ValueError(
+            f"layer needs a module that gives feature maps (b, c, h, w) of one size; {layer!r} gives {what}"
+        )
+    channels, height, width = seen[0].shape[1:]
+    return channels, height, width

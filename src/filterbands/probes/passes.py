@@ -1,0 +1,234 @@
+"""Pass curves: how often a network is right when only some frequencies of an image are left."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from .. import fourier, rng
+from ..evaluation import Data
+from ..scores import RESAMPLES
+from ..types import FloatImages, Progress
+from .probe import Arrays, Probe, ProbeConfig, probing
+
+STEPS = 16
+"""Radii of a curve."""
+CORNER = 0.5**0.5
+"""The largest radius, where a low-pass leaves everything, in cycles per pixel."""
+BANDS = ("low", "high", "band")
+"""What a filter lets through: up to a radius, beyond it, or the ring that ends there."""
+SHAPES = ("ideal", "gaussian")
+"""How a filter ends: at once, or as a Gaussian whose gain at the radius is one half."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PassCurves:
+    """Accuracy on filtered images."""
+
+    radii: Float[Tensor, " r"]
+    """Cut-off radii, cycles per pixel, equally far apart; the last is the corner of the frequency square."""
+    curves: dict[str, Float[Tensor, " r"]]
+    """Accuracy at each radius, by `low`, `high` and `band`, each followed by `_ideal` or `_gaussian`."""
+    clean: float
+    """Accuracy on the images themselves."""
+    phase_only: float
+    """Accuracy on images with their own phases and the mean amplitudes of all."""
+    amplitude_only: float
+    """Accuracy on images with their own amplitudes and random phases."""
+    reached: dict[float, tuple[float, float, float] | None]
+    """Radius up to which an ideal low-pass must let through for 10 % and for 90 % of what the network knows,
+    with the 95 % interval over images; what it knows is its clean accuracy less that of guessing. None for a
+    network that knows nothing."""
+    images: int
+    """How many images the figures are over."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {
+            "radii": self.radii.tolist(),
+            "curves": {name: curve.tolist() for name, curve in self.curves.items()},
+            "clean": self.clean,
+            "phase_only": self.phase_only,
+            "amplitude_only": self.amplitude_only,
+            "reached": {
+                f"{share:g}": None if found is None else {"radius": found[0], "ci95": list(found[1:])}
+                for share, found in self.reached.items()
+            },
+            "images": self.images,
+        }
+
+
+def pass_curves(
+    model: nn.Module,
+    data: Data,
+    *,
+    limit: int | None = None,
+    config: ProbeConfig | None = None,
+    db: str | Path | None = None,
+    progress: Progress | None = None,
+) -> PassCurves:
+    """Return a network's accuracy on images of which a filter lets some frequencies through.
+
+    At 16 radii each: low-, high- and band-pass, ideal and Gaussian; and with phases or amplitudes alone.
+    Filters are circular and keep each channel's mean, so that what is left is an image; it is cut to [0, 1].
+
+    Args:
+        model: Takes NCHW floats in [0, 1] (scaled by the config's mean and std) and returns logits.
+        data: As `evaluate` takes them.
+        limit: Take the first so many images.
+        config: How; see `ProbeConfig`.
+        db: Database that finished parts are kept in; None keeps nothing.
+        progress: Called with filters done, filters in all, and a name.
+
+    Raises:
+        ValueError: Data and network that do not fit.
+
+    >>> from filterbands import load_data, load_model
+    >>> data = load_data("planted").subset(torch.arange(4))
+    >>> len(pass_curves(load_model(arch="fastnet"), data).curves["low_ideal"])
+    16
+    """
+    with probing(model, data, limit=limit, config=config, db=db) as probe:
+        radii = torch.arange(1, STEPS + 1, dtype=torch.float64) * (CORNER / STEPS)
+        names = [f"{band}_{shape}" for shape in SHAPES for band in BANDS]
+        total = len(names) * STEPS + 3
+        found: dict[tuple[str, int], Bool[Tensor, " n"]] = {}
+        parts: list[tuple[str, int]] = [("clean", 0), ("phase_only", 0), ("amplitude_only", 0)]
+        parts += [(name, step) for name in names for step in range(STEPS)]
+        mean = fourier.amplitude_image(probe.floats())
+        for number, (name, step) in enumerate(parts):
+            wanted = {"probe": "passes" if name != "clean" else "clean"}
+            if name != "clean":
+                wanted |= {"filter": name, "step": str(step)}
+            arrays = probe.part(wanted, partial(_wrong, probe, name, step, mean))
+            bits = np.unpackbits(arrays["wrong"], count=len(probe.images)).astype(bool)
+            found[name, step] = torch.from_numpy(~bits)
+            if progress is not None:
+                progress(number + 1, total, name.replace("_", " "))
+        classes = len(probe.source.classes)
+    low = torch.stack([found["low_ideal", step] for step in range(STEPS)]).numpy()
+    clean = found["clean", 0].numpy()
+    return PassCurves(
+        radii=radii.float(),
+        curves={
+            name: torch.stack([found[name, step].float().mean() for step in range(STEPS)]) for name in names
+        },
+        clean=float(clean.mean()),
+        phase_only=float(found["phase_only", 0].float().mean()),
+        amplitude_only=float(found["amplitude_only", 0].float().mean()),
+        reached={share: reached(low, clean, radii.numpy(), share, 1 / classes) for share in (0.1, 0.9)},
+        images=len(clean),
+    )
+
+
+def pass_gain(name: str, step: int, height: int, width: int) -> Float[Tensor, "h v"]:
+    """Return a filter's gain on the half grid of `rfft2`; 1 at frequency zero.
+
+    Args:
+        name: A band and a shape, such as `low_ideal`.
+        step: Number of the radius, from 0.
+        height: Rows of the image.
+        width: Columns of the image.
+    """
+    band, _, shape = name.partition("_")
+    radius = fourier.radius_grid(height, width, half=True)
+    width_of_ring = CORNER / STEPS
+    inner, outer = step * width_of_ring, (step + 1) * width_of_ring
+    if shape == "ideal":
+        # The corner's own radius is rounded in either direction.
+        low = (radius <= outer + 1e-6).float()
+        gain = {"low": low, "high": 1 - low, "band": low * (radius > inner + 1e-6)}[band]
+    else:
+        low = _half_at(radius, outer)
+        ring = _half_at(radius - (inner + outer) / 2, width_of_ring / 2)
+        gain = {"low": low, "high": 1 - low, "band": ring}[band]
+    gain[0, 0] = 1
+    return gain
+
+
+def _half_at(distance: Tensor, half: float) -> Tensor:
+    gain: Tensor = torch.exp2(-((distance / half) ** 2))
+    return gain
+
+
+def _wrong(probe: Probe, name: str, step: int, mean: FloatImages) -> Arrays:
+    """Return, packed, which images go wrong when filtered."""
+    found = []
+    size = probe.config.batch_size
+    height, width = probe.images.shape[2:]
+    gain = None if name.endswith("only") or name == "clean" else pass_gain(name, step, height, width)
+    for start in range(0, len(probe.images), size):
+        images = probe.images[start : start + size].float().div_(255)
+        if gain is not None:
+            images = fourier.filter_images(images, gain.to(images.device)[None, None])
+        elif name == "phase_only":
+            images = fourier.swap_amplitude(images, mean.expand_as(images))
+        elif name == "amplitude_only":
+            index = probe.source.index[start : start + size]
+            noise = rng.normal(rng.keys(probe.config.seed, "amplitude_only", index=index), (1, height, width))
+            # A large mean has phase zero: the image keeps its own. Channels share the phases.
+            shared = (noise.to(images.device) + height * width).expand_as(images)
+            images = fourier.swap_amplitude(shared, images)
+        found.append(probe.wrong(images.clamp(0, 1), probe.labels[start : start + size]))
+    return {"wrong": np.packbits(torch.cat(found).cpu().numpy())}
+
+
+def reached(
+    right: np.ndarray[Any, np.dtype[np.bool_]],
+    clean: np.ndarray[Any, np.dtype[np.bool_]],
+    radii: np.ndarray[Any, np.dtype[np.float64]],
+    share: float,
+    guessing: float,
+) -> tuple[float, float, float] | None:
+    """Return the radius at which a low-pass curve reaches a share of what a network knows, and its interval.
+
+    The radius lies on the line between the two steps around the first crossing. The interval is the 95 %
+    percentile bootstrap over images (1,000 resamples).
+
+    Args:
+        right: (radii, images), whether each was right.
+        clean: Per image, whether it was right unfiltered.
+        radii: Ascending.
+        share: In (0, 1).
+        guessing: Accuracy of guessing.
+    """
+    radius = _crossing(right.mean(axis=1)[None], clean.mean()[None], radii, share, guessing)[0]
+    if np.isnan(radius):
+        return None
+    count = len(clean)
+    generator = np.random.default_rng(0)
+    drawn = []
+    for _ in range(RESAMPLES // 100):
+        weights = generator.multinomial(count, np.full(count, 1 / count), size=100) / count
+        drawn.append(_crossing(weights @ right.T, weights @ clean, radii, share, guessing))
+    low, high = np.nanpercentile(np.concatenate(drawn), [2.5, 97.5])
+    return float(radius), float(low), float(high)
+
+
+def _crossing(
+    curves: np.ndarray[Any, np.dtype[np.float64]],
+    clean: np.ndarray[Any, np.dtype[np.float64]],
+    radii: np.ndarray[Any, np.dtype[np.float64]],
+    share: float,
+    guessing: float,
+) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return, for each curve, the radius of its first crossing; NaN where there is nothing to reach."""
+    # Frequency zero alone, before the first radius, is taken for guessing.
+    whole = np.concatenate([np.full((len(curves), 1), guessing), curves], axis=1)
+    places = np.concatenate([[0.0], radii])
+    target = guessing + share * (clean - guessing)
+    above = whole[:, 1:] >= target[:, None]
+    step = above.argmax(axis=1)
+    rows = np.arange(len(curves))
+    left, right = whole[rows, step], whole[rows, step + 1]
+    part = np.where(right > left, (target - left) / np.where(right > left, right - left, 1), 1.0)
+    radius = places[step] + part.clip(0, 1) * (places[step + 1] - places[step])
+    found: np.ndarray[Any, np.dtype[np.float64]] = np.where(
+        above.any(axis=1) & (clean > guessing), radius, np.nan
+    )
+    return found

@@ -1,0 +1,325 @@
+"""What the probes of a network share: how they are set, the images they use, what is kept of them.
+
+A probe asks which frequencies a network looks at. The Fourier heat map is in `heatmap`, filtered images in
+`passes`, the spectra of corruptions and of gradients in `spectra`, and what corruptions do to the first
+layer's filters in `vulnerability`.
+"""
+
+import contextlib
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from .. import fourier
+from ..engine import PRECISIONS, Compiled, pick_device
+from ..evaluation import Data, Scale, Source, Store, as_source, model_fingerprint
+from ..filters import EQUAL_AREA
+from ..models import evaluating
+from ..types import FloatImages, Images
+
+Arrays = dict[str, np.ndarray[Any, np.dtype[Any]]]
+"""What a probe's finished part consists of, by name."""
+
+_BYTES_AT_ONCE = 1 << 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeConfig:
+    """How a network is probed."""
+
+    mean: tuple[float, ...] | None = None
+    """Subtracted from each channel of images in [0, 1] before the network; 0 by default."""
+    std: tuple[float, ...] | None = None
+    """Divided by; 1 by default."""
+    seed: int = 0
+    """Of random signs and phases."""
+    precision: str = "float32"
+    """`float32`, or `bfloat16` by autocast."""
+    compile: bool = False
+    """Compile the network first, some ten seconds: pays for heat maps of more than a few hundred images."""
+    batch_size: int = 250
+    """Images the network takes at a time; no part of a result."""
+    device: str | None = None
+    """`cpu`, `cuda` or `cuda:N`; None is where the network is."""
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision needs {' or '.join(PRECISIONS)}, got {self.precision!r}")
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size needs a number of at least 1, got {self.batch_size}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spectrum:
+    """Power over frequencies, and what it adds up to."""
+
+    power: Float[Tensor, "h w"]
+    """Mean |DFT|^2 / (h w) over images and channels, frequency zero in the centre, (h // 2, w // 2)."""
+
+    @property
+    def radii(self) -> Float[Tensor, " r"]:
+        """Middles of the rings of `profile`, cycles per pixel; the first is frequency zero alone."""
+        return _rings(*self.power.shape)[1]
+
+    @property
+    def profile(self) -> Float[Tensor, " r"]:
+        """Mean power in rings of width 1 / min(h, w), out to the corner."""
+        ring, radii = _rings(*self.power.shape)
+        total = torch.zeros(len(radii), dtype=torch.float64).index_add_(
+            0, ring, self.power.double().flatten()
+        )
+        mean: Tensor = total / torch.bincount(ring, minlength=len(radii)).clamp_min(1)
+        return mean
+
+    @property
+    def total(self) -> float:
+        """Mean square of a value."""
+        return float(self.power.double().mean())
+
+    def low_energy(self, cutoff: float = EQUAL_AREA) -> float:
+        """Return the share of the power at radii up to `cutoff`; 0 where there is no power."""
+        power = self.power.double()
+        radius = fourier.centred(fourier.radius_grid(*power.shape))
+        return float(power[radius <= cutoff].sum() / power.sum().clamp_min(1e-300))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values: the profile and what it adds up to, not the map."""
+        return {
+            "low_energy": self.low_energy(),
+            "total": self.total,
+            "radii": self.radii.tolist(),
+            "profile": self.profile.tolist(),
+        }
+
+
+def _rings(height: int, width: int) -> tuple[Tensor, Tensor]:
+    radius = fourier.centred(fourier.radius_grid(height, width)).flatten()
+    step = 1 / min(height, width)
+    ring = (radius / step).round().long()
+    return ring, torch.arange(int(ring.max()) + 1) * step
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """A network in evaluation mode and the images it is probed with, both on their device."""
+
+    network: nn.Module
+    """Takes floats in [0, 1]."""
+    source: Source
+    """The images' own facts."""
+    images: Images
+    """Bytes, on the device."""
+    config: ProbeConfig
+    """As it was asked for."""
+    facts: Mapping[str, Any]
+    """What every result depends on."""
+    store: Store | None
+    """Where finished parts are kept."""
+    compiled: Compiled | None = None
+    """What runs in the network's place where nothing looks into it."""
+
+    @property
+    def labels(self) -> Tensor:
+        """The images' classes, on their device."""
+        return self.source.labels.to(self.images.device)
+
+    def floats(self) -> FloatImages:
+        """Return the images in [0, 1]."""
+        return self.images.float().div_(255)
+
+    @torch.inference_mode()
+    def wrong(self, images: FloatImages, labels: Tensor) -> Bool[Tensor, " b"]:
+        """Return which of these images get another class than theirs.
+
+        Raises:
+            ValueError: The network gives NaN.
+        """
+        return self.outputs(images, self.compiled or self.network).argmax(dim=1) != labels
+
+    def outputs(
+        self, images: FloatImages, run: Callable[[Tensor], Tensor] | None = None
+    ) -> Float[Tensor, "b classes"]:
+        """Return the logits of images in [0, 1].
+
+        Raises:
+            ValueError: The network gives NaN.
+        """
+        low = self.config.precision == "bfloat16"
+        with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=low):
+            found = (run or self.network)(images.contiguous(memory_format=torch.channels_last))
+        found = found.float()
+        if bool(found.isnan().any()):
+            raise ValueError("the network gives NaN for probed images, so that nothing can be said of them")
+        return found
+
+    def part(self, what: Mapping[str, Any], compute: Callable[[], Arrays]) -> Arrays:
+        """Return a part of a probe: what the database holds of it, else what is computed and kept there."""
+        return kept(self.store, {**self.facts, **what}, compute)
+
+
+def kept(store: Store | None, facts: Mapping[str, Any], compute: Callable[[], Arrays]) -> Arrays:
+    """Return what the database holds for these facts; what it lacks is computed and kept there."""
+    if store is None:
+        return compute()
+    key = sha256(json.dumps(dict(facts), sort_keys=True).encode()).hexdigest()
+    content = store.probed(key)
+    if content is not None:
+        with np.load(io.BytesIO(content), allow_pickle=False) as found:
+            return dict(found)
+    arrays = compute()
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    store.put_probed(key, str(facts.get("probe", "")), buffer.getvalue())
+    return arrays
+
+
+@contextlib.contextmanager
+def probing(
+    model: nn.Module,
+    data: Data,
+    *,
+    limit: int | None = None,
+    config: ProbeConfig | None = None,
+    db: str | Path | None = None,
+) -> Iterator[Probe]:
+    """Yield a network ready to be probed; afterwards it is as it was, modes and device.
+
+    Raises:
+        ValueError: A limit below 1, data that do not fit or are too large to hold, a network that does not
+            take them or gives other classes.
+    """
+    config = ProbeConfig() if config is None else config
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit needs a number of at least 1, got {limit}")
+    source = as_source(data, limit=limit)
+    size = len(source.labels) * int(np.prod(source.shape))
+    if size > _BYTES_AT_ONCE:
+        raise ValueError(
+            f"a probe holds its images in memory, at most {_BYTES_AT_ONCE >> 30} GiB, got "
+            f"{len(source.labels):,} of shape {source.shape}; set a limit (--limit)"
+        )
+    scaled = config.mean is not None or config.std is not None
+    network = nn.Sequential(Scale(config.mean, config.std), model) if scaled else model
+    home = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
+    device = home if config.device is None else pick_device(config.device)
+    with evaluating(network):
+        try:
+            network.to(device)
+            images = source.read(torch.arange(len(source.labels))).to(device)
+            facts = {
+                "model": model_fingerprint(network),
+                "data": source.fingerprint,
+                "seed": config.seed,
+                # Compiled code rounds elsewhere: its own parts.
+                "precision": config.precision + (", compiled" if config.compile else ""),
+            }
+            with contextlib.ExitStack() as stack:
+                store = stack.enter_context(Store(db)) if db is not None else None
+                compiled = None
+                if config.compile:
+                    compiled = Compiled(network, config.batch_size)
+                    stack.callback(compiled.forget)
+                probe = Probe(
+                    network=network,
+                    source=source,
+                    images=images,
+                    config=config,
+                    facts=facts,
+                    store=store,
+                    compiled=compiled,
+                )
+                _check(probe)
+                yield probe
+        finally:
+            network.to(home)
+
+
+def _check(probe: Probe) -> None:
+    first = probe.floats()[:2]
+    try:
+        with torch.inference_mode():
+            logits = probe.outputs(first)
+    except (RuntimeError, AssertionError) as error:
+        said = str(error).partition("\n")[0]
+        raise ValueError(f"the network cannot take images of shape {tuple(first.shape)}: {said}") from error
+    classes = len(probe.source.classes)
+    if logits.ndim != 2 or logits.shape[1] < classes or (probe.source.named and logits.shape[1] != classes):
+        raise ValueError(
+            f"the network gives {tuple(logits.shape)} for {tuple(first.shape)}, expected "
+            f"({len(first)}, {classes}): {probe.source.name} has {classes} classes"
+        )
+
+
+def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
+    """Return Spearman's rank correlation of two lists, ties at their mean rank; NaN where one is constant.
+
+    Source: Spearman 1904, American Journal of Psychology 15.
+
+    >>> rank_correlation([1, 2, 3], [10, 20, 15])
+    0.5
+    """
+    ranks = [_ranks(np.asarray(values, dtype=np.float64)) for values in (first, second)]
+    one, other = (rank - rank.mean() for rank in ranks)
+    scale = float(np.sqrt((one**2).sum() * (other**2).sum()))
+    return round(float((one * other).sum()) / scale, 12) if scale > 0 else float("nan")
+
+
+def _ranks(values: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(count).astype(np.float64)
+    mean: np.ndarray[Any, np.dtype[np.float64]] = (last - (count - 1) / 2)[place]
+    return mean
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankCorrelation:
+    """Spearman's correlation over items, with the interval that drawing the items anew gives."""
+
+    value: float
+    """In [-1, 1]."""
+    ci95: tuple[float, float]
+    """95 % percentile bootstrap over the items."""
+    items: int
+    """How many."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {"value": self.value, "ci95": list(self.ci95), "items": self.items}
+
+
+def correlate(first: Sequence[float], second: Sequence[float], *, seed: int = 0) -> RankCorrelation | None:
+    """Return the rank correlation of two lists with its interval; None of fewer than 5 items or a constant.
+
+    Args:
+        first: One number an item.
+        second: The same items in the same order.
+        seed: Of the bootstrap's draws.
+
+    Raises:
+        ValueError: Lists of different lengths.
+
+    >>> correlate(range(9), range(9)).value
+    1.0
+    """
+    if len(first) != len(second):
+        raise ValueError(f"correlate needs lists of one length, got {len(first)} and {len(second)}")
+    value = rank_correlation(first, second)
+    if len(first) < 5 or np.isnan(value):
+        return None
+    one, other = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    generator = np.random.default_rng(seed)
+    drawn = []
+    for _ in range(1000):
+        chosen = generator.integers(0, len(one), len(one))
+        drawn.append(rank_correlation(one[chosen].tolist(), other[chosen].tolist()))
+    low, high = np.nanpercentile(drawn, [2.5, 97.5])
+    return RankCorrelation(value=value, ci95=(float(low), float(high)), items=len(one))

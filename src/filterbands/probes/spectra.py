@@ -1,0 +1,246 @@
+"""Spectra: of what a corruption adds to images, and of the gradient by which a network sees them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .. import fourier
+from ..corruptions import CORRUPTIONS, corrupt, expand_kinds
+from ..evaluation import Data, Source, Store, as_source, chunk_size
+from ..filters import EQUAL_AREA
+from ..scores import SEVERITIES, Scores
+from ..types import Progress
+from .probe import Arrays, Probe, ProbeConfig, RankCorrelation, Spectrum, correlate, kept, probing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CorruptionSpectra:
+    """What each corruption adds to the images of a data set."""
+
+    spectra: dict[tuple[str, int], Spectrum]
+    """Mean power spectrum of (corrupted - clean), images in [0, 1], by kind and severity."""
+    images: int
+    """How many images it is the mean over."""
+
+    def low_energy(self, kind: str, cutoff: float = EQUAL_AREA) -> float:
+        """Return the share of a kind's power within the cutoff, the mean over its severities."""
+        found = [spectrum.low_energy(cutoff) for (name, _), spectrum in self.spectra.items() if name == kind]
+        return float(np.mean(found))
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds at hand."""
+        return tuple(dict.fromkeys(kind for kind, _ in self.spectra))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        table: dict[str, dict[str, Any]] = {kind: {} for kind in self.kinds}
+        for (kind, severity), spectrum in self.spectra.items():
+            table[kind][str(severity)] = spectrum.to_json()
+        return {
+            "low_energy": {kind: self.low_energy(kind) for kind in self.kinds},
+            "kinds": table,
+            "images": self.images,
+        }
+
+
+def corruption_spectra(
+    data: Data,
+    *,
+    kinds: Sequence[str] | None = None,
+    severities: Sequence[int] = SEVERITIES,
+    parameters: str = "cifar",
+    seed: int = 0,
+    limit: int | None = None,
+    db: str | Path | None = None,
+    progress: Progress | None = None,
+) -> CorruptionSpectra:
+    """Return the mean power spectrum of what each corruption adds to images.
+
+    Args:
+        data: As `evaluate` takes them.
+        kinds: Kinds, or sets of them, of `CORRUPTIONS`; None for the 19 of CIFAR-10-C.
+        severities: From 1 to 5.
+        parameters: Table of constants.
+        seed: Of the random kinds.
+        limit: Take the first so many images.
+        db: Database that finished spectra are kept in; None keeps nothing.
+        progress: Called with corruptions done, in all, and a name.
+
+    Raises:
+        ValueError: An unknown kind, severity or table, or data that do not fit.
+        FileNotFoundError: `frost` without its textures.
+
+    >>> from filterbands import load_data
+    >>> spectra = corruption_spectra(load_data("planted"), kinds=["gaussian_noise", "brightness"], limit=20)
+    >>> spectra.low_energy("gaussian_noise") < 0.6 < spectra.low_energy("brightness")
+    True
+    """
+    wanted = expand_kinds(kinds or ("c",), parameters=parameters)
+    if not severities or not set(severities) <= set(SEVERITIES):
+        raise ValueError(f"severities need numbers from 1 to 5, got {tuple(severities)}")
+    source = as_source(data, limit=limit)
+    cells = [(kind, severity) for kind in wanted for severity in severities]
+    first = source.read(torch.arange(1))
+    for kind in wanted:
+        corrupt(first, kind, severity=severities[0], seed=seed, parameters=parameters)
+    found = {}
+    with Store(db) as store:
+        for number, (kind, severity) in enumerate(cells):
+            facts = {
+                "probe": "corruption",
+                "data": source.fingerprint,
+                "kind": kind,
+                "severity": severity,
+                "parameters": parameters,
+                "version": CORRUPTIONS[kind].version,
+                "seed": seed,
+            }
+            compute = partial(_added, source, kind, severity, parameters, seed)
+            power = kept(store if db is not None else None, facts, compute)["power"]
+            found[kind, severity] = Spectrum(power=torch.from_numpy(np.asarray(power)))
+            if progress is not None:
+                progress(number + 1, len(cells), f"{kind} {severity}")
+    return CorruptionSpectra(spectra=found, images=len(source.labels))
+
+
+def _added(source: Source, kind: str, severity: int, parameters: str, seed: int) -> Arrays:
+    total = torch.zeros(source.shape[1:], dtype=torch.float64)
+    for positions in torch.split(torch.arange(len(source.labels)), chunk_size(source.shape)):
+        clean = source.read(positions)
+        made = corrupt(
+            clean,
+            kind,
+            severity=severity,
+            seed=seed,
+            parameters=parameters,
+            index=source.index[positions],
+        )
+        added = (made.float() - clean.float()) / 255
+        total += fourier.power_spectrum(added).mean(dim=1).double().sum(dim=0)
+    return {"power": fourier.centred(total / len(source.labels)).float().numpy()}
+
+
+def gradient_spectrum(
+    model: nn.Module,
+    data: Data,
+    *,
+    limit: int | None = None,
+    config: ProbeConfig | None = None,
+    db: str | Path | None = None,
+) -> Spectrum:
+    """Return the mean power spectrum of the loss's gradient with respect to the image.
+
+    It says which frequencies a small change of an image must have to change the loss most. Each image's
+    gradient is scaled to unit norm first, since confident answers have vanishing ones.
+
+    Args:
+        model: Takes NCHW floats in [0, 1] (scaled by the config's mean and std) and returns logits.
+        data: As `evaluate` takes them.
+        limit: Take the first so many images.
+        config: How; see `ProbeConfig`.
+        db: Database that it is kept in; None keeps nothing.
+
+    Raises:
+        ValueError: Data and network that do not fit.
+
+    >>> from filterbands import load_data, load_model
+    >>> data = load_data("planted").subset(torch.arange(4))
+    >>> tuple(gradient_spectrum(load_model(arch="fastnet"), data).power.shape)
+    (32, 32)
+    """
+    with probing(model, data, limit=limit, config=config, db=db) as probe:
+        power = probe.part({"probe": "gradient"}, partial(_gradient, probe))["power"]
+    return Spectrum(power=torch.from_numpy(np.asarray(power)))
+
+
+def _gradient(probe: Probe) -> Arrays:
+    total = torch.zeros(probe.images.shape[2:], dtype=torch.float64, device=probe.images.device)
+    size = probe.config.batch_size
+    for start in range(0, len(probe.images), size):
+        images = probe.images[start : start + size].float().div_(255).requires_grad_()
+        labels = probe.labels[start : start + size]
+        with torch.enable_grad():
+            loss = nn.functional.cross_entropy(probe.outputs(images), labels, reduction="sum")
+        gradient: Tensor = torch.autograd.grad(loss, images)[0]
+        norm = gradient.flatten(1).norm(dim=1).clamp_min(1e-30)
+        unit = gradient / norm[:, None, None, None]
+        total += fourier.power_spectrum(unit).mean(dim=1).sum(dim=0).double()
+    return {"power": fourier.centred(total / len(probe.images)).cpu().float().numpy()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrequencyGain:
+    """What one network gains over another under each kind, beside the frequency of that kind."""
+
+    kinds: tuple[str, ...]
+    """The kinds that both were measured under, those of the highest frequencies first."""
+    low_energy: tuple[float, ...]
+    """Share of what each kind adds that lies within the cutoff."""
+    gain: tuple[float, ...]
+    """Accuracy of the one less that of the other, a share."""
+    correlation: RankCorrelation | None
+    """Of the two, over kinds; None of fewer than five, or where all gain alike."""
+
+    @property
+    def supported(self) -> bool | None:
+        """Whether the interval of the correlation excludes 0; None where there is no correlation."""
+        if self.correlation is None:
+            return None
+        low, high = self.correlation.ci95
+        return low > 0 or high < 0
+
+    def sentence(self, name: str, other: str) -> str:
+        """Return what is supported and what is not, for people."""
+        found = self.correlation
+        if found is None:
+            return (
+                f"Nothing can be said about frequency and what {name} gains over {other}: fewer than five "
+                "kinds were measured, or all gain alike."
+            )
+        figures = (
+            f"rank correlation of gain and low-frequency energy {found.value:+.2f}, 95 % interval "
+            f"{found.ci95[0]:+.2f} to {found.ci95[1]:+.2f} over {found.items} kinds"
+        )
+        if not self.supported:
+            return (
+                f"Not supported: that what {name} gains over {other} depends on a corruption's frequency "
+                f"({figures})."
+            )
+        where = "low" if found.value > 0 else "high"
+        return (
+            f"Supported: {name} gains more over {other} the more a corruption lives at {where} frequencies "
+            f"({figures}). Not supported by this alone: that the filters are the cause, since kinds resemble "
+            "each other and each network is one training."
+        )
+
+
+def gain_by_frequency(one: Scores, other: Scores, spectra: CorruptionSpectra) -> FrequencyGain:
+    """Return one network's gain over another under each kind, in the order of the kinds' frequencies.
+
+    Args:
+        one: The network whose gain it is.
+        other: The one that it is compared with.
+        spectra: Of the corruptions.
+    """
+    gains = {
+        kind: _mean(one, kind) - _mean(other, kind)
+        for kind in spectra.kinds
+        if kind in one.kinds and kind in other.kinds
+    }
+    gains = {kind: gain for kind, gain in gains.items() if not np.isnan(gain)}
+    kinds = tuple(sorted(gains, key=spectra.low_energy))
+    low = tuple(spectra.low_energy(kind) for kind in kinds)
+    gain = tuple(gains[kind] for kind in kinds)
+    return FrequencyGain(kinds=kinds, low_energy=low, gain=gain, correlation=correlate(low, gain))
+
+
+def _mean(scores: Scores, kind: str) -> float:
+    found = [value for value in scores.kinds[kind] if value is not None]
+    return float(np.mean(found)) if found else float("nan")

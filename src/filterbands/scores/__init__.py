@@ -1,0 +1,46 @@
+"""Scores: what per-image answers add up to, with intervals, comparisons and published rows."""
+
+from .compare import (
+    Difference,
+    KindDifference,
+    OverSeeds,
+    Verdict,
+    choose_baseline,
+    compare,
+    compare_kinds,
+    gate,
+    over_seeds,
+)
+from .published import PUBLISHED, Place, Published, place_among_published
+from .scores import BENCHMARK_15, EXTRA_4, FAMILIES, SEVERITIES, Answers, Estimate, Scores, overlapping_kinds
+from .statistics import RESAMPLES, Bits, bootstrap, calibration_error, holm, mcnemar
+
+__all__ = [
+    "BENCHMARK_15",
+    "EXTRA_4",
+    "FAMILIES",
+    "PUBLISHED",
+    "RESAMPLES",
+    "SEVERITIES",
+    "Answers",
+    "Bits",
+    "Difference",
+    "Estimate",
+    "KindDifference",
+    "OverSeeds",
+    "Place",
+    "Published",
+    "Scores",
+    "Verdict",
+    "bootstrap",
+    "calibration_error",
+    "choose_baseline",
+    "compare",
+    "compare_kinds",
+    "gate",
+    "holm",
+    "mcnemar",
+    "over_seeds",
+    "overlapping_kinds",
+    "place_among_published",
+]

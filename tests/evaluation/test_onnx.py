@@ -1,0 +1,97 @@
+"""ONNX files as networks."""
+
+import pickle
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from filterbands.datasets import ImageSet
+from filterbands.evaluation import EvaluateConfig, OnnxNetwork, evaluate, is_onnx, model_fingerprint
+
+onnx = pytest.importorskip("onnx")
+
+
+def _write(file: Path, weight: Tensor, batch: int | str) -> None:
+    """Write a linear network of 8 x 8 images as ONNX."""
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    nodes = [
+        helper.make_node("Flatten", ["images"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "weight"], ["logits"], transB=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "linear",
+        [helper.make_tensor_value_info("images", kind, [batch, 3, 8, 8])],
+        [helper.make_tensor_value_info("logits", kind, [batch, 4])],
+        [helper.make_tensor("weight", kind, list(weight.shape), weight.flatten().tolist())],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    file.write_bytes(model.SerializeToString())
+
+
+def _data() -> ImageSet:
+    generator = torch.Generator().manual_seed(1)
+    return ImageSet(
+        name="noise",
+        split="test",
+        images=torch.randint(0, 256, (21, 3, 8, 8), generator=generator, dtype=torch.uint8),
+        labels=torch.arange(21) % 4,
+        classes=("a", "b", "c", "d"),
+        index=torch.arange(21),
+    )
+
+
+@pytest.fixture
+def weight() -> Tensor:
+    return torch.randn(4, 192, generator=torch.Generator().manual_seed(0))
+
+
+def test_an_onnx_file_is_known_by_its_content(tmp_path: Path, weight: Tensor) -> None:
+    _write(tmp_path / "net.bin", weight, "n")
+    assert is_onnx(tmp_path / "net.bin")
+    from safetensors.torch import save_file
+
+    for length in range(1, 40):
+        save_file({"x" * length: weight}, tmp_path / "net.onnx")
+        assert not is_onnx(tmp_path / "net.onnx")
+    assert not is_onnx(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("batch", ["n", 1, 4])
+def test_it_scores_as_the_same_network_in_torch(tmp_path: Path, weight: Tensor, batch: int | str) -> None:
+    pytest.importorskip("onnxruntime")
+    _write(tmp_path / "net.onnx", weight, batch)
+    linear = torch.nn.Linear(192, 4, bias=False)
+    linear.weight.data = weight
+    config = EvaluateConfig(kinds=("contrast",), severities=(1, 4))
+    plain = evaluate(torch.nn.Sequential(torch.nn.Flatten(), linear), _data(), config=config)
+    network = OnnxNetwork(tmp_path / "net.onnx")
+    scores = evaluate(network, _data(), config=config)
+    assert {c: a.bits.tolist() for c, a in scores.cells.items()} == {
+        c: a.bits.tolist() for c, a in plain.cells.items()
+    }
+    # A worker gets the file's bytes, and a network is the same before and after it ran.
+    sent = pickle.loads(pickle.dumps(network))
+    assert model_fingerprint(sent) == model_fingerprint(network) == scores.model
+    _write(tmp_path / "net.onnx", weight + 1, batch)
+    assert model_fingerprint(OnnxNetwork(tmp_path / "net.onnx")) != scores.model
+
+
+def test_what_cannot_be_run_is_told_in_one_line(
+    tmp_path: Path, weight: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write(tmp_path / "net.onnx", weight, "n")
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        OnnxNetwork(tmp_path / "none.onnx")
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "onnxruntime", None)
+        with pytest.raises(ValueError, match=r"needs the package onnxruntime; install filterbands\[onnx\]"):
+            OnnxNetwork(tmp_path / "net.onnx")
+    pytest.importorskip("onnxruntime")
+    (tmp_path / "net.onnx").write_bytes((tmp_path / "net.onnx").read_bytes()[:200])
+    with pytest.raises(ValueError, match=r"net\.onnx is not a whole ONNX file"):
+        OnnxNetwork(tmp_path / "net.onnx")

@@ -1,0 +1,283 @@
+"""The database: what makes a row, who may write it, and what it refuses."""
+
+import multiprocessing
+import sqlite3
+import subprocess
+import sys
+from dataclasses import fields, replace
+from multiprocessing.synchronize import Barrier, Event
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from filterbands.evaluation import Store
+from filterbands.evaluation.store import _TABLES, SCHEMA, Cell, Outcome, Stored
+
+# The children use SQLite and numpy alone, which a copy of this process can; a fresh one would load torch.
+FORKS = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+
+CELL = Cell(model="m", data="d", kind="fog", severity=1, parameters="cifar", version=1)
+BITS = np.array([True, False, True, True, False, False, True, False, True, True, True])
+
+
+def _fill(store: Store, *cells: Cell) -> None:
+    store.add_model("m", "net")
+    labels = np.arange(11, dtype=np.int64)
+    store.add_data(Stored(fingerprint="d", name="set", split="test", labels=labels, classes=("a",)))
+    for cell in cells:
+        store.put(cell, Outcome(bits=BITS, seconds=0.5))
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Cell)])
+def test_every_ingredient_of_a_key_makes_another_key(name: str) -> None:
+    value = getattr(CELL, name)
+    other = replace(CELL, **{name: value + 1 if isinstance(value, int) else value + "x"})
+    assert other.key != CELL.key
+    assert replace(other, **{name: value}).key == CELL.key
+
+
+def test_bits_come_back_as_they_were_put_and_the_first_ones_stay(tmp_path: Path) -> None:
+    with Store(tmp_path / "r.db") as store:
+        _fill(store, CELL)
+        store.put(CELL, Outcome(bits=~BITS, seconds=1.0))
+    with Store(tmp_path / "r.db", readonly=True) as store:
+        ((cell, outcome),) = store.cells()
+        assert cell == CELL
+        assert outcome.bits.tolist() == BITS.tolist()
+        assert store.has(CELL.key)
+        assert list(store.cells(kind="snow")) == []
+        with pytest.raises(ValueError, match="cells have no colour"):
+            list(store.cells(colour="red"))
+
+
+def test_a_cell_of_an_unknown_network_is_refused() -> None:
+    with Store(None) as store, pytest.raises(ValueError, match="cannot be used: FOREIGN KEY"):
+        store.put(CELL, Outcome(bits=BITS, seconds=0.0))
+
+
+def test_deleting_a_network_takes_its_cells_and_no_other(tmp_path: Path) -> None:
+    with Store(tmp_path / "r.db") as store:
+        _fill(store, CELL, replace(CELL, severity=2))
+        store.add_model("other", "second")
+        store.put(replace(CELL, model="other"), Outcome(bits=BITS, seconds=0.0))
+        with pytest.raises(ValueError, match="no results of 'third'; there are results of net, second"):
+            store.delete("third")
+        assert store.delete("net") == 2
+        assert [cell.model for cell, _ in store.cells()] == ["other"]
+        assert store.delete("second") == 1
+        assert store.models() == {}
+
+
+@pytest.mark.parametrize("length", [1, 7, 8, 9, 64, 1001])
+def test_bits_of_any_length_survive_the_packing(length: int) -> None:
+    bits = np.random.default_rng(length).uniform(size=length) < 0.5
+    with Store(None) as store:
+        _fill(store)
+        store.put(CELL, Outcome(bits=bits, seconds=0.0))
+        ((_, found),) = store.cells()
+    assert found.bits.tolist() == bits.tolist()
+
+
+def test_reading_leaves_no_file_behind_and_changes_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "r.db"
+    with Store(file) as store:
+        _fill(store, CELL)
+    before, files = file.read_bytes(), sorted(tmp_path.iterdir())
+    with Store(file, readonly=True) as store:
+        assert len(list(store.cells())) == 1
+        with pytest.raises(ValueError, match="cannot be used: attempt to write a readonly database"):
+            store.add_model("other", "second")
+        with pytest.raises(ValueError, match="cannot be used"):
+            store.delete("net")
+    assert sorted(tmp_path.iterdir()) == files
+    assert file.read_bytes() == before
+
+
+def test_a_folder_that_cannot_be_written_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "r.db"
+    with Store(file) as store:
+        _fill(store, CELL)
+    monkeypatch.setattr("os.access", lambda *_: False)
+    files = sorted(tmp_path.iterdir())
+    with Store(file, readonly=True) as store:
+        assert len(list(store.cells())) == 1
+        assert sorted(tmp_path.iterdir()) == files
+    with pytest.raises(ValueError, match="no permission"):
+        Store(file)
+
+
+def test_a_truncated_database_is_told_in_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "r.db"
+    with Store(file) as store:
+        _fill(store, *(replace(CELL, seed=seed) for seed in range(40)))
+    file.write_bytes(file.read_bytes()[: 3 * 4096])
+    line = "not a database of results, or not a whole one: database disk image is malformed"
+    with pytest.raises(ValueError, match=line), Store(file, readonly=True) as store:
+        list(store.cells())
+
+
+_READ = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1])
+print(*connection.execute("SELECT COUNT(*) FROM cells"))
+connection.close()
+"""
+
+
+def test_opening_a_database_twice_keeps_the_locks_of_the_first(tmp_path: Path) -> None:
+    """Closing any handle of a file ends the process's locks on it; without them others delete the journal."""
+    file = tmp_path / "r.db"
+
+    def count() -> str:
+        return subprocess.run(
+            [sys.executable, "-c", _READ, str(file)], check=True, capture_output=True, text=True
+        ).stdout.strip()
+
+    with Store(file) as store:
+        _fill(store, CELL)
+        Store(file).close()
+        Store(file, readonly=True).close()
+        assert count() == "(1,)"
+        store.put(replace(CELL, seed=1), Outcome(bits=BITS, seconds=0.0))
+        assert count() == "(2,)"
+
+
+def test_the_database_is_in_wal_mode_and_says_its_schema(tmp_path: Path) -> None:
+    Store(tmp_path / "r.db").close()
+    connection = sqlite3.connect(tmp_path / "r.db")
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA,)
+    connection.close()
+
+
+def _foreign(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE recipes (name TEXT)")
+    connection.commit()
+    connection.close()
+
+
+def _newer(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+
+
+@pytest.mark.parametrize("readonly", [False, True])
+@pytest.mark.parametrize(
+    ("make", "line"),
+    [
+        (lambda path: path.write_text("no database at all, but text"), "not a database of results"),
+        (lambda path: path.write_bytes(b"SQLite format 3\x00" + b"\x01" * 200), "not a database of results"),
+        (lambda path: path.mkdir(), "is a folder"),
+        (_foreign, "another program's database"),
+        (_newer, "newer version"),
+    ],
+)
+def test_another_file_is_refused_in_one_line_and_left_as_it_is(
+    make: object, line: str, readonly: bool, tmp_path: Path
+) -> None:
+    file = tmp_path / "r.db"
+    make(file)  # type: ignore[operator]
+    before = file.read_bytes() if file.is_file() else b""
+    with pytest.raises(ValueError, match=line) as caught:
+        Store(file, readonly=readonly)
+    assert "\n" not in str(caught.value)
+    assert (file.read_bytes() if file.is_file() else b"") == before
+
+
+def test_reading_needs_a_database_and_writing_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no such file: .*r\.db"):
+        Store(tmp_path / "r.db", readonly=True)
+    with pytest.raises(ValueError, match="there is no folder"):
+        Store(tmp_path / "none" / "r.db")
+    (tmp_path / "empty.db").touch()
+    with pytest.raises(ValueError, match="is empty"):
+        Store(tmp_path / "empty.db", readonly=True)
+    Store(tmp_path / "empty.db").close()
+
+
+def _write_all(path: str, start: Barrier) -> None:
+    start.wait()
+    for number in range(20):
+        with Store(path) as store:
+            _fill(store, replace(CELL, seed=number))
+
+
+@FORKS
+def test_two_processes_that_make_and_fill_one_database_at_once_lose_nothing(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    start = context.Barrier(2)
+    other = context.Process(target=_write_all, args=(str(tmp_path / "r.db"), start))
+    other.start()
+    _write_all(str(tmp_path / "r.db"), start)
+    other.join(60)
+    assert other.exitcode == 0
+    with Store(tmp_path / "r.db", readonly=True) as store:
+        assert sorted(cell.seed for cell, _ in store.cells()) == list(range(20))
+    connection = sqlite3.connect(tmp_path / "r.db")
+    assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    connection.close()
+
+
+def _hold(path: str, ready: Event) -> None:
+    with Store(path) as store:
+        assert store.claim(CELL.key)
+        ready.set()
+        multiprocessing.Event().wait()
+
+
+@FORKS
+def test_a_claim_keeps_others_out_and_dies_with_its_process(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    ready = context.Event()
+    holder = context.Process(target=_hold, args=(str(tmp_path / "r.db"), ready))
+    holder.start()
+    assert ready.wait(60)
+    with Store(tmp_path / "r.db") as store:
+        assert not store.claim(CELL.key)
+        assert store.claim(replace(CELL, severity=2).key)
+        holder.kill()
+        holder.join(60)
+        assert store.claim(CELL.key)
+
+
+def _of_version_1(file: Path) -> None:
+    """Write a database as the first version did: one cell, no columns for what came later."""
+    connection = sqlite3.connect(file)
+    connection.executescript(_TABLES + "PRAGMA user_version = 1;")
+    connection.execute("INSERT INTO models VALUES ('m', 'net')")
+    connection.execute("INSERT INTO data VALUES ('d', 'set', 'test', 11, ?, '[\"a\"]')", (bytes(88),))
+    values = (CELL.key, "m", "d", "fog", 1, "cifar", 1, 0, "", "float32", 0, 1, 11, 7)
+    packed = np.packbits(BITS).tobytes()
+    connection.execute(
+        f"INSERT INTO cells VALUES ({', '.join('?' * 18)})", (*values, packed, 0.5, "2026-01-01", "0.1")
+    )
+    connection.commit()
+    connection.close()
+
+
+@pytest.mark.parametrize("readonly", [True, False])
+def test_a_database_of_an_older_version_is_brought_up_to_date_with_its_rows(
+    readonly: bool, tmp_path: Path
+) -> None:
+    file = tmp_path / "r.db"
+    _of_version_1(file)
+    with Store(file, readonly=readonly) as store:
+        ((cell, outcome),) = store.cells()
+        assert (cell, outcome.bits.tolist()) == (CELL, BITS.tolist())
+        assert (outcome.predictions, outcome.failed, store.overlaps()) == (None, "", {"m": ()})
+        assert store.has(CELL.key)
+    connection = sqlite3.connect(file)
+    assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA,)
+    connection.close()
+
+
+def test_an_older_database_that_cannot_be_changed_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _of_version_1(tmp_path / "r.db")
+    monkeypatch.setattr("filterbands.evaluation.store.os.access", lambda *_: False)
+    with pytest.raises(ValueError, match=r"an older version \(schema 1, here 2\) and cannot be changed"):
+        Store(tmp_path / "r.db", readonly=True)

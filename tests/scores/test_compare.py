@@ -1,0 +1,174 @@
+"""Pairs of runs kind by kind, a gate against a baseline, runs over seeds, the relative errors."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from filterbands.corruptions import CORRUPTIONS, kinds_of
+from filterbands.scores import (
+    BENCHMARK_15,
+    EXTRA_4,
+    Scores,
+    choose_baseline,
+    compare_kinds,
+    gate,
+    over_seeds,
+    overlapping_kinds,
+)
+from filterbands.scores.scores import SEVERITIES, Answers
+
+CBAR = kinds_of("cbar")
+
+
+def _scores(
+    kinds: Iterable[str] = BENCHMARK_15,
+    *,
+    level: float = 0.7,
+    seed: int = 0,
+    images: int = 300,
+    name: str = "net",
+) -> Scores:
+    draw = np.random.default_rng(seed)
+    easy = np.random.default_rng(99).uniform(size=images)
+    cells = {}
+    for kind, severity in [("clean", 0), *((kind, s) for kind in kinds for s in SEVERITIES)]:
+        bits = np.where(draw.uniform(size=images) < 0.7, easy, draw.uniform(size=images)) < level
+        cells[kind, severity] = Answers(positions=np.arange(images), bits=bits)
+    return Scores(
+        name=name,
+        model=name,
+        data="made-up",
+        split="test",
+        labels=np.arange(images) % 3,
+        seed=0,
+        parameters="cifar",
+        precision="float32",
+        cells=cells,
+    )
+
+
+def test_each_kind_is_tested_and_corrected_for_their_number() -> None:
+    one, two = _scores(), _scores(seed=1, level=0.6)
+    found = {entry.kind: entry for entry in compare_kinds(one, two)}
+    assert set(found) == {"clean", *BENCHMARK_15}
+    alone = one.cells["clean", 0].bits.astype(int) - two.cells["clean", 0].bits.astype(int)
+    only, other = int((alone > 0).sum()), int((alone < 0).sum())
+    assert found["clean"].p == pytest.approx(binomtest(only, only + other, 0.5).pvalue, rel=1e-9)
+    assert found["clean"].difference == pytest.approx(one.clean - two.clean)
+    assert all(entry.p <= entry.p_holm <= min(1, 16 * entry.p + 1e-12) for entry in found.values())
+    same = compare_kinds(one, one)
+    assert all((entry.difference, entry.p, entry.p_holm) == (0, 1, 1) for entry in same)
+
+
+def test_the_gate_holds_for_itself_and_says_where_it_does_not() -> None:
+    base, worse = _scores(name="base"), _scores(seed=1, level=0.6)
+    assert gate(base, base, max_drop=0).holds
+    assert gate(base, worse, max_drop=0).holds
+    verdict = gate(worse, base, max_drop=0.01)
+    assert not verdict.holds
+    assert "fog" in verdict.worse
+    assert "does not hold" in str(verdict)
+    assert verdict.to_json()["kinds"]["fog"]["difference"] < -0.01
+    assert gate(worse, base, max_drop=0.3).holds
+    failed = gate(replace(base, failed={("frost", 5): "NaN"}), base, max_drop=0.3)
+    assert (failed.holds, failed.failed) == (False, ("frost 5",))
+    with pytest.raises(ValueError, match="max_drop needs a share from 0 to 1, got 2"):
+        gate(base, base, max_drop=2)
+
+
+def test_a_drop_within_its_interval_holds() -> None:
+    base = _scores(name="base", images=60)
+    slightly = _scores(seed=3, level=0.69, images=60)
+    verdict = gate(slightly, base, max_drop=0.0)
+    assert verdict.corrupted is not None
+    assert verdict.holds == (verdict.corrupted.ci95[1] >= 0 and verdict.clean.ci95[1] >= 0)
+
+
+def test_a_baseline_is_one_network_seen_in_the_same_way() -> None:
+    run, base = _scores(), _scores(seed=1, name="base")
+    assert choose_baseline([run, base], "base", run) is base
+    with pytest.raises(ValueError, match="no results of 'other'"):
+        choose_baseline([run, base], "other", run)
+    with pytest.raises(ValueError, match="base was not evaluated as net was"):
+        choose_baseline([replace(base, seed=4)], "base", run)
+    with pytest.raises(ValueError, match="2 networks are named base"):
+        choose_baseline([base, replace(base, model="second")], "base", run)
+    other = replace(base, precision="bfloat16")
+    assert choose_baseline([other, base], "base", run) is base
+    clean = replace(run, cells={("clean", 0): run.cells["clean", 0]})
+    assert choose_baseline([base], "base", clean) is base
+
+
+def test_over_seeds_tells_mean_deviation_and_number() -> None:
+    runs = [_scores(seed=seed) for seed in range(3)]
+    found = over_seeds(runs)
+    values = [run.clean for run in runs]
+    assert found["clean"].mean == pytest.approx(np.mean(values))
+    assert found["clean"].deviation == pytest.approx(np.std(values, ddof=1))
+    assert found["clean"].runs == 3
+    assert set(found) == {"clean", "average_15", "average_ex_noise"}
+    assert np.isnan(over_seeds(runs[:1])["clean"].deviation)
+    with pytest.raises(ValueError, match="at least one run"):
+        over_seeds([])
+    with pytest.raises(ValueError, match="not evaluated on the same images"):
+        over_seeds([runs[0], _scores(images=60)])
+
+
+def test_errors_relative_to_a_reference_are_the_papers() -> None:
+    run, reference = _scores(seed=1, level=0.5), _scores()
+    own = {kind: np.mean([1 - run.cells[kind, s].accuracy for s in SEVERITIES]) for kind in BENCHMARK_15}
+    theirs = {k: np.mean([1 - reference.cells[k, s].accuracy for s in SEVERITIES]) for k in BENCHMARK_15}
+    assert run.mean_corruption_error() == pytest.approx(np.mean(list(own.values())))
+    expected = np.mean([own[kind] / theirs[kind] for kind in BENCHMARK_15])
+    assert run.mean_corruption_error(reference) == pytest.approx(expected)
+    assert reference.mean_corruption_error(reference) == pytest.approx(1)
+    harder = _scores(level=0.5)
+    harder = replace(harder, cells={**harder.cells, ("clean", 0): _scores(level=0.95).cells["clean", 0]})
+    relative = np.mean(
+        [
+            (own[kind] - (1 - run.clean))
+            / (np.mean([1 - harder.cells[kind, s].accuracy for s in SEVERITIES]) - (1 - harder.clean))
+            for kind in BENCHMARK_15
+        ]
+    )
+    assert run.relative_mean_corruption_error(harder) == pytest.approx(relative)
+    assert _scores(("fog",)).mean_corruption_error(reference) is None
+
+
+def test_averages_without_noise_and_without_what_the_training_resembles() -> None:
+    scores = replace(_scores(BENCHMARK_15 + EXTRA_4), overlap=("noise", "contrast"))
+    kinds = [kind for kind in BENCHMARK_15 if "noise" not in kind]
+    mean = np.mean([scores.cells[kind, s].accuracy for kind in kinds for s in SEVERITIES])
+    found = scores.average_ex_noise()
+    assert found is not None
+    assert found.accuracy == pytest.approx(mean)
+    document = scores.to_json()["average_ex_overlap"]
+    assert document["kinds"] == [kind for kind in kinds if kind != "contrast"]
+    assert "average without noise, contrast" in str(scores)
+    assert _scores().to_json()["average_ex_overlap"] is None
+    assert overlapping_kinds(["noise"]) >= {"gaussian_noise", "speckle_noise"}
+    with pytest.raises(ValueError, match=r"got 'nose' \(did you mean noise\?\)"):
+        overlapping_kinds(["nose"])
+
+
+@pytest.mark.skipif(not CBAR, reason="the table has no kinds of C-bar")
+def test_c_bar_stands_by_itself_and_in_no_other_average() -> None:
+    both = _scores((*BENCHMARK_15, *EXTRA_4, *CBAR))
+    without = replace(both, cells={c: a for c, a in both.cells.items() if c[0] not in CBAR})
+    for name in ("average_15", "average_19", "average_at_hand", "average_ex_noise", "families"):
+        assert both.to_json()[name] == without.to_json()[name]
+    assert without.average_cbar() is None
+    found = both.average_cbar()
+    assert found is not None
+    mean = np.mean([both.cells[kind, s].accuracy for kind in CBAR for s in SEVERITIES])
+    assert found.accuracy == pytest.approx(mean)
+    alone = replace(both, cells={c: a for c, a in both.cells.items() if c[0] in ("clean", *CBAR)})
+    at_hand = alone.average_at_hand()
+    assert at_hand is not None
+    assert at_hand.accuracy == pytest.approx(mean)
+    assert alone.average_15() is None
+    assert not set(CBAR) & set(kinds_of("c"))
+    assert all(CORRUPTIONS[kind].suite == "cbar" for kind in CBAR)
