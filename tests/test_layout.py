@@ -33,6 +33,7 @@ ONLY_IN = {
     "ray": "workers.py",
     "sqlite3": "evaluation/store.py",
     "altair": "report/",
+    "jinja2": "report/",
     "vl_convert": "report/",
     "tyro": "cli/",
     "rich": "cli/",
