@@ -1,0 +1,264 @@
+"""Recompute every figure of the protocol's analysis (docs/protocol.md) from results/protocol.jsonl.
+
+    python benchmarks/verdict.py                                    tables and contrasts, as Markdown
+    python benchmarks/verdict.py --dose docs/images/dose.png        accuracy against share, as a picture
+
+C-bar is not read here until the protocol's confirmation opens it.
+"""
+
+import argparse
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import altair as alt
+import numpy as np
+from scipy import stats
+
+from filterbands.corruptions import CORRUPTIONS
+from filterbands.scores import BENCHMARK_15, FAMILIES, bootstrap, holm
+
+RESULTS = Path(__file__).parents[1] / "results"
+NARROW, FULL = "cifar_resnet18_narrow", "cifar_resnet18"
+ORDER = (
+    *(
+        "standard",
+        "share_low",
+        "share_75",
+        "share_50",
+        "share_25",
+        "share_0",
+        "share_0_literal",
+        "share_random",
+    ),
+    *("share_random", "blur", "modulate", "modulate_eigen", "spectral_gain", "spectral"),
+    *("gaussian_matched", "best_one_pass"),
+)
+CONTRASTS = (
+    ("share_low", "standard", 12),
+    ("share_low", "share_random", 12),
+    ("share_low", "blur", 12),
+    ("spectral_gain", "standard", 40),
+    ("spectral", "gaussian_matched", 40),
+    ("best_one_pass", "spectral", 40),
+)
+"""The planned contrasts on the narrow network: a row, the row it is compared with, and the epochs."""
+SHARES = {"share_0": 0.0, "share_25": 0.25, "share_50": 0.5, "share_75": 0.75, "share_low": 1.0}
+CLAIMED = 10.97
+TIE = 0.3
+MARGINS = (0.5, 0.3)
+RESAMPLES = 10_000
+
+Line = dict[str, Any]
+Figure = Callable[[Line], float]
+
+
+def family(name: str) -> Figure:
+    """Return the mean accuracy over a family's kinds among the 19, in percent."""
+    kinds = [kind for kind, entry in CORRUPTIONS.items() if entry.family == name]
+    return lambda line: 100 * mean(mean(line["kinds"][kind]) for kind in kinds)
+
+
+def without_noise(line: Line) -> float:
+    """Return the mean over the 12 of the 15 kinds that are not noise, in percent."""
+    return 100 * mean(mean(line["kinds"][kind]) for kind in BENCHMARK_15[3:])
+
+
+FIGURES: dict[str, Figure] = {
+    "clean": lambda line: 100 * line["clean"],
+    "15 kinds": lambda line: 100 * line["average_15"],
+    "19 kinds": lambda line: 100 * line["average_19"],
+    "12 non-noise": without_noise,
+    **{name: family(name) for name in FAMILIES},
+}
+"""Every figure of a run, in percent."""
+
+
+def read() -> list[Line]:
+    """Return the lines of the protocol's runs."""
+    return [json.loads(text) for text in (RESULTS / "protocol.jsonl").read_text().splitlines()]
+
+
+def select(lines: Sequence[Line], row: str, arch: str, epochs: int) -> dict[int, Line]:
+    """Return a row's runs by seed."""
+    wanted = (row, arch, epochs)
+    return {line["seed"]: line for line in lines if (line["row"], line["arch"], line["epochs"]) == wanted}
+
+
+def differences(one: dict[int, Line], other: dict[int, Line], figure: Figure) -> list[float]:
+    """Return the paired differences by seed, in points."""
+    return [figure(one[seed]) - figure(other[seed]) for seed in sorted(one.keys() & other.keys())]
+
+
+def student(values: Sequence[float]) -> tuple[float, float]:
+    """Return Student's 95 % interval of the mean of at least two values."""
+    half = stats.t.ppf(0.975, len(values) - 1) * stdev(values) / math.sqrt(len(values))
+    return mean(values) - half, mean(values) + half
+
+
+def over_images(one: Line, other: Line, kinds: Sequence[str] = BENCHMARK_15) -> tuple[float, float, float]:
+    """Return two runs' difference over these kinds and its bootstrap interval over images, in points."""
+    answers = [per_image(line, kinds) for line in (one, other)]
+    gain = 100 * (answers[0] - answers[1])
+    count = len(gain)
+    low, high = bootstrap(gain, np.full(count, 1 / count), np.zeros(count, dtype=np.int64))
+    return float(gain.mean()), low, high
+
+
+def per_image(line: Line, kinds: Sequence[str]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return each test image's share of correct answers over the kinds; each kind shows it once."""
+    file = np.load(RESULTS / line["bits"], allow_pickle=False)
+    images, packed, start = int(file["images"]), file["bits"], 0
+    found = np.zeros(images)
+    for cell in file["cells"].tolist():
+        kind, _, first, step = cell.split()
+        positions = np.arange(int(first), images, int(step))
+        size = -(-len(positions) // 8)
+        if kind in kinds:
+            found[positions] += np.unpackbits(packed[start : start + size], count=len(positions))
+        start += size
+    return found / len(kinds)
+
+
+def signed(values: Sequence[float]) -> str:
+    """Return a mean difference with its interval, or without one where there is one seed."""
+    if not values:
+        return ""
+    if len(values) == 1:
+        return f"{values[0]:+.2f}"
+    low, high = student(values)
+    return f"{mean(values):+.2f} ({low:+.2f} to {high:+.2f})"
+
+
+def table(lines: Sequence[Line], arch: str, epochs: int) -> str:
+    """Return the rows of one network and budget as Markdown."""
+    heads = ("row", "seeds", *FIGURES, "gain clean", "gain 15 kinds", "relative, %", "gain 12 non-noise")
+    text = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    standard = select(lines, "standard", arch, epochs)
+    for row in ORDER:
+        runs = select(lines, row, arch, epochs)
+        if not runs:
+            continue
+        cells = []
+        for figure in FIGURES.values():
+            values = [figure(line) for line in runs.values()]
+            cells.append(f"{mean(values):.2f}" + (f" ± {stdev(values):.2f}" if len(values) > 1 else ""))
+        gains = {
+            name: differences(runs, standard, FIGURES[name]) for name in ("clean", "15 kinds", "12 non-noise")
+        }
+        relative = [
+            100 * (runs[seed]["average_15"] / standard[seed]["average_15"] - 1)
+            for seed in sorted(runs.keys() & standard.keys())
+        ]
+        if row == "standard":
+            cells += [""] * 4
+        else:
+            cells += [
+                signed(gains["clean"]),
+                signed(gains["15 kinds"]),
+                signed(relative),
+                signed(gains["12 non-noise"]),
+            ]
+        text.append(f"| {row} | {len(runs)} | {' | '.join(cells)} |")
+    return "\n".join(text)
+
+
+def single_seeds(lines: Sequence[Line], arch: str, epochs: int) -> str:
+    """Return the gains of rows with one seed, with intervals over images."""
+    standard = select(lines, "standard", arch, epochs)
+    text = []
+    for row in ORDER[1:]:
+        runs = select(lines, row, arch, epochs)
+        if len(runs) == 1 and runs.keys() <= standard.keys():
+            (seed,) = runs
+            gain, low, high = over_images(runs[seed], standard[seed])
+            text.append(f"- {row}, one seed: {gain:+.2f} points over images ({low:+.2f} to {high:+.2f})")
+    return "\n".join(text)
+
+
+def contrasts(lines: Sequence[Line]) -> str:
+    """Return the planned contrasts as Markdown, with Holm's correction over all that have been run."""
+    rows: list[list[Any]] = []
+    for one, other, epochs in CONTRASTS:
+        pair = [select(lines, row, NARROW, epochs) for row in (one, other)]
+        gains = differences(*pair, FIGURES["15 kinds"])
+        if len(gains) < 2:
+            rows.append([f"{one} - {other}", epochs, len(gains), "not run", None, ""])
+            continue
+        clean = differences(*pair, FIGURES["clean"])
+        low = student(clean)[0]
+        holds = ", ".join(f"{margin}: {'yes' if low > -margin else 'no'}" for margin in MARGINS)
+        p = float(stats.ttest_1samp(gains, 0.0).pvalue)
+        tie = " (a tie)" if abs(mean(gains)) < TIE else ""
+        rows.append(
+            [f"{one} - {other}", epochs, len(gains), signed(gains) + tie, p, f"{signed(clean)}; {holds}"]
+        )
+    known = [row for row in rows if row[4] is not None]
+    adjusted = iter(holm([row[4] for row in known]))
+    heads = ("contrast", "epochs", "n", "15 kinds, points", "p", "p, Holm", "clean; non-inferior at")
+    text = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for name, epochs, count, said, p, clean in rows:
+        values = ("", "") if p is None else (f"{p:.2g}", f"{next(adjusted):.2g}")
+        text.append(f"| {name} | {epochs} | {count} | {said} | {' | '.join(values)} | {clean} |")
+    return "\n".join(text)
+
+
+def dose(lines: Sequence[Line]) -> str:
+    """Return the rank correlation of share and accuracy, with a bootstrap interval over seeds."""
+    runs = {row: select(lines, row, NARROW, 12) for row in SHARES}
+    seeds = sorted(set.intersection(*(set(found) for found in runs.values())))
+    if len(seeds) < 2:
+        return f"rank correlation of share and accuracy: {len(seeds)} seeds have every share, not computed"
+
+    def correlation(chosen: Sequence[int]) -> float:
+        points = [(share, runs[row][seed]["average_15"]) for row, share in SHARES.items() for seed in chosen]
+        return float(stats.spearmanr(*zip(*points, strict=True)).statistic)
+
+    draws = np.random.default_rng(0).integers(0, len(seeds), (RESAMPLES // 10, len(seeds)))
+    found = [correlation([seeds[place] for place in draw]) for draw in draws]
+    low, high = np.percentile(found, [2.5, 97.5])
+    return (
+        f"rank correlation of share and accuracy over the 15 kinds: {correlation(seeds):.2f} "
+        f"({low:.2f} to {high:.2f}, {len(seeds)} seeds)"
+    )
+
+
+def dose_chart(lines: Sequence[Line]) -> alt.FacetChart:
+    """Return accuracy against share: clean, the 15 kinds and each family; points are seeds."""
+    values = [
+        {"share": share, "of": name, "accuracy": figure(line)}
+        for row, share in SHARES.items()
+        for line in select(lines, row, NARROW, 12).values()
+        for name, figure in FIGURES.items()
+        if name in ("clean", "15 kinds", *FAMILIES)
+    ]
+    base = alt.Chart().encode(
+        x=alt.X("share:Q", title="share of low-frequency filters"),
+        y=alt.Y("accuracy:Q", title="accuracy, %").scale(zero=False),
+    )
+    line = base.mark_line(opacity=0.6).encode(y="mean(accuracy):Q")
+    layers = alt.layer(line, base.mark_point(filled=True), data=alt.Data(values=values))
+    return layers.properties(width=200, height=160).facet("of:N", columns=3).resolve_scale(y="independent")
+
+
+def main() -> None:
+    """Print the analysis, or draw its picture."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--dose", metavar="FILE", help="draw accuracy against share")
+    given = parser.parse_args()
+    lines = read()
+    if given.dose:
+        dose_chart(lines).save(given.dose, scale_factor=2)
+        return
+    for arch, epochs in ((FULL, 12), (NARROW, 12), (NARROW, 40), (FULL, 30)):
+        if any((line["arch"], line["epochs"]) == (arch, epochs) for line in lines):
+            print(f"## {arch}, {epochs} epochs\n\n{table(lines, arch, epochs)}\n")
+            print(single_seeds(lines, arch, epochs) + "\n")
+    print(f"## Planned contrasts\n\n{contrasts(lines)}\n\n{dose(lines)}")
+
+
+if __name__ == "__main__":
+    main()
