@@ -100,7 +100,8 @@ def test_images_are_read_between_pixels_and_black_outside() -> None:
     place = torch.rand(1, 2, 20, 26, generator=generator).double() * 40 - 8
     place[0, :, 0, 0] = torch.tensor([-1e6, 1e6])
     place[0, :, 0, 1] = torch.tensor([19.0, 25.0])
-    ours = cbar_lenses.read(IMAGE.double(), place)
+    pixels = torch.stack(torch.meshgrid(torch.arange(20), torch.arange(26), indexing="ij"))
+    ours = cbar_lenses.read(IMAGE.double(), place - pixels)
     for y, x in ((0, 0), (0, 1), (7, 3), (19, 25), (12, 12), (4, 20)):
         expected = _black_bilinear(IMAGE[0, 1].numpy(), *place[0, :, y, x].tolist())
         assert float(ours[0, 1, y, x]) == pytest.approx(expected, abs=1e-9)

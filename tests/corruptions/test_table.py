@@ -202,7 +202,7 @@ def test_bad_arguments_are_refused_in_one_line(change: dict[str, object], messag
 
 
 def test_an_index_that_does_not_fit_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"2 in all, got shape \(3,\)"):
+    with pytest.raises(ValueError, match=r"2 in total, got shape \(3,\)"):
         _check_index(torch.arange(3), _sample(2))
     with pytest.raises(ValueError, match=r"index.long\(\)"):
         _check_index(torch.zeros(2), _sample(2))

@@ -98,7 +98,7 @@ def test_mistakes_are_found_when_it_is_made(arguments: dict[str, object], messag
         (object(), r"got object; convert"),
         (torch.rand(3, 16, 16), r"got torch.float32; convert"),
         (images(1)[0].permute(1, 2, 0), r"channels last; convert"),
-        (torch.zeros(1, 16, 16, dtype=torch.uint8), r"repeat grey images"),
+        (torch.zeros(1, 16, 16, dtype=torch.uint8), r"repeat gray images"),
     ],
 )
 def test_what_is_no_image_of_bytes_is_refused_with_the_line_that_converts_it(
