@@ -10,7 +10,15 @@ import pytest
 import torch
 from PIL import Image
 
-from filterbands.corruptions import CopyConfig, Machine, copies, copy_arrays, copy_folders, corrupt
+from filterbands.corruptions import (
+    CopyConfig,
+    Machine,
+    copies,
+    copy_arrays,
+    copy_folders,
+    corrupt,
+    plan,
+)
 from filterbands.datasets import ImageSet, list_images
 
 CONFIG = CopyConfig(kinds=("gaussian_noise", "fog", "contrast"), severities=(2, 5), seed=3)
@@ -87,10 +95,10 @@ def test_a_full_disk_leaves_what_was_finished_and_no_half_file(
 ) -> None:
     real = copies._make_rows
 
-    def fill_up(job: copies._ArrayJob) -> int:
+    def fill_up(job: plan.Job) -> None:
         if job.kind == "fog" and job.severity == 5:
             raise OSError(28, "No space left on device", job.target)
-        return real(job)
+        real(job)
 
     with monkeypatch.context() as patch:
         patch.setattr(copies, "_make_rows", fill_up)
