@@ -173,7 +173,7 @@ def test_an_npz_may_name_its_classes(tmp_path):
         ({"images": IMAGES[..., 0], "labels": LABELS}, "must have 4 axes"),
         ({"images": IMAGES[:, :, :, :2], "labels": LABELS}, "neither the 2nd nor the last"),
         ({"images": IMAGES[:, :3], "labels": LABELS}, "either could be the channels"),
-        ({"images": IMAGES, "labels": LABELS[:4]}, "must be 5 whole numbers, one an image"),
+        ({"images": IMAGES, "labels": LABELS[:4]}, "must be 5 whole numbers, one per image"),
         ({"images": IMAGES, "labels": LABELS / 2}, "must be 5 whole numbers.* got float64"),
         ({"images": IMAGES, "labels": LABELS - 1}, "class numbers from 0, got -1"),
         ({"images": IMAGES[:0], "labels": LABELS[:0]}, "holds no images"),
