@@ -1,4 +1,4 @@
-"""C-bar's fields: recorded draws give the original's bytes; those never recorded, a slow definition's."""
+"""C-bar's fields equal the original for recorded draws, and a slow definition where none are recorded."""
 
 import math
 
@@ -18,14 +18,14 @@ def _drawn(*numbers: float) -> Tensor:
 
 
 @pytest.mark.parametrize("severity", range(1, 6))
-def test_blue_noise_sample_of_recorded_draws_is_the_original_s(replay_cbar, severity: int) -> None:
+def test_blue_noise_sample_with_recorded_draws_equals_the_original(replay_cbar, severity: int) -> None:
     images, (_, phases), original = replay_cbar("blue_noise_sample", severity)
     (threshold,) = CIFAR_BAR["blue_noise_sample"][severity - 1]
     assert torch.equal(cbar_fields.keep_pixels(images, phases[:, None], threshold=threshold), original)
 
 
 @pytest.mark.parametrize("severity", range(1, 6))
-def test_brownish_noise_of_recorded_draws_is_the_original_s(replay_cbar, severity: int) -> None:
+def test_brownish_noise_with_recorded_draws_equals_the_original(replay_cbar, severity: int) -> None:
     images, (_, phases), original = replay_cbar("brownish_noise", severity)
     (strength,) = CIFAR_BAR["brownish_noise"][severity - 1]
     assert torch.equal(cbar_fields.add_clouds(images, phases, strength=strength), original)
@@ -53,7 +53,7 @@ def test_noise_is_the_real_part_of_the_sum_of_its_waves(height: int, width: int,
     torch.testing.assert_close(ours[:, 0], expected, atol=1e-11, rtol=0)
 
 
-def test_blue_noise_cuts_the_share_of_a_normal_s_tail_and_never_two_of_its_pixels() -> None:
+def test_blue_noise_removes_the_share_of_a_normal_tail_but_never_two_of_its_pixels() -> None:
     images = torch.full((2000, 3, 32, 32), 200, dtype=torch.uint8)
     black = corrupt(images, "blue_noise_sample", severity=5, seed=0) == 0
     # The standard deviation of an image's share is below 0.01.
@@ -163,7 +163,7 @@ def test_perlin_noise_is_the_sum_of_five_octaves_of_gradient_noise() -> None:
             assert abs(int(ours[0, channel, y, x]) - expected) <= 1
 
 
-def test_perlin_s_table_is_a_permutation_that_goes_on_with_its_start() -> None:
+def test_the_table_of_perlin_noise_is_a_permutation() -> None:
     swaps = torch.randint(0, 256, (4, 256), generator=torch.Generator().manual_seed(1))
     table = cbar_fields._shuffled(swaps)[:, :256]
     assert torch.equal(table.sort(1).values, torch.arange(256).repeat(4, 1))

@@ -1,4 +1,4 @@
-"""C-bar's overlays: recorded draws give the original's bytes, and our own draws its law."""
+"""C-bar's overlays equal the original for recorded draws; keyed draws have the same distribution."""
 
 import math
 
@@ -13,7 +13,7 @@ GRAY = torch.full((256, 3, 32, 32), 60, dtype=torch.uint8)
 
 
 @pytest.mark.parametrize("severity", range(1, 6))
-def test_checkerboard_cutout_of_recorded_draws_is_the_original_s(replay_cbar, severity: int) -> None:
+def test_checkerboard_cutout_with_recorded_draws_equals_the_original(replay_cbar, severity: int) -> None:
     images, (turn, side, _, grid), original = replay_cbar("checkerboard_cutout", severity)
     (share,) = CIFAR_BAR["checkerboard_cutout"][severity - 1]
     board = torch.stack([turn, side], 1)
@@ -21,7 +21,7 @@ def test_checkerboard_cutout_of_recorded_draws_is_the_original_s(replay_cbar, se
 
 
 @pytest.mark.parametrize("severity", range(1, 6))
-def test_inverse_sparkles_of_recorded_draws_are_the_original_s(replay_cbar, severity: int) -> None:
+def test_inverse_sparkles_with_recorded_draws_equals_the_original(replay_cbar, severity: int) -> None:
     images, (center, _, count, spread), original = replay_cbar("inverse_sparkles", severity)
     (exponent,) = CIFAR_BAR["inverse_sparkles"][severity - 1]
     star = cbar_overlays.Stars(centers=center[:, None], counts=count.long()[:, None], spread=spread[:, None])
@@ -29,7 +29,7 @@ def test_inverse_sparkles_of_recorded_draws_are_the_original_s(replay_cbar, seve
 
 
 @pytest.mark.parametrize("severity", range(1, 6))
-def test_sparkles_of_recorded_draws_are_the_original_s(replay_cbar, severity: int) -> None:
+def test_sparkles_with_recorded_draws_equals_the_original(replay_cbar, severity: int) -> None:
     images, (centers, _, counts, spread), original = replay_cbar("sparkles", severity)
     (radius,) = CIFAR_BAR["sparkles"][severity - 1]
     stars = cbar_overlays.Stars(centers=centers / 32, counts=counts.long(), spread=spread)
@@ -37,7 +37,7 @@ def test_sparkles_of_recorded_draws_are_the_original_s(replay_cbar, severity: in
 
 
 @pytest.mark.parametrize("severity", range(1, 6))
-def test_lines_of_recorded_draws_are_the_original_s(replay_cbar, severity: int) -> None:
+def test_lines_with_recorded_draws_equals_the_original(replay_cbar, severity: int) -> None:
     images, (mean, spread, _, places), original = replay_cbar("lines", severity)
     assert torch.equal(cbar_overlays.draw_lines(images, mean, spread, places), original)
 

@@ -1,4 +1,4 @@
-"""Copies on disk: the same bytes whoever makes them, whole or not at all, resumable."""
+"""Copies on disk have the same bytes on any machine, are whole or absent, and can be resumed."""
 
 import io
 import json
@@ -80,7 +80,7 @@ def test_the_bytes_do_not_depend_on_workers_or_batches(data: ImageSet, tmp_path:
     assert made["one"] == made["small"] == made["two"]
 
 
-def test_a_copy_is_gone_on_with_and_keeps_what_is_there(data: ImageSet, tmp_path: Path) -> None:
+def test_a_copy_is_resumed_and_keeps_existing_files(data: ImageSet, tmp_path: Path) -> None:
     first = CopyConfig(kinds=("fog",), severities=(2, 5), seed=3)
     copy_arrays(data, tmp_path, first)
     before = (tmp_path / "fog.npy").stat().st_mtime_ns
@@ -118,14 +118,14 @@ def test_a_disk_that_is_too_small_is_found_before_work(
         copy_arrays(data, tmp_path, CONFIG)
 
 
-def test_what_a_killed_process_left_is_swept_away(data: ImageSet, tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_process_are_removed(data: ImageSet, tmp_path: Path) -> None:
     (tmp_path / ".unfinished-x").mkdir()
     (tmp_path / ".unfinished-x" / "fog.npy").write_bytes(b"half")
     copy_arrays(data, tmp_path, CONFIG)
     assert not (tmp_path / ".unfinished-x").exists()
 
 
-def test_a_folder_of_something_else_is_left_alone(data: ImageSet, tmp_path: Path) -> None:
+def test_a_folder_of_other_files_is_unchanged(data: ImageSet, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(ValueError, match=r"holds thesis.txt of another origin"):
         copy_arrays(data, tmp_path, CONFIG)

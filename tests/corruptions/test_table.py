@@ -1,4 +1,4 @@
-"""`corrupt`: what it promises for every kind of the table, and what it refuses."""
+"""The promises of `corrupt` for each kind of the table, and the inputs that it refuses."""
 
 import hashlib
 import json
@@ -80,7 +80,7 @@ def test_any_size_gives_bytes_of_the_same_size_and_leaves_the_images(
     assert torch.equal(images, before)
 
 
-# Severities 1 and 2 of `saturate` take colour away; severity 1 of `elastic_transform` moves furthest.
+# Severities 1 and 2 of `saturate` remove color; severity 1 of `elastic_transform` moves furthest.
 @pytest.mark.parametrize(
     "kind", [kind for kind in CORRUPTIONS if kind not in ("saturate", "elastic_transform")]
 )

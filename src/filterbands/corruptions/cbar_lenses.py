@@ -23,7 +23,7 @@ from .pixels import cut, filter_matrix, pick, reflect_101, rows_and_columns, smo
 _TURN_WEIGHTS = tuple(math.exp(-2 * (number / 10 - 1) ** 2) for number in range(21))
 # circular_motion_blur uses a matrix for images of at most this many pixels.
 _PIXELS_IN_A_MATRIX = 64 * 64
-# Pixels that are blurred at once: on a CPU, what the cache of a core holds; on a GPU, enough to keep it busy.
+# Pixels that are blurred at once: on a CPU, what a core's cache holds; on a GPU, enough to keep it busy.
 _PLACES_AT_A_TIME = {"cpu": 1 << 12, "other": 1 << 18}
 
 

@@ -99,7 +99,7 @@ def _row(
     clean: float | None,
     corrupted: float,
     source: str,
-    recipe: str = "not told",
+    recipe: str = "not stated",
     *,
     kinds: int = 15,
     more_data: bool = False,
