@@ -1,13 +1,33 @@
 """Devices, precisions and threads by name."""
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from filterbands import engine, rng
 from filterbands.engine import PRECISIONS, launch, pick_device, set_threads
+
+INDEX = torch.arange(2)
+
+
+class _Counting(TorchDispatchMode):
+    """Counts the operations of torch, and notes the devices of their results."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations = 0
+        self.devices: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.operations += 1
+        self.devices.add(result.device.type)
+        return result
 
 
 @pytest.fixture
@@ -99,14 +119,47 @@ def test_launching_draws_no_random_number() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_elementwise_kernels_are_settled_before_the_first_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def kernel_calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The names of elementwise functions called from here on, in a process that has called none of them."""
     called: list[str] = []
     for name in engine.KERNELS:
         function = getattr(torch, name)
         monkeypatch.setattr(torch, name, lambda x, f=function, n=name: (called.append(n), f(x))[1])
-    # A second copy, as the first one is long imported.
+    engine._call_kernels.cache_clear()
+    yield called
+    engine._call_kernels()
+
+
+def test_importing_the_random_numbers_runs_no_operation_of_torch() -> None:
+    # A second copy, as the first one is already imported.
     spec = importlib.util.spec_from_file_location("filterbands.another_rng", rng.__file__)
     assert spec is not None
     assert spec.loader is not None
-    spec.loader.exec_module(importlib.util.module_from_spec(spec))
-    assert set(called) == set(engine.KERNELS)
+    with _Counting() as counting:
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    assert counting.operations == 0
+
+
+@pytest.mark.parametrize("draw", [lambda: rng.keys(0, index=INDEX), lambda: rng.bits(INDEX, 1)])
+def test_the_first_draw_settles_the_kernels_and_later_ones_do_not(
+    kernel_calls: list[str], draw: Callable[[], torch.Tensor]
+) -> None:
+    draw()
+    assert kernel_calls == [*engine.KERNELS, *engine.KERNELS]  # in two precisions
+    kernel_calls.clear()
+    draw()
+    assert kernel_calls == []
+
+
+def test_threads_that_come_together_settle_the_kernels_once(kernel_calls: list[str]) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: engine.settle_kernels(), range(64)))
+    assert len(kernel_calls) == 2 * len(engine.KERNELS)
+
+
+def test_kernels_are_settled_on_the_cpu_under_another_default_device(kernel_calls: list[str]) -> None:
+    with torch.device("meta"), _Counting() as counting:
+        engine.settle_kernels()
+    assert kernel_calls
+    assert counting.devices == {"cpu"}

@@ -70,13 +70,13 @@ def test_the_power_is_the_definitions() -> None:
 def test_kernel_power_is_the_transform_at_those_frequencies(size: int, shape: tuple[int, int]) -> None:
     kernel = noise(*shape)
     power = kernel_power(kernel, size=size)
-    centre = size // 2
-    for i, j in ((0, 0), (1, 0), (0, -2), (3, 1), (-centre, -centre), (-1, 2)):
+    center = size // 2
+    for i, j in ((0, 0), (1, 0), (0, -2), (3, 1), (-center, -center), (-1, 2)):
         total = 0j
         for y in range(shape[0]):
             for x in range(shape[1]):
                 total += float(kernel[y, x]) * np.exp(-2j * math.pi * (i * y + j * x) / size)
-        assert float(power[centre + i, centre + j]) == pytest.approx(abs(total) ** 2, rel=1e-9, abs=1e-12)
+        assert float(power[center + i, center + j]) == pytest.approx(abs(total) ** 2, rel=1e-9, abs=1e-12)
 
 
 def test_kernel_power_leaves_leading_axes_and_sums_to_the_energy() -> None:

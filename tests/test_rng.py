@@ -66,9 +66,9 @@ def test_uniforms_are_uniform_and_uncorrelated_along_every_axis(axis: str) -> No
     assert float(value.min()) >= 0
     assert float(value.max()) < 1
     assert stats.kstest(value.double().numpy(), "uniform").pvalue > 1e-4
-    centred = value.double() - 0.5
+    centered = value.double() - 0.5
     for lag in (1, 2, 3, 32):
-        correlation = float((centred[lag:] * centred[:-lag]).mean() * 12)
+        correlation = float((centered[lag:] * centered[:-lag]).mean() * 12)
         assert abs(correlation) < 5 / math.sqrt(n), lag
     pairs = torch.histogramdd(torch.stack([value[::2], value[1::2]], 1), bins=[16, 16], range=[0, 1, 0, 1])
     assert stats.chisquare(pairs.hist.flatten().numpy()).pvalue > 1e-4

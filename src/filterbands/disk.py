@@ -1,7 +1,6 @@
-"""Files and folders: written whole or not at all, checked before the work, tables in three formats."""
+"""Files that are written whole or not at all, checks of output paths, and tables in three formats."""
 
 import csv
-import io
 import json
 import os
 import tempfile
@@ -14,44 +13,55 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 Row = Mapping[str, Any]
-"""A row of a table: its values by column."""
+"""A row of a table: the values by column."""
 
 
 def write_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write tensors as safetensors, whole or not at all, with what the file says of itself."""
+    """Write tensors and metadata as a safetensors file, whole or not at all."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     write_whole(path, lambda file: save_file(plain, file, metadata=dict(metadata)))
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, then put it in its place in one step."""
+    """Let `write` fill a temporary file in the folder of `path`, then move it to `path` in one step."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     temporary = Path(name)
     try:
         write(temporary)
-        # mkstemp makes the file private; results are as readable as any other file.
+        # mkstemp makes the file private, but results must have the usual permissions.
         temporary.chmod(0o666 & ~_umask())
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
-        temporary.replace(path)
+        put_in_place(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text in UTF-8, whole or not at all."""
+    write_whole(path, lambda file: file.write_text(text, encoding="utf-8"))
+
+
+def put_in_place(finished: Path, path: Path) -> None:
+    """Move a finished file or folder to `path` in one step; a file is first flushed to the disk."""
+    if finished.is_file():
+        with finished.open("rb") as stream:
+            os.fsync(stream.fileno())
+    finished.replace(path)
 
 
 def cache_folder() -> Path:
     """Return the folder of fetched data, `${XDG_CACHE_HOME:-~/.cache}/filterbands`; it need not exist."""
     base = os.environ.get("XDG_CACHE_HOME", "")
-    # The XDG specification has relative paths ignored.
+    # The XDG specification says that relative paths are ignored.
     root = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
     return root / "filterbands"
 
 
 def check_output(path: str | Path) -> Path:
-    """Return the path of a file to be written, after checking that it can be.
+    """Return the path of an output file, after a check that it can be written.
 
     Raises:
-        ValueError: Its folder does not exist, it is a folder itself, or it cannot be written.
+        ValueError: The folder does not exist, the path is a folder, or the file cannot be written.
     """
     file = Path(path)
     parent = file.parent
@@ -65,10 +75,10 @@ def check_output(path: str | Path) -> Path:
 
 
 def make_folder(path: str | Path) -> Path:
-    """Return an output folder, created if need be, after checking that files can be written in it.
+    """Return an output folder, created if needed, after a check that files can be written in it.
 
     Raises:
-        ValueError: It cannot be created or written.
+        ValueError: The folder cannot be created or written.
     """
     folder = Path(path)
     try:
@@ -81,10 +91,10 @@ def make_folder(path: str | Path) -> Path:
 
 
 def write_table(rows: Sequence[Row], path: str | Path) -> Path:
-    """Write rows to a file, whole or not at all: `.csv`, `.json` (a list) or `.parquet` by its ending.
+    """Write rows as `.csv`, `.json` (a list) or `.parquet` by the suffix of the path, whole or not at all.
 
     Raises:
-        ValueError: Another ending, a place that cannot be written, or Parquet without the package pyarrow.
+        ValueError: The suffix is another, the file cannot be written, or Parquet lacks the package pyarrow.
     """
     file = check_table(path)
     write = _WRITERS[file.suffix.lower()]
@@ -93,7 +103,7 @@ def write_table(rows: Sequence[Row], path: str | Path) -> Path:
 
 
 def check_table(path: str | Path) -> Path:
-    """Return the path of a table to be written, after checking that it can be.
+    """Return the path of an output table, after a check that it can be written.
 
     Raises:
         ValueError: As for `write_table`.
@@ -108,13 +118,10 @@ def check_table(path: str | Path) -> Path:
 
 
 def _csv(rows: Sequence[Row], file: Path) -> None:
-    buffer = io.StringIO()
-    writer = csv.DictWriter(
-        buffer, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n"
-    )
-    writer.writeheader()
-    writer.writerows(rows)
-    file.write_text(buffer.getvalue(), encoding="utf-8")
+    with file.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, _columns(rows), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def _json(rows: Sequence[Row], file: Path) -> None:
@@ -123,8 +130,12 @@ def _json(rows: Sequence[Row], file: Path) -> None:
 
 def _parquet(rows: Sequence[Row], file: Path) -> None:
     arrow, parquet = _pyarrow()
-    keys = list(dict.fromkeys(key for row in rows for key in row))
-    parquet.write_table(arrow.table({key: [row.get(key) for row in rows] for key in keys}), file)
+    columns = {key: [row.get(key) for row in rows] for key in _columns(rows)}
+    parquet.write_table(arrow.table(columns), file)
+
+
+def _columns(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(key for row in rows for key in row))
 
 
 def _pyarrow() -> tuple[Any, Any]:
@@ -132,7 +143,7 @@ def _pyarrow() -> tuple[Any, Any]:
         return import_module("pyarrow"), import_module("pyarrow.parquet")
     except ImportError:
         raise ValueError(
-            "a Parquet table needs the package pyarrow; install it, or write .csv or .json"
+            "a Parquet table needs the package pyarrow; install filterbands[parquet], or write .csv or .json"
         ) from None
 
 

@@ -4,8 +4,10 @@ import ctypes
 import logging
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,17 +15,19 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    # Loading it takes a second, which only those wait for who launch.
+    # Loading it takes a second, which only `launch` needs.
     from lightning_fabric import Fabric as Fabric
 
 PRECISIONS = ("float32", "bfloat16")
-"""What the networks here are trained and evaluated in."""
+"""The precisions in which networks are trained and evaluated."""
 
 KERNELS = (
     *("log", "sqrt", "exp", "cos", "sin", "tan", "tanh", "acos", "asin", "atan", "cosh", "sinh"),
     *("erf", "erfc", "erfinv", "expm1", "log10", "log1p", "log2", "trunc"),
 )
 """The elementwise functions that `settle_kernels` calls, in this order."""
+
+_SETTLING = threading.Lock()
 
 _FABRIC_PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed"}
 
@@ -37,33 +41,34 @@ def __getattr__(name: str) -> Any:
 
 
 def launch(*, device: str = "auto", precision: str = "float32", threads: int | None = None) -> "Fabric":
-    """Return a launched Fabric: one process on one device, or this one of those that torchrun started.
+    """Return a launched Fabric for one process on one device, or for this process of a torchrun job.
 
-    Under `torchrun --nproc-per-node N` each process takes a device of its own and gradients are averaged
-    (distributed data parallel; gloo on CPUs, NCCL on GPUs); the call then waits for all of them.
+    Under `torchrun --nproc-per-node N` each process uses its own device and gradients are averaged
+    (distributed data parallel; gloo on CPUs, NCCL on GPUs). The call then waits for all processes.
 
     Args:
-        device: `auto` (CUDA where there is one), `cpu`, `cuda`, or `cuda:N`.
-        precision: A name of `PRECISIONS`; `bfloat16` is mixed precision, weights stay float32.
-        threads: Threads of torch's own operations; None leaves the setting as it is.
+        device: `auto` (CUDA if available), `cpu`, `cuda`, or `cuda:N`.
+        precision: A name of `PRECISIONS`; `bfloat16` is mixed precision, in which weights stay float32.
+        threads: Number of threads of torch's operations; None leaves the setting unchanged.
 
     Raises:
-        ValueError: An unknown device or precision, or a device that is not there, or one of several
-            processes that is to share a numbered device.
+        ValueError: The device or precision is unknown, the device does not exist, or several processes would
+            share a numbered device.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"unknown precision {precision!r}; known are {', '.join(PRECISIONS)}")
     set_threads(threads)
+    settle_kernels()
     keep_memory()
     from lightning_fabric import Fabric
 
-    # Fabric announces the precision; the run's own record says it better.
+    # Fabric prints the precision, which the record of the run contains.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     place = pick_device(device)
     processes = process_count()
     if processes > 1 and place.index is not None:
         raise ValueError(
-            f"{processes} processes cannot share device {device}; use cuda, and each takes its own"
+            f"{processes} processes cannot share device {device}; use cuda, and each process uses its own"
         )
     here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     fabric = Fabric(
@@ -71,14 +76,14 @@ def launch(*, device: str = "auto", precision: str = "float32", threads: int | N
         devices=here if processes > 1 else [place.index or 0] if place.type == "cuda" else 1,
         num_nodes=processes // here if processes > 1 else 1,
         strategy="ddp" if processes > 1 else "auto",
-        precision=_FABRIC_PRECISIONS[precision],  # type: ignore[arg-type]  # a literal of Fabric's own
+        precision=_FABRIC_PRECISIONS[precision],  # type: ignore[arg-type]  # a literal type of Fabric
     )
     fabric.launch()
     return fabric
 
 
 def process_count() -> int:
-    """Return how many processes torchrun has started for this job; 1 without torchrun.
+    """Return the number of processes that torchrun has started for this job; 1 without torchrun.
 
     >>> process_count()
     1
@@ -99,7 +104,7 @@ def pick_device(device: str = "auto") -> torch.device:
     """Return the torch device of a name: `auto`, `cpu`, `cuda` or `cuda:N`.
 
     Raises:
-        ValueError: An unknown name, or a device that is not there.
+        ValueError: The name is unknown, or the device does not exist.
 
     >>> pick_device("cpu")
     device(type='cpu')
@@ -120,24 +125,31 @@ def pick_device(device: str = "auto") -> torch.device:
 
 
 def settle_kernels() -> None:
-    """Call each elementwise function on one value, which fixes the kernel that it will use.
+    """Call each elementwise function on one value, once per process, to fix the kernel that it will use.
 
-    oneMKL 2024.2, which torch's wheels carry, picks the kernel of a function when it is first called; of
-    threads that make that call at once, one may then run a kernel that is accurate to 1e-4 only. Without
-    this a training was seen to differ from its repetition, as a few pixels of its generated images did.
+    oneMKL 2024.2, which is part of torch's wheels, picks the kernel of a function at its first call. If
+    several threads make that call at once, one of them may run a kernel that is accurate to 1e-4 only.
+    Without this function, a training run differed from its repetition in a few pixels of generated images.
 
-    Source: github.com/pytorch/pytorch/issues/188792; how often: benchmarks/first_call.py.
+    Source: github.com/pytorch/pytorch/issues/188792; benchmarks/first_call.py measures the frequency.
     """
+    with _SETTLING:
+        _call_kernels()
+
+
+@cache
+def _call_kernels() -> None:
     for dtype in (torch.float32, torch.float64):
         for name in KERNELS:
-            getattr(torch, name)(torch.full((1,), 0.5, dtype=dtype))
+            # On the CPU also where another default device is set.
+            getattr(torch, name)(torch.full((1,), 0.5, dtype=dtype, device="cpu"))
 
 
 def set_threads(threads: int | None) -> None:
-    """Set how many threads torch's own operations use; None leaves the setting as it is.
+    """Set the number of threads of torch's operations; None leaves the setting unchanged.
 
     Raises:
-        ValueError: Fewer than 1.
+        ValueError: The number is below 1.
     """
     if threads is None:
         return
@@ -147,11 +159,11 @@ def set_threads(threads: int | None) -> None:
 
 
 def keep_memory() -> None:
-    """Let this process keep the memory it frees, up to a gibibyte a block, for its next tensors.
+    """Keep freed blocks of up to one gibibyte in this process for its next tensors.
 
-    The C library gives large blocks back to the system and takes them anew, page by page, for every
-    activation of every step. Does nothing where the library is not glibc or the environment says otherwise
-    (`MALLOC_TRIM_THRESHOLD_`, `MALLOC_MMAP_THRESHOLD_`; mallopt(3)).
+    By default the C library returns large blocks to the system and requests them again, page by page, for
+    each activation of each step. The function does nothing for another C library than glibc, or where the
+    environment sets `MALLOC_TRIM_THRESHOLD_` or `MALLOC_MMAP_THRESHOLD_` (see mallopt(3)).
     """
     if not sys.platform.startswith("linux"):
         return
@@ -163,7 +175,7 @@ def keep_memory() -> None:
 
 @contextmanager
 def compiling() -> Iterator[None]:
-    """Say in one line where torch cannot compile, for what is run inside.
+    """Turn an error of torch's compiler inside the block into one line.
 
     Raises:
         ValueError: Torch cannot compile the network here; the line says why.
@@ -174,20 +186,20 @@ def compiling() -> Iterator[None]:
         said = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ValueError(
             f"torch cannot compile the network here: {said}; it needs a C++ compiler such as g++. "
-            "Leave compile off to go on without"
+            "Omit compile to continue without compilation"
         ) from error
 
 
 class Compiled:
-    """A network that torch has compiled for one batch size, for running only: constants folded, layers fused.
+    """A network compiled for inference at one batch size, with folded constants and fused layers.
 
-    The first batch waits for the compiler, some ten seconds. Smaller batches are filled up, so that none is
-    compiled anew. Hooks and weights are those of the first batch. Results differ from the network's own in
-    the last digits, as batch norms are folded into the convolutions before them.
+    The first batch waits for the compiler, about ten seconds. Smaller batches are padded, so that none is
+    compiled again. Hooks and weights are those of the first batch. Results differ from those of the network
+    in the last digits, because batch norms are folded into the convolutions before them.
 
     Args:
-        network: In evaluation mode, each image's result independent of the others' in its batch.
-        batch_size: Images of the largest batch.
+        network: In evaluation mode; the result of an image must not depend on the rest of its batch.
+        batch_size: Number of images of the largest batch.
     """
 
     def __init__(self, network: nn.Module, batch_size: int) -> None:
@@ -196,7 +208,7 @@ class Compiled:
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
-        """Return what the network gives for a batch.
+        """Return the output of the network for a batch.
 
         Raises:
             ValueError: Torch cannot compile the network here; the line says why.
@@ -207,7 +219,7 @@ class Compiled:
             images = torch.cat([images, filling])
         images = images.contiguous(memory_format=torch.channels_last)
         if not images.is_inference():
-            # Torch compiles anew for tensors of the other mode.
+            # Torch would compile again for tensors of the other mode.
             images = images.clone()
         with compiling():
             found: Tensor = self._network(images)
@@ -215,12 +227,12 @@ class Compiled:
 
     @staticmethod
     def forget() -> None:
-        """Give back what compiled networks hold; torch counts them and would compile no more than a few."""
+        """Release the compiled networks; torch counts them and refuses to compile more than a few."""
         torch.compiler.reset()
 
 
 def device_name(device: torch.device) -> str:
-    """Return the name of a GPU, or of the processor where it is known; for records of what was run on."""
+    """Return the name of a GPU, or that of the processor where it is known, for records of runs."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     info = Path("/proc/cpuinfo")

@@ -1,8 +1,8 @@
 """Fourier conventions of the whole library, and the only calls of `torch.fft`.
 
-Frequencies are in cycles per pixel, the vertical one first; radius is their Euclidean norm; the power
-spectrum of an array is |DFT|^2 divided by its number of pixels, so that its mean over frequencies is the
-mean of the squares (Parseval).
+Frequencies are in cycles per pixel, the vertical one first; the radius is their Euclidean norm. The power
+spectrum of an array is |DFT|^2 divided by the number of pixels. Its mean over frequencies is then the mean of
+the squares (Parseval).
 """
 
 import math
@@ -11,9 +11,11 @@ import torch
 from jaxtyping import Complex, Float, Int64
 from torch import Tensor
 
+from .engine import settle_kernels
+
 
 def radius_grid(height: int, width: int, *, half: bool = False) -> Float[Tensor, "h v"]:
-    """Return the radius of every DFT frequency, in cycles per pixel, in the order of `torch.fft`.
+    """Return the radius of each DFT frequency, in cycles per pixel, in the order of `torch.fft`.
 
     Args:
         height: Rows of the image.
@@ -35,10 +37,8 @@ def power_spectrum(arrays: Float[Tensor, "*b h w"]) -> Float[Tensor, "*b h w"]:
 
 
 def kernel_power(kernels: Float[Tensor, "*b kh kw"], *, size: int) -> Float[Tensor, "*b {size} {size}"]:
-    """Return |DTFT|^2 of kernels on a size x size grid, frequency zero in the centre (at size // 2)."""
-    spectrum = torch.fft.fft2(kernels, s=(size, size)).abs().square()
-    centred: Tensor = torch.fft.fftshift(spectrum, dim=(-2, -1))
-    return centred
+    """Return |DTFT|^2 of kernels on a size x size grid, frequency zero in the center (at size // 2)."""
+    return centered(torch.fft.fft2(kernels, s=(size, size)).abs().square())
 
 
 def filter_images(
@@ -48,7 +48,7 @@ def filter_images(
 
     Args:
         images: NCHW.
-        gain: One factor a frequency of `rfft2`, broadcast over images and channels.
+        gain: One factor per frequency of `rfft2`, broadcast over images and channels.
     """
     spectrum = torch.fft.rfft2(images) * gain
     filtered: Tensor = torch.fft.irfft2(spectrum, s=images.shape[-2:])
@@ -58,14 +58,14 @@ def filter_images(
 def shape_noise(
     white: Float[Tensor, "b pairs h w 2"], amplitude: Float[Tensor, "b h w"]
 ) -> Float[Tensor, "b fields h w"]:
-    """Return real noise fields, two a pair, whose mean power spectrum is `amplitude` squared (periodic).
+    """Return real noise fields, two per pair, whose mean power spectrum is `amplitude` squared (periodic).
 
-    The real and the imaginary part of the transform of complex white noise are independent real fields, so
-    that no symmetry has to be kept and no second transform is needed.
+    The real and the imaginary part of the transform of complex white noise are independent real fields.
+    Therefore no symmetry is required and no second transform is needed.
 
     Args:
         white: Independent numbers of mean 0 and variance 1: real and imaginary parts.
-        amplitude: One non-negative factor a frequency, in the order of `radius_grid`.
+        amplitude: One non-negative factor per frequency, in the order of `radius_grid`.
     """
     spectrum = torch.view_as_complex(white) * amplitude[:, None]
     fields = torch.view_as_real(torch.fft.ifft2(spectrum, norm="ortho"))
@@ -86,12 +86,12 @@ def from_half_spectrum(spectrum: Complex[Tensor, "*b h v"], *, width: int) -> Fl
 def swap_amplitude(
     phases: Float[Tensor, "b c h w"], amplitudes: Float[Tensor, "b c h w"], *, across_channels: bool = False
 ) -> Float[Tensor, "b c h w"]:
-    """Return images with the phases of one batch's spectra and the amplitudes of another's.
+    """Return images whose spectra have the phases of one batch and the amplitudes of another.
 
     Args:
-        phases: NCHW; where its spectrum is 0, or no more than rounding leaves of 0, its phase is 0.
-        amplitudes: As many images.
-        across_channels: Take the transform over the channels too, as if they were a third side.
+        phases: NCHW. Where its spectrum is 0 up to rounding, its phase is taken as 0.
+        amplitudes: The same number of images.
+        across_channels: Transform the channels too, like a third side.
 
     >>> image = torch.rand(1, 3, 4, 4)
     >>> bool(torch.allclose(swap_amplitude(image, image), image, atol=1e-6))
@@ -102,7 +102,7 @@ def swap_amplitude(
     axes = (1, 2, 3) if across_channels else (2, 3)
     kept, other = (torch.fft.rfftn(images, dim=axes) for images in (phases, amplitudes))
     size = kept.abs()
-    # The phase of what rounding leaves of 0 is a die that another batch size or device throws anew.
+    # The phase of a coefficient that is 0 up to rounding is random: it changes with batch size and device.
     known = size > 1e-6 * size.amax(dim=(1, 2, 3), keepdim=True)
     mixed = torch.polar(other.abs(), torch.where(known, kept.angle(), 0.0))
     swapped: Tensor = torch.fft.irfftn(mixed, s=[phases.shape[axis] for axis in axes], dim=axes)
@@ -114,23 +114,24 @@ def fourier_basis(
 ) -> Float[Tensor, "b {height} {width}"]:
     """Return the real images of unit L2 norm whose spectrum is one frequency and its mirror image.
 
-    They are cosines: the image of (-i, -j) is that of (i, j), and none vanishes where a frequency is its own
-    mirror image.
+    The images are cosines: frequencies (-i, -j) and (i, j) give the same image, and no image vanishes where a
+    frequency is its own mirror image.
 
     Args:
         height: Rows.
         width: Columns.
-        vertical: Vertical frequencies, whole cycles an image.
-        horizontal: Horizontal ones, as many.
+        vertical: Vertical frequencies, in whole cycles per image.
+        horizontal: Horizontal frequencies, in whole cycles per image; the same number.
 
     Source: U_ij of Yin et al. 2019, arXiv:1906.08988, section 2, which leaves the phase open.
 
     >>> float(fourier_basis(32, 32, torch.tensor([3]), torch.tensor([-5])).norm().round(decimals=4))
     1.0
     """
+    settle_kernels()
     down = torch.arange(height, device=vertical.device)[:, None] * width
     right = torch.arange(width, device=vertical.device)[None] * height
-    # In whole numbers, so that mirror images are equal to the last bit.
+    # Whole numbers make mirror images equal to the last bit.
     turns = (vertical[:, None, None] * down + horizontal[:, None, None] * right) % (height * width)
     waves = torch.cos(turns.double() * (2 * math.pi / (height * width)))
     unit: Tensor = (waves / waves.flatten(1).norm(dim=1)[:, None, None]).float()
@@ -138,13 +139,13 @@ def fourier_basis(
 
 
 def amplitude_image(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "1 c h w"]:
-    """Return the image of zero phase whose amplitude spectrum is the mean of these images' spectra."""
+    """Return the image of zero phase whose amplitude spectrum is the mean of those of the images."""
     amplitude = torch.fft.rfft2(images).abs().mean(dim=0, keepdim=True)
     image: Tensor = torch.fft.irfft2(amplitude, s=images.shape[-2:])
     return image
 
 
-def centred(spectrum: Float[Tensor, "*b h w"]) -> Float[Tensor, "*b h w"]:
-    """Return an array of frequencies with zero brought from the corner to the centre, (h // 2, w // 2)."""
+def centered(spectrum: Float[Tensor, "*b h w"]) -> Float[Tensor, "*b h w"]:
+    """Return an array of frequencies with zero moved from the corner to the center, (h // 2, w // 2)."""
     shifted: Tensor = torch.fft.fftshift(spectrum, dim=(-2, -1))
     return shifted

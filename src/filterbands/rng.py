@@ -1,15 +1,15 @@
-"""Keyed random numbers: image i's numbers depend on its key alone, not on batch, order or device.
+"""Keyed random numbers: the numbers of image i depend on its key alone, not on batch, order or device.
 
-The generator is counter-based: word j of the image with key k is `mix(k + (j + 1) * GAMMA)` with
-SplitMix64's increment and finaliser, in 64-bit wrap-around arithmetic. Every draw below takes 32 bits of
-a word, the low half first, so that a word gives two numbers.
+The generator is counter-based: word j of the image with key k is `mix(k + (j + 1) * GAMMA)` with the
+increment and the finalizer of SplitMix64, in 64-bit wrap-around arithmetic. Each draw uses 32 bits of a word,
+the low half first, so that a word gives two numbers.
 
-Integer work is exact on every device. Normals take a logarithm, a cosine and a sine in float32, which
-libraries round differently in the last bit; everything else here is the same bits everywhere. Importing
-this file settles torch's kernels on the CPU, without which a process's first logarithms could be off.
+Integer operations are exact on all devices. Normals use a logarithm, a cosine and a sine in float32, whose
+last bit depends on the library; all other numbers are identical everywhere. Keys and draws first call
+`settle_kernels`, without which the first logarithms of a process can be inexact.
 
 Source: Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators" (OOPSLA), figure 15,
-with the finaliser constants of Stafford's variant 13.
+with the finalizer constants of Stafford's variant 13.
 """
 
 import hashlib
@@ -27,40 +27,40 @@ _MIX_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
 _MIX_2 = 0x94D049BB133111EB - (1 << 64)
 # Each stream of an image starts this many counters after the one before it.
 _STREAM_STRIDE = 1 << 40
-# Words mixed at a time on a CPU: the block and its scratch space stay in a core's cache.
+# Words that are mixed at once on a CPU: the block and its scratch space fit into the cache of a core.
 _BLOCK = 1 << 15
-
-settle_kernels()
 
 
 def keys(seed: int, *parts: str | int, index: Int64[Tensor, " b"]) -> Keys:
-    """Return one key an image, a hash of the seed, the parts (say kind and severity) and its index.
+    """Return one key per image, a hash of the seed, the parts (such as kind and severity) and the index.
 
     Args:
         seed: Any integer.
-        parts: What the numbers are for; different parts give independent numbers.
-        index: The images' own numbers, which stay the same in any batch or order.
+        parts: The purpose of the numbers; different parts give independent numbers.
+        index: The number of each image, which is the same in any batch or order.
 
     >>> int((keys(0, "fog", 3, index=torch.arange(2)) == keys(0, "fog", 3, index=torch.arange(2))).sum())
     2
     """
+    settle_kernels()
     text = "\x1f".join([str(seed), *(f"{type(part).__name__}:{part}" for part in parts)])
     base = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little", signed=True)
-    # Mixed twice, so that consecutive images do not walk along each other's sequence.
+    # Mixed twice, so that the sequences of consecutive images do not overlap.
     return _mix(_mix(index * _GAMMA).bitwise_xor_(base))
 
 
 def bits(key: Keys, count: int, *, stream: int = 0) -> Int64[Tensor, "b {count}"]:
-    """Return 64 random bits `count` times an image, as signed integers.
+    """Return `count` words of 64 random bits per image, as signed integers.
 
     Args:
-        key: One key an image.
-        count: Words an image, below 2^40.
-        stream: Draws of different streams are independent; give each draw of one key its own.
+        key: One key per image.
+        count: Words per image, below 2^40.
+        stream: Draws of different streams are independent; give each draw of one key its own stream.
 
     >>> [hex(word & 2**64 - 1) for word in bits(torch.tensor([1234567]), 2)[0].tolist()]
     ['0x599ed017fb08fc85', '0x2c73f08458540fa5']
     """
+    settle_kernels()
     first = stream * _STREAM_STRIDE + 1
     step = torch.arange(first, first + count, device=key.device, dtype=torch.int64) * _GAMMA
     words = torch.empty(len(key), count, device=key.device, dtype=torch.int64)
@@ -73,11 +73,11 @@ def bits(key: Keys, count: int, *, stream: int = 0) -> Int64[Tensor, "b {count}"
 
 
 def uniform(key: Keys, shape: tuple[int, ...], *, stream: int = 0) -> Float[Tensor, "b ..."]:
-    """Return float32 uniforms in [0, 1), multiples of 2^-24, of `shape` an image.
+    """Return float32 uniforms in [0, 1), multiples of 2^-24, of `shape` per image.
 
     Args:
-        key: One key an image.
-        shape: Shape of one image's numbers.
+        key: One key per image.
+        shape: Shape of the numbers of one image.
         stream: As for `bits`.
 
     >>> uniform(torch.tensor([5, 6]), (3,)).shape
@@ -89,7 +89,7 @@ def uniform(key: Keys, shape: tuple[int, ...], *, stream: int = 0) -> Float[Tens
 
 
 def normal(key: Keys, shape: tuple[int, ...], *, stream: int = 0) -> Float[Tensor, "b ..."]:
-    """Return float32 standard normals of `shape` an image, none beyond 5.77 (Box and Muller's transform).
+    """Return float32 standard normals of `shape` per image, at most 5.77 in size (Box-Muller transform).
 
     Source: Box, Muller 1958, "A note on the generation of random normal deviates".
 
@@ -112,7 +112,7 @@ def normal(key: Keys, shape: tuple[int, ...], *, stream: int = 0) -> Float[Tenso
 def integers(
     key: Keys, low: int, high: int, shape: tuple[int, ...], *, stream: int = 0
 ) -> Int64[Tensor, "b ..."]:
-    """Return integers uniform on low..high-1 of `shape` an image.
+    """Return integers that are uniform on low..high-1, of `shape` per image.
 
     The bias of the fixed-point product is below (high - low) / 2^32.
 
@@ -124,14 +124,14 @@ def integers(
 
 
 def _halves(key: Keys, count: int, *, stream: int) -> Int32[Tensor, "b {count}"]:
-    """Return 32 random bits `count` times an image, as signed integers; the low half of a word first."""
+    """Return `count` words of 32 random bits per image, as signed integers, the low half of a word first."""
     return bits(key, (count + 1) // 2, stream=stream).view(torch.int32)[:, :count]
 
 
 def _mix(word: Int64[Tensor, "..."]) -> Int64[Tensor, "..."]:
-    """Put SplitMix64's finaliser in place of each word, and return them.
+    """Replace each word by its SplitMix64 finalizer, and return the words.
 
-    `>>` is arithmetic, so the sign's copies are masked off.
+    `>>` is arithmetic, so the copies of the sign are masked.
     """
     for shift, factor in ((30, _MIX_1), (27, _MIX_2), (31, None)):
         word.bitwise_xor_((word >> shift).bitwise_and_((1 << 64 - shift) - 1))

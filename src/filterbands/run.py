@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .disk import write_weights, write_whole
+from .disk import write_text, write_weights, write_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +80,12 @@ class Run:
 
     def write(self, content: Mapping[str, Any]) -> None:
         """Write run.json, whole or not at all."""
-        text = json.dumps(content, indent=2, sort_keys=True) + "\n"
-        write_whole(self.folder / "run.json", lambda file: file.write_text(text))
+        write_text(self.folder / "run.json", json.dumps(content, indent=2, sort_keys=True) + "\n")
 
     def write_log(self, records: list[dict[str, Any]]) -> None:
         """Write all of log.jsonl, whole or not at all."""
-        text = "".join(json.dumps(record, sort_keys=True) + "\n" for record in records)
-        write_whole(self.folder / "log.jsonl", lambda file: file.write_text(text))
+        lines = (json.dumps(record, sort_keys=True) + "\n" for record in records)
+        write_text(self.folder / "log.jsonl", "".join(lines))
 
     def write_checkpoint(self, state: Mapping[str, Any]) -> None:
         """Write what a later `read_checkpoint` returns, whole or not at all."""

@@ -1,4 +1,4 @@
-"""The tensor types that every room shares."""
+"""The types that all rooms share."""
 
 from collections.abc import Callable
 
@@ -9,13 +9,13 @@ Images = UInt8[Tensor, "b c h w"]
 """Stored and corrupted images: NCHW bytes."""
 
 FloatImages = Float[Tensor, "b c h w"]
-"""Images on their way into a network or through a corruption: NCHW floats in [0, 1]."""
+"""Images at the input of a network or inside a corruption: NCHW floats in [0, 1]."""
 
 Labels = Int64[Tensor, " b"]
 """Class numbers, from 0."""
 
 Keys = Int64[Tensor, " b"]
-"""Random keys, one an image; see `rng`."""
+"""Random keys, one per image; see `rng`."""
 
 Filters = Float[Tensor, "f c kh kw"]
 """The weight of a convolution: filters, channels, height, width."""
@@ -24,4 +24,4 @@ Taps = Float[Tensor, "n n"]
 """A quadratic form over the taps of a kernel, row-major."""
 
 Progress = Callable[[int, int, str], None]
-"""Called while something long runs: units done, units in all, and what to show beside them."""
+"""A function that is called during long work: units done, units in total, and a text to show."""

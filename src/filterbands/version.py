@@ -1,4 +1,4 @@
-"""The version of this package, and the git revision that it runs from."""
+"""The version of this package, and the git revision of its checkout."""
 
 import subprocess
 from pathlib import Path
@@ -7,13 +7,13 @@ __version__ = "0.1.0"
 
 
 def git_revision() -> str | None:
-    """Return the revision of the checkout that this package runs from, None outside one.
+    """Return the git revision of the checkout that this package runs from, None without a checkout.
 
-    It ends with `-dirty` where a file of the package itself is another; results that are written into the
-    same checkout change nothing.
+    The revision ends with `-dirty` if a file of the package differs. Other files of the checkout, such as
+    results, do not count.
     """
     here = Path(__file__)
-    # A package installed into somebody's environment lies in their checkout, but is no part of it.
+    # A package in a virtual environment inside a checkout is not a part of that checkout.
     if _git(here.parent, "ls-files", "--error-unmatch", here.name) is None:
         return None
     revision = _git(here.parent, "describe", "--always", "--abbrev=12")

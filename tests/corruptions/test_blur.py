@@ -33,7 +33,7 @@ def test_correlate_is_a_plain_correlation(border: str) -> None:
 
 
 @pytest.mark.parametrize("border", ["replicate", "reflect", "reflect-101"])
-def test_borders_wider_than_the_image_go_on_reflecting(border: str) -> None:
+def test_borders_wider_than_the_image_reflect_repeatedly(border: str) -> None:
     wide = pixels.border_index(4, 9, border)  # type: ignore[arg-type]
     assert wide[9:13] == [0, 1, 2, 3]
     expected = {
@@ -56,7 +56,7 @@ def test_smooth_is_scipy_s_gaussian_filter_bit_for_bit(border: str, sigma: float
 
 
 @pytest.mark.parametrize("severity", range(1, 6))
-def test_glass_blur_of_recorded_draws_is_the_original_s(replay, severity: int) -> None:
+def test_glass_blur_with_recorded_draws_equals_the_original(replay, severity: int) -> None:
     images, (drawn,), original = replay("glass_blur", severity)
     sigma, reach, passes = CIFAR["glass_blur"][severity - 1]
     shifts = drawn.to(torch.int64).reshape(len(images), int(passes), 900, 2)
@@ -83,7 +83,7 @@ def test_glass_copies_pixel_after_pixel(reach: int) -> None:
 
 
 @pytest.mark.parametrize("severity", range(1, 6))
-def test_motion_blur_of_recorded_angles_is_the_original_s(replay, severity: int) -> None:
+def test_motion_blur_with_recorded_angles_equals_the_original(replay, severity: int) -> None:
     images, (degrees,), original = replay("motion_blur", severity)
     radius, sigma = CIFAR["motion_blur"][severity - 1]
     assert torch.equal(blur.smear(images, degrees, radius=radius, sigma=sigma), original)

@@ -45,7 +45,7 @@ FROM_LEVELS = {
 }
 
 
-def test_cbar_comes_after_the_nineteen_and_is_no_part_of_any_average() -> None:
+def test_cbar_comes_after_the_nineteen_and_is_in_no_average() -> None:
     names = list(CORRUPTIONS)
     assert tuple(names[:19]) == kinds_of("c") == kinds_of("c", parameters="imagenet")
     assert tuple(names[19:29]) == kinds_of("cbar")
@@ -97,7 +97,7 @@ def test_the_page_s_constants_are_those_in_use(parameters: str, kind: str) -> No
 
 
 @pytest.mark.parametrize("kind", sorted({*kinds_of("cbar"), *kinds_of("cbar", parameters="imagenet")}))
-def test_large_images_that_are_no_square_work_too(kind: str) -> None:
+def test_large_images_that_are_not_square_work(kind: str) -> None:
     image = torch.arange(3 * 512 * 100).reshape(1, 3, 512, 100).div(7).remainder(256).to(torch.uint8)
     result = corrupt(image, kind, severity=3, seed=0, parameters=CORRUPTIONS[kind].tables[-1])
     assert result.shape == image.shape

@@ -1,4 +1,4 @@
-"""C-bar's fields: recorded draws give the original's bytes; those never recorded, a slow definition's."""
+"""C-bar's fields equal the original for recorded draws, and a slow definition where none are recorded."""
 
 import math
 
@@ -13,27 +13,27 @@ from filterbands.corruptions.constants import CIFAR_BAR
 IMAGE = torch.arange(3 * 11 * 16).reshape(1, 3, 11, 16).mul(5).remainder(256).to(torch.uint8)
 
 
-def _drawn(*numbers: float) -> list[Tensor]:
-    return [torch.tensor([number], dtype=torch.float64) for number in numbers]
+def _drawn(*numbers: float) -> Tensor:
+    return torch.tensor([numbers], dtype=torch.float64)
 
 
 @pytest.mark.parametrize("severity", range(1, 6))
-def test_blue_noise_sample_of_recorded_draws_is_the_original_s(replay_cbar, severity: int) -> None:
+def test_blue_noise_sample_with_recorded_draws_equals_the_original(replay_cbar, severity: int) -> None:
     images, (_, phases), original = replay_cbar("blue_noise_sample", severity)
     (threshold,) = CIFAR_BAR["blue_noise_sample"][severity - 1]
     assert torch.equal(cbar_fields.keep_pixels(images, phases[:, None], threshold=threshold), original)
 
 
 @pytest.mark.parametrize("severity", range(1, 6))
-def test_brownish_noise_of_recorded_draws_is_the_original_s(replay_cbar, severity: int) -> None:
+def test_brownish_noise_with_recorded_draws_equals_the_original(replay_cbar, severity: int) -> None:
     images, (_, phases), original = replay_cbar("brownish_noise", severity)
     (strength,) = CIFAR_BAR["brownish_noise"][severity - 1]
     assert torch.equal(cbar_fields.add_clouds(images, phases, strength=strength), original)
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (9, 8), (8, 11), (7, 9)])
-@pytest.mark.parametrize("colour", ["blue", "brown"])
-def test_noise_is_the_real_part_of_the_sum_of_its_waves(height: int, width: int, colour: str) -> None:
+@pytest.mark.parametrize("color", ["blue", "brown"])
+def test_noise_is_the_real_part_of_the_sum_of_its_waves(height: int, width: int, color: str) -> None:
     half = (width + 1) // 2
     phases = torch.rand(2, 1, height, half, generator=torch.Generator().manual_seed(0)).double() * 6.28
     rows, columns = torch.arange(height).double()[:, None], torch.arange(width).double()
@@ -45,15 +45,15 @@ def test_noise_is_the_real_part_of_the_sum_of_its_waves(height: int, width: int,
             phase = phases[:, 0, height - 1 - p, width - 1 - q] if mirrored else phases[:, 0, p, q]
             down, across = (p - height // 2) / height, (q - width // 2) / width
             radius = side * math.hypot(down, across)
-            amplitude = radius if colour == "blue" else 1 / (1 + radius**2)
+            amplitude = radius if color == "blue" else 1 / (1 + radius**2)
             angle = 2 * math.pi * (down * rows + across * columns) + phase[:, None, None]
             total += amplitude * angle.cos()
     expected = total / total.std((1, 2), correction=0, keepdim=True)
-    ours = cbar_fields._coloured_noise(phases, width, colour)
+    ours = cbar_fields._colored_noise(phases, width, color)
     torch.testing.assert_close(ours[:, 0], expected, atol=1e-11, rtol=0)
 
 
-def test_blue_noise_cuts_the_share_of_a_normal_s_tail_and_never_two_of_its_pixels() -> None:
+def test_blue_noise_removes_the_share_of_a_normal_tail_but_never_two_of_its_pixels() -> None:
     images = torch.full((2000, 3, 32, 32), 200, dtype=torch.uint8)
     black = corrupt(images, "blue_noise_sample", severity=5, seed=0) == 0
     # The standard deviation of an image's share is below 0.01.
@@ -76,8 +76,7 @@ def test_brownish_noise_shifts_whole_channels() -> None:
 
 
 def test_plane_waves_are_sines_of_column_and_row() -> None:
-    across, down, phase = _drawn(0.7, -1.9, 2.0)
-    ours = cbar_fields.add_wave(IMAGE, across, down, phase, strength=40)
+    ours = cbar_fields.add_wave(IMAGE, _drawn(0.7, -1.9, 2.0), strength=40)
     for y, x in ((0, 0), (3, 9), (10, 15)):
         wave = 40 * math.sin(0.7 * x - 1.9 * y + 2.0)
         assert ours[0, :, y, x].tolist() == [
@@ -86,9 +85,7 @@ def test_plane_waves_are_sines_of_column_and_row() -> None:
 
 
 def test_rings_are_saws_of_a_wavy_distance() -> None:
-    waves, amplitude, width = _drawn(4.3, 1.2, 2.9)
-    centre = torch.tensor([[0.3, 0.6]], dtype=torch.float64)
-    ours = cbar_fields.add_rings(IMAGE, centre, waves, amplitude, width, strength=100)
+    ours = cbar_fields.add_rings(IMAGE, _drawn(0.3, 0.6), _drawn(4.3, 1.2, 2.9), strength=100)
     for y, x in ((0, 0), (3, 9), (10, 15), (8, 2)):
         across, down = x - 0.3 * 16, y - 0.6 * 11
         distance = math.hypot(across, down) + 1.2 * math.sin(4.3 * math.atan2(across, down))
@@ -104,8 +101,8 @@ def test_plasma_is_three_sines_of_bent_coordinates(iterations: int) -> None:
     # Another image of the batch stops at another iteration.
     images = IMAGE.repeat(2, 1, 1, 1)
     counts = torch.tensor([iterations, 10 - iterations])
-    times, sharp, scales = (number.repeat(2) for number in _drawn(time, sharpness, scale))
-    ours = cbar_fields.add_plasma(images, times, counts, sharp, scales, strength=64)
+    motion = _drawn(time, sharpness, scale).repeat(2, 1)
+    ours = cbar_fields.add_plasma(images, motion, counts, strength=64)
     for row, column in ((0, 0), (3, 9), (10, 15)):
         x, y, a, b, c = column / (scale * 11), row / (scale * 11), 1.0, 1.0, 1.0
         for _ in range(iterations):
@@ -166,7 +163,7 @@ def test_perlin_noise_is_the_sum_of_five_octaves_of_gradient_noise() -> None:
             assert abs(int(ours[0, channel, y, x]) - expected) <= 1
 
 
-def test_perlin_s_table_is_a_permutation_that_goes_on_with_its_start() -> None:
+def test_the_table_of_perlin_noise_is_a_permutation() -> None:
     swaps = torch.randint(0, 256, (4, 256), generator=torch.Generator().manual_seed(1))
     table = cbar_fields._shuffled(swaps)[:, :256]
     assert torch.equal(table.sort(1).values, torch.arange(256).repeat(4, 1))

@@ -1,4 +1,4 @@
-"""C-bar's lenses: recorded draws give the original's bytes; the others, a slow definition's."""
+"""C-bar's lenses equal the original for recorded draws, and a slow definition where none are recorded."""
 
 import math
 
@@ -15,7 +15,7 @@ IMAGE = torch.randint(0, 256, (1, 3, 20, 26), generator=torch.Generator().manual
 
 
 @pytest.mark.parametrize("severity", range(1, 6))
-def test_pinch_and_twirl_of_recorded_draws_is_the_original_s(replay_cbar, severity: int) -> None:
+def test_pinch_and_twirl_with_recorded_draws_equals_the_original(replay_cbar, severity: int) -> None:
     images, (signs,), original = replay_cbar("pinch_and_twirl", severity)
     degrees, amount = CIFAR_BAR["pinch_and_twirl"][severity - 1]
     blocks = signs.long().reshape(-1, 3, 3)
@@ -24,14 +24,14 @@ def test_pinch_and_twirl_of_recorded_draws_is_the_original_s(replay_cbar, severi
 
 
 @pytest.mark.parametrize("severity", range(1, 6))
-def test_ripple_of_recorded_draws_is_the_original_s(replay_cbar, severity: int) -> None:
+def test_ripple_with_recorded_draws_equals_the_original(replay_cbar, severity: int) -> None:
     images, (lengths, phases), original = replay_cbar("ripple", severity)
     (amplitude,) = CIFAR_BAR["ripple"][severity - 1]
     assert torch.equal(cbar_lenses.press(images, lengths, phases, amplitude=amplitude), original)
 
 
 @pytest.mark.parametrize("severity", range(1, 6))
-def test_chromatic_aberration_of_recorded_draws_is_the_original_s(replay_cbar, severity: int) -> None:
+def test_chromatic_aberration_with_recorded_draws_equals_the_original(replay_cbar, severity: int) -> None:
     images, (order,), original = replay_cbar("transverse_chromatic_abberation", severity)
     (excess,) = CIFAR_BAR["transverse_chromatic_abberation"][severity - 1]
     assert torch.equal(cbar_lenses.enlarge_channels(images, order.long(), excess=excess), original)
@@ -72,7 +72,7 @@ def test_circular_motion_blur_of_any_size_is_a_weighted_mean_of_scipy_s_rotation
     assert (ours != expected).mean() < 1e-3
 
 
-def test_pinch_leaves_what_is_in_no_cell_and_its_directions_differ() -> None:
+def test_pinch_leaves_pixels_outside_cells_and_its_directions_differ() -> None:
     images = IMAGE.new_zeros(1, 3, 32, 32) + torch.arange(32, dtype=torch.uint8) * 8
     one = cbar_lenses.pinch(images, torch.ones(1, 3, 3).long(), degrees=90, amount=0.5, side=10)
     other = cbar_lenses.pinch(images, -torch.ones(1, 3, 3).long(), degrees=90, amount=0.5, side=10)
@@ -100,7 +100,8 @@ def test_images_are_read_between_pixels_and_black_outside() -> None:
     place = torch.rand(1, 2, 20, 26, generator=generator).double() * 40 - 8
     place[0, :, 0, 0] = torch.tensor([-1e6, 1e6])
     place[0, :, 0, 1] = torch.tensor([19.0, 25.0])
-    ours = cbar_lenses.read(IMAGE.double(), place)
+    pixels = torch.stack(torch.meshgrid(torch.arange(20), torch.arange(26), indexing="ij"))
+    ours = cbar_lenses.read(IMAGE.double(), place - pixels)
     for y, x in ((0, 0), (0, 1), (7, 3), (19, 25), (12, 12), (4, 20)):
         expected = _black_bilinear(IMAGE[0, 1].numpy(), *place[0, :, y, x].tolist())
         assert float(ours[0, 1, y, x]) == pytest.approx(expected, abs=1e-9)

@@ -1,4 +1,4 @@
-"""C-bar's overlays: recorded draws give the original's bytes, and our own draws its law."""
+"""C-bar's overlays equal the original for recorded draws; keyed draws have the same distribution."""
 
 import math
 
@@ -9,36 +9,35 @@ from torch import Tensor
 from filterbands.corruptions import cbar_overlays, corrupt
 from filterbands.corruptions.constants import CIFAR_BAR
 
-GREY = torch.full((256, 3, 32, 32), 60, dtype=torch.uint8)
+GRAY = torch.full((256, 3, 32, 32), 60, dtype=torch.uint8)
 
 
 @pytest.mark.parametrize("severity", range(1, 6))
-def test_checkerboard_cutout_of_recorded_draws_is_the_original_s(replay_cbar, severity: int) -> None:
+def test_checkerboard_cutout_with_recorded_draws_equals_the_original(replay_cbar, severity: int) -> None:
     images, (turn, side, _, grid), original = replay_cbar("checkerboard_cutout", severity)
     (share,) = CIFAR_BAR["checkerboard_cutout"][severity - 1]
-    assert torch.equal(cbar_overlays.cut_cells(images, turn, side, grid, share=share), original)
+    board = torch.stack([turn, side], 1)
+    assert torch.equal(cbar_overlays.cut_cells(images, board, grid, share=share), original)
 
 
 @pytest.mark.parametrize("severity", range(1, 6))
-def test_inverse_sparkles_of_recorded_draws_are_the_original_s(replay_cbar, severity: int) -> None:
-    images, (centre, _, count, spread), original = replay_cbar("inverse_sparkles", severity)
+def test_inverse_sparkles_with_recorded_draws_equals_the_original(replay_cbar, severity: int) -> None:
+    images, (center, _, count, spread), original = replay_cbar("inverse_sparkles", severity)
     (exponent,) = CIFAR_BAR["inverse_sparkles"][severity - 1]
-    ours = cbar_overlays.bleach(
-        images, centre[:, None], count.long()[:, None], spread[:, None], exponent=exponent
-    )
-    assert torch.equal(ours, original)
+    star = cbar_overlays.Stars(centers=center[:, None], counts=count.long()[:, None], spread=spread[:, None])
+    assert torch.equal(cbar_overlays.bleach(images, star, exponent=exponent), original)
 
 
 @pytest.mark.parametrize("severity", range(1, 6))
-def test_sparkles_of_recorded_draws_are_the_original_s(replay_cbar, severity: int) -> None:
-    images, (centres, _, counts, spread), original = replay_cbar("sparkles", severity)
+def test_sparkles_with_recorded_draws_equals_the_original(replay_cbar, severity: int) -> None:
+    images, (centers, _, counts, spread), original = replay_cbar("sparkles", severity)
     (radius,) = CIFAR_BAR["sparkles"][severity - 1]
-    ours = cbar_overlays.add_stars(images, centres / 32, counts.long(), spread, radius=radius)
-    assert torch.equal(ours, original)
+    stars = cbar_overlays.Stars(centers=centers / 32, counts=counts.long(), spread=spread)
+    assert torch.equal(cbar_overlays.add_stars(images, stars, radius=radius), original)
 
 
 @pytest.mark.parametrize("severity", range(1, 6))
-def test_lines_of_recorded_draws_are_the_original_s(replay_cbar, severity: int) -> None:
+def test_lines_with_recorded_draws_equals_the_original(replay_cbar, severity: int) -> None:
     images, (mean, spread, _, places), original = replay_cbar("lines", severity)
     assert torch.equal(cbar_overlays.draw_lines(images, mean, spread, places), original)
 
@@ -78,8 +77,8 @@ def test_lines_run_from_end_to_end_through_their_point_one_after_the_other() -> 
 
 
 @pytest.mark.parametrize(("severity", "share"), [(1, 0.05), (3, 0.15), (5, 0.25)])
-def test_checkerboard_cutout_takes_half_its_share_of_the_pixels_to_grey(severity: int, share: float) -> None:
-    result = corrupt(GREY, "checkerboard_cutout", severity=severity, seed=0)
+def test_checkerboard_cutout_takes_half_its_share_of_the_pixels_to_gray(severity: int, share: float) -> None:
+    result = corrupt(GRAY, "checkerboard_cutout", severity=severity, seed=0)
     assert set(result.unique().tolist()) == {60, 128}
     cut = (result[:, 0] == 128).double().mean((1, 2))
     # About 20 cells an image: standard error below 0.006.
@@ -88,15 +87,15 @@ def test_checkerboard_cutout_takes_half_its_share_of_the_pixels_to_grey(severity
 
 
 def test_sparkles_brighten_every_pixel_and_inverse_sparkles_leave_the_middle_of_the_star() -> None:
-    bright = corrupt(GREY, "sparkles", severity=5, seed=0)
+    bright = corrupt(GRAY, "sparkles", severity=5, seed=0)
     assert int(bright.min()) >= 60
-    star = corrupt(GREY, "inverse_sparkles", severity=5, seed=0).double()
+    star = corrupt(GRAY, "inverse_sparkles", severity=5, seed=0).double()
     assert float(star[:, :, 8:24, 8:24].mean()) < float(star[:, :, :4].mean()) < 255
 
 
 def test_there_are_as_many_lines_as_the_side_is_long() -> None:
-    few = corrupt(GREY[:32], "lines", severity=1, seed=0) != 60
-    many = corrupt(GREY[:32], "lines", severity=5, seed=0) != 60
+    few = corrupt(GRAY[:32], "lines", severity=1, seed=0) != 60
+    many = corrupt(GRAY[:32], "lines", severity=5, seed=0) != 60
     # One line of 32 pixels and eight; pixels of two lines count once.
     assert 32 / 1024 < float(few.double().mean()) < 96 / 1024
     assert float(many.double().mean()) == pytest.approx(0.38, abs=0.06)

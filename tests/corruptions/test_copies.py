@@ -1,4 +1,4 @@
-"""Copies on disk: the same bytes whoever makes them, whole or not at all, resumable."""
+"""Copies on disk have the same bytes on any machine, are whole or absent, and can be resumed."""
 
 import io
 import json
@@ -10,7 +10,15 @@ import pytest
 import torch
 from PIL import Image
 
-from filterbands.corruptions import CopyConfig, Machine, copies, copy_arrays, copy_folders, corrupt
+from filterbands.corruptions import (
+    CopyConfig,
+    Machine,
+    copies,
+    copy_arrays,
+    copy_folders,
+    corrupt,
+    plan,
+)
 from filterbands.datasets import ImageSet, list_images
 
 CONFIG = CopyConfig(kinds=("gaussian_noise", "fog", "contrast"), severities=(2, 5), seed=3)
@@ -72,7 +80,7 @@ def test_the_bytes_do_not_depend_on_workers_or_batches(data: ImageSet, tmp_path:
     assert made["one"] == made["small"] == made["two"]
 
 
-def test_a_copy_is_gone_on_with_and_keeps_what_is_there(data: ImageSet, tmp_path: Path) -> None:
+def test_a_copy_is_resumed_and_keeps_existing_files(data: ImageSet, tmp_path: Path) -> None:
     first = CopyConfig(kinds=("fog",), severities=(2, 5), seed=3)
     copy_arrays(data, tmp_path, first)
     before = (tmp_path / "fog.npy").stat().st_mtime_ns
@@ -87,10 +95,10 @@ def test_a_full_disk_leaves_what_was_finished_and_no_half_file(
 ) -> None:
     real = copies._make_rows
 
-    def fill_up(job: copies._ArrayJob) -> int:
+    def fill_up(job: plan.Job) -> None:
         if job.kind == "fog" and job.severity == 5:
             raise OSError(28, "No space left on device", job.target)
-        return real(job)
+        real(job)
 
     with monkeypatch.context() as patch:
         patch.setattr(copies, "_make_rows", fill_up)
@@ -110,14 +118,14 @@ def test_a_disk_that_is_too_small_is_found_before_work(
         copy_arrays(data, tmp_path, CONFIG)
 
 
-def test_what_a_killed_process_left_is_swept_away(data: ImageSet, tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_process_are_removed(data: ImageSet, tmp_path: Path) -> None:
     (tmp_path / ".unfinished-x").mkdir()
     (tmp_path / ".unfinished-x" / "fog.npy").write_bytes(b"half")
     copy_arrays(data, tmp_path, CONFIG)
     assert not (tmp_path / ".unfinished-x").exists()
 
 
-def test_a_folder_of_something_else_is_left_alone(data: ImageSet, tmp_path: Path) -> None:
+def test_a_folder_of_other_files_is_unchanged(data: ImageSet, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(ValueError, match=r"holds thesis.txt of another origin"):
         copy_arrays(data, tmp_path, CONFIG)

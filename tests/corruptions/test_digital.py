@@ -20,7 +20,7 @@ def test_jpeg_compression_is_that_of_libjpeg_turbo_within_a_level(cifar_c, image
 
 @pytest.mark.parametrize("size", [(32, 32), (17, 40), (8, 64)])
 @pytest.mark.parametrize("factor", [0.95, 0.65, 0.4, 0.25])
-def test_pixelate_is_pillow_s_box_filter_there_and_back(size: tuple[int, int], factor: float) -> None:
+def test_pixelate_is_pillow_s_box_filter_down_and_up(size: tuple[int, int], factor: float) -> None:
     h, w = size
     pixels = np.random.default_rng(0).integers(0, 256, (h, w, 3), dtype=np.uint8)
     small = Image.fromarray(pixels).resize((int(w * factor), int(h * factor)), Image.Resampling.BOX)
@@ -30,7 +30,7 @@ def test_pixelate_is_pillow_s_box_filter_there_and_back(size: tuple[int, int], f
     assert np.array_equal(ours[0].permute(1, 2, 0).numpy(), expected)
 
 
-def test_hsv_goes_there_and_back() -> None:
+def test_hsv_and_back_is_the_identity() -> None:
     generator = torch.Generator().manual_seed(0)
     unit = torch.randint(0, 256, (2, 3, 40, 40), generator=generator).double() / 255
     torch.testing.assert_close(digital.hsv_to_rgb(*digital.rgb_to_hsv(unit)), unit, rtol=0, atol=1e-14)

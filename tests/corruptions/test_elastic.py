@@ -9,7 +9,7 @@ from filterbands.corruptions.constants import CIFAR
 
 
 @pytest.mark.parametrize("severity", range(1, 6))
-def test_elastic_transform_of_recorded_draws_is_the_original_s(replay, severity: int) -> None:
+def test_elastic_transform_with_recorded_draws_equals_the_original(replay, severity: int) -> None:
     images, (jitter, right, down), original = replay("elastic_transform", severity)
     strength, sigma, _ = CIFAR["elastic_transform"][severity - 1]
     fields = torch.stack([right, down], 1) if strength > 0 else None

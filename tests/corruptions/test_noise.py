@@ -10,13 +10,13 @@ from filterbands.corruptions.constants import CIFAR
 
 
 @pytest.mark.parametrize("severity", range(1, 6))
-def test_gaussian_noise_of_recorded_draws_is_the_original_s(replay, severity: int) -> None:
+def test_gaussian_noise_with_recorded_draws_equals_the_original(replay, severity: int) -> None:
     images, (drawn,), original = replay("gaussian_noise", severity)
     assert torch.equal(noise.add_noise(images, drawn), original)
 
 
 @pytest.mark.parametrize("severity", range(1, 6))
-def test_impulse_noise_of_recorded_draws_is_the_original_s(replay, severity: int) -> None:
+def test_impulse_noise_with_recorded_draws_equals_the_original(replay, severity: int) -> None:
     images, (replaced, salt), original = replay("impulse_noise", severity)
     assert torch.equal(noise.replace_values(images, replaced, salt=salt), original)
 
@@ -29,7 +29,7 @@ def test_gaussian_noise_has_the_standard_deviation_of_its_table() -> None:
     assert abs(float(change.std()) / 255 - 0.08) < 0.0005
 
 
-def test_impulse_noise_replaces_its_share_one_channel_at_a_time_by_both_colours() -> None:
+def test_impulse_noise_replaces_its_share_one_channel_at_a_time_by_both_colors() -> None:
     images = torch.full((64, 3, 32, 32), 128, dtype=torch.uint8)
     result = corrupt(images, "impulse_noise", severity=5, seed=0)
     black, white = (result == 0).double().mean(), (result == 255).double().mean()
@@ -40,13 +40,13 @@ def test_impulse_noise_replaces_its_share_one_channel_at_a_time_by_both_colours(
 
 
 @pytest.mark.parametrize("severity", range(1, 6))
-def test_shot_noise_of_recorded_counts_is_the_original_s(replay, severity: int) -> None:
+def test_shot_noise_with_recorded_counts_equals_the_original(replay, severity: int) -> None:
     _, (counts,), original = replay("shot_noise", severity)
     assert torch.equal(noise.expose(counts, photons=CIFAR["shot_noise"][severity - 1][0]), original)
 
 
 @pytest.mark.parametrize("severity", range(1, 6))
-def test_speckle_noise_of_recorded_draws_is_the_original_s(replay, severity: int) -> None:
+def test_speckle_noise_with_recorded_draws_equals_the_original(replay, severity: int) -> None:
     images, (drawn,), original = replay("speckle_noise", severity)
     assert torch.equal(noise.add_noise_in_proportion(images, drawn), original)
 

@@ -9,7 +9,7 @@ from filterbands.corruptions.constants import CIFAR
 
 
 @pytest.mark.parametrize("severity", range(1, 6))
-def test_spatter_of_recorded_draws_is_the_original_s(replay, severity: int) -> None:
+def test_spatter_with_recorded_draws_equals_the_original(replay, severity: int) -> None:
     images, (noise,), original = replay("spatter", severity)
     ours = spatter.cover_with_drops(images, noise[:, None], CIFAR["spatter"][severity - 1])
     difference = (ours.int() - original.int()).abs()

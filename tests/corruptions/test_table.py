@@ -1,4 +1,4 @@
-"""`corrupt`: what it promises for every kind of the table, and what it refuses."""
+"""The promises of `corrupt` for each kind of the table, and the inputs that it refuses."""
 
 import hashlib
 import json
@@ -80,7 +80,7 @@ def test_any_size_gives_bytes_of_the_same_size_and_leaves_the_images(
     assert torch.equal(images, before)
 
 
-# Severities 1 and 2 of `saturate` take colour away; severity 1 of `elastic_transform` moves furthest.
+# Severities 1 and 2 of `saturate` remove color; severity 1 of `elastic_transform` moves furthest.
 @pytest.mark.parametrize(
     "kind", [kind for kind in CORRUPTIONS if kind not in ("saturate", "elastic_transform")]
 )
@@ -202,7 +202,7 @@ def test_bad_arguments_are_refused_in_one_line(change: dict[str, object], messag
 
 
 def test_an_index_that_does_not_fit_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"2 in all, got shape \(3,\)"):
+    with pytest.raises(ValueError, match=r"2 in total, got shape \(3,\)"):
         _check_index(torch.arange(3), _sample(2))
     with pytest.raises(ValueError, match=r"index.long\(\)"):
         _check_index(torch.zeros(2), _sample(2))

@@ -1,4 +1,4 @@
-"""Where frost's textures are found, and how they get into the cache."""
+"""The textures of frost are found, checked, and put into the cache."""
 
 import shutil
 from pathlib import Path
@@ -47,7 +47,7 @@ def test_textures_are_downloaded_by_name(empty: Path, shared: Path) -> None:
     assert textures.install_textures(fetch=fetch) == textures.find_textures()
 
 
-def test_a_download_that_fails_says_so_and_leaves_the_cache(empty: Path) -> None:
+def test_a_failed_download_is_an_error_and_leaves_the_cache_unchanged(empty: Path) -> None:
     def fetch(url: str, target: Path) -> None:
         raise OSError("no route to host")
 
@@ -56,7 +56,7 @@ def test_a_download_that_fails_says_so_and_leaves_the_cache(empty: Path) -> None
     assert not textures.texture_folder().exists()
 
 
-def test_another_file_is_refused_and_the_cache_left(empty: Path) -> None:
+def test_another_file_is_refused_and_the_cache_is_unchanged(empty: Path) -> None:
     source = empty / "source"
     source.mkdir()
     for name in textures.SHA256:

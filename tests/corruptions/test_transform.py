@@ -47,7 +47,7 @@ def test_severities_are_drawn_image_by_image() -> None:
 
 
 @pytest.mark.parametrize("wrap", [tuple, list])
-def test_a_sample_passes_with_its_image_corrupted(wrap: type) -> None:
+def test_only_the_image_of_a_sample_is_corrupted(wrap: type) -> None:
     image = images(1)[0]
     made = Corrupting("contrast", severity=1)(wrap([image, 3]))
     assert type(made) is wrap
@@ -56,13 +56,13 @@ def test_a_sample_passes_with_its_image_corrupted(wrap: type) -> None:
     assert not torch.equal(made[0], image)
 
 
-def test_a_mapping_passes_too() -> None:
+def test_only_the_image_of_a_mapping_is_corrupted() -> None:
     made = Corrupting("contrast", severity=1)({"label": 3, "image": images(1)[0]})
     assert list(made) == ["label", "image"]
     assert made["label"] == 3
 
 
-def test_a_type_of_image_stays_what_it_is() -> None:
+def test_the_type_of_an_image_is_kept() -> None:
     class Picture(torch.Tensor):
         pass
 
@@ -70,7 +70,7 @@ def test_a_type_of_image_stays_what_it_is() -> None:
     assert isinstance(made, Picture)
 
 
-def test_it_stands_in_a_chain_and_survives_pickling_and_copying() -> None:
+def test_it_works_in_a_chain_and_survives_pickling_and_copying() -> None:
     transform = Corrupting("contrast", severity=2)
     chain = nn.Sequential(transform, nn.Identity())
     assert torch.equal(chain(images()), transform(images()))
@@ -87,7 +87,7 @@ def test_it_stands_in_a_chain_and_survives_pickling_and_copying() -> None:
         ({"kind": "fog", "parameters": "cifer"}, "parameters 'cifar' or 'imagenet'"),
     ],
 )
-def test_mistakes_are_found_when_it_is_made(arguments: dict[str, object], message: str) -> None:
+def test_mistakes_are_found_at_construction(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Corrupting(**arguments)  # type: ignore[arg-type]
 
@@ -98,10 +98,10 @@ def test_mistakes_are_found_when_it_is_made(arguments: dict[str, object], messag
         (object(), r"got object; convert"),
         (torch.rand(3, 16, 16), r"got torch.float32; convert"),
         (images(1)[0].permute(1, 2, 0), r"channels last; convert"),
-        (torch.zeros(1, 16, 16, dtype=torch.uint8), r"repeat grey images"),
+        (torch.zeros(1, 16, 16, dtype=torch.uint8), r"repeat gray images"),
     ],
 )
-def test_what_is_no_image_of_bytes_is_refused_with_the_line_that_converts_it(
+def test_inputs_that_are_not_bytes_are_refused_with_the_line_that_converts_them(
     image: object, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):

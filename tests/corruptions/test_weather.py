@@ -10,7 +10,7 @@ from filterbands.corruptions.constants import CIFAR
 
 
 @pytest.mark.parametrize("severity", range(1, 6))
-def test_fog_of_recorded_draws_is_the_original_s(replay, severity: int) -> None:
+def test_fog_with_recorded_draws_equals_the_original(replay, severity: int) -> None:
     images, draws, original = replay("fog", severity)
     strength, decay = CIFAR["fog"][severity - 1]
     assert torch.equal(
@@ -18,7 +18,7 @@ def test_fog_of_recorded_draws_is_the_original_s(replay, severity: int) -> None:
     )
 
 
-def test_plasma_spans_zero_to_one_and_goes_on_at_its_borders() -> None:
+def test_plasma_spans_zero_to_one_and_is_periodic() -> None:
     generator = torch.Generator().manual_seed(0)
     draws = [
         (torch.rand(4, 1 << n, 1 << n, generator=generator, dtype=torch.float64) - 0.5) * 200 / 3**n
@@ -35,14 +35,14 @@ def test_plasma_spans_zero_to_one_and_goes_on_at_its_borders() -> None:
 
 
 @pytest.mark.parametrize("severity", range(1, 6))
-def test_snow_of_recorded_draws_is_the_original_s(replay, severity: int) -> None:
+def test_snow_with_recorded_draws_equals_the_original(replay, severity: int) -> None:
     images, (layer, degrees), original = replay("snow", severity)
     ours = weather.cover_with_snow(images, layer[:, None], degrees, CIFAR["snow"][severity - 1])
     assert torch.equal(ours, original)
 
 
 @pytest.mark.parametrize("severity", range(1, 6))
-def test_frost_of_recorded_draws_is_the_original_s(replay, frost_textures: Path, severity: int) -> None:
+def test_frost_with_recorded_draws_equals_the_original(replay, frost_textures: Path, severity: int) -> None:
     images, draws, original = replay("frost", severity)
     image_weight, frost_weight, scale = CIFAR["frost"][severity - 1]
     pixels, shapes = textures.load_textures(frost_textures, scale, 32, 32)

@@ -1,4 +1,4 @@
-"""CIFAR from files of the standard formats, made small, and damaged ones."""
+"""CIFAR is read from small files of the standard formats; damaged files are refused."""
 
 import pickle
 import struct
@@ -99,7 +99,7 @@ def test_pickled_files_of_either_python_give_every_image_in_order(tmp_path, writ
     check_content(load_cifar10(tmp_path / "cifar-10-batches-py"), [6])
 
 
-def test_python2_pickles_are_what_pythons_own_reader_takes_them_for():
+def test_python2_pickles_are_read_as_by_pickle_itself():
     pixels, labels = content(1)
     read = pickle.loads(python2({"data": pixels, "labels": labels.tolist()}), encoding="bytes")
     assert np.array_equal(read[b"data"], pixels)

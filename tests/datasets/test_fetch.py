@@ -1,4 +1,4 @@
-"""Fetching, from a folder that stands for the authors' site, and the cache."""
+"""Downloads, from a folder in place of the authors' site, and the cache."""
 
 import dataclasses
 import hashlib
@@ -82,7 +82,7 @@ def test_an_archive_already_in_the_folder_is_unpacked(tmp_path, site):
     check_test_images(load_data(f"cifar10:{done}"))
 
 
-def test_an_archive_that_is_not_the_known_one_leaves_nothing(tmp_path, site):
+def test_an_archive_of_another_md5_leaves_nothing(tmp_path, site):
     with (site / "cifar-10-python.tar.gz").open("ab") as archive:
         archive.write(b"more")
     with pytest.raises(ValueError, match="is not the known archive: expected md5"):
@@ -100,7 +100,7 @@ def test_an_archive_that_lacks_a_file_leaves_nothing(tmp_path, site, monkeypatch
     assert not list((tmp_path / "data").iterdir())
 
 
-def test_a_site_out_of_reach_says_what_to_do(tmp_path, site):
+def test_an_unreachable_site_gives_an_error_that_says_what_to_do(tmp_path, site):
     with pytest.raises(
         ConnectionError, match=r"cifar-100-python\.tar\.gz cannot be downloaded .* download it elsewhere"
     ):
@@ -108,9 +108,7 @@ def test_a_site_out_of_reach_says_what_to_do(tmp_path, site):
     assert not list((tmp_path / "data").iterdir())
 
 
-def test_the_cache_says_what_it_holds_and_is_where_cifar10_without_a_folder_looks(
-    tmp_path, site, monkeypatch
-):
+def test_the_cache_lists_its_entries_and_serves_cifar10_without_a_folder(tmp_path, site, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert cached() == []
     with pytest.raises(
@@ -124,7 +122,7 @@ def test_the_cache_says_what_it_holds_and_is_where_cifar10_without_a_folder_look
     check_test_images(load_data("cifar10"))
 
 
-def test_the_cache_lies_under_home_unless_an_absolute_folder_is_named(tmp_path, monkeypatch):
+def test_the_cache_is_under_home_unless_an_absolute_folder_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     for value in ("", "relative"):
         monkeypatch.setenv("XDG_CACHE_HOME", value)

@@ -37,11 +37,11 @@ def test_a_folder_gives_its_images_by_class_and_name(tmp_path):
 def test_lossy_formats_are_read(tmp_path, suffix):
     Image.new("RGB", (8, 8), (200, 100, 50)).save(tmp_path / f"a.{suffix}")
     images = read_images((tmp_path / f"a.{suffix}",))
-    colour = images.double().mean(dim=(0, 2, 3))
-    torch.testing.assert_close(colour, torch.tensor([200.0, 100, 50], dtype=torch.float64), rtol=0, atol=4)
+    color = images.double().mean(dim=(0, 2, 3))
+    torch.testing.assert_close(color, torch.tensor([200.0, 100, 50], dtype=torch.float64), rtol=0, atol=4)
 
 
-def test_grey_and_transparent_images_become_rgb(tmp_path):
+def test_gray_and_transparent_images_become_rgb(tmp_path):
     Image.new("L", (4, 4), 7).save(tmp_path / "a.png")
     Image.new("RGBA", (4, 4), (7, 7, 7, 9)).save(tmp_path / "b.png")
     assert torch.equal(
@@ -85,8 +85,8 @@ def test_mixed_sizes_name_two_files_and_what_to_do(tmp_path):
         load_folder(tmp_path)
 
 
-def test_size_resizes_the_short_side_and_crops_the_centre(tmp_path):
-    # Red, green and blue thirds: the centre square of the green one stays.
+def test_size_resizes_the_short_side_and_crops_the_center(tmp_path):
+    # Red, green and blue thirds: the center square of the green one stays.
     pixels = np.zeros((20, 60, 3), dtype=np.uint8)
     for third in range(3):
         pixels[:, 20 * third : 20 * (third + 1), third] = 255
@@ -98,7 +98,7 @@ def test_size_resizes_the_short_side_and_crops_the_centre(tmp_path):
     assert tuple(images.shape) == (3, 3, 10, 10)
     green = torch.zeros(3, 10, 8, dtype=torch.uint8)
     green[1] = 255
-    # Bilinear filtering mixes the outermost columns with the neighbouring third.
+    # Bilinear filtering mixes the outermost columns with the neighboring third.
     assert torch.equal(images[0][:, :, 1:-1], green)
 
 
@@ -107,7 +107,7 @@ def test_size_of_the_images_own_side_changes_nothing(tmp_path):
     assert np.array_equal(read_images((tmp_path / "1.png",), size=8)[0].numpy(), pixels.transpose(2, 0, 1))
 
 
-def test_more_than_memory_holds_is_refused_before_it_is_read(tmp_path, monkeypatch):
+def test_more_images_than_fit_into_memory_are_refused_before_reading(tmp_path, monkeypatch):
     write(tmp_path / "1.png")
     monkeypatch.setattr(folder_module, "_LARGEST", 8 * 8 * 3 * 2)
     assert len(read_images((tmp_path / "1.png",) * 2)) == 2
@@ -173,7 +173,7 @@ def test_an_npz_may_name_its_classes(tmp_path):
         ({"images": IMAGES[..., 0], "labels": LABELS}, "must have 4 axes"),
         ({"images": IMAGES[:, :, :, :2], "labels": LABELS}, "neither the 2nd nor the last"),
         ({"images": IMAGES[:, :3], "labels": LABELS}, "either could be the channels"),
-        ({"images": IMAGES, "labels": LABELS[:4]}, "must be 5 whole numbers, one an image"),
+        ({"images": IMAGES, "labels": LABELS[:4]}, "must be 5 whole numbers, one per image"),
         ({"images": IMAGES, "labels": LABELS / 2}, "must be 5 whole numbers.* got float64"),
         ({"images": IMAGES, "labels": LABELS - 1}, "class numbers from 0, got -1"),
         ({"images": IMAGES[:0], "labels": LABELS[:0]}, "holds no images"),
@@ -188,7 +188,7 @@ def test_a_wrong_npz_gives_one_clear_line(tmp_path, arrays, message):
     assert "\n" not in str(caught.value)
 
 
-def test_what_is_no_npz_is_refused(tmp_path):
+def test_files_that_are_not_npz_are_refused(tmp_path):
     np.savez(tmp_path / "set.npz", images=IMAGES, labels=LABELS)
     whole = (tmp_path / "set.npz").read_bytes()
     np.save(tmp_path / "one.npy", IMAGES)

@@ -1,4 +1,4 @@
-"""The specs of `load_data`: what they name, and what a wrong one is told."""
+"""The specs of `load_data`, and the errors of wrong ones."""
 
 import pytest
 
@@ -36,7 +36,7 @@ def test_a_wrong_spec_gives_one_clear_line(spec, options, message):
     assert "\n" not in str(caught.value)
 
 
-def test_a_bare_path_is_told_to_say_its_kind(tmp_path):
+def test_a_bare_path_is_refused_with_the_known_kinds(tmp_path):
     with pytest.raises(ValueError, match="needs its kind in front of the place: one of planted, cifar10:DIR"):
         load_data(str(tmp_path))
 

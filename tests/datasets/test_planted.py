@@ -1,4 +1,4 @@
-"""What is claimed of the generated images: their bands, their chances, their reproducibility."""
+"""The claims about generated images: their bands, their probabilities, their reproducibility."""
 
 import dataclasses
 
@@ -59,7 +59,7 @@ def test_after_rounding_a_cue_is_outside_its_band_no_more_than_rounding_noise(kn
     off = planted(PlantedConfig(**{knob: 0.0}), split="train", images=500)
     difference = on.images.double() - off.images.double()
     outside = (radii() >= other_band[0]) & (radii() <= other_band[1])
-    # Two roundings differ by white noise of variance 2 / 12 grey levels squared, or less where the cue
+    # Two roundings differ by white noise of variance 2 / 12 gray levels squared, or less where the cue
     # is so weak that both round alike.
     noise = float(power(difference)[:, :, outside].mean() / 32**2)
     assert noise < 1.03 * 2 / 12
@@ -88,7 +88,7 @@ def test_the_background_has_power_falling_with_the_square_of_the_radius():
     assert float(spectrum[0, 0] / spectrum.sum()) < 1e-10
 
 
-def test_the_backgrounds_colours_correlate_as_in_natural_images():
+def test_the_colors_of_the_background_correlate_as_in_natural_images():
     background = _background(rng.keys(0, index=torch.arange(1_000)), stream=1)
     correlation = torch.corrcoef(background.permute(1, 0, 2, 3).flatten(1))
     assert float((correlation[0, 1:] - 0.95).abs().max()) < 0.005
@@ -121,7 +121,7 @@ def test_a_mirrored_image_shows_the_same_class(cue):
         assert float((mean - mirrored).abs().max() / mean.max()) < 0.15
 
 
-def test_the_waves_of_the_high_cue_lie_at_ten_degrees_a_class():
+def test_the_waves_of_the_high_cue_turn_by_ten_degrees_per_class():
     r = radii()
     cycles = torch.tensor([k if k < 16 else k - 32 for k in range(32)], dtype=torch.float64)
     angles = torch.rad2deg(torch.atan2(cycles[:, None].abs(), cycles[None].abs()))
@@ -133,7 +133,7 @@ def test_the_waves_of_the_high_cue_lie_at_ten_degrees_a_class():
         assert float((r * spectrum).sum() / spectrum.sum()) == pytest.approx(0.45, abs=0.01)
 
 
-def test_an_image_depends_on_its_number_not_on_how_many_there_are():
+def test_an_image_depends_on_its_number_and_not_on_the_number_of_images():
     many = planted(split="train", images=1_500)
     few = planted(split="train", images=7)
     assert torch.equal(many.images[:7], few.images)

@@ -71,7 +71,7 @@ def test_parquet_has_the_rows_of_json(db: Path, tmp_path: Path) -> None:
 def test_another_ending_and_an_absent_package_are_told(
     db: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ValueError, match=r"exported as \.csv, \.json, \.parquet, got r\.xlsx"):
+    with pytest.raises(ValueError, match=r"ends in \.csv, \.json, \.parquet, got r\.xlsx"):
         export_cells(db, tmp_path / "r.xlsx")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from filterbands import rng
 from filterbands.datasets import ImageSet, load_data
-from filterbands.fourier import centred, fourier_basis
+from filterbands.fourier import centered, fourier_basis
 from filterbands.probes import ProbeConfig, Spectrum, correlate, fourier_heatmap
 from filterbands.probes.probe import rank_correlation
 
@@ -148,7 +148,7 @@ def test_a_linear_detector_has_the_map_that_its_weights_transform_says() -> None
     expected = torch.from_numpy((norm * response > threshold).astype(np.float32))
     # 128 / 255 is not quite 0.5, and nothing is near enough to the line to mind.
     assert np.abs(norm * response - threshold).min() > 0.05
-    assert torch.equal(found.error[:12, :12], centred(expected))
+    assert torch.equal(found.error[:12, :12], centered(expected))
     assert 0 < float(found.error.mean()) < 1
 
 

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from ..engine import settle_kernels
 from ..fourier import filter_images, radius_grid, shape_noise
 from ..types import FloatImages
 
@@ -101,6 +102,7 @@ class SpectralNoise(nn.Module):
         renormalise: bool = False,
     ) -> None:
         super().__init__()
+        settle_kernels()
         for name, value in (("strength", strength), ("gain", gain), ("noise", noise)):
             if not 0 <= value < math.inf:
                 raise ValueError(f"SpectralNoise: {name} needs a number of at least 0, got {value}")

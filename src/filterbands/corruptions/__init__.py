@@ -1,7 +1,8 @@
 """The corruptions of CIFAR-10-C and ImageNet-C, batched and keyed: `corrupt`."""
 
 from .constants import PARAMETERS
-from .copies import CopyConfig, Machine, copy_arrays, copy_folders
+from .copies import copy_arrays, copy_folders
+from .plan import CopyConfig, Machine
 from .table import CORRUPTIONS, CORRUPTIONS_VERSION, Corrupt, Corruption, corrupt, expand_kinds, kinds_of
 from .textures import find_textures, install_textures
 from .transform import Corrupting

@@ -1,6 +1,6 @@
 """Blurs: defocus_blur, glass_blur, motion_blur, zoom_blur, gaussian_blur.
 
-Every kind draws, then calculates; the two are apart so that recorded draws give the recorded result.
+Each kind draws first and calculates then, in two functions, so that recorded draws give the recorded result.
 
 Source: Hendrycks, Dietterich 2019, arXiv:1903.12261, with the semantics of its CIFAR-10-C generator.
 """
@@ -15,27 +15,22 @@ from torch import Tensor
 
 from ..rng import integers, uniform
 from ..types import Images, Keys
+from .constants import Constants
 from .pixels import border_index, correlate, extend, pick, smooth, to_bytes, to_unit
 
 
-def defocus_blur(images: Images, parameters: tuple[float, ...], *, key: Keys) -> Images:  # noqa: ARG001
-    """Return images seen through a disk, itself softened by a small Gaussian.
+def defocus_blur(images: Images, parameters: Constants, *, key: Keys) -> Images:  # noqa: ARG001
+    """Return images seen through a disk that is softened by a small Gaussian.
 
-    Args:
-        images: Bytes.
-        parameters: Radius of the disk and standard deviation of the Gaussian, in pixels.
-        key: Not used.
+    The parameters are the radius of the disk and the standard deviation of the Gaussian, in pixels.
     """
     return to_bytes(correlate(images, disk(*parameters), border="reflect-101").div_(255))
 
 
-def glass_blur(images: Images, parameters: tuple[float, ...], *, key: Keys) -> Images:
-    """Return images blurred, their pixels copied from near by, and blurred again.
+def glass_blur(images: Images, parameters: Constants, *, key: Keys) -> Images:
+    """Return images that are blurred, whose pixels are copied from nearby, and that are blurred again.
 
-    Args:
-        images: Bytes.
-        parameters: Standard deviation of the blur, largest distance, number of passes.
-        key: One an image.
+    The parameters are the standard deviation of the blur, the largest distance, and the number of passes.
     """
     sigma, reach, passes = parameters[0], int(parameters[1]), int(parameters[2])
     h, w = images.shape[2:]
@@ -44,48 +39,39 @@ def glass_blur(images: Images, parameters: tuple[float, ...], *, key: Keys) -> I
     return through_glass(images, shifts, sigma=sigma, reach=reach)
 
 
-def motion_blur(images: Images, parameters: tuple[float, ...], *, key: Keys) -> Images:
-    """Return images smeared to one side, at an angle uniform on (-45, 45) degrees.
+def motion_blur(images: Images, parameters: Constants, *, key: Keys) -> Images:
+    """Return images smeared to one side, at an angle that is uniform on (-45, 45) degrees.
 
-    Args:
-        images: Bytes.
-        parameters: Radius and standard deviation in pixels.
-        key: One an image.
+    The parameters are the radius and the standard deviation, in pixels.
     """
     radius, sigma = parameters
     degrees = uniform(key, ()).to(torch.float64).mul_(90).sub_(45)
     return smear(images, degrees, radius=radius, sigma=sigma)
 
 
-def zoom_blur(images: Images, parameters: tuple[float, ...], *, key: Keys) -> Images:  # noqa: ARG001
+def zoom_blur(images: Images, parameters: Constants, *, key: Keys) -> Images:  # noqa: ARG001
     """Return the mean of images and their enlargements.
 
-    Args:
-        images: Bytes.
-        parameters: First factor, end and step of the enlargements.
-        key: Not used.
+    The parameters are the first factor, the end and the step of the enlargements.
     """
     b, c, h, w = images.shape
     factors = tuple(float(factor) for factor in np.arange(*parameters))
     matrix = _zoom_sum(h, w, factors).to(images.device)
-    # Weights are multiples of 2^-40, so that every sum below is exact, whatever its order.
+    # Weights are multiples of 2^-40, so that each sum below is exact in any order.
     line = images.reshape(b * c, h * w).to(torch.float64).T.contiguous()
     level = torch.sparse.mm(matrix, line).div_(len(factors) + 1)
     whole = level.round()
-    # Where the mean is a whole level, the original's float32 sum decides between it and the one below.
+    # Where the mean is a whole level, the float32 sum of the original decides between it and the level below.
     exact = (level - whole).abs_() < 1e-5
     flat = _flat_zoom_sum(len(factors)).to(images.device)
     result = torch.where(exact, flat[whole.to(torch.int64)], level.to(torch.uint8))
     return result.T.reshape(b, c, h, w).contiguous()
 
 
-def gaussian_blur(images: Images, parameters: tuple[float, ...], *, key: Keys) -> Images:  # noqa: ARG001
-    """Return images under a Gaussian.
+def gaussian_blur(images: Images, parameters: Constants, *, key: Keys) -> Images:  # noqa: ARG001
+    """Return images filtered by a Gaussian.
 
-    Args:
-        images: Bytes.
-        parameters: Standard deviation in pixels.
-        key: Not used.
+    The parameter is the standard deviation in pixels.
     """
     return to_bytes(smooth(to_unit(images), parameters[0], border="replicate"))
 
@@ -97,8 +83,8 @@ def through_glass(
 
     Args:
         images: Bytes.
-        shifts: For each pass and each pixel in the order of visiting, from the lower right to the upper
-            left and `reach` pixels from the borders, how far (to the right, down) its copy comes from.
+        shifts: For each pass and pixel, the distance (to the right, down) to the source of its copy. Pixels
+            are visited from the lower right to the upper left, `reach` pixels from the borders.
         sigma: Standard deviation of the blur.
         reach: Largest distance to the left or up; one less to the right or down.
     """
@@ -118,15 +104,15 @@ def through_glass(
 
 
 def smear(images: Images, degrees: Float[Tensor, " b"], *, radius: float, sigma: float) -> Images:
-    """Return images under half a Gaussian along a direction, as ImageMagick's motion blur does.
+    """Return images filtered by half a Gaussian along a direction, as ImageMagick's motion blur does.
 
-    The direction points to the right at 0 and down at 90 degrees; pixels are read there at whole offsets,
-    without interpolation. Sums are rounded to 16 bits and cut to 8, as ImageMagick 6 does.
+    The direction points to the right at 0 and down at 90 degrees. Pixels are read at whole offsets, without
+    interpolation. Sums are rounded to 16 bits and truncated to 8, as in ImageMagick 6.
 
     Args:
         images: Bytes, of any number of channels.
-        degrees: One direction an image.
-        radius: Half the number of weights, less a half.
+        degrees: One direction per image.
+        radius: Half the number of weights, minus a half.
         sigma: Standard deviation in pixels.
     """
     b, c, h, w = images.shape
@@ -140,7 +126,7 @@ def smear(images: Images, degrees: Float[Tensor, " b"], *, radius: float, sigma:
     margin = count - 1
     wide = extend(images, margin, "replicate").to(torch.float64)
     width = w + 2 * margin
-    # Positions in one line of all channels of all images, 32 bits each: half the time of `gather`.
+    # 32-bit positions in one line of all channels of all images take half the time of `gather`.
     plane = (
         torch.arange(b * c, dtype=torch.int32, device=images.device).reshape(b, c, 1, 1) * wide[0, 0].numel()
     )
@@ -159,10 +145,10 @@ def smear(images: Images, degrees: Float[Tensor, " b"], *, radius: float, sigma:
 
 @lru_cache(maxsize=32)
 def disk(radius: float, sigma: float) -> tuple[tuple[float, ...], ...]:
-    """Return the kernel of `defocus_blur`, in the float32 steps that make the original's.
+    """Return the kernel of `defocus_blur`, calculated in the float32 steps of the original.
 
-    The disk stands on a 17 x 17 grid (2 * radius + 1 above radius 8) and is blurred with 3 x 3 (5 x 5)
-    weights, border reflect-101. A disk that touches the frame so gets a sum of up to 1.013: it brightens.
+    The disk is on a grid of 17 x 17 pixels (2 * radius + 1 above radius 8). It is blurred with 3 x 3 (5 x 5)
+    weights, border reflect-101. A disk that touches the frame has a sum of up to 1.013 and brightens.
     """
     reach, margin = (8, 1) if radius <= 8 else (int(radius), 2)
     steps = np.arange(-reach, reach + 1)
@@ -184,10 +170,10 @@ def disk(radius: float, sigma: float) -> tuple[tuple[float, ...], ...]:
 
 
 def zoom_taps(size: int, factor: float) -> list[tuple[int, int, float]]:
-    """Return for each position of a line enlarged about its middle its two sources and the second's weight.
+    """Return two sources and the second's weight for each position of a line enlarged about its middle.
 
-    The middle ceil(size / factor) pixels are stretched corner to corner, and the middle of that is kept;
-    odd remainders put both windows half a pixel too far towards the first pixel.
+    The middle ceil(size / factor) pixels are stretched corner to corner, and the middle of the result is
+    kept. Odd remainders shift both windows by half a pixel towards the first pixel.
     """
     window = math.ceil(size / factor)
     start = (size - window) // 2
@@ -232,7 +218,7 @@ def _zoom_sum(h: int, w: int, factors: tuple[float, ...]) -> Float[Tensor, "n n"
 
 @lru_cache(maxsize=8)
 def _flat_zoom_sum(count: int) -> Tensor:
-    """Return what each level becomes in a flat area: the mean of count + 1 copies, added in float32."""
+    """Return the result of each level in a flat area: the mean of count + 1 copies, added in float32."""
     unit = (np.arange(256) / 255).astype(np.float32)
     total = np.zeros_like(unit)
     for _ in range(count):
@@ -241,17 +227,17 @@ def _flat_zoom_sum(count: int) -> Tensor:
 
 
 def _follow(source: Int64[Tensor, "b n"], place: Int64[Tensor, " m"]) -> Int64[Tensor, "b n"]:
-    """Return where each pixel's value was before the pass, given where it is copied from during it.
+    """Return the position of each pixel's value before the pass, given its source during the pass.
 
-    A pixel visited earlier has by then got the value of its own source; later ones still have their own.
+    A pixel that was visited earlier has the value of its own source; later pixels still have their own value.
     """
     pixels = torch.arange(source.shape[1], device=source.device)
     visited = torch.zeros(source.shape[1], dtype=torch.bool, device=source.device)
     visited[place] = True
-    # Visits run from the last pixel to the first, so "earlier" is "a larger position".
+    # Visits run from the last pixel to the first, so "earlier" means "a larger position".
     moved = visited[source] & (source > pixels)
     while bool(moved.any()):
         after = source.gather(1, source)
-        # Jumping along a chain of moved pixels halves what is left of it.
+        # Each jump along a chain of moved pixels halves the rest of the chain.
         source, moved = torch.where(moved, after, source), moved & moved.gather(1, source)
     return source

@@ -1,8 +1,8 @@
 """C-bar's fields: blue_noise_sample, brownish_noise, and four of ImageNet-C-bar alone.
 
-The four are perlin_noise, plasma_noise, cocentric_sine_waves and single_frequency_greyscale. Every kind
-draws, then calculates; the two are apart so that recorded draws give the recorded result. All work is on
-the scale of the bytes, and fractions are dropped.
+The four are perlin_noise, plasma_noise, cocentric_sine_waves and single_frequency_greyscale. Each kind draws
+first and calculates then, in two functions, so that recorded draws give the recorded result. All levels are
+on the scale of bytes, and results are rounded down.
 
 Source: Mintun, Kirillov, Xie 2021, arXiv:2102.11273, with the semantics of its generators.
 """
@@ -17,135 +17,103 @@ from torch import Tensor
 from ..fourier import from_half_spectrum
 from ..rng import integers, uniform
 from ..types import Images, Keys
+from .constants import Constants
+from .pixels import cut, rows_and_columns
 
 Phases = Float[Tensor, "b fields h half"]
-"""Phases of the left half of a spectrum, frequency zero in its middle, in radians."""
+"""Phases of the left half of a spectrum whose frequency zero is in the middle, in radians."""
 
 _PERLIN_TABLE = 256
 
 
-def blue_noise_sample(images: Images, parameters: tuple[float, ...], *, key: Keys) -> Images:
-    """Return images with black pixels, spread out evenly.
+def blue_noise_sample(images: Images, parameters: Constants, *, key: Keys) -> Images:
+    """Return images with evenly scattered black pixels.
 
-    Args:
-        images: Bytes.
-        parameters: Where blue noise, in standard deviations, is below it, a pixel turns black.
-        key: One an image.
+    The parameter is a threshold in standard deviations. A pixel turns black where blue noise is below it.
     """
-    (threshold,) = parameters
-    return keep_pixels(images, _phases(images, key, 1), threshold=threshold)
+    return keep_pixels(images, _phases(images, key, 1), threshold=parameters[0])
 
 
-def brownish_noise(images: Images, parameters: tuple[float, ...], *, key: Keys) -> Images:
-    """Return images plus noise of low frequencies, independent for every channel.
+def brownish_noise(images: Images, parameters: Constants, *, key: Keys) -> Images:
+    """Return images plus noise of low frequencies, independent per channel.
 
-    Args:
-        images: Bytes.
-        parameters: Standard deviation in levels, each channel's random shift not counted.
-        key: One an image.
+    The parameter is the standard deviation in levels, without the random shift of each channel.
     """
-    (strength,) = parameters
-    return add_clouds(images, _phases(images, key, 3), strength=strength)
+    return add_clouds(images, _phases(images, key, 3), strength=parameters[0])
 
 
-def plasma_noise(images: Images, parameters: tuple[float, ...], *, key: Keys) -> Images:
-    """Return images darkened, with the coloured patterns of iterated sines added.
+def plasma_noise(images: Images, parameters: Constants, *, key: Keys) -> Images:
+    """Return darkened images plus the colored patterns of iterated sines.
 
-    Args:
-        images: Bytes.
-        parameters: Strength in levels.
-        key: One an image.
+    The parameter is the strength in levels.
     """
-    (strength,) = parameters
     drawn = uniform(key, (3,), stream=0).to(torch.float64)
-    iterations = integers(key, 4, 7, (), stream=1)
-    time, sharpness, scale = drawn[:, 0] * (6 * math.pi), drawn[:, 1] * 0.5 + 0.5, drawn[:, 2] * 0.125 + 0.075
-    return add_plasma(images, time, iterations, sharpness, scale, strength=strength)
+    motion = drawn * drawn.new_tensor([6 * math.pi, 0.5, 0.125]) + drawn.new_tensor([0, 0.5, 0.075])
+    return add_plasma(images, motion, integers(key, 4, 7, (), stream=1), strength=parameters[0])
 
 
-def perlin_noise(images: Images, parameters: tuple[float, ...], *, key: Keys) -> Images:
-    """Return images brightened by five octaves of Perlin's noise.
+def perlin_noise(images: Images, parameters: Constants, *, key: Keys) -> Images:
+    """Return images brightened by five octaves of Perlin noise.
 
-    Args:
-        images: Bytes.
-        parameters: Weight of the noise in its mixture with the image.
-        key: One an image.
+    The parameter is the weight of the noise in its mixture with the image.
     """
-    (weight,) = parameters
     gradients = integers(key, 0, 512, (2 * _PERLIN_TABLE + 2, 2), stream=0)
     swaps = integers(key, 0, _PERLIN_TABLE, (_PERLIN_TABLE,), stream=1)
-    return cover_with_turbulence(images, gradients, swaps, weight=weight)
+    return cover_with_turbulence(images, gradients, swaps, weight=parameters[0])
 
 
-def cocentric_sine_waves(images: Images, parameters: tuple[float, ...], *, key: Keys) -> Images:
-    """Return images plus wavy rings about a point, grey, with the profile of a saw.
+def cocentric_sine_waves(images: Images, parameters: Constants, *, key: Keys) -> Images:
+    """Return images plus gray wavy rings around a point, with a sawtooth profile.
 
-    Args:
-        images: Bytes.
-        parameters: Strength in levels.
-        key: One an image.
+    The parameter is the strength in levels.
     """
-    (strength,) = parameters
-    drawn = uniform(key, (5,)).to(torch.float64)
-    waves, reach = drawn[:, 2] * 10, min(images.shape[2:]) / 10
-    # The width of the rings is what they are counted by: never 0.
-    return add_rings(
-        images, drawn[:, :2], waves, drawn[:, 3] * reach, (1 - drawn[:, 4]) * reach, strength=strength
-    )
+    drawn, reach = uniform(key, (5,)).to(torch.float64), min(images.shape[2:]) / 10
+    # 1 - u is never 0, and neither may be the width of a ring, by which distances are divided.
+    rings = torch.stack([drawn[:, 2] * 10, drawn[:, 3] * reach, (1 - drawn[:, 4]) * reach], 1)
+    return add_rings(images, drawn[:, :2], rings, strength=parameters[0])
 
 
-def single_frequency_greyscale(images: Images, parameters: tuple[float, ...], *, key: Keys) -> Images:
-    """Return images plus one plane wave, grey.
+def single_frequency_greyscale(images: Images, parameters: Constants, *, key: Keys) -> Images:
+    """Return images plus one gray plane wave.
 
-    Args:
-        images: Bytes.
-        parameters: Amplitude in levels.
-        key: One an image.
+    The parameter is the amplitude in levels.
     """
-    (strength,) = parameters
     drawn = uniform(key, (4,)).to(torch.float64)
     first = (drawn[:, 0] * 2 - 1) * math.pi
     second = (drawn[:, 1] * 2 - 1) * first.abs()
     swapped = drawn[:, 2] < 0.5
     across, down = torch.where(swapped, second, first), torch.where(swapped, first, second)
-    return add_wave(images, across, down, drawn[:, 3] * (2 * math.pi), strength=strength)
+    return add_wave(
+        images, torch.stack([across, down, drawn[:, 3] * (2 * math.pi)], 1), strength=parameters[0]
+    )
 
 
 def keep_pixels(images: Images, phases: Phases, *, threshold: float) -> Images:
-    """Return images that are black where blue noise is not above the threshold, in all channels alike."""
-    noise = _coloured_noise(phases, images.shape[3], "blue")
-    return images * (noise > threshold)
+    """Return images that are black where blue noise is not above the threshold, equally in all channels."""
+    return images * (_colored_noise(phases, images.shape[3], "blue") > threshold)
 
 
 def add_clouds(images: Images, phases: Phases, *, strength: float) -> Images:
-    """Return images plus brown noise of `strength` levels, one field a channel."""
-    noise = _coloured_noise(phases, images.shape[3], "brown")
-    return noise.mul_(strength).add_(images).clamp_(0, 255).to(torch.uint8)
+    """Return images plus brown noise of `strength` levels, one field per channel."""
+    return cut(_colored_noise(phases, images.shape[3], "brown").mul_(strength).add_(images))
 
 
 def add_plasma(
-    images: Images,
-    time: Float[Tensor, " b"],
-    iterations: Int64[Tensor, " b"],
-    sharpness: Float[Tensor, " b"],
-    scale: Float[Tensor, " b"],
-    *,
-    strength: float,
+    images: Images, motion: Float[Tensor, "b 3"], iterations: Int64[Tensor, " b"], *, strength: float
 ) -> Images:
-    """Return images mixed with coloured plasma.
+    """Return images mixed with colored plasma.
 
     Args:
         images: Bytes.
-        time: Moment of the moving pattern, in radians.
+        motion: Per image the phase of the moving pattern in radians, its sharpness, and its scale. A larger
+            sharpness makes the waves shrink less per iteration. The scale is a share of the shorter side.
         iterations: How often the coordinates are bent.
-        sharpness: The larger, the less the waves shrink from one iteration to the next.
-        scale: Length of the pattern's unit, as a share of the shorter side.
-        strength: Levels; the image keeps 1 - strength / 255 of its own.
+        strength: Levels; the image is weighted by 1 - strength / 255.
     """
-    time, unit = time[:, None, None], (scale * min(images.shape[2:]))[:, None, None]
-    y, x = (place / unit for place in _places(images))
+    time, sharpness, scale = motion[:, :, None, None].unbind(1)
+    y, x = (place / (scale * min(images.shape[2:])) for place in rows_and_columns(images))
     y, x = y.expand(-1, -1, x.shape[2]).contiguous(), x.expand(-1, y.shape[1], -1).contiguous()
-    shrink = 2.25 - sharpness[:, None, None]
+    shrink = 2.25 - sharpness
     stretch, slow, weak = 1.0, 1.0, torch.ones_like(shrink)
     for done in range(int(iterations.max())):
         first = (stretch * y + time / slow).cos_().div_(weak)
@@ -154,9 +122,8 @@ def add_plasma(
         x = torch.where(active, x + first - 0.3 * second, x)
         y = torch.where(active, y + second + 0.3 * first, y)
         stretch, slow, weak = stretch * 1.93, slow * 1.15, weak * shrink
-    colours = ((x - time).sin_(), ((x + y + time.sin()) / 2).sin_(), (y + time).sin_())
-    mixed = torch.stack(colours, 1).mul_(strength).add_(images.to(torch.float64) * (1 - strength / 255))
-    return mixed.clamp_(0, 255).to(torch.uint8)
+    colors = ((x - time).sin_(), ((x + y + time.sin()) / 2).sin_(), (y + time).sin_())
+    return cut(torch.stack(colors, 1).mul_(strength).add_(images.to(torch.float64) * (1 - strength / 255)))
 
 
 def cover_with_turbulence(
@@ -164,79 +131,68 @@ def cover_with_turbulence(
 ) -> Images:
     """Return images mixed with the sum of the absolute values of five octaves of gradient noise.
 
-    The noise has a period of 32 pixels at the first octave, whatever the size. The original divides by
-    zero for a gradient without direction, in about 0.2 % of the images; here that one has no slope.
+    The first octave has a period of 32 pixels at any image size. The original divides by zero for a gradient
+    without direction, in about 0.2 % of the images; here that gradient is zero.
 
     Args:
         images: Bytes.
-        gradients: Directions before they are centred and brought to length 1, each from 0 to 511.
-        swaps: With which entry each entry of the table of permutations is exchanged, from the last one on.
-        weight: Of the noise.
+        gradients: Directions before they are centered and scaled to length 1, each from 0 to 511.
+        swaps: For each entry of the permutation table, last entry first, the entry that it is exchanged with.
+        weight: Weight of the noise.
 
     Source: Perlin 1985, "An image synthesizer" (SIGGRAPH), with the tables of its sample program.
     """
     slope = (gradients - 256).to(torch.float64) / 256
     slope = slope.div_(slope.norm(dim=2, keepdim=True).clamp_(min=1e-300))
     table = _shuffled(swaps)
-    # Tables go on with their own start, for so long that the first two entries come a third time.
+    # Both tables are repeated from their start, up to the first two entries of a third copy.
     for numbers in (slope, table):
         numbers[:, _PERLIN_TABLE : 2 * _PERLIN_TABLE] = numbers[:, :_PERLIN_TABLE]
         numbers[:, 2 * _PERLIN_TABLE :] = numbers[:, :2]
-    h, w = images.shape[2:]
-    total = torch.zeros(len(images), h, w, dtype=torch.float64, device=images.device)
-    rows, columns = (place[0].flatten() / 32 for place in _places(images))
+    total = torch.zeros(len(images), *images.shape[2:], dtype=torch.float64, device=images.device)
+    rows, columns = (place.flatten() / 32 for place in rows_and_columns(images))
     for octave in range(5):
         frequency = 2.0**octave
         total.add_(_gradient_noise(rows * frequency, columns * frequency, slope, table).abs_() / frequency)
     brightness = total.mul_(0.5).add_(0.5).clamp_(0, 1).mul_(255 * weight)
-    # The image's share is in float32, as in the original.
-    kept = images.to(torch.float32).mul_(1 - weight).to(torch.float64)
-    return kept.add_(brightness[:, None]).clamp_(0, 255).to(torch.uint8)
+    # The share of the image is in float32, as in the original.
+    return cut(images.to(torch.float32).mul_(1 - weight).to(torch.float64).add_(brightness[:, None]))
 
 
 def add_rings(
-    images: Images,
-    centre: Float[Tensor, "b 2"],
-    waves: Float[Tensor, " b"],
-    amplitude: Float[Tensor, " b"],
-    width: Float[Tensor, " b"],
-    *,
-    strength: float,
+    images: Images, center: Float[Tensor, "b 2"], rings: Float[Tensor, "b 3"], *, strength: float
 ) -> Images:
     """Return images plus rings.
 
     Args:
         images: Bytes.
-        centre: Column and row, as shares of the sides.
-        waves: Waves of a ring a turn; the ring has a step where they are no whole number.
-        amplitude: Of the waves, in pixels.
-        width: Of a ring, in pixels, above 0.
+        center: Column and row, as shares of the sides.
+        rings: Per image the waves per turn of a ring, their amplitude, and the width of a ring above 0, both
+            in pixels. A ring has a step where the waves are not a whole number.
         strength: Levels between the darkest and the brightest.
     """
-    rows, columns = _places(images)
+    rows, columns = rows_and_columns(images)
     h, w = images.shape[2:]
-    across = columns - (centre[:, 0] * w)[:, None, None]
-    down = rows - (centre[:, 1] * h)[:, None, None]
-    waves, amplitude, width = (number[:, None, None] for number in (waves, amplitude, width))
+    x, y = center[:, :, None, None].unbind(1)
+    waves, amplitude, width = rings[:, :, None, None].unbind(1)
+    across, down = columns - x * w, rows - y * h
     bent = (across * across + down * down).sqrt_()
     bent.add_(torch.atan2(across, down).mul_(waves).sin_().mul_(amplitude))
     saw = bent.remainder_(width).div_(width).sub_(0.5).mul_(strength)
-    return saw[:, None].add(images).clamp_(0, 255).to(torch.uint8)
+    return cut(saw[:, None].add(images))
 
 
-def add_wave(
-    images: Images,
-    across: Float[Tensor, " b"],
-    down: Float[Tensor, " b"],
-    phase: Float[Tensor, " b"],
-    *,
-    strength: float,
-) -> Images:
-    """Return images plus a plane wave of `strength` levels; frequencies in radians a pixel."""
-    rows, columns = _places(images)
-    across, down, phase = (number[:, None, None] for number in (across, down, phase))
-    wave = (columns * across + rows * down + phase).sin_().mul_(strength)
-    return wave[:, None].add(images).clamp_(0, 255).to(torch.uint8)
+def add_wave(images: Images, wave: Float[Tensor, "b 3"], *, strength: float) -> Images:
+    """Return images plus a plane wave of `strength` levels.
+
+    Args:
+        images: Bytes.
+        wave: Per image the frequency along columns and along rows in radians per pixel, and the phase.
+        strength: Amplitude in levels.
+    """
+    rows, columns = rows_and_columns(images)
+    across, down, phase = wave[:, :, None, None].unbind(1)
+    return cut((columns * across + rows * down + phase).sin_().mul_(strength)[:, None].add(images))
 
 
 def _phases(images: Images, key: Keys, fields: int) -> Phases:
@@ -244,21 +200,21 @@ def _phases(images: Images, key: Keys, fields: int) -> Phases:
     return uniform(key, (fields, h, (w + 1) // 2)).to(torch.float64).mul_(2 * math.pi)
 
 
-def _coloured_noise(phases: Phases, width: int, colour: str) -> Float[Tensor, "b fields h w"]:
-    """Return noise whose spectrum has the drawn phases, over its standard deviation about its own mean.
+def _colored_noise(phases: Phases, width: int, color: str) -> Float[Tensor, "b fields h w"]:
+    """Return noise whose spectrum has the drawn phases, divided by its standard deviation.
 
-    The right half of the spectrum has the phases of the left half read backwards in both axes: the partner
-    of frequency k is -k - 1 and not -k, and its phase is equal, not opposite. The noise is the real part of
-    what this gives. Its spectrum is the colour's, but it is stronger about some pixels than about others,
-    and brown noise has a random mean, which the standard deviation leaves out.
+    The right half of the spectrum has the phases of the left half, reversed in both axes. The partner of
+    frequency k is therefore -k - 1 instead of -k, and its phase is equal instead of opposite. The noise is
+    the real part of the inverse transform. Its mean spectrum is that of the color, but its variance differs
+    between pixels. Brown noise has a random mean, which the standard deviation does not count.
     """
     h = phases.shape[2]
     place, opposite, amplitude = (
-        table.to(phases.device) for table in _half_plane(h, width, phases.shape[3], colour)
+        table.to(phases.device) for table in _half_plane(h, width, phases.shape[3], color)
     )
     flat = phases.flatten(2)
     spectrum = []
-    # The real part's spectrum is the mean of a frequency's coefficient and its mirror's conjugate.
+    # The spectrum of the real part is the mean of a coefficient and the conjugate of its mirror.
     for part, sign in ((flat.cos(), 1), (flat.sin(), -1)):
         both = part.index_select(2, place).add_(part.index_select(2, opposite), alpha=sign)
         spectrum.append(both.mul_(amplitude))
@@ -270,32 +226,29 @@ def _coloured_noise(phases: Phases, width: int, colour: str) -> Float[Tensor, "b
 
 @lru_cache(maxsize=16)
 def _half_plane(
-    height: int, width: int, half: int, colour: str
+    height: int, width: int, half: int, color: str
 ) -> tuple[Int64[Tensor, " n"], Int64[Tensor, " n"], Float[Tensor, " n"]]:
-    """Return where each frequency of a half spectrum and its mirror have their phase, and its amplitude."""
-    rows = torch.arange(height)[:, None].expand(-1, width)
-    columns = torch.arange(width)[None].expand(height, -1)
-    mirrored = columns >= half
-    number = torch.where(
-        mirrored, (height - 1 - rows) * half + width - 1 - columns, rows * half + columns
-    ).roll((-(height // 2), -(width // 2)), (0, 1))
+    """Return for each frequency the positions of its phase and its mirror's phase, and its amplitude."""
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    mirrored = (height - 1 - rows) * half + width - 1 - columns
+    to_corner = (-(height // 2), -(width // 2))
+    number = torch.where(columns >= half, mirrored, rows * half + columns).roll(to_corner, (0, 1))
     # Frequencies in cycles per shorter side, so that no direction is preferred.
     side = min(height, width)
     down = (rows - height // 2).to(torch.float64) * side / height
     across = (columns - width // 2).to(torch.float64) * side / width
-    squared = (down.square() + across.square()).roll((-(height // 2), -(width // 2)), (0, 1))
-    amplitude = squared.sqrt() if colour == "blue" else 1 / (1 + squared)
+    squared = (down.square() + across.square()).roll(to_corner, (0, 1))
+    amplitude = squared.sqrt() if color == "blue" else 1 / (1 + squared)
     kept = width // 2 + 1
     opposite = number.flip(0, 1).roll((1, 1), (0, 1))
     return number[:, :kept].flatten(), opposite[:, :kept].flatten(), amplitude[:, :kept].flatten()
 
 
 def _shuffled(swaps: Int64[Tensor, "b 256"]) -> Int64[Tensor, "b 514"]:
-    """Return 0 to 255 after the exchanges, with room for 258 more."""
+    """Return the permutation of 0 to 255 that the exchanges make, with room for 258 more entries."""
     images = torch.arange(len(swaps), device=swaps.device)
     table = torch.arange(2 * _PERLIN_TABLE + 2, device=swaps.device).repeat(len(swaps), 1)
-    for step in range(_PERLIN_TABLE):
-        entry, other = _PERLIN_TABLE - 1 - step, swaps[:, step]
+    for entry, other in zip(reversed(range(_PERLIN_TABLE)), swaps.unbind(1), strict=True):
         held = table[:, entry].clone()
         table[:, entry] = table[images, other]
         table[images, other] = held
@@ -319,14 +272,7 @@ def _gradient_noise(
             entry = table.gather(1, cell.flatten(1))
             steep = slope.gather(1, entry[:, :, None].expand(-1, -1, 2)).reshape(*cell.shape, 2)
             corners.append(steep[..., 0] * (down - below) + steep[..., 1] * (across - beside))
-    # Along the first coordinate, the row, before the second.
+    # Rows are interpolated before columns.
     upper = corners[0] + ease_down * (corners[2] - corners[0])
     other = corners[1] + ease_down * (corners[3] - corners[1])
     return (upper + ease_across * (other - upper)).mul_(1.5)
-
-
-def _places(images: Images) -> tuple[Float[Tensor, "1 h 1"], Float[Tensor, "1 1 w"]]:
-    """Return rows and columns."""
-    h, w = images.shape[2:]
-    rows = torch.arange(h, dtype=torch.float64, device=images.device)[None, :, None]
-    return rows, torch.arange(w, dtype=torch.float64, device=images.device)[None, None]

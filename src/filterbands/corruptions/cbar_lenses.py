@@ -1,7 +1,7 @@
 """C-bar's images read at other places: pinch_and_twirl, ripple, circular_motion_blur,
 transverse_chromatic_abberation, and caustic_refraction of ImageNet-C-bar alone.
 
-Every kind draws, then calculates; the two are apart so that recorded draws give the recorded result.
+Each kind draws first and calculates then, in two functions, so that recorded draws give the recorded result.
 
 Source: Mintun, Kirillov, Xie 2021, arXiv:2102.11273, with the semantics of its generators.
 """  # noqa: D205
@@ -16,49 +16,41 @@ from torch import Tensor
 
 from ..rng import bits, uniform
 from ..types import FloatImages, Images, Keys
-from .pixels import border_index, pick, smooth
+from .constants import Constants
+from .pixels import cut, filter_matrix, pick, reflect_101, rows_and_columns, smooth, to_bytes, to_unit
 
-# Of the 21 evenly spaced angles of circular_motion_blur.
+# Weights of the 21 evenly spaced angles of circular_motion_blur.
 _TURN_WEIGHTS = tuple(math.exp(-2 * (number / 10 - 1) ** 2) for number in range(21))
-# Its images of more pixels are blurred without a matrix.
+# circular_motion_blur uses a matrix for images of at most this many pixels.
 _PIXELS_IN_A_MATRIX = 64 * 64
-# Pixels blurred one by one at a time: on a CPU, what a core's cache holds; on a GPU, what keeps it busy.
+# Pixels that are blurred at once: on a CPU, what a core's cache holds; on a GPU, enough to keep it busy.
 _PLACES_AT_A_TIME = {"cpu": 1 << 12, "other": 1 << 18}
 
 
-def pinch_and_twirl(images: Images, parameters: tuple[float, ...], *, key: Keys) -> Images:
-    """Return images whose content shrinks towards the middles of 3 x 3 cells and turns about them.
+def pinch_and_twirl(images: Images, parameters: Constants, *, key: Keys) -> Images:
+    """Return images whose content shrinks towards the middles of 3 x 3 cells and turns around them.
 
-    Args:
-        images: Bytes.
-        parameters: Angle in degrees, in either direction, and amount of the pinch.
-        key: One an image.
+    The parameters are the angle in degrees, in either direction, and the amount of the pinch.
     """
+    degrees, amount = parameters
     side, rows, columns = cells(*images.shape[2:])
     signs = (bits(key, rows * columns) >> 63).bitwise_or_(1).reshape(-1, columns, rows)
-    return pinch(images, signs, degrees=parameters[0], amount=parameters[1], side=side)
+    return pinch(images, signs, degrees=degrees, amount=amount, side=side)
 
 
-def ripple(images: Images, parameters: tuple[float, ...], *, key: Keys) -> Images:
-    """Return images whose rows and columns are pressed together and drawn apart in waves.
+def ripple(images: Images, parameters: Constants, *, key: Keys) -> Images:
+    """Return images whose rows and columns are displaced by waves.
 
-    Args:
-        images: Bytes.
-        parameters: Amplitude, as a share of the shorter side.
-        key: One an image.
+    The parameter is the amplitude, as a share of the shorter side.
     """
-    (amplitude,) = parameters
     drawn = uniform(key, (2, 2)).to(torch.float64)
-    return press(images, drawn[:, 0] * 0.2 + 0.1, drawn[:, 1] * (2 * math.pi), amplitude=amplitude)
+    return press(images, drawn[:, 0] * 0.2 + 0.1, drawn[:, 1] * (2 * math.pi), amplitude=parameters[0])
 
 
-def circular_motion_blur(images: Images, parameters: tuple[float, ...], *, key: Keys) -> Images:  # noqa: ARG001
-    """Return the weighted mean of images turned about their middle, black where they turn out of the frame.
+def circular_motion_blur(images: Images, parameters: Constants, *, key: Keys) -> Images:  # noqa: ARG001
+    """Return the weighted mean of images turned around their middle, black where the source is outside.
 
-    Args:
-        images: Bytes.
-        parameters: Largest angle in degrees.
-        key: Not used.
+    The parameter is the largest angle in degrees.
     """
     (degrees,) = parameters
     b, c, h, w = images.shape
@@ -69,7 +61,7 @@ def circular_motion_blur(images: Images, parameters: tuple[float, ...], *, key: 
     else:
         level = torch.sparse.mm(_turns(h, w, degrees).to(images.device), spline.T.contiguous()).T
         result.copy_(level.clamp(0, 255))
-        # Next to a whole level the original's float32 sums decide between it and the one below.
+        # Close to a whole level, the float32 sums of the original decide between it and the level below.
         unsure = (level - level.round()).abs_() < 1e-3
     plane, pixel = unsure.nonzero(as_tuple=True)
     result[plane, pixel] = _turned(spline, plane, pixel, h, w, degrees)
@@ -77,24 +69,18 @@ def circular_motion_blur(images: Images, parameters: tuple[float, ...], *, key: 
     return whole
 
 
-def transverse_chromatic_abberation(images: Images, parameters: tuple[float, ...], *, key: Keys) -> Images:
-    """Return images with one channel smoothed and the others enlarged, in an order drawn at random.
+def transverse_chromatic_abberation(images: Images, parameters: Constants, *, key: Keys) -> Images:
+    """Return images with one channel smoothed and the others enlarged, in a random order.
 
-    Args:
-        images: Bytes.
-        parameters: By how much the most enlarged channel exceeds the image, as a share.
-        key: One an image.
+    The parameter is the relative excess of the most enlarged channel over the size of the image.
     """
     return enlarge_channels(images, bits(key, 3).argsort(1), excess=parameters[0])
 
 
-def caustic_refraction(images: Images, parameters: tuple[float, ...], *, key: Keys) -> Images:
-    """Return images seen through the ripples of water, lit along one diagonal.
+def caustic_refraction(images: Images, parameters: Constants, *, key: Keys) -> Images:
+    """Return images seen through ripples of water that are lit along one diagonal.
 
-    Args:
-        images: Bytes.
-        parameters: Strength of the lens, as a share of the shorter side, and of the lighting.
-        key: One an image.
+    The parameters are the strength of the lens, as a share of the shorter side, and that of the lighting.
     """
     lens, lighting = parameters
     drawn = uniform(key, (2,)).to(torch.float64)
@@ -102,7 +88,7 @@ def caustic_refraction(images: Images, parameters: tuple[float, ...], *, key: Ke
 
 
 def cells(height: int, width: int) -> tuple[int, int, int]:
-    """Return the side of the cells of `pinch_and_twirl`, and how many there are down and across.
+    """Return the side of the cells of `pinch_and_twirl`, and their numbers along rows and columns.
 
     >>> cells(32, 32), cells(224, 224)
     ((10, 3, 3), (44, 5, 5))
@@ -120,17 +106,15 @@ def pinch(
     Args:
         images: Bytes.
         signs: 1 or -1 for each cell, column after column.
-        degrees: By how much content turns at the middle of a cell.
+        degrees: Angle by which content turns at the middle of a cell.
         amount: Exponent of the pinch.
-        side: Of a cell, in pixels, even.
+        side: Even side of a cell, in pixels.
     """
     h, w = images.shape[2:]
     cell, still, plain, turned = (table.to(images.device) for table in _twirl(h, w, degrees, amount, side))
     sign = signs.flatten(1).index_select(1, cell.flatten()).reshape(-1, 1, h, w)
-    place = torch.where(sign > 0, plain, turned).masked_fill_(still, 0)
-    place[:, 0] += torch.arange(h, device=images.device)[:, None]
-    place[:, 1] += torch.arange(w, device=images.device)
-    return read(images.to(torch.float32), place).clamp_(0, 255).to(torch.uint8)
+    shift = torch.where(sign > 0, plain, turned).masked_fill_(still, 0)
+    return cut(read(images.to(torch.float32), shift))
 
 
 def press(
@@ -140,34 +124,30 @@ def press(
 
     Args:
         images: Bytes.
-        lengths: Wavelengths down and across, as shares of the sides.
-        phases: Theirs, in radians.
-        amplitude: As a share of the shorter side.
+        lengths: Wavelengths along columns and along rows, as shares of the sides.
+        phases: Phases of both waves, in radians.
+        amplitude: Amplitude of both waves, as a share of the shorter side.
     """
     h, w = images.shape[2:]
-    place = torch.empty(len(images), 2, h, w, dtype=torch.float64, device=images.device)
-    for axis, size in enumerate((h, w)):
-        line = torch.arange(size, dtype=torch.float64, device=images.device)
-        wave = (2 * math.pi * line / (lengths[:, axis, None] * size) + phases[:, axis, None]).sin_()
-        moved = wave.mul_(amplitude * min(h, w)).add_(line)
-        place[:, axis] = moved[:, :, None] if axis == 0 else moved[:, None]
-    return read(images.to(torch.float64), place).clamp_(0, 255).to(torch.uint8)
+    shifts = []
+    for axis, line in enumerate(rows_and_columns(images)):
+        length, phase = (numbers[:, axis, None, None] for numbers in (lengths * line.numel(), phases))
+        wave = (2 * math.pi * line / length + phase).sin_().mul_(amplitude * min(h, w))
+        shifts.append(wave.expand(-1, h, w))
+    return cut(read(images.to(torch.float64), torch.stack(shifts, 1)))
 
 
 def enlarge_channels(images: Images, order: Int64[Tensor, "b 3"], *, excess: float) -> Images:
     """Return images whose channels are enlarged about the middle by 1, 1 + excess / 2 and 1 + excess.
 
-    Args:
-        images: Bytes.
-        order: For each channel the number, from 0, of its factor.
-        excess: By how much the largest factor exceeds 1.
+    `order` holds the number of each channel's factor, from 0.
     """
     b, _, h, w = images.shape
     result = torch.empty_like(images)
     image = torch.arange(b, device=images.device)
     for number, factor in enumerate((1, 1 + excess / 2, 1 + excess)):
         channel = (order == number).to(torch.uint8).argmax(1)
-        # Images last: every step reads and writes long lines.
+        # Images are the last axis, so that each step reads and writes long lines.
         plane = images[image, channel].permute(1, 2, 0).to(torch.float64)
         (rows, down), (columns, across) = (_enlargement(size, factor) for size in (h, w))
         total = torch.zeros_like(plane, memory_format=torch.contiguous_format)
@@ -186,14 +166,13 @@ def refract(
 
     Args:
         images: Bytes.
-        time: Moment of the moving pattern.
-        size: Its period, as a share of the shorter side.
+        time: Time of the moving pattern.
+        size: Period of the pattern, as a share of the shorter side.
         lens: Strength of the displacement, as a share of the shorter side.
         lighting: Strength of the lighting.
     """
-    h, w = images.shape[2:]
-    side = min(h, w)
-    surface = torch.nn.functional.pad(_caustic(h, w, time, size * side), (1, 1, 1, 1))
+    side = min(images.shape[2:])
+    surface = torch.nn.functional.pad(_caustic(images, time, size * side), (1, 1, 1, 1))
     down = surface[:, 2:, 1:-1] - surface[:, :-2, 1:-1]
     across = surface[:, 1:-1, 2:] - surface[:, 1:-1, :-2]
     slope = (down * down + across * across).sqrt_()
@@ -201,26 +180,24 @@ def refract(
     angle = cosine.arccos()
     length = (angle - (angle.sin() / 4).asin_()).sin_().mul_(lens * side).div_(slope)
     length.masked_fill_((cosine >= 0.999) | (slope == 0), 0)
-    place = torch.stack([(part * length).mul_(1000).round_().div_(1000) for part in (down, across)], 1)
-    place[:, 0] += torch.arange(h, device=images.device)[:, None]
-    place[:, 1] += torch.arange(w, device=images.device)
-    unit = images.to(torch.float32).div_(255).to(torch.float64)
-    lit = read(unit, place).add_((down - across).mul_(lighting)[:, None])
-    return lit.clamp_(0, 1).mul_(255).to(torch.uint8)
+    shift = torch.stack([(part * length).mul_(1000).round_().div_(1000) for part in (down, across)], 1)
+    unit = to_unit(images, torch.float32).to(torch.float64)
+    return to_bytes(read(unit, shift).add_((down - across).mul_(lighting)[:, None]))
 
 
-def read(images: FloatImages, place: Float[Tensor, "b 2 h w"]) -> FloatImages:
-    """Return images read between pixels, columns mixed first; outside them all is black.
+def read(images: FloatImages, shift: Float[Tensor, "b 2 h w"]) -> FloatImages:
+    """Return images whose pixels are read elsewhere, columns mixed first; outside of the images all is black.
 
     Args:
-        images: Floats, in whose type the work is done.
-        place: Row and column to read at, the same in all channels.
+        images: Floats; results have their type.
+        shift: Distance in rows and columns from each pixel to its source, the same in all channels.
     """
     b, c, h, w = images.shape
+    place = torch.stack([shift[:, axis] + line for axis, line in enumerate(rows_and_columns(images))], 1)
     base = place.floor()
     shares = (place - base).to(images.dtype)
     rests = (1 - (place - base)).to(images.dtype)
-    # Two black pixels before and behind, so that any place further out reads black alone.
+    # Two black pixels at both ends, so that places further outside read black alone.
     wide = torch.nn.functional.pad(images, (2, 2, 2, 2)).flatten(2)
     top = base[:, 0].clamp_(-2, h).to(torch.int64).add_(2)
     left = base[:, 1].clamp_(-2, w).to(torch.int64).add_(2)
@@ -236,7 +213,7 @@ def read(images: FloatImages, place: Float[Tensor, "b 2 h w"]) -> FloatImages:
 
 @lru_cache(maxsize=16)
 def _twirl(h: int, w: int, degrees: float, amount: float, side: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return each pixel's cell, whether it stays, and its displacements for either sign."""
+    """Return the cell of each pixel, whether the pixel stays, and its displacements for both signs."""
     rows, columns = torch.arange(h), torch.arange(w)
     block_rows, block_columns = rows // side, columns // side
     count_rows, count_columns = h // side, w // side
@@ -261,9 +238,9 @@ def _twirl(h: int, w: int, degrees: float, amount: float, side: int) -> tuple[Te
 
 @lru_cache(maxsize=64)
 def _enlargement(size: int, factor: float) -> tuple[Int64[Tensor, "4 n"], Float[Tensor, "4 n"]]:
-    """Return four sources and weights for each position of a line enlarged about its middle.
+    """Return four sources and weights for each position of a line that is enlarged about its middle.
 
-    The cubic B-spline is not made to interpolate, so that it smooths even where nothing is enlarged.
+    The cubic B-spline does not interpolate, so that it smooths even where nothing is enlarged.
     """
     length = round(size * factor)
     start = (length - size) // 2
@@ -281,29 +258,22 @@ def _cubic_weights(share: Float[Tensor, "*n"]) -> tuple[Float[Tensor, "*n"], ...
     return first, second, third, 1 - first - second - third
 
 
-def _mirrored(index: Int64[Tensor, "*n"], size: int) -> Int64[Tensor, "*n"]:
-    index = index.abs()
-    return torch.minimum(index, 2 * size - 2 - index)
-
-
 def _spline(images: Images) -> Float[Tensor, "planes n"]:
-    """Return the coefficients of the cubic splines through images in [0, 1], a row a channel.
+    """Return the coefficients of the cubic splines through images in [0, 1], one row per channel.
 
     Source: Unser 1999, "Splines: a perfect fit for signal and image processing", with mirrored borders.
     """
     b, c, h, w = images.shape
-    unit = images.to(torch.float32).div_(255).to(torch.float64)
+    unit = to_unit(images, torch.float32).to(torch.float64)
     down, across = (_spline_matrix(size).to(images.device) for size in (h, w))
     return (down @ unit @ across.T).reshape(b * c, h * w)
 
 
 @lru_cache(maxsize=8)
 def _spline_matrix(size: int) -> Float[Tensor, "{size} {size}"]:
-    matrix = np.zeros((size, size))
-    source = np.array(border_index(size, 1, "reflect-101"))
-    for step, weight in enumerate((1 / 6, 4 / 6, 1 / 6)):
-        np.add.at(matrix, (np.arange(size), source[step : step + size]), weight)
-    return torch.from_numpy(np.linalg.inv(matrix))
+    matrix = filter_matrix(size, (1 / 6, 4 / 6, 1 / 6), border="reflect-101")
+    # LAPACK's solver of NumPy: torch's inverse differs in the last bits.
+    return torch.from_numpy(np.linalg.inv(matrix.numpy()))
 
 
 def _turned(
@@ -314,7 +284,7 @@ def _turned(
     w: int,
     degrees: float,
 ) -> UInt8[Tensor, " m"]:
-    """Return bytes at places of the blurred images, with the original's roundings to float32."""
+    """Return bytes at places of the blurred images, rounded to float32 as in the original."""
     result = torch.empty(len(pixel), dtype=torch.uint8, device=spline.device)
     line = spline.flatten()
     at_a_time = _PLACES_AT_A_TIME["cpu" if spline.device.type == "cpu" else "other"]
@@ -334,7 +304,7 @@ def _turned(
 
 @lru_cache(maxsize=8)
 def _turns(h: int, w: int, degrees: float) -> Float[Tensor, "n n"]:
-    """Return the sparse matrix that gives blurred levels of spline coefficients, without any rounding."""
+    """Return the sparse matrix that turns spline coefficients into blurred levels, without any rounding."""
     pixels = torch.arange(h * w)
     inside, corners, weights = _taps(pixels, h, w, degrees)
     places = [torch.stack([pixels.expand_as(corner)[inside], corner[inside]]) for corner in corners]
@@ -347,13 +317,9 @@ def _turns(h: int, w: int, degrees: float) -> Float[Tensor, "n n"]:
 def _taps(
     pixel: Int64[Tensor, " m"], h: int, w: int, degrees: float
 ) -> tuple[Bool[Tensor, "turns m"], list[Tensor], list[Tensor]]:
-    """Return whether pixels of turned images come from inside them, and from which 16 pixels by what weights.
+    """Return for turned images whether a pixel's source is inside, its 16 source pixels, and their weights.
 
-    Args:
-        pixel: Positions in the image, row after row.
-        h: Rows.
-        w: Columns.
-        degrees: The last turn's angle; the first is its opposite.
+    `pixel` holds positions in the image, row after row. The first angle is -`degrees` and the last `degrees`.
     """
     angle = torch.linspace(-1, 1, len(_TURN_WEIGHTS), dtype=torch.float64, device=pixel.device)[:, None]
     angle = angle.mul_(math.radians(degrees))
@@ -368,24 +334,17 @@ def _taps(
 
 
 def _line_taps(place: Float[Tensor, "*n"], size: int) -> tuple[list[Tensor], tuple[Tensor, ...]]:
-    """Return the four pixels of a line about each place, and the cubic B-spline's weights of them."""
+    """Return the four pixels of a line around each place, and their weights in the cubic B-spline."""
     base = place.floor()
-    first = base.to(torch.int64)
-    # Places outside the line are left out later; until then they must name some pixel.
-    pixels = [_mirrored(first + step, size).clamp_(0, size - 1) for step in (-1, 0, 1, 2)]
+    pixels = [reflect_101(base.to(torch.int64) + step, size) for step in (-1, 0, 1, 2)]
     return pixels, _cubic_weights(place - base)
 
 
-def _caustic(h: int, w: int, time: Float[Tensor, " b"], size: Float[Tensor, " b"]) -> Float[Tensor, "b h w"]:
-    """Return the brightness of the bottom of a pool, in [0, 1], smoothed by a pixel."""
+def _caustic(images: Images, time: Float[Tensor, " b"], size: Float[Tensor, " b"]) -> Float[Tensor, "b h w"]:
+    """Return the brightness at the bottom of a pool, in [0, 1], smoothed by a pixel."""
     time, size = time[:, None, None], size[:, None, None]
-    start = []
-    for axis, length in ((1, h), (2, w)):
-        shape = [1, 1, 1]
-        shape[axis] = length
-        line = torch.arange(length, dtype=torch.float64, device=size.device).reshape(shape)
-        start.append((line / size).frac_().mul_(6.28318530718).sub_(250))
-    y, x = start[0].expand(-1, -1, w), start[1].expand(-1, h, -1)
+    start = [(line / size).frac_().mul_(6.28318530718).sub_(250) for line in rows_and_columns(images)]
+    y, x = (line.expand(-1, *images.shape[2:]) for line in start)
     bright = torch.ones_like(y, memory_format=torch.contiguous_format)
     for number in range(1, 6):
         moment = time * (1 - 3.5 / number)

@@ -1,21 +1,24 @@
-"""The constants of both published sets: five severities a kind, in the units the kind's function names.
+"""The constants of both published sets: five severities per kind, in the units that its function states.
 
 Source: Hendrycks, Dietterich 2019, "Benchmarking neural network robustness to common corruptions and
 perturbations", arXiv:1903.12261, as in the generators of CIFAR-10-C and ImageNet-C (224 pixels) of
-github.com/hendrycks/robustness. Two additions make explicit what differs between the generators: the
-third number of `frost` is the scale of its textures, and the constants of `elastic_transform` are in
-pixels (32 and, a slip of the original that made the data, 244 times the fractions written there).
+github.com/hendrycks/robustness. Two additions make the differences between the generators explicit. The
+third number of `frost` is the scale of its textures. The constants of `elastic_transform` are in pixels: 32
+and 244 times the fractions of the generators (244 is an error of the original, but it made the data).
 
-The sets of C-bar are of Mintun, Kirillov, Xie 2021, "On interaction between augmentations and corruptions in
-natural corruption robustness", arXiv:2102.11273, as in the generator of
-github.com/facebookresearch/augmentation-corruption; its lengths grow with the image, so that they are
-shares of its side here.
+The sets of C-bar are from Mintun, Kirillov, Xie 2021, "On interaction between augmentations and corruptions
+in natural corruption robustness", arXiv:2102.11273, as in the generator of
+github.com/facebookresearch/augmentation-corruption. Its lengths grow with the image; they are shares of the
+image's side here.
 """
 
 from collections.abc import Mapping
 
-Severities = tuple[tuple[float, ...], ...]
-"""The constants of one kind, one tuple a severity."""
+Constants = tuple[float, ...]
+"""The constants of one kind at one severity, in the order that the docstring of its function states."""
+
+Severities = tuple[Constants, ...]
+"""The constants of one kind, one tuple per severity."""
 
 CIFAR: Mapping[str, Severities] = {
     "gaussian_noise": ((0.04,), (0.06,), (0.08,), (0.09,), (0.1,)),
@@ -127,4 +130,4 @@ PARAMETERS: Mapping[str, Mapping[str, Severities]] = {
     "cifar": {**CIFAR, **CIFAR_BAR},
     "imagenet": {**IMAGENET, **IMAGENET_BAR},
 }
-"""Both tables, by the names `corrupt` takes."""
+"""Both tables, by the names that `corrupt` takes."""

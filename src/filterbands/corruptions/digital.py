@@ -15,59 +15,48 @@ from PIL import Image
 from torch import Tensor
 
 from ..types import FloatImages, Images, Keys
+from .constants import Constants
 from .pixels import to_bytes, to_unit
 
 Plane = Float[Tensor, "b h w"]
 
 
-def brightness(images: Images, parameters: tuple[float, ...], *, key: Keys) -> Images:  # noqa: ARG001
-    """Return images with an amount added to the value of HSV.
+def brightness(images: Images, parameters: Constants, *, key: Keys) -> Images:  # noqa: ARG001
+    """Return images with a constant added to the value of HSV.
 
-    Args:
-        images: Bytes.
-        parameters: What is added, in units of the full range.
-        key: Not used.
+    The parameter is the constant, in units of the full range.
     """
     (amount,) = parameters
     hue, saturation, value = rgb_to_hsv(to_unit(images))
     return to_bytes(hsv_to_rgb(hue, saturation, value.add_(amount).clamp_(0, 1)))
 
 
-def saturate(images: Images, parameters: tuple[float, ...], *, key: Keys) -> Images:  # noqa: ARG001
-    """Return images whose saturation in HSV is multiplied and shifted.
+def saturate(images: Images, parameters: Constants, *, key: Keys) -> Images:  # noqa: ARG001
+    """Return images whose saturation in HSV is scaled and shifted.
 
-    Args:
-        images: Bytes.
-        parameters: Factor and summand.
-        key: Not used.
+    The parameters are the factor and the summand.
     """
     factor, summand = parameters
     hue, saturation, value = rgb_to_hsv(to_unit(images))
     return to_bytes(hsv_to_rgb(hue, saturation.mul_(factor).add_(summand).clamp_(0, 1), value))
 
 
-def contrast(images: Images, parameters: tuple[float, ...], *, key: Keys) -> Images:  # noqa: ARG001
-    """Return images drawn towards each channel's mean.
+def contrast(images: Images, parameters: Constants, *, key: Keys) -> Images:  # noqa: ARG001
+    """Return images drawn towards the mean of each channel.
 
-    Args:
-        images: Bytes.
-        parameters: Factor of the distance to the mean.
-        key: Not used.
+    The parameter is the factor of the distance to the mean.
     """
     (factor,) = parameters
     unit = to_unit(images)
-    # A running sum adds in the original's order: the last bit decides where the result is a whole level.
+    # A running sum adds in the order of the original; the last bit decides where the result is a whole level.
     mean = unit.flatten(2).cumsum(2)[:, :, -1, None, None] / unit[0, 0].numel()
     return to_bytes(unit.sub_(mean).mul_(factor).add_(mean))
 
 
-def pixelate(images: Images, parameters: tuple[float, ...], *, key: Keys) -> Images:  # noqa: ARG001
-    """Return images shrunk and enlarged again by Pillow's box filter, in its integer arithmetic.
+def pixelate(images: Images, parameters: Constants, *, key: Keys) -> Images:  # noqa: ARG001
+    """Return images shrunk and enlarged by Pillow's box filter, in its integer arithmetic.
 
-    Args:
-        images: Bytes.
-        parameters: Factor of the sides, which are cut to whole pixels.
-        key: Not used.
+    The parameter is the factor of the sides, which are rounded down to whole pixels.
     """
     (factor,) = parameters
     h, w = images.shape[2:]
@@ -76,13 +65,10 @@ def pixelate(images: Images, parameters: tuple[float, ...], *, key: Keys) -> Ima
     return _resize_axis(_resize_axis(small, 3, w), 2, h).to(torch.uint8)
 
 
-def jpeg_compression(images: Images, parameters: tuple[float, ...], *, key: Keys) -> Images:  # noqa: ARG001
-    """Return images after JPEG compression with 4:2:0 chroma, by Pillow on the CPU whatever the device.
+def jpeg_compression(images: Images, parameters: Constants, *, key: Keys) -> Images:  # noqa: ARG001
+    """Return images after JPEG compression with 4:2:0 chroma, by Pillow on the CPU for any device.
 
-    Args:
-        images: Bytes.
-        parameters: Quality, 1 to 95.
-        key: Not used.
+    The parameter is the quality, 1 to 95.
     """
     quality = int(parameters[0])
     pixels = images.permute(0, 2, 3, 1).contiguous().cpu().numpy()
@@ -104,12 +90,12 @@ def jpeg_compression(images: Images, parameters: tuple[float, ...], *, key: Keys
 
 
 def rgb_to_hsv(unit: FloatImages) -> tuple[Plane, Plane, Plane]:
-    """Return hue, saturation and value in [0, 1] of the hexcone model; hue and saturation of grey are 0."""
+    """Return hue, saturation and value in [0, 1] of the hexcone model; hue and saturation of gray are 0."""
     red, green, blue = unit.unbind(1)
     value = torch.maximum(torch.maximum(red, green), blue)
     spread = value - torch.minimum(torch.minimum(red, green), blue)
     safe = torch.where(spread == 0, 1.0, spread)
-    # The last of several largest channels decides; each sextant is 1/6 of the circle.
+    # The last of several equal largest channels decides; each sextant is 1/6 of the circle.
     hue = torch.where(green == value, (blue - red).div_(safe).add_(2), (green - blue).div_(safe))
     hue = torch.where(blue == value, (red - green).div_(safe).add_(4), hue).div_(6)
     hue = torch.where(hue < 0, hue + 1, hue).masked_fill_(spread == 0, 0)
@@ -144,7 +130,7 @@ def hsv_to_rgb(hue: Plane, saturation: Plane, value: Plane) -> FloatImages:
 
 
 def _resize_axis(images: Int32[Tensor, "b c h w"], axis: int, size: int) -> Int32[Tensor, "b c h2 w2"]:
-    """Return images resized along one axis as Pillow's BOX filter does: equal weights of 22 bits, rounded."""
+    """Return images resized along one axis as by Pillow's BOX filter: equal weights of 22 bits, rounded."""
     first, count, weight = _box(images.shape[axis], size)
     shape = [1, 1, 1, 1]
     shape[axis] = size
@@ -162,15 +148,15 @@ def _resize_axis(images: Int32[Tensor, "b c h w"], axis: int, size: int) -> Int3
 
 @lru_cache(maxsize=64)
 def _box(before: int, after: int) -> tuple[list[int], list[int], list[int]]:
-    """Return for each output pixel its first input pixel, how many it averages, and the weight of each."""
+    """Return for each output pixel the first input pixel, the number of input pixels, and their weight."""
     scale = before / after
     support = 0.5 * max(scale, 1.0)
     first, count, weight = [], [], []
     for position in range(after):
-        centre = (position + 0.5) * scale
-        low = max(int(centre - support + 0.5), 0)
-        high = min(int(centre + support + 0.5), before)
-        inside = [x for x in range(low, high) if -0.5 < (x - centre + 0.5) / max(scale, 1.0) <= 0.5]
+        center = (position + 0.5) * scale
+        low = max(int(center - support + 0.5), 0)
+        high = min(int(center + support + 0.5), before)
+        inside = [x for x in range(low, high) if -0.5 < (x - center + 0.5) / max(scale, 1.0) <= 0.5]
         first.append(inside[0])
         count.append(len(inside))
         weight.append(math.floor(0.5 + (1 << 22) / len(inside)))

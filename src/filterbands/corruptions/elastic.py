@@ -1,13 +1,15 @@
 """elastic_transform: a random affine map, then a smooth random displacement, each with its own interpolation.
 
-Both steps follow the libraries that made the published sets: OpenCV 3.4, whose affine maps read the image
-at 1/32 pixel, and SciPy before 1.6, whose reflecting border has a fold of its own between the outermost
-pixel and its mirror image. Newer versions of either differ in 11-17 % of the values (by a level or two)
-and in the outermost pixels.
+Both steps follow the libraries that made the published sets. OpenCV 3.4 reads the image at multiples of 1/32
+pixel under an affine map. SciPy before 1.6 folds a reflecting border between the outermost pixel and its
+mirror image. Newer versions of both differ in 11-17 % of the values (by one or two levels) and in the
+outermost pixels.
 
 Source: Hendrycks, Dietterich 2019, arXiv:1903.12261, with the semantics of its CIFAR-10-C generator; the
-idea is of Simard, Steinkraus, Platt 2003, "Best practices for convolutional neural networks".
+idea is that of Simard, Steinkraus, Platt 2003, "Best practices for convolutional neural networks".
 """
+
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float, Int64
@@ -15,17 +17,23 @@ from torch import Tensor
 
 from ..rng import uniform
 from ..types import FloatImages, Images, Keys
-from .pixels import pick, smoothing_matrix, to_bytes, to_unit
+from .constants import Constants
+from .pixels import (
+    filter_matrix,
+    gaussian_taps,
+    pick,
+    reflect_101,
+    rows_and_columns,
+    to_bytes,
+    to_unit,
+)
 
 
-def elastic_transform(images: Images, parameters: tuple[float, ...], *, key: Keys) -> Images:
-    """Return images under a random affine map and a smooth random displacement.
+def elastic_transform(images: Images, parameters: Constants, *, key: Keys) -> Images:
+    """Return images deformed by a random affine map and a smooth random displacement.
 
-    Args:
-        images: Bytes.
-        parameters: Largest displacement before smoothing, its smoothing's standard deviation, and the
-            largest jitter of the three points that make the affine map; all in pixels.
-        key: One an image.
+    The parameters are the largest displacement before smoothing, the standard deviation of the smoothing, and
+    the largest jitter of the three points that define the affine map; all in pixels.
     """
     strength, sigma, jitter = parameters
     points = uniform(key, (3, 2), stream=0).mul_(2 * jitter).sub_(jitter)
@@ -47,25 +55,28 @@ def deform(
 
     Args:
         images: Bytes.
-        jitter: How far (x, y) the map moves the lower right, upper right and upper left corner of a square
-            about the middle, a third of the image to each side.
+        jitter: How far (x, y) the map moves the lower right, upper right and upper left corner of a square.
+            The square extends from the middle of the image by a third of its side in each direction.
         fields: Displacements to the right and down, in (-1, 1), not yet smoothed; None for none.
-        strength: What the smoothed displacements are multiplied by.
+        strength: Factor of the smoothed displacements.
         sigma: Standard deviation of the smoothing, in pixels.
     """
     moved = _move_affinely(to_unit(images, torch.float32), jitter.to(torch.float32))
     if fields is not None:
-        down, right = (
-            smoothing_matrix(size, sigma, border="reflect", truncate=3).to(images.device)
-            for size in images.shape[2:]
-        )
+        down, right = (_smoothing(size, sigma).to(images.device) for size in images.shape[2:])
         displacement: Tensor = (down @ fields @ right.T).mul_(strength).to(torch.float32)
         moved = _displace(moved, displacement)
     return to_bytes(moved)
 
 
+@lru_cache(maxsize=16)
+def _smoothing(size: int, sigma: float) -> Float[Tensor, "{size} {size}"]:
+    """Return the matrix that smooths a line, equal to `smooth` up to the last bit but one."""
+    return filter_matrix(size, gaussian_taps(sigma, int(3 * sigma + 0.5)), border="reflect")
+
+
 def _move_affinely(images: FloatImages, jitter: Float[Tensor, "b 3 2"]) -> FloatImages:
-    """Return float32 images under the affine map that moves three corners, read at 1/32 pixel."""
+    """Return float32 images under the affine map that moves three corners, read at steps of 1/32 pixel."""
     h, w = images.shape[2:]
     side = min(h, w) // 3
     corner = torch.tensor(
@@ -74,7 +85,7 @@ def _move_affinely(images: FloatImages, jitter: Float[Tensor, "b 3 2"]) -> Float
         device=images.device,
     )
     after = (corner + jitter).to(torch.float64)
-    # The map's columns and translation, (x, y) each; its inverse says where a pixel's value comes from.
+    # The columns and the translation of the map, (x, y) each; its inverse gives the source of each pixel.
     right, down = (after[:, 1] - after[:, 2]) / (2 * side), (after[:, 0] - after[:, 1]) / (2 * side)
     shift = after[:, 0] - right * corner[0, 0] - down * corner[0, 1]
     determinant = right[:, 0] * down[:, 1] - right[:, 1] * down[:, 0]
@@ -82,30 +93,30 @@ def _move_affinely(images: FloatImages, jitter: Float[Tensor, "b 3 2"]) -> Float
     xx, xy = down[:, 1] * scale, -down[:, 0] * scale
     yx, yy = -right[:, 1] * scale, right[:, 0] * scale
     x0, y0 = -xx * shift[:, 0] - xy * shift[:, 1], -yx * shift[:, 0] - yy * shift[:, 1]
-    columns = torch.arange(w, device=images.device, dtype=torch.float64)
-    rows = torch.arange(h, device=images.device, dtype=torch.float64)[None]
+    rows, columns = rows_and_columns(images)
 
     def place(across: Tensor, along: Tensor, start: Tensor) -> Int64[Tensor, "b h w"]:
-        """Coordinates in 1/32 pixel, from the 1/1024 to which OpenCV rounds each summand."""
-        step = (across[:, None] * columns * 1024).round_().to(torch.int64)
-        first = ((along[:, None] * rows + start[:, None]) * 1024).round_().to(torch.int64) + 16
-        return (first[:, :, None] + step[:, None]) >> 5
+        """Return coordinates in 1/32 pixel, from the 1/1024 to which OpenCV rounds each summand."""
+        across, along, start = (number[:, None, None] for number in (across, along, start))
+        step = (across * columns * 1024).round_().to(torch.int64)
+        first = ((along * rows + start) * 1024).round_().to(torch.int64) + 16
+        return (first + step) >> 5
 
     x, y = place(xx, xy, x0), place(yx, yy, y0)
     share_x, share_y = ((value & 31).to(torch.float32).div_(32)[:, None] for value in (x, y))
     left, top = x >> 5, y >> 5
-    rows_of = [_reflect_101(top + step, h) for step in (0, 1)]
-    columns_of = [_reflect_101(left + step, w) for step in (0, 1)]
+    rows_of, columns_of = (
+        [reflect_101(first + step, size) for step in (0, 1)] for first, size in ((top, h), (left, w))
+    )
     return _mix_corners(images, rows_of, columns_of, share_y, share_x)
 
 
 def _displace(images: FloatImages, displacement: Float[Tensor, "b 2 h w"]) -> FloatImages:
-    """Return float32 images read at displaced positions, by float64 weights."""
+    """Return float32 images read at displaced positions, with float64 weights."""
     h, w = images.shape[2:]
-    rows = torch.arange(h, device=images.device)[:, None] + displacement[:, 1].to(torch.float64)
-    columns = torch.arange(w, device=images.device) + displacement[:, 0].to(torch.float64)
-    top, bottom, share_y = _fold(rows, h)
-    left, right, share_x = _fold(columns, w)
+    rows, columns = rows_and_columns(images)
+    top, bottom, share_y = _fold(rows + displacement[:, 1].to(torch.float64), h)
+    left, right, share_x = _fold(columns + displacement[:, 0].to(torch.float64), w)
     mixed = _mix_corners(
         images.to(torch.float64), [top, bottom], [left, right], share_y[:, None], share_x[:, None]
     )
@@ -115,10 +126,10 @@ def _displace(images: FloatImages, displacement: Float[Tensor, "b 2 h w"]) -> Fl
 def _fold(
     place: Float[Tensor, "b h w"], size: int
 ) -> tuple[Int64[Tensor, "b h w"], Int64[Tensor, "b h w"], Float[Tensor, "b h w"]]:
-    """Return the two pixels a coordinate lies between and the second's weight, at SciPy's old border.
+    """Return the two pixels around a coordinate and the weight of the second, at SciPy's old border.
 
-    Coordinates are folded about half a pixel outside the image, which leaves those within a pixel of it
-    outside; the pixel that is missing there is taken from a fold about the outermost pixel.
+    Coordinates are folded about half a pixel outside the image. Those within a pixel of the image stay
+    outside; the pixel that is missing there comes from a fold about the outermost pixel.
     """
     place = place.remainder(2 * size)
     place = torch.where(place >= size, 2 * size - 1 - place, place)
@@ -128,12 +139,6 @@ def _fold(
     return start.masked_fill(start < 0, 1), after.masked_fill(after == size, size - 2), share
 
 
-def _reflect_101(index: Int64[Tensor, "b h w"], size: int) -> Int64[Tensor, "b h w"]:
-    period = 2 * size - 2
-    index = index.remainder(period)
-    return torch.minimum(index, period - index)
-
-
 def _mix_corners(
     images: FloatImages,
     rows: list[Int64[Tensor, "b h w"]],
@@ -141,7 +146,7 @@ def _mix_corners(
     down: Float[Tensor, "b 1 h w"],
     right: Float[Tensor, "b 1 h w"],
 ) -> FloatImages:
-    """Return bilinear mixtures of four pixels each, from the upper left to the lower right."""
+    """Return bilinear mixtures of four pixels each, added from the upper left to the lower right."""
     w = images.shape[3]
     line = images.flatten(2)
     total = torch.zeros_like(images)

@@ -1,6 +1,6 @@
 """Noise: gaussian_noise, shot_noise, impulse_noise, speckle_noise.
 
-Every kind draws, then calculates; the two are apart so that recorded draws give the recorded result.
+Each kind draws first and calculates then, in two functions, so that recorded draws give the recorded result.
 
 Source: Hendrycks, Dietterich 2019, arXiv:1903.12261, with the semantics of its CIFAR-10-C generator.
 """
@@ -15,28 +15,23 @@ from torch import Tensor
 
 from ..rng import bits, normal
 from ..types import FloatImages, Images, Keys
+from .constants import Constants
 from .pixels import to_bytes, to_unit
 
 
-def gaussian_noise(images: Images, parameters: tuple[float, ...], *, key: Keys) -> Images:
-    """Return images plus normal noise, independent for every pixel and channel.
+def gaussian_noise(images: Images, parameters: Constants, *, key: Keys) -> Images:
+    """Return images plus normal noise, independent per pixel and channel.
 
-    Args:
-        images: Bytes.
-        parameters: Standard deviation, in units of the full range.
-        key: One an image.
+    The parameter is the standard deviation, in units of the full range.
     """
     (sigma,) = parameters
     return add_noise(images, normal(key, tuple(images.shape[1:])).mul_(sigma))
 
 
-def shot_noise(images: Images, parameters: tuple[float, ...], *, key: Keys) -> Images:
-    """Return images counted photon by photon: Poisson counts of mean proportional to the value.
+def shot_noise(images: Images, parameters: Constants, *, key: Keys) -> Images:
+    """Return images as photon counts: Poisson numbers whose mean is proportional to the value.
 
-    Args:
-        images: Bytes.
-        parameters: Photons that make full range.
-        key: One an image.
+    The parameter is the number of photons of the full range.
     """
     (photons,) = parameters
     threshold, outcome = (table.to(images.device) for table in photon_table(photons))
@@ -44,69 +39,64 @@ def shot_noise(images: Images, parameters: tuple[float, ...], *, key: Keys) -> I
     half = _half_words(images, key)
     place = (half & (columns - 1)).add_(images.to(torch.int32).mul_(columns)).flatten()
     kept = (half >> columns.bit_length() - 1).flatten() < threshold.index_select(0, place)
-    # The second half of `outcome` holds what a column gives when it is not kept.
+    # The second half of `outcome` holds the results of the aliases.
     return outcome.index_select(0, place.add_((~kept).to(torch.int32).mul_(len(threshold)))).reshape(
         images.shape
     )
 
 
-def impulse_noise(images: Images, parameters: tuple[float, ...], *, key: Keys) -> Images:
-    """Return images with a share of all values, each channel by itself, set to black or white evenly.
+def impulse_noise(images: Images, parameters: Constants, *, key: Keys) -> Images:
+    """Return images in which a share of all values is black or white with equal probability.
 
-    Args:
-        images: Bytes.
-        parameters: Share of the values that is replaced.
-        key: One an image.
+    The parameter is the share of values that are replaced, independently per channel.
     """
     (share,) = parameters
     half = _half_words(images, key)
-    # The top 31 bits say whether, the last one says with what.
+    # The top 31 bits decide whether a value is replaced, and the last bit decides between black and white.
     replaced = (half >> 1) < round((share - 0.5) * 2**31)
     return replace_values(images, replaced, salt=(half & 1).to(torch.bool))
 
 
-def speckle_noise(images: Images, parameters: tuple[float, ...], *, key: Keys) -> Images:
+def speckle_noise(images: Images, parameters: Constants, *, key: Keys) -> Images:
     """Return images plus normal noise in proportion to each value.
 
-    Args:
-        images: Bytes.
-        parameters: Standard deviation at full range, in units of the full range.
-        key: One an image.
+    The parameter is the standard deviation at full range, in units of the full range.
     """
     (sigma,) = parameters
     return add_noise_in_proportion(images, normal(key, tuple(images.shape[1:])).mul_(sigma))
 
 
 def add_noise(images: Images, noise: FloatImages) -> Images:
-    """Return images plus noise, calculated in the noise's precision."""
+    """Return images plus noise, calculated in the precision of the noise."""
     return to_bytes(to_unit(images, noise.dtype).add_(noise))
 
 
 def replace_values(
     images: Images, replaced: Bool[Tensor, "b c h w"], *, salt: Bool[Tensor, "b c h w"]
 ) -> Images:
-    """Return images with the replaced values 255 where `salt`, else 0."""
+    """Return images whose replaced values are 255 where `salt` is true, else 0."""
     return torch.where(replaced, salt.to(torch.uint8).mul_(255), images)
 
 
 def add_noise_in_proportion(images: Images, noise: FloatImages) -> Images:
-    """Return images plus each value times its noise, calculated in the noise's precision."""
+    """Return images plus each value times its noise, calculated in the precision of the noise."""
     unit = to_unit(images, noise.dtype)
     return to_bytes(torch.addcmul(unit, unit, noise))
 
 
 def expose(counts: Tensor, *, photons: float) -> UInt8[Tensor, "..."]:
-    """Return the byte that each photon count gives when `photons` make full range."""
+    """Return the byte of each photon count, where `photons` is the count of the full range."""
     return (counts.to(torch.float64) / photons).clamp_(0, 1).mul_(255).to(torch.uint8)
 
 
 @lru_cache(maxsize=16)
 def photon_table(photons: float) -> tuple[Int32[Tensor, " n"], UInt8[Tensor, " 2*n"]]:
-    """Return Walker's alias table of the Poisson law of each byte, with what each entry gives.
+    """Return Walker's alias table of the Poisson law of each byte, with the result of each entry.
 
-    Each byte has the same power of two of columns, each a count. A uniform number picks a column, its
-    remaining bits, as a signed integer, are below the column's threshold or call its alias. Probabilities
-    are right to 2^-32; counts further than 8 standard deviations (and 12 photons) from the mean are left out.
+    Each byte has the same number of columns, a power of two; each column is a count. A uniform number picks a
+    column. Its alias is used unless the remaining bits, as a signed integer, are below its threshold.
+    Probabilities are correct to 2^-32. Counts further than 8 standard deviations (and 12 photons) from the
+    mean are left out.
 
     Source: Walker 1977, "An efficient method for generating discrete random variables with general
     distributions" (ACM TOMS 3).
@@ -122,7 +112,7 @@ def photon_table(photons: float) -> tuple[Int32[Tensor, " n"], UInt8[Tensor, " 2
     weight *= columns / weight.sum(1, keepdims=True)
     kept, alias = np.ones_like(weight), counts.copy()
     rows = np.arange(256)
-    # Each step fills up the emptiest open column from the fullest, in all 256 rows at once.
+    # Each step fills the emptiest open column from the fullest, in all 256 rows at once.
     low_weight, high_weight = weight.copy(), weight
     for _ in range(columns - 1):
         low, high = low_weight.argmin(1), high_weight.argmax(1)
@@ -138,6 +128,6 @@ def photon_table(photons: float) -> tuple[Int32[Tensor, " n"], UInt8[Tensor, " 2
 
 
 def _half_words(images: Images, key: Keys) -> Int32[Tensor, "b c h w"]:
-    """Return 32 random bits a value."""
+    """Return 32 random bits per value."""
     count = math.prod(images.shape[1:])
     return bits(key, (count + 1) // 2).view(torch.int32)[:, :count].reshape(images.shape)

@@ -1,4 +1,4 @@
-"""What the kinds share: bytes to floats and back as the original does it, borders, and correlation."""
+"""What the kinds share: conversion of bytes to floats and back, borders, and linear filters."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -6,13 +6,13 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int, Int64, Shaped
 from torch import Tensor
 
 from ..types import FloatImages, Images
 
 Border = Literal["replicate", "reflect", "reflect-101"]
-"""How an image goes on beyond its border: aaa|abc, cba|abc or dcb|abc."""
+"""How an image is extended beyond its border: aaa|abc, cba|abc or dcb|abc."""
 
 
 def to_unit(images: Images, dtype: torch.dtype = torch.float64) -> FloatImages:
@@ -21,12 +21,23 @@ def to_unit(images: Images, dtype: torch.dtype = torch.float64) -> FloatImages:
 
 
 def to_bytes(images: FloatImages) -> Images:
-    """Return images cut to [0, 1] as bytes, the fraction dropped as in the original; changes its argument."""
+    """Return images clamped to [0, 1] as bytes, rounded down as in the original; changes its argument."""
     return images.clamp_(0, 1).mul_(255).to(torch.uint8)
 
 
+def cut(levels: FloatImages) -> Images:
+    """Return levels clamped to [0, 255] as bytes, rounded down; changes its argument."""
+    return levels.clamp_(0, 255).to(torch.uint8)
+
+
+def rows_and_columns(images: Shaped[Tensor, "b c h w"]) -> tuple[Float[Tensor, "h 1"], Float[Tensor, " w"]]:
+    """Return the row number and the column number of each pixel, in float64."""
+    h, w = (torch.arange(size, dtype=torch.float64, device=images.device) for size in images.shape[2:])
+    return h[:, None], w
+
+
 def border_index(size: int, margin: int, border: Border) -> list[int]:
-    """Return where each position of a line of `size` with `margin` more at either end takes its value.
+    """Return the source position of each value of a line of `size` that is extended by `margin` at both ends.
 
     >>> border_index(3, 2, "reflect-101")
     [2, 1, 0, 1, 2, 1, 0]
@@ -34,13 +45,24 @@ def border_index(size: int, margin: int, border: Border) -> list[int]:
     positions = range(-margin, size + margin)
     if border == "replicate":
         return [min(max(position, 0), size - 1) for position in positions]
-    # The reflected line repeats; its second half is the first one backwards, without the ends for 101.
+    # The reflected line is periodic; its second half is the first one reversed, without the ends for 101.
     period, last = (2 * size, -1) if border == "reflect" else (2 * size - 2, 0)
     return [min(position % period, (last - position) % period) for position in positions]
 
 
+def reflect_101(index: Int64[Tensor, "*n"], size: int) -> Int64[Tensor, "*n"]:
+    """Return positions on a line of `size` for positions anywhere, border reflect-101.
+
+    >>> reflect_101(torch.arange(-2, 5), 3).tolist()
+    [2, 1, 0, 1, 2, 1, 0]
+    """
+    period = 2 * size - 2
+    index = index.remainder(period)
+    return torch.minimum(index, period - index)
+
+
 def extend(images: Tensor, margin: int, border: Border) -> Tensor:
-    """Return images (b, c, h, w) of any type with `margin` more pixels on every side."""
+    """Return images (b, c, h, w) of any type, extended by `margin` pixels on every side."""
     for axis in (2, 3):
         index = border_index(images.shape[axis], margin, border)
         images = images.index_select(axis, torch.tensor(index, device=images.device))
@@ -48,9 +70,9 @@ def extend(images: Tensor, margin: int, border: Border) -> Tensor:
 
 
 def pick(images: Shaped[Tensor, "b c n"], place: Int[Tensor, "b m"]) -> Shaped[Tensor, "b c m"]:
-    """Return each image's values at its own places, the same in every channel."""
+    """Return the values of each image at its own positions, which are the same in every channel."""
     b, c, n = images.shape
-    # One flat look-up by 32-bit positions takes a quarter of the time of `gather`.
+    # One flat lookup by 32-bit positions takes a quarter of the time of `gather`.
     start = torch.arange(0, b * c * n, n, dtype=torch.int32, device=images.device).reshape(b, c, 1)
     index = place.to(torch.int32)[:, None] + start
     return images.reshape(-1).index_select(0, index.flatten()).reshape(b, c, -1)
@@ -59,8 +81,8 @@ def pick(images: Shaped[Tensor, "b c n"], place: Int[Tensor, "b m"]) -> Shaped[T
 def correlate(images: Images, kernel: Sequence[Sequence[float]], *, border: Border) -> FloatImages:
     """Return the correlation of bytes with an odd square kernel in float64, on the scale of the bytes.
 
-    Pixels of equal weight are added as integers before they are weighted, so that what is rounded is
-    rounded once a weight; the result does not depend on the batch.
+    Pixels of equal weight are added as integers before they are weighted. The result is therefore rounded
+    once per weight and does not depend on the batch.
     """
     b, c, h, w = images.shape
     margin = len(kernel) // 2
@@ -69,7 +91,7 @@ def correlate(images: Images, kernel: Sequence[Sequence[float]], *, border: Bord
         for column, weight in enumerate(weights):
             if weight != 0:
                 places.setdefault(weight, []).append(row * (w + 2 * margin) + column)
-    # One long line: a shift in both axes is one offset, and rows wrap only into the margin, cut off below.
+    # In one long line a shift in both axes is one offset. Rows wrap into the margin alone, which is removed.
     line = extend(images, margin, border).flatten().to(torch.int32)
     length = line.numel() - 2 * margin * (w + 2 * margin + 1)
     total = torch.zeros(line.numel(), dtype=torch.float64, device=images.device)
@@ -84,15 +106,15 @@ def correlate(images: Images, kernel: Sequence[Sequence[float]], *, border: Bord
 
 
 def smooth(images: FloatImages, sigma: float, *, border: Border, truncate: float = 4) -> FloatImages:
-    """Return images under a sampled Gaussian of standard deviation `sigma` pixels, rows mixed first.
+    """Return images filtered by a sampled Gaussian of standard deviation `sigma` pixels, vertically first.
 
-    Additions come in SciPy's order, from the outermost pair to the innermost, each product rounded: what
-    is flat stays flat, or falls by a level, exactly where it does in the original.
+    Additions follow SciPy's order, from the outermost pair to the innermost, and each product is rounded. A
+    flat area then stays flat, or falls by one level, exactly where it does in the original.
 
     Args:
-        images: Floats; sums are made in float64 and rounded to the images' type after each axis.
+        images: Floats; sums are made in float64 and rounded to the type of the images after each axis.
         sigma: Above 0.
-        border: How the images go on.
+        border: How the images are extended.
         truncate: The weights end at int(truncate * sigma + 0.5) pixels.
     """
     taps = gaussian_taps(sigma, int(truncate * sigma + 0.5))
@@ -103,7 +125,7 @@ def smooth(images: FloatImages, sigma: float, *, border: Border, truncate: float
         size = images.shape[axis]
         index = torch.tensor(border_index(size, radius, border), device=images.device)
         wide = images.index_select(axis, index)
-        # One long line of which every image, or every row, is a piece with `radius` more at either end.
+        # One long line, of which every image or every row is a piece, extended by `radius` at both ends.
         stride = wide.shape[3] if axis == 2 else 1
         line = wide.flatten().to(torch.float64)
         length = line.numel() - 2 * radius * stride
@@ -116,21 +138,17 @@ def smooth(images: FloatImages, sigma: float, *, border: Border, truncate: float
     return images
 
 
-@lru_cache(maxsize=16)
-def smoothing_matrix(
-    size: int, sigma: float, *, border: Border, truncate: float = 4
-) -> Float[Tensor, "{size} {size}"]:
-    """Return the matrix by which `smooth` acts on a line, to the last bit but one."""
-    radius = int(truncate * sigma + 0.5)
+def filter_matrix(size: int, taps: Sequence[float], *, border: Border) -> Float[Tensor, "{size} {size}"]:
+    """Return the matrix by which an odd number of centered weights act on a line, in float64."""
     matrix = np.zeros((size, size))
-    source = np.array(border_index(size, radius, border))
-    for step, weight in enumerate(gaussian_taps(sigma, radius)):
+    source = np.array(border_index(size, len(taps) // 2, border))
+    for step, weight in enumerate(taps):
         np.add.at(matrix, (np.arange(size), source[step : step + size]), weight)
     return torch.from_numpy(matrix)
 
 
 @lru_cache(maxsize=64)
 def gaussian_taps(sigma: float, radius: int) -> tuple[float, ...]:
-    """Return the 2 * radius + 1 weights of a sampled Gaussian, of sum 1."""
+    """Return the 2 * radius + 1 weights of a sampled Gaussian, whose sum is 1."""
     weights = np.exp(-0.5 / (sigma * sigma) * np.arange(-radius, radius + 1) ** 2)
     return tuple((weights / weights.sum()).tolist())

@@ -1,4 +1,4 @@
-"""spatter: drops of water or mud, by OpenCV's own edges, distances and histogram in batched integers.
+"""spatter: drops of water or mud, from OpenCV's edges, distances and histogram in batched integers.
 
 Source: Hendrycks, Dietterich 2019, arXiv:1903.12261, with the semantics of its CIFAR-10-C generator.
 Edges: Canny 1986, "A computational approach to edge detection". Distances: Borgefors 1986, "Distance
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..rng import normal
 from ..types import Images, Keys
+from .constants import Constants
 from .pixels import extend, smooth, to_bytes, to_unit
 
 Layer = Float[Tensor, "b 1 h w"]
@@ -23,49 +24,40 @@ _STRAIGHT, _DIAGONAL, _KNIGHT = 65536, 91750, 143976
 _FARTHEST = 20
 
 
-def spatter(images: Images, parameters: tuple[float, ...], *, key: Keys) -> Images:
+def spatter(images: Images, parameters: Constants, *, key: Keys) -> Images:
     """Return images under drops of water (kind 0) or mud (kind 1).
 
-    Args:
-        images: Bytes.
-        parameters: Mean and standard deviation of the layer of noise that makes the drops, its
-            smoothing's standard deviation, the threshold of a drop, the strength of water or the
-            standard deviation that softens mud, and the kind.
-        key: One an image.
+    The parameters are six numbers: mean and standard deviation of the layer of noise that makes the drops,
+    the standard deviation of its smoothing, the threshold of a drop, the strength of water or the standard
+    deviation that softens mud, and the kind.
     """
     mean, deviation = parameters[:2]
     noise = normal(key, (1, *images.shape[2:])).to(torch.float64).mul_(deviation).add_(mean)
     return cover_with_drops(images, noise, parameters)
 
 
-def cover_with_drops(images: Images, noise: Layer, parameters: tuple[float, ...]) -> Images:
-    """Return images under the drops that a layer of noise makes.
-
-    Args:
-        images: Bytes.
-        noise: Normal noise, mean and standard deviation applied.
-        parameters: As for `spatter`.
-    """
+def cover_with_drops(images: Images, noise: Layer, parameters: Constants) -> Images:
+    """Return images under the drops of a layer of normal noise that has its mean and standard deviation."""
     _, _, sigma, threshold, strength, kind = parameters
     layer = smooth(noise, sigma, border="replicate")
     layer = torch.where(layer < threshold, 0.0, layer)
     unit = to_unit(images, torch.float32)
     if kind == 0:
-        # Not cut at 255: brighter pixels start again from black, as they do in the original.
+        # Values wrap at 255 instead of being clamped: brighter pixels restart from black, as in the original.
         drops = layer.mul(255).to(torch.int32).bitwise_and_(255).to(torch.uint8)
         mask = drops.to(torch.float32).mul_(relief(drops).to(torch.float32))
         largest = mask.amax((1, 2, 3), keepdim=True)
         mask.div_(torch.where(largest == 0, 1.0, largest)).mul_(strength)
-        return to_bytes(unit.add_(mask * _colour(_WATER, unit)))
+        return to_bytes(unit.add_(mask * unit.new_tensor(_WATER)[:, None, None]))
     mask = smooth((layer > threshold).to(torch.float32), strength, border="replicate")
     mask = torch.where(mask < 0.8, 0.0, mask)
-    return to_bytes(unit.mul_(1 - mask).add_(mask * _colour(_MUD, unit)))
+    return to_bytes(unit.mul_(1 - mask).add_(mask * unit.new_tensor(_MUD)[:, None, None]))
 
 
 def relief(drops: ByteLayer) -> ByteLayer:
-    """Return the bright and dark sides of drops, from the distance to their edges."""
+    """Return the bright and dark sides of drops, calculated from the distance to their edges."""
     far = distances(edges(drops)).to(torch.float64).div_(_STRAIGHT).clamp_(max=_FARTHEST)
-    height = _add_neighbours(far).mul_(1 / 9).to(torch.float32).to(torch.uint8)
+    height = _add_neighbors(far).mul_(1 / 9).to(torch.float32).to(torch.uint8)
     wide = extend(equalize(height).to(torch.int32), 1, "reflect-101")
     h, w = drops.shape[2:]
 
@@ -74,14 +66,14 @@ def relief(drops: ByteLayer) -> ByteLayer:
 
     slope = shifted(1, 1) - shifted(-1, -1)
     slope = slope.mul_(2) + shifted(0, 1) + shifted(1, 0) + shifted(0, 0) - shifted(-1, 0) - shifted(0, -1)
-    # Nine bytes over nine never end in a half, so that adding a half rounds as the original does.
-    return _add_neighbours(slope.clamp_(0, 255)).add_(4).floor_divide_(9).to(torch.uint8)
+    # A sum of nine bytes over nine never ends in a half, so that adding a half rounds as in the original.
+    return _add_neighbors(slope.clamp_(0, 255)).add_(4).floor_divide_(9).to(torch.uint8)
 
 
 def edges(layer: ByteLayer, *, low: int = 50, high: int = 150) -> Bool[Tensor, "b 1 h w"]:
-    """Return Canny's edges: thin ridges of the gradient above `low`, of chains that somewhere exceed `high`.
+    """Return Canny's edges: thin ridges of the gradient above `low`, in chains that exceed `high` somewhere.
 
-    Gradients are Sobel's 3 x 3 with the border repeated, their size the sum of absolute values.
+    Gradients are Sobel's 3 x 3 with a replicated border. Their size is the sum of the absolute values.
     """
     h, w = layer.shape[2:]
     wide = extend(layer.to(torch.int32), 1, "replicate")
@@ -95,7 +87,7 @@ def edges(layer: ByteLayer, *, low: int = 50, high: int = 150) -> Bool[Tensor, "
     def beside(y: int, x: int) -> Tensor:
         return frame[:, :, 1 + y : 1 + y + h, 1 + x : 1 + x + w]
 
-    # Tangents of 22.5 and 67.5 degrees in 1/32768, the second as the first plus 2.
+    # Tangents of 22.5 and 67.5 degrees in units of 1/32768; the second is the first plus 2.
     flat = across * 13573
     steep = flat + (across << 16)
     is_horizontal, is_vertical = along < flat, along > steep
@@ -123,15 +115,15 @@ def edges(layer: ByteLayer, *, low: int = 50, high: int = 150) -> Bool[Tensor, "
 
 
 def distances(found: Bool[Tensor, "b 1 h w"]) -> Int32[Tensor, "b 1 h w"]:
-    """Return the distance to the nearest edge in 1/65536 pixel; without an edge, something very far."""
+    """Return the distance to the nearest edge in 1/65536 pixel; a very large number without any edge."""
     b, _, h, w = found.shape
-    # Rows first, so that a row of all images is one block, with two pixels of margin that stay far.
+    # Rows are the first axis, so that one row of all images is one block. The margin of two pixels stays far.
     grid = torch.full((h + 4, b, w + 4), 1 << 28, dtype=torch.int32, device=found.device)
     grid[2:-2, :, 2:-2].masked_fill_(found[:, 0].transpose(0, 1), 0)
     ramp = torch.arange(0, w * _STRAIGHT, _STRAIGHT, dtype=torch.int32, device=found.device)
     steps = [(1, 0, _STRAIGHT), (1, -1, _DIAGONAL), (1, 1, _DIAGONAL)]
     steps += [(up, across, _KNIGHT) for up, across in ((1, -2), (1, 2), (2, -1), (2, 1))]
-    # Once downwards and once, turned around, upwards: the mask's two passes.
+    # The two passes of the mask: downwards, then upwards on the reversed grid.
     for _ in range(2):
         for y in range(2, h + 2):
             row = grid[y, :, 2:-2]
@@ -143,7 +135,7 @@ def distances(found: Bool[Tensor, "b 1 h w"]) -> Int32[Tensor, "b 1 h w"]:
 
 
 def equalize(layer: ByteLayer) -> ByteLayer:
-    """Return bytes spread over 0 to 255 by their histogram, in float32; a layer of one value stays."""
+    """Return bytes equalized over 0 to 255 by their histogram, in float32; a constant layer is unchanged."""
     b, _, h, w = layer.shape
     line = layer.flatten(1).to(torch.int64)
     rows = torch.arange(b, device=layer.device)[:, None] * 256
@@ -158,12 +150,8 @@ def equalize(layer: ByteLayer) -> ByteLayer:
     return table.gather(1, line).reshape(layer.shape)
 
 
-def _add_neighbours(layer: Tensor) -> Tensor:
+def _add_neighbors(layer: Tensor) -> Tensor:
     """Return the sum over 3 x 3 pixels, border reflect-101."""
     wide = extend(layer, 1, "reflect-101")
     rows = wide[:, :, :-2] + wide[:, :, 1:-1] + wide[:, :, 2:]
     return rows[:, :, :, :-2] + rows[:, :, :, 1:-1] + rows[:, :, :, 2:]
-
-
-def _colour(colour: tuple[float, ...], like: Tensor) -> Tensor:
-    return torch.tensor(colour, dtype=like.dtype, device=like.device)[:, None, None]

@@ -1,4 +1,4 @@
-"""The table of kinds, their sets by name, and `corrupt`, the one way in."""
+"""The table of kinds, the named sets of kinds, and `corrupt`."""
 
 import difflib
 from collections.abc import Iterable, Mapping
@@ -12,31 +12,38 @@ from torch import Tensor
 from .. import rng
 from ..types import Images, Keys
 from . import blur, cbar_fields, cbar_lenses, cbar_overlays, digital, elastic, noise, spatter, weather
-from .constants import PARAMETERS, Severities
+from .constants import PARAMETERS, Constants, Severities
 
 CORRUPTIONS_VERSION = 1
-"""Bumped when any kind gives other bytes for the same pixels, seed and index."""
+"""Increased when any kind gives other bytes for the same pixels, seed and index."""
 
 SMALLEST = 8
 """The smallest side of an image, in pixels."""
 
-# Values worked on at a time: on a CPU, what a core's cache holds; on a GPU, what keeps it busy.
+# Values that are processed at once: on a CPU, what a core's cache holds; on a GPU, enough to keep it busy.
 _VALUES_AT_A_TIME = {"cpu": 1 << 17, "other": 1 << 24}
 
-
 Family = Literal["noise", "blur", "weather", "digital", "cbar"]
-"""The benchmarks' groups; the kinds of C-bar have none and make one of their own."""
+"""The groups of the benchmarks; the kinds of C-bar form a group of their own."""
 
 Suite = Literal["c", "cbar"]
-"""The published sets: CIFAR-10-C and ImageNet-C, or the ten kinds unlike theirs."""
+"""The published sets: the 19 kinds of CIFAR-10-C and ImageNet-C, or the ten dissimilar kinds of C-bar."""
 
 
 @runtime_checkable
 class Corrupt(Protocol):
-    """What each kind is: bytes in, bytes out, image i a function of its pixels and key i alone."""
+    """A function that makes a kind; its image i depends on the pixels of image i and on key i alone."""
 
-    def __call__(self, images: Images, parameters: tuple[float, ...], *, key: Keys) -> Images:
-        """Return the corrupted copy; `parameters` is one severity's entry of the constants."""
+    __name__: str
+
+    def __call__(self, images: Images, parameters: Constants, *, key: Keys) -> Images:
+        """Return the corrupted copy.
+
+        Args:
+            images: Bytes, contiguous.
+            parameters: The constants of one severity, in the order that the kind's docstring states.
+            key: One per image; deterministic kinds do not use it.
+        """
         ...
 
 
@@ -45,89 +52,73 @@ class Corruption:
     """A kind of corruption."""
 
     name: str
-    """What the benchmarks call it."""
+    """Its name in the benchmarks."""
     family: Family
-    """The benchmarks' group."""
+    """Its group in the benchmarks."""
     benchmark: bool
-    """Whether it is one of the 15 that make the benchmark's average; the other 4 are extras."""
-    version: int
-    """Bumped when its bytes change for the same pixels, seed and index."""
+    """Whether it is one of the 15 kinds of the benchmark's average; the other 4 are extras."""
+    version: int = 1
+    """Increased when its bytes change for the same pixels, seed and index."""
     function: Corrupt
-    """Makes it."""
+    """The function that makes it."""
     together: int = 1
-    """How many images it takes at once at least: kinds of many small steps are slow on single ones."""
+    """Smallest number of images to process at once: kinds of many small steps are slow on single images."""
 
     @property
     def suite(self) -> Suite:
-        """The published set it belongs to."""
+        """The published set that it belongs to."""
         return "cbar" if self.family == "cbar" else "c"
 
     @property
     def tables(self) -> tuple[str, ...]:
-        """The tables of constants that have it, of `cifar` and `imagenet`."""
+        """The tables of constants that contain it, of `cifar` and `imagenet`."""
         return tuple(name for name, table in PARAMETERS.items() if self.name in table)
 
 
-def _kind(name: str, family: Family, function: Corrupt, *, version: int = 1, together: int = 1) -> Corruption:
-    benchmark = family != "cbar" and name not in ("speckle_noise", "gaussian_blur", "spatter", "saturate")
-    return Corruption(
-        name=name,
-        family=family,
-        benchmark=benchmark,
-        version=version,
-        function=function,
-        together=together,
-    )
-
+# Kinds of a family in the order of the benchmarks. The name of a kind is that of its function.
+_BENCHMARK: Mapping[Family, tuple[Corrupt, ...]] = {
+    "noise": (noise.gaussian_noise, noise.shot_noise, noise.impulse_noise),
+    "blur": (blur.defocus_blur, blur.glass_blur, blur.motion_blur, blur.zoom_blur),
+    "weather": (weather.snow, weather.frost, weather.fog, digital.brightness),
+    "digital": (digital.contrast, elastic.elastic_transform, digital.pixelate, digital.jpeg_compression),
+}
+_OTHERS: Mapping[Family, tuple[Corrupt, ...]] = {
+    "noise": (noise.speckle_noise,),
+    "blur": (blur.gaussian_blur,),
+    "weather": (spatter.spatter,),
+    "digital": (digital.saturate,),
+    "cbar": (
+        *(cbar_fields.blue_noise_sample, cbar_overlays.checkerboard_cutout, cbar_overlays.inverse_sparkles),
+        *(cbar_lenses.pinch_and_twirl, cbar_lenses.ripple, cbar_fields.brownish_noise),
+        *(cbar_lenses.circular_motion_blur, cbar_overlays.lines, cbar_overlays.sparkles),
+        *(cbar_lenses.transverse_chromatic_abberation, cbar_lenses.caustic_refraction),
+        *(cbar_fields.perlin_noise, cbar_fields.plasma_noise, cbar_fields.cocentric_sine_waves),
+        cbar_fields.single_frequency_greyscale,
+    ),
+}
+_TOGETHER = {"zoom_blur": 16, "spatter": 8}
 
 CORRUPTIONS: Mapping[str, Corruption] = {
-    kind.name: kind
-    for kind in (
-        _kind("gaussian_noise", "noise", noise.gaussian_noise),
-        _kind("shot_noise", "noise", noise.shot_noise),
-        _kind("impulse_noise", "noise", noise.impulse_noise),
-        _kind("defocus_blur", "blur", blur.defocus_blur),
-        _kind("glass_blur", "blur", blur.glass_blur),
-        _kind("motion_blur", "blur", blur.motion_blur),
-        _kind("zoom_blur", "blur", blur.zoom_blur, together=16),
-        _kind("snow", "weather", weather.snow),
-        _kind("frost", "weather", weather.frost),
-        _kind("fog", "weather", weather.fog),
-        _kind("brightness", "weather", digital.brightness),
-        _kind("contrast", "digital", digital.contrast),
-        _kind("elastic_transform", "digital", elastic.elastic_transform),
-        _kind("pixelate", "digital", digital.pixelate),
-        _kind("jpeg_compression", "digital", digital.jpeg_compression),
-        _kind("speckle_noise", "noise", noise.speckle_noise),
-        _kind("gaussian_blur", "blur", blur.gaussian_blur),
-        _kind("spatter", "weather", spatter.spatter, together=8),
-        _kind("saturate", "digital", digital.saturate),
-        _kind("blue_noise_sample", "cbar", cbar_fields.blue_noise_sample),
-        _kind("checkerboard_cutout", "cbar", cbar_overlays.checkerboard_cutout),
-        _kind("inverse_sparkles", "cbar", cbar_overlays.inverse_sparkles),
-        _kind("pinch_and_twirl", "cbar", cbar_lenses.pinch_and_twirl),
-        _kind("ripple", "cbar", cbar_lenses.ripple),
-        _kind("brownish_noise", "cbar", cbar_fields.brownish_noise),
-        _kind("circular_motion_blur", "cbar", cbar_lenses.circular_motion_blur),
-        _kind("lines", "cbar", cbar_overlays.lines),
-        _kind("sparkles", "cbar", cbar_overlays.sparkles),
-        _kind("transverse_chromatic_abberation", "cbar", cbar_lenses.transverse_chromatic_abberation),
-        _kind("caustic_refraction", "cbar", cbar_lenses.caustic_refraction),
-        _kind("perlin_noise", "cbar", cbar_fields.perlin_noise),
-        _kind("plasma_noise", "cbar", cbar_fields.plasma_noise),
-        _kind("cocentric_sine_waves", "cbar", cbar_fields.cocentric_sine_waves),
-        _kind("single_frequency_greyscale", "cbar", cbar_fields.single_frequency_greyscale),
+    function.__name__: Corruption(
+        name=function.__name__,
+        family=family,
+        benchmark=families is _BENCHMARK,
+        function=function,
+        together=_TOGETHER.get(function.__name__, 1),
     )
+    for families in (_BENCHMARK, _OTHERS)
+    for family, functions in families.items()
+    for function in functions
 }
-"""All kinds by name: those of the benchmark's average first, in its order, then the extras, then C-bar."""
+"""All kinds by name: the 15 of the benchmark's average in its order, then the extras, then C-bar."""
 
 
 def kinds_of(suite: Suite, *, parameters: str = "cifar") -> tuple[str, ...]:
     """Return the kinds of a published set, in its order.
 
     Args:
-        suite: `c` (the 15 of the average, then the four extras) or `cbar` (ten).
-        parameters: The table of constants; C-bar has other kinds in either.
+        suite: `c` (the 15 kinds of the average, then the four extras) or `cbar` (ten kinds).
+        parameters: The table of constants; the kinds of C-bar differ between the tables.
 
     >>> len(kinds_of("c"))
     19
@@ -136,14 +127,14 @@ def kinds_of(suite: Suite, *, parameters: str = "cifar") -> tuple[str, ...]:
 
 
 def expand_kinds(names: Iterable[str], *, parameters: str = "cifar") -> tuple[str, ...]:
-    """Return kinds, each once, from names of kinds and of sets: `c`, `cbar` and `all-but-frost`.
+    """Return the kinds that names of kinds or of sets (`c`, `cbar`, `all-but-frost`) stand for, each once.
 
     Args:
-        names: In any order, which is kept.
-        parameters: The table of constants, which every kind must be in.
+        names: Names in any order, which is kept.
+        parameters: The table of constants; it must contain all the kinds.
 
     Raises:
-        ValueError: An unknown name or table, or a kind that the table lacks.
+        ValueError: A name or table is unknown, or the table lacks a kind.
 
     >>> expand_kinds(["fog", "c"])[:3]
     ('fog', 'gaussian_noise', 'shot_noise')
@@ -172,16 +163,16 @@ def corrupt(
         kind: A key of `CORRUPTIONS`.
         severity: 1 to 5.
         seed: Any integer; image i draws from (seed, kind, severity, index[i]).
-        parameters: `cifar` (constants of CIFAR-10-C) or `imagenet` (of ImageNet-C at 224 pixels, without
-            its final JPEG step).
-        index: Each image's number in its data set; 0, 1, ... if not given.
+        parameters: `cifar` (constants of CIFAR-10-C) or `imagenet` (constants of ImageNet-C at 224 pixels,
+            without its final JPEG step).
+        index: The number of each image in its data set; None numbers the images from 0.
 
     Raises:
-        ValueError: Images of another type or shape, an unknown kind, severity or table, or a kind that the
-            table lacks.
-        FileNotFoundError: `frost` without its textures.
+        ValueError: The images have another type or shape, a kind, severity or table is unknown, or the table
+            lacks the kind.
+        FileNotFoundError: The textures of `frost` are not available.
 
-    Source: Hendrycks, Dietterich 2019, arXiv:1903.12261; see docs/corruptions.md for what is exact.
+    Source: Hendrycks, Dietterich 2019, arXiv:1903.12261; docs/corruptions.md states which kinds are exact.
 
     >>> images = torch.full((2, 3, 32, 32), 128, dtype=torch.uint8)
     >>> corrupt(images, "brightness", severity=3, seed=0).unique().tolist()
@@ -196,8 +187,8 @@ def corrupt(
     key = rng.keys(seed, kind, severity, index=index)
     on_cpu = images.device.type == "cpu"
     if on_cpu:
-        # Freeing a large block raises the C library's threshold for handing memory back to the system;
-        # otherwise each temporary of a chunk is mapped and cleared anew, at half the speed.
+        # Freeing a large block raises the threshold above which the C library returns memory to the system.
+        # Otherwise each temporary of a chunk is mapped and cleared again, at half the speed.
         torch.empty(3 << 23, dtype=torch.uint8)
     at_a_time = max(
         entry.together, _VALUES_AT_A_TIME["cpu" if on_cpu else "other"] // images.shape[1:].numel()
@@ -210,7 +201,7 @@ def corrupt(
 
 
 def check_images(images: object) -> None:
-    """Refuse what is not a batch of RGB bytes, with the line that converts it."""
+    """Raise ValueError, with the line that converts the images, unless they are a batch of RGB bytes."""
     needs = "corrupt needs a uint8 tensor of shape (b, 3, h, w)"
     if not isinstance(images, Tensor):
         raise ValueError(
@@ -220,7 +211,7 @@ def check_images(images: object) -> None:
     shape = tuple(images.shape)
     if images.dtype != torch.uint8:
         raise ValueError(
-            f"{needs}, as the published sets hold, got {images.dtype}; convert floats in [0, 1] with "
+            f"{needs}, as in the published sets, got {images.dtype}; convert floats in [0, 1] with "
             "(images * 255).round().to(torch.uint8)"
         )
     if len(shape) == 3 and 3 in (shape[0], shape[2]):
@@ -230,7 +221,7 @@ def check_images(images: object) -> None:
         raise ValueError(f"{needs}, got {shape}, channels last; convert with images.permute(0, 3, 1, 2)")
     if len(shape) != 4 or shape[1] != 3:
         raise ValueError(
-            f"{needs}, got {shape}; repeat grey images with images.expand(-1, 3, -1, -1), drop an alpha "
+            f"{needs}, got {shape}; repeat gray images with images.expand(-1, 3, -1, -1), or drop an alpha "
             "channel with images[:, :3]"
         )
     if min(shape[2:]) < SMALLEST:
@@ -244,7 +235,7 @@ def _table(parameters: str) -> Mapping[str, Severities]:
 
 
 def _severities(kind: str, parameters: str) -> Severities:
-    """Return the constants of a kind, or refuse an unknown kind or table."""
+    """Return the constants of a kind; raise ValueError for an unknown kind or table."""
     table = _table(parameters)
     if kind not in CORRUPTIONS:
         near = difflib.get_close_matches(str(kind), CORRUPTIONS, n=1)
@@ -261,7 +252,7 @@ def _check_index(index: Tensor | None, images: Tensor) -> Int64[Tensor, " b"]:
         return torch.arange(len(images), device=images.device)
     if tuple(index.shape) != (len(images),):
         raise ValueError(
-            f"corrupt needs one index an image, {len(images)} in all, got shape {tuple(index.shape)}"
+            f"corrupt needs one index per image, {len(images)} in total, got shape {tuple(index.shape)}"
         )
     if index.dtype != torch.int64:
         raise ValueError(f"corrupt needs an int64 index, got {index.dtype}; convert with index.long()")

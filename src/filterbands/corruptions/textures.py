@@ -1,12 +1,12 @@
-"""The textures of `frost`: where they are looked for, and how they get into the user's cache.
+"""The textures of `frost`: where they are searched for, and how they are put into the user's cache.
 
-They cannot be redistributed with this package. Five of six files are used (as in the original, which
-never draws the sixth); all are known by their sha256.
+They cannot be redistributed with this package. Five of six files are used, as in the original, which never
+draws the sixth. All files are checked by their sha256.
 """
 
 import hashlib
-import os
 import shutil
+import tempfile
 import urllib.request
 from collections.abc import Callable
 from functools import lru_cache
@@ -34,16 +34,16 @@ _SOURCE = "https://raw.githubusercontent.com/hendrycks/robustness/master/ImageNe
 
 
 def texture_folder() -> Path:
-    """Return the folder of the user's cache that holds the textures; it need not exist."""
+    """Return the folder of the textures in the user's cache; it need not exist."""
     return cache_folder() / "frost"
 
 
 def find_textures() -> Path:
-    """Return a folder that holds the textures: the user's cache, else an installed imagecorruptions.
+    """Return a folder that contains the textures: the user's cache, else an installed imagecorruptions.
 
     Raises:
-        FileNotFoundError: Neither holds them; the message names the ways to them.
-        ValueError: A file there is not the original's.
+        FileNotFoundError: Neither contains them; the message says how to get them.
+        ValueError: A file differs from the original.
     """
     for folder in (texture_folder(), _installed_folder()):
         if folder is not None and all((folder / name).is_file() for name in USED):
@@ -51,29 +51,28 @@ def find_textures() -> Path:
             return folder
     raise FileNotFoundError(
         f"frost needs six texture files, found neither in {texture_folder()} nor in an installed "
-        "imagecorruptions; run `filterbands data frost DIR` (DIR holds them), or `filterbands data frost` "
-        "(downloads them), or `pip install imagecorruptions`, or leave frost out (`--kinds all-but-frost`)"
+        "imagecorruptions; run `filterbands data frost DIR` (DIR contains them), or `filterbands data frost` "
+        "(downloads them), or `pip install imagecorruptions`, or omit frost (`--kinds all-but-frost`)"
     )
 
 
 def install_textures(
     source: Path | None = None, *, fetch: Callable[[str, Path], object] = urllib.request.urlretrieve
 ) -> Path:
-    """Put the six textures into the user's cache, from a folder or by download, and return where they are.
+    """Put the six textures into the user's cache, from a folder or by download, and return their folder.
 
     Args:
-        source: A folder that holds them; downloaded from the original's repository if not given.
-        fetch: What downloads a URL to a file.
+        source: A folder that contains them; None downloads them from the repository of the original.
+        fetch: The function that downloads a URL to a file.
 
     Raises:
-        FileNotFoundError: The folder lacks one, or one cannot be downloaded.
-        ValueError: A file is not the original's; the cache is left as it was.
+        FileNotFoundError: The folder lacks a file, or a file cannot be downloaded.
+        ValueError: A file differs from the original; the cache is then unchanged.
     """
     target = texture_folder()
-    fresh = target.with_name(f"frost.{os.getpid()}.new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    try:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".frost-", dir=target.parent) as scratch:
+        fresh = Path(scratch)
         for name in SHA256:
             if source is None:
                 _download(_SOURCE + name, fresh / name, fetch)
@@ -85,8 +84,6 @@ def install_textures(
         target.mkdir(exist_ok=True)
         for name in SHA256:
             (fresh / name).replace(target / name)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
     return target
 
 
@@ -94,14 +91,14 @@ def install_textures(
 def load_textures(
     folder: Path, scale: float, h: int, w: int
 ) -> tuple[UInt8[Tensor, "3 n"], Int64[Tensor, "5 3"]]:
-    """Return the used textures, their pixels in one line after the other, and (start, height, width) of each.
+    """Return the pixels of the used textures, concatenated, and (start, height, width) of each.
 
     Args:
         folder: What `find_textures` returns.
-        scale: 1, or 0.2, where every fifth pixel is taken, as the original's bilinear reduction comes to.
-        h: Height of the images to cover; a texture not larger than them is enlarged, which the originals
-            never had to do.
-        w: Their width.
+        scale: 1 or 0.2; 0.2 takes each fifth pixel, which equals the bilinear reduction of the original.
+        h: Height of the images to cover. A texture that is not larger is enlarged, which has no counterpart
+            in the original.
+        w: Width of the images to cover.
     """
     lines, shapes, start = [], [], 0
     for name in USED:
@@ -127,13 +124,13 @@ def _download(url: str, target: Path, fetch: Callable[[str, Path], object]) -> N
         fetch(url, target)
     except OSError as error:
         raise FileNotFoundError(
-            f"frost's textures cannot be downloaded ({url}: {error}); name a folder that holds "
+            f"the textures of frost cannot be downloaded ({url}: {error}); name a folder that contains "
             f"{', '.join(SHA256)}, or `pip install imagecorruptions`"
         ) from error
 
 
 def _installed_folder() -> Path | None:
-    """Return the textures' folder of an installed imagecorruptions; it is not imported."""
+    """Return the folder of textures of an installed imagecorruptions, without importing it."""
     try:
         return Path(str(metadata.distribution("imagecorruptions").locate_file("imagecorruptions/frost")))
     except metadata.PackageNotFoundError:
@@ -145,5 +142,5 @@ def _check(folder: Path, names: tuple[str, ...]) -> None:
     for name in names:
         if hashlib.sha256((folder / name).read_bytes()).hexdigest() != SHA256[name]:
             raise ValueError(
-                f"frost needs the original textures; {folder / name} is another file; replace it"
+                f"frost needs the original textures, but {folder / name} is another file; replace it"
             )

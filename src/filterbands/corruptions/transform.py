@@ -1,4 +1,4 @@
-"""Corruption as a training transform."""
+"""`Corrupting`: corruption as a training transform."""
 
 import torch
 from torch import Tensor, nn
@@ -7,20 +7,20 @@ from .table import check_images, corrupt
 
 
 class Corrupting(nn.Module):
-    """A transform that corrupts uint8 images, each with fresh draws, and leaves everything else as it is.
+    """A transform that corrupts each uint8 image with new draws and leaves everything else unchanged.
 
-    A plain module, so it stands in `torchvision.transforms.v2.Compose`, in `nn.Sequential` or alone; tensors
-    of torchvision's own types stay what they are, and samples such as (image, label) pass with the image
-    alone corrupted. Draws come from torch's default generator, as dropout's do. It draws in evaluation mode
-    too: it is a transform, not a layer.
+    It works in `torchvision.transforms.v2.Compose`, in `nn.Sequential` and alone. Tensors of torchvision's
+    types keep their type. In a sample such as (image, label) only the image is corrupted. Draws come from
+    torch's default generator, as in dropout. It also draws in evaluation mode, because it is a transform and
+    not a layer.
 
     Args:
         kind: A key of `CORRUPTIONS`.
-        severity: 1 to 5, or several to choose from, image by image.
+        severity: 1 to 5, or several values from which one is drawn per image.
         parameters: `cifar` or `imagenet`.
 
     Raises:
-        ValueError: An unknown kind, severity or table; at the call, images that `corrupt` refuses.
+        ValueError: The kind, severity or table is unknown, or, at the call, `corrupt` refuses the images.
 
     >>> image = torch.full((3, 32, 32), 128, dtype=torch.uint8)
     >>> image, label = Corrupting("brightness", severity=3)((image, 7))
@@ -42,10 +42,10 @@ class Corrupting(nn.Module):
             corrupt(nothing, kind, severity=one, seed=0, parameters=parameters)
 
     def forward(self, sample: object) -> object:
-        """Return the sample with its image, the first tensor of three axes or more in it, corrupted.
+        """Return the sample with its image corrupted, which is the first tensor of three or more axes.
 
         Args:
-            sample: An image (3, h, w) or a batch (b, 3, h, w) of bytes, or a tuple, list or mapping with one.
+            sample: An image (3, h, w) or a batch (b, 3, h, w) of bytes, or a tuple, list or mapping of one.
         """
         if isinstance(sample, Tensor):
             return self._one(sample)
@@ -56,10 +56,10 @@ class Corrupting(nn.Module):
             place = next((number for number, value in enumerate(sample) if _is_image(value)), None)
             parts = [self._one(value) if number == place else value for number, value in enumerate(sample)]
             return type(sample)(parts)
-        return self._one(sample)  # says what is wrong with it
+        return self._one(sample)  # raises an error that names the fault
 
     def extra_repr(self) -> str:
-        """Return what it does, for `print`."""
+        """Return the kind, the severities and the table, for `print`."""
         return f"{self.kind!r}, severity={self.severities}, parameters={self.table!r}"
 
     def _one(self, image: object) -> Tensor:
@@ -68,7 +68,7 @@ class Corrupting(nn.Module):
         if not isinstance(batch, Tensor):
             raise TypeError("checked above")
         plain = batch.as_subclass(Tensor)
-        # One seed a call, one number an image: no two images ever share a draw.
+        # One seed per call and one number per image, so that no two images share a draw.
         seed = int(torch.randint(2**62, ()))
         choice = torch.randint(len(self.severities), (len(plain),))
         made = plain.clone()

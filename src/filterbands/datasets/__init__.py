@@ -1,4 +1,4 @@
-"""Datasets: labelled images from generated, standard and own sources, all through `load_data`."""
+"""Datasets: labeled images from generated, standard and user sources, all through `load_data`."""
 
 from .fetch import Cached, cached, fetch_cifar10, fetch_cifar100
 from .folder import ImageFiles, list_images, read_images

@@ -5,7 +5,7 @@ import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,15 +13,17 @@ import torch
 
 from .imageset import ImageSet
 
-# Images of a batch file, and how many of the last ones are the validation split.
+# Images of a batch file, and number of training images at the end that form the validation split.
 _BATCH = 10_000
 _VALIDATION = 5_000
 _PIXELS = 3 * 32 * 32
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
-    """One way in which a data set is laid out in a folder."""
+_Content = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
+
+
+class Layout(NamedTuple):
+    """One way in which a data set is stored in a folder."""
 
     folder: str
     """Name of the standard folder."""
@@ -31,23 +33,27 @@ class Layout:
     """File of the test images."""
     meta: str
     """File of the class names."""
-    pickled: bool
-    label: str
-    """Key of the labels in a pickle."""
-    names: str
-    """Key of the class names in a pickle."""
+    label: str = ""
+    """Key of the labels in a pickle; empty for binary files."""
+    names: str = ""
+    """Key of the class names in a pickle; empty for binary files."""
     label_bytes: int = 1
-    """Label bytes in front of the pixels of a binary record; the last one is used."""
+    """Label bytes before the pixels of a binary record; the last one is used."""
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Every file of the layout."""
+        """All files of the layout."""
         return (*self.training, self.test, self.meta)
+
+    @property
+    def pickled(self) -> bool:
+        """Whether the files are pickles."""
+        return bool(self.label)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """A data set: its layouts, and the archive it is distributed in."""
+    """A data set: its layouts, and the archive that contains it."""
 
     name: str
     classes: int
@@ -56,29 +62,16 @@ class Kind:
     md5: str
 
 
+_BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
+_BINARIES = tuple(f"{name}.bin" for name in _BATCHES)
+
+# Binary layouts come first, because they are read without unpickling anything.
 CIFAR10 = Kind(
     name="cifar10",
     classes=10,
-    # The binary files come first: they are read without unpickling anything.
     layouts=(
-        Layout(
-            folder="cifar-10-batches-bin",
-            training=tuple(f"data_batch_{number}.bin" for number in range(1, 6)),
-            test="test_batch.bin",
-            meta="batches.meta.txt",
-            pickled=False,
-            label="",
-            names="",
-        ),
-        Layout(
-            folder="cifar-10-batches-py",
-            training=tuple(f"data_batch_{number}" for number in range(1, 6)),
-            test="test_batch",
-            meta="batches.meta",
-            pickled=True,
-            label="labels",
-            names="label_names",
-        ),
+        Layout("cifar-10-batches-bin", _BINARIES, "test_batch.bin", "batches.meta.txt"),
+        Layout("cifar-10-batches-py", _BATCHES, "test_batch", "batches.meta", "labels", "label_names"),
     ),
     archive="cifar-10-python.tar.gz",
     md5="c58f30108f718f92721af3b95e74349a",
@@ -87,25 +80,8 @@ CIFAR100 = Kind(
     name="cifar100",
     classes=100,
     layouts=(
-        Layout(
-            folder="cifar-100-binary",
-            training=("train.bin",),
-            test="test.bin",
-            meta="fine_label_names.txt",
-            pickled=False,
-            label="",
-            names="",
-            label_bytes=2,
-        ),
-        Layout(
-            folder="cifar-100-python",
-            training=("train",),
-            test="test",
-            meta="meta",
-            pickled=True,
-            label="fine_labels",
-            names="fine_label_names",
-        ),
+        Layout("cifar-100-binary", ("train.bin",), "test.bin", "fine_label_names.txt", label_bytes=2),
+        Layout("cifar-100-python", ("train",), "test", "meta", "fine_labels", "fine_label_names"),
     ),
     archive="cifar-100-python.tar.gz",
     md5="eb9058c3a382ffc7106e4002c42a8d85",
@@ -113,18 +89,18 @@ CIFAR100 = Kind(
 
 
 def load_cifar10(folder: str | Path, *, split: str = "test") -> ImageSet:
-    """Return CIFAR-10, read from `cifar-10-batches-py`, `cifar-10-batches-bin` or a folder that holds one.
+    """Return CIFAR-10 from `cifar-10-batches-py`, `cifar-10-batches-bin` or a folder that contains either.
 
-    Sizes and label ranges are checked. Pickled batches are read without running anything in them.
+    Sizes and label ranges are checked. Pickled batches are read without running any code in them.
 
     Args:
-        folder: Where it lies; binary files win where both are there.
+        folder: Folder of the data set; if it contains both layouts, the binary files are used.
         split: `train` (the first 45,000 training images), `validation` (the last 5,000), `full_train` or
             `test`.
 
     Raises:
-        FileNotFoundError: The folder is not the data set.
-        ValueError: An unknown split, a truncated file, or one whose content is not the data set.
+        FileNotFoundError: The folder does not contain the data set.
+        ValueError: The split is unknown, or a file is truncated or has other content.
 
     Source: Krizhevsky 2009, "Learning multiple layers of features from tiny images".
     """
@@ -134,7 +110,7 @@ def load_cifar10(folder: str | Path, *, split: str = "test") -> ImageSet:
 def load_cifar100(folder: str | Path, *, split: str = "test") -> ImageSet:
     """Return CIFAR-100 with its fine labels, from `cifar-100-python`, `cifar-100-binary` or their parent.
 
-    As `load_cifar10` in all else.
+    Arguments and errors are those of `load_cifar10`.
 
     Source: Krizhevsky 2009, "Learning multiple layers of features from tiny images".
     """
@@ -162,27 +138,26 @@ def _load(kind: Kind, folder: Path, split: str) -> ImageSet:
                 f"{place / name} is not {kind.name}: expected labels 0 to {kind.classes - 1}, "
                 f"got {int(wrong[0])}; copy it again"
             )
-    keep = slice(None)
-    if split == "train":
-        keep = slice(0, count - _VALIDATION)
-    elif split == "validation":
-        keep = slice(count - _VALIDATION, count)
-    # A copy, so that a part does not hold on to the whole.
-    chosen = torch.from_numpy(labels[keep].copy())
+    if split in ("train", "validation"):
+        keep = slice(count - _VALIDATION) if split == "train" else slice(count - _VALIDATION, count)
+        # Copies, so that a part does not keep the whole in memory.
+        images, labels = images[keep].copy(), labels[keep].copy()
     return ImageSet(
         name=kind.name,
         split=split,
-        images=torch.from_numpy(images if keep == slice(None) else images[keep].copy()).reshape(
-            -1, 3, 32, 32
-        ),
-        labels=chosen,
+        images=torch.from_numpy(images).reshape(-1, 3, 32, 32),
+        labels=torch.from_numpy(labels),
         classes=classes,
-        index=torch.arange(len(chosen)),
+        index=torch.arange(len(labels)),
     )
 
 
 def _find(kind: Kind, folder: Path) -> tuple[Path, Layout]:
-    """Return the folder and layout that are complete; else say what was looked for."""
+    """Return the folder and the layout of a complete data set.
+
+    Raises:
+        FileNotFoundError: There is none; the message names the folders that were searched.
+    """
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
         raise FileNotFoundError(
@@ -201,7 +176,7 @@ def _find(kind: Kind, folder: Path) -> tuple[Path, Layout]:
     looked = " or ".join(
         f"{layout.folder} ({layout.training[0]}, {layout.test}, ...)" for layout in kind.layouts
     )
-    raise FileNotFoundError(f"{folder} is not {kind.name}: looked there, and one folder down, for {looked}")
+    raise FileNotFoundError(f"{folder} is not {kind.name}: looked there and one folder below for {looked}")
 
 
 def _class_names(file: Path, kind: Kind, layout: Layout) -> tuple[str, ...]:
@@ -217,9 +192,7 @@ def _class_names(file: Path, kind: Kind, layout: Layout) -> tuple[str, ...]:
     return names
 
 
-def _read_binary(
-    file: Path, layout: Layout, count: int
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+def _read_binary(file: Path, layout: Layout, count: int) -> _Content:
     record = layout.label_bytes + _PIXELS
     size = file.stat().st_size
     if size != count * record:
@@ -231,9 +204,7 @@ def _read_binary(
     return table[:, layout.label_bytes :], table[:, layout.label_bytes - 1].astype(np.int64)
 
 
-def _read_pickle(
-    file: Path, layout: Layout, count: int
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+def _read_pickle(file: Path, layout: Layout, count: int) -> _Content:
     size = file.stat().st_size
     if size < count * _PIXELS:
         raise ValueError(
@@ -241,17 +212,10 @@ def _read_pickle(
             f"{_PIXELS:,}), found {size:,}; copy it again"
         )
     content = _unpickle(file)
-    images, labels = content.get("data"), content.get(layout.label)
-    if isinstance(images, _Array):
-        images = images.value
-    if isinstance(labels, _Array):
-        labels = labels.value
+    images, labels = (_plain(content.get(key)) for key in ("data", layout.label))
     if not (isinstance(images, np.ndarray) and images.dtype == np.uint8 and images.shape == (count, _PIXELS)):
-        came = (
-            f"{images.dtype} of shape {images.shape}"
-            if isinstance(images, np.ndarray)
-            else type(images).__name__
-        )
+        shown = isinstance(images, np.ndarray)
+        came = f"{images.dtype} of shape {images.shape}" if shown else type(images).__name__
         raise ValueError(f"{file}: expected data as bytes of shape ({count}, {_PIXELS}), got {came}")
     if isinstance(labels, list) and all(type(label) is int for label in labels):
         labels = np.asarray(labels, dtype=np.int64)
@@ -262,7 +226,7 @@ def _read_pickle(
 
 
 class _Array:
-    """What an array's pickle is read into: numpy's own reconstruction is not run on foreign input."""
+    """The array of a pickle; NumPy's own reconstruction is not run on untrusted input."""
 
     def __init__(self) -> None:
         self.value: npt.NDArray[Any] | None = None
@@ -272,14 +236,18 @@ class _Array:
         self.value = _array(data, dtype, shape, "F" if fortran else "C")
 
 
+def _plain(value: Any) -> Any:
+    return value.value if isinstance(value, _Array) else value
+
+
 class _DType:
-    """What a dtype's pickle is read into; integers of 1 to 8 bytes only."""
+    """The dtype of a pickle; only integers of 1 to 8 bytes are accepted."""
 
     def __init__(self, code: Any, *_: Any) -> None:
         self.code = _text(code)
         self.order = "="
         if self.code not in ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8"):
-            raise _Refused(f"an array of {self.code!r}, not of whole numbers")
+            raise _Refused(f"an array of {self.code!r}, not of integers")
 
     def __setstate__(self, state: Any) -> None:
         self.order = _text(state[1])
@@ -294,7 +262,7 @@ def _array(data: Any, dtype: Any, shape: Any, order: Any) -> npt.NDArray[Any]:
 
 
 def _encoded(text: str, encoding: str) -> bytes:
-    # How Python 3 writes bytes under protocols 0 to 2.
+    # Python 3 writes bytes in this form under protocols 0 to 2.
     return text.encode("latin1") if encoding == "latin1" else text.encode("utf-8")
 
 
@@ -303,7 +271,7 @@ def _empty_array(*_: Any) -> _Array:
 
 
 class _Name:
-    """Stands for `numpy.ndarray`, which a pickle only passes on as an argument."""
+    """A placeholder for `numpy.ndarray`, which a pickle only passes as an argument."""
 
 
 _ALLOWED: Mapping[tuple[str, str], Any] = {
@@ -316,25 +284,25 @@ _ALLOWED: Mapping[tuple[str, str], Any] = {
 
 
 class _Refused(Exception):  # noqa: N818
-    """A pickle holds what is not read; the text says what."""
+    """A pickle contains an object that is not read; the text names it."""
 
 
 class _Unpickler(pickle.Unpickler):
-    """Reads plain containers and integer arrays; any other name in a pickle is refused."""
+    """A reader of plain containers and integer arrays that refuses any other name in a pickle."""
 
     def find_class(self, module: str, name: str, /) -> Any:
         try:
             return _ALLOWED[module, name]
         except KeyError:
-            raise _Refused(f"{module}.{name}, which reading it would run") from None
+            raise _Refused(f"{module}.{name}, which would run code") from None
 
 
 def _unpickle(file: Path) -> dict[str, Any]:
-    # `bytes` keeps the strings of Python 2, pixels among them, as they are.
+    # `bytes` keeps the strings of Python 2 unchanged; pixels are such strings.
     try:
         content = _Unpickler(io.BytesIO(file.read_bytes()), encoding="bytes").load()
     except _Refused as error:
-        raise ValueError(f"{file} is refused, not a CIFAR pickle: it holds {error}") from None
+        raise ValueError(f"{file} is refused, because it is not a CIFAR pickle: it holds {error}") from None
     except (
         pickle.UnpicklingError,
         EOFError,

@@ -1,4 +1,4 @@
-"""Fetching of data sets, whole or not at all, and the folder of what was fetched."""
+"""Downloads of data sets, whole or not at all, and the cache folder."""
 
 import hashlib
 import shutil
@@ -21,27 +21,27 @@ _SITE = "https://www.cs.toronto.edu/~kriz/"
 def fetch_cifar10(folder: str | Path, *, progress: Progress | None = None) -> Path:
     """Put CIFAR-10 into a folder, whole or not at all, and return the folder of its batches.
 
-    Where it is there already, it is only checked; where the folder holds `cifar-10-python.tar.gz`, that
-    is unpacked; else the archive is downloaded from its authors' site. The archive's md5 is checked.
+    An existing data set is only checked. If the folder contains `cifar-10-python.tar.gz`, this archive is
+    unpacked. Otherwise the archive is downloaded from its authors' site. The md5 of the archive is checked.
 
     Args:
-        folder: Created where missing.
-        progress: Told the bytes downloaded and in all.
+        folder: The folder, which is created if needed.
+        progress: Called with the bytes downloaded and the total number.
 
     Raises:
-        ValueError: The archive is not the known one, or lacks a file.
-        OSError: The site cannot be reached, or the folder not be written.
+        ValueError: The archive has another md5, or lacks a file.
+        OSError: The site cannot be reached, or the folder cannot be written.
     """
     return _fetch(CIFAR10, load_cifar10, Path(folder), progress)
 
 
 def fetch_cifar100(folder: str | Path, *, progress: Progress | None = None) -> Path:
-    """Put CIFAR-100 into a folder, as `fetch_cifar10` does CIFAR-10."""
+    """Put CIFAR-100 into a folder; arguments and errors are those of `fetch_cifar10`."""
     return _fetch(CIFAR100, load_cifar100, Path(folder), progress)
 
 
 class Cached(NamedTuple):
-    """Something fetched: its name, where it lies, and its size."""
+    """An entry of the cache folder: its name, its path, and its size."""
 
     name: str
     path: Path
@@ -49,14 +49,14 @@ class Cached(NamedTuple):
 
 
 def cached() -> list[Cached]:
-    """Return what lies in the cache folder: data sets by their spec's name, anything else by its own."""
+    """Return the entries of the cache folder; data sets have the name of their spec, others their own."""
     root = cache_folder()
     if not root.is_dir():
         return []
     known = {layout.folder: kind.name for kind in (CIFAR10, CIFAR100) for layout in kind.layouts}
     found = []
     for path in sorted(root.iterdir()):
-        # Dot files are downloads and archives being unpacked.
+        # Dot files are unfinished downloads and archives that are being unpacked.
         if path.name.startswith("."):
             continue
         files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
@@ -99,10 +99,12 @@ def _download(url: str, file: Path, progress: Progress | None) -> Path:
         reason = getattr(error, "reason", error)
         raise ConnectionError(
             f"{url} cannot be downloaded ({reason}); download it elsewhere, put it into the folder "
-            "and run this again"
+            "and run the command again"
         ) from None
     if got < total:
-        raise ConnectionError(f"{url} broke off: expected {total:,} bytes, got {got:,}; run this again")
+        raise ConnectionError(
+            f"{url} ended early: expected {total:,} bytes, got {got:,}; run the command again"
+        )
     return file
 
 
@@ -114,21 +116,19 @@ def _check_md5(archive: Path, expected: str) -> None:
     if digest.hexdigest() != expected:
         raise ValueError(
             f"{archive} is not the known archive: expected md5 {expected}, got {digest.hexdigest()}; "
-            "delete it and run this again"
+            "delete it and run the command again"
         )
 
 
 def _unpack(archive: Path, layout: Layout, target: Path) -> None:
-    """Write the layout's files, and nothing else that the archive may hold, into the target folder."""
+    """Write the files of the layout, and nothing else from the archive, into the target folder."""
     wanted = {f"{layout.folder}/{name}": name for name in layout.files}
     target.mkdir()
     with tarfile.open(archive) as members:
         for member in members:
-            name = wanted.get(member.name)
-            content = members.extractfile(member) if name is not None and member.isfile() else None
+            content = members.extractfile(member) if member.name in wanted and member.isfile() else None
             if content is not None:
-                del wanted[member.name]
-                with (target / str(name)).open("wb") as out:
+                with (target / wanted.pop(member.name)).open("wb") as out:
                     shutil.copyfileobj(content, out)
     if wanted:
         raise ValueError(f"{archive} lacks {', '.join(wanted)}")

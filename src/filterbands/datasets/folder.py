@@ -1,4 +1,4 @@
-"""Data sets of the user's own: a folder of image files, or an `.npz` of arrays."""
+"""Data sets of the user: a folder of image files, or an `.npz` file of arrays."""
 
 import zipfile
 import zlib
@@ -17,13 +17,13 @@ _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 _PARTS = {"train": ("train",), "validation": ("val", "validation"), "test": ("test",)}
 _SPLITS = ("train", "validation", "full_train", "test")
 _LARGEST = 4 * 2**30
-# Samples wider than a byte, which Pillow would cut off at 255.
+# Modes whose samples are wider than a byte, which Pillow would clamp at 255.
 _WIDE_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageFiles:
-    """Image files with their labels, not yet read."""
+    """Paths of image files, with their labels."""
 
     paths: tuple[Path, ...]
     labels: tuple[int, ...]
@@ -37,23 +37,23 @@ class ImageFiles:
 
 
 def list_images(folder: str | Path, *, split: str = "test") -> ImageFiles:
-    """Return the files of one split of a folder with a folder a class, classes and files sorted by name.
+    """Return the files of one split of a folder that has one subfolder per class, sorted by class and name.
 
-    Where the folder holds `train`, `val` (or `validation`) or `test` folders of class folders, the split
-    picks among them, and the classes are those of all of them together, so that a part that lacks a
-    class numbers the others alike. Else all files are the split asked for, and there is no `validation`.
-    png, jpg, jpeg, bmp and webp files are listed; files of other names and hidden ones are passed over.
+    If the folder contains `train`, `val` (or `validation`) or `test` folders of class folders, the split
+    selects one of them. Classes are numbered over all these folders, so that a class has the same number in
+    each. Otherwise all files belong to the requested split, and there is no `validation`. Files other than
+    png, jpg, jpeg, bmp and webp, and hidden files, are ignored.
 
     Raises:
-        FileNotFoundError: No such folder, or it lacks the split.
-        ValueError: An unknown split, fewer than 2 classes, or a class without images.
+        FileNotFoundError: The folder does not exist, or lacks the split.
+        ValueError: The split is unknown, there are fewer than 2 classes, or a class has no images.
     """
     root = Path(folder)
     if split not in _SPLITS:
         raise ValueError(f"folder has no split {split!r}; splits are {', '.join(_SPLITS)}")
     if not root.is_dir():
         what = "is a file; npz:FILE reads arrays" if root.exists() else "does not exist"
-        raise FileNotFoundError(f"folder needs a folder with one folder a class, but {root} {what}")
+        raise FileNotFoundError(f"folder needs a folder with one subfolder per class, but {root} {what}")
     parts = _parts(root)
     chosen = _chosen(root, parts, split)
     every = [name for part in parts.values() for name in _subfolders(part)] if parts else _subfolders(root)
@@ -64,8 +64,10 @@ def list_images(folder: str | Path, *, split: str = "test") -> ImageFiles:
     labels: list[int] = []
     for part in chosen:
         for label, name in enumerate(classes):
-            files = _files(part / name) if (part / name).is_dir() else []
-            if (part / name).is_dir() and not files:
+            if not (part / name).is_dir():
+                continue
+            files = _files(part / name)
+            if not files:
                 raise ValueError(
                     f"{part / name} holds no images ({', '.join(_SUFFIXES)}); add some or remove it"
                 )
@@ -79,19 +81,19 @@ def read_images(paths: tuple[Path, ...], *, size: int | None = None) -> Images:
 
     Args:
         paths: At least one file.
-        size: Resize the short side to this many pixels (bilinear, antialiased) and crop the centre
-            square. None takes images as they are, all of one size.
+        size: Resize the short side to this many pixels (bilinear, antialiased) and crop the center
+            square. None leaves images unchanged; all must have one size.
 
     Raises:
-        ValueError: Sizes differ, a file is no whole image, has samples wider than a byte, or all
-            together take more than 4 GiB.
+        ValueError: Sizes differ, a file is not a complete image or has samples wider than a byte, or the
+            images need more than 4 GiB.
     """
     first = _decode(paths[0], size)
     height, width = first.shape[:2]
     if (total := len(paths) * 3 * height * width) > _LARGEST:
         raise ValueError(
             f"{len(paths):,} images of {height}x{width} take {total / 2**30:.1f} GiB decoded, more than the "
-            f"{_LARGEST / 2**30:g} GiB that are held in memory; use fewer images or a smaller --size (size=)"
+            f"limit of {_LARGEST / 2**30:g} GiB; use fewer images or a smaller --size (size=)"
         )
     images = np.empty((len(paths), height, width, 3), dtype=np.uint8)
     images[0] = first
@@ -107,16 +109,16 @@ def read_images(paths: tuple[Path, ...], *, size: int | None = None) -> Images:
 
 
 def load_folder(folder: str | Path, *, split: str = "test", size: int | None = None) -> ImageSet:
-    """Return one split of a folder with a folder a class, all in memory.
+    """Return one split of a folder that has one subfolder per class, in memory.
 
     Args:
-        folder: As `list_images` takes it.
+        folder: As for `list_images`.
         split: `train`, `validation`, `full_train` (both) or `test`.
-        size: As `read_images` takes it.
+        size: As for `read_images`.
 
     Raises:
-        FileNotFoundError: As `list_images`.
-        ValueError: As `list_images` and `read_images`.
+        FileNotFoundError: As for `list_images`.
+        ValueError: As for `list_images` and `read_images`.
     """
     files = list_images(folder, split=split)
     images = read_images(files.paths, size=size)
@@ -133,17 +135,17 @@ def load_folder(folder: str | Path, *, split: str = "test", size: int | None = N
 def load_npz(file: str | Path, *, split: str = "test") -> ImageSet:
     """Return the arrays `images` and `labels` (or `x` and `y`) of an `.npz` file.
 
-    The file is one part of a data set, and the split is the name to give it: keep one file a split.
-    `validation` is refused, so that choices are never made on the images trained on by accident.
+    The file is one split of a data set, and `split` names it; keep one file per split. `validation` is
+    refused, so that choices are not made on training images by accident.
 
     Args:
-        file: `images` is uint8, NHWC or NCHW with 1 or 3 channels; `labels` are whole numbers from 0, one
-            an image; `classes`, where there, are their names, else they are named by their numbers.
+        file: `images` is uint8, NHWC or NCHW with 1 or 3 channels. `labels` are whole numbers from 0, one per
+            image. `classes` are optional names; without them, classes are named by their numbers.
         split: `train`, `full_train` or `test`.
 
     Raises:
-        FileNotFoundError: No such file.
-        ValueError: An unknown split, or arrays other than these.
+        FileNotFoundError: The file does not exist.
+        ValueError: The split is unknown, or the arrays differ from this description.
     """
     path = Path(file)
     if split not in _SPLITS:
@@ -165,7 +167,7 @@ def load_npz(file: str | Path, *, split: str = "test") -> ImageSet:
     labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
     if labels.dtype.kind not in "iu" or labels.shape != (len(images),):
         raise ValueError(
-            f"{path}: {pair[1]} must be {len(images):,} whole numbers, one an image, "
+            f"{path}: {pair[1]} must be {len(images):,} whole numbers, one per image, "
             f"got {labels.dtype} of shape {labels.shape}"
         )
     if len(labels) == 0:
@@ -184,7 +186,7 @@ def load_npz(file: str | Path, *, split: str = "test") -> ImageSet:
 
 
 def _parts(root: Path) -> dict[str, Path]:
-    """Return the split folders of a folder; a class that happens to be named `train` is none."""
+    """Return the split folders of a folder; a class folder named `train` is not a split folder."""
     return {
         split: root / name
         for split, names in _PARTS.items()
@@ -283,7 +285,7 @@ def _npz_classes(path: Path, names: Any, fewest: int) -> tuple[str, ...]:
         return tuple(str(number) for number in range(fewest))
     if names.dtype.kind != "U" or names.ndim != 1 or len(names) < fewest:
         raise ValueError(
-            f"{path}: classes must be at least {fewest} names, one a class, "
+            f"{path}: classes must be at least {fewest} names, one per class, "
             f"got {names.dtype} of shape {names.shape}"
         )
     return tuple(str(name) for name in names)

@@ -1,4 +1,4 @@
-"""ImageSet: images with labels and names, and a fingerprint of all of it."""
+"""ImageSet: images with labels and class names, and their fingerprint."""
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -11,26 +11,26 @@ from ..types import Images, Labels
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageSet:
-    """Labelled images of one size, with the number each has in its split."""
+    """Labeled images of one size, with the number of each image in its split."""
 
     name: str
-    """What it is, say `cifar10`."""
+    """Name of the data set, such as `cifar10`."""
     split: str
-    """Which part of it, say `test`."""
+    """Split of the data set, such as `test`."""
     images: Images
     """NCHW bytes."""
     labels: Labels
     """Class numbers, from 0."""
     classes: tuple[str, ...]
-    """The classes' names; their number is the number of classes."""
+    """Names of all classes."""
     index: Int64[Tensor, " b"]
-    """Each image's number in its split; corruptions are keyed by it, so that a subset keeps its noise."""
+    """Number of each image in its split; it is the key of corruptions, so that a subset keeps its noise."""
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def subset(self, index: Int64[Tensor, " n"]) -> "ImageSet":
-        """Return the images at these positions, with the numbers they have in the split."""
+        """Return the images at these positions, with their numbers in the split."""
         return replace(self, images=self.images[index], labels=self.labels[index], index=self.index[index])
 
     def fingerprint(self) -> str:

@@ -1,4 +1,4 @@
-"""One way in: `load_data` and its specs."""
+"""`load_data` and its specs."""
 
 import difflib
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ from .imageset import ImageSet
 from .planted import planted, read_knobs
 
 SPLITS = ("train", "validation", "full_train", "test")
-"""Every split; choices are made on `validation`, and `test` is looked at last."""
+"""All splits; choices are made on `validation`, and `test` is used last."""
 
 
 def load_data(spec: str, *, split: str = "test", size: int | None = None) -> ImageSet:
@@ -20,15 +20,16 @@ def load_data(spec: str, *, split: str = "test", size: int | None = None) -> Ima
 
     Args:
         spec: `planted` or `planted:low=1,high=0,seed=3` (generated; see `planted`), `cifar10:DIR`,
-            `cifar100:DIR` (without DIR: what `filterbands data` has fetched), `folder:DIR` (one folder a
-            class) or `npz:FILE`.
+            `cifar100:DIR` (without DIR: the folder that `filterbands data` has filled), `folder:DIR` (one
+            subfolder per class) or `npz:FILE`.
         split: `train`, `validation`, `full_train` (both) or `test`. Of CIFAR's 50,000 training images the
             last 5,000 are `validation`.
-        size: Side in pixels that `folder` brings images to; None takes them as they are.
+        size: Side in pixels to which `folder` resizes images; None leaves them unchanged.
 
     Raises:
-        FileNotFoundError: Nothing there, or not that data set.
-        ValueError: An unknown spec, split or knob, a size out of range or of no use, or a damaged file.
+        FileNotFoundError: The data set does not exist there.
+        ValueError: The spec, split or knob is unknown, the size is out of range or not applicable, or a file
+            is damaged.
 
     >>> load_data("planted:high=0,seed=3", split="validation").name
     'planted:seed=3,high=0'

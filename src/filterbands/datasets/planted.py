@@ -1,4 +1,4 @@
-"""Generated images whose class is written in two known frequency bands."""
+"""Generated images whose class is visible in two known frequency bands."""
 
 import difflib
 import math
@@ -15,9 +15,9 @@ from .imageset import ImageSet
 SIZE = 32
 """Side of the images, in pixels."""
 LOW_BAND = (0.0, 0.1)
-"""Radii of the low cue's frequencies, both ends included, in cycles per pixel."""
+"""Radii of the frequencies of the low cue, both ends included, in cycles per pixel."""
 HIGH_BAND = (0.4, 0.5)
-"""Radii of the high cue's frequencies, both ends included, in cycles per pixel."""
+"""Radii of the frequencies of the high cue, both ends included, in cycles per pixel."""
 LOW_PEAK = 0.06
 """Largest deviation of a low cue of amplitude 1, on images in [0, 1]."""
 HIGH_PEAK = 0.06
@@ -25,7 +25,7 @@ HIGH_PEAK = 0.06
 
 _SIZES = {"train": 8_000, "validation": 2_000, "test": 2_000}
 _SHAPES = ("disc", "ring", "horizontal", "vertical", "diagonal")
-# Largest deviation is 1 in either, so that an amplitude means the same in both.
+# The largest deviation is 1 in both, so that an amplitude has the same meaning in both.
 _HUES = {"warm": (1.0, 0.3, -0.5), "cool": (-0.5, 0.3, 1.0)}
 _CORRELATION = 0.95
 _TEXTURE_RADIUS = 0.45
@@ -36,10 +36,10 @@ _CHUNK = 1_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlantedConfig:
-    """Knobs of `planted`; the defaults write the class plainly in both bands."""
+    """Knobs of `planted`; by default the class is clearly visible in both bands."""
 
     seed: int = 0
-    """Any integer; other seeds give other images of the same kind."""
+    """Any integer; another seed gives other images of the same kind."""
     low: float = 1.0
     """Amplitude of the low cue, in units of `LOW_PEAK`; 0 switches it off."""
     high: float = 1.0
@@ -47,9 +47,9 @@ class PlantedConfig:
     low_agrees: float = 1.0
     """Probability that the low cue shows the label; otherwise it shows one of the nine other classes."""
     high_agrees: float = 1.0
-    """The same of the high cue; 0.1 is what a cue that knows nothing of the label has."""
+    """The same for the high cue; a cue that is independent of the label has 0.1."""
     background: float = 0.2
-    """Largest deviation of the background; every image reaches it."""
+    """Largest deviation of the background; each image reaches it."""
 
     def __post_init__(self) -> None:
         for name in ("low", "high", "background"):
@@ -69,7 +69,7 @@ class PlantedConfig:
 
     @property
     def spec(self) -> str:
-        """The spec that `load_data` reads these knobs from: `planted`, and every knob off its default."""
+        """The spec that `load_data` turns into these knobs: `planted`, and each knob unlike its default."""
         knobs = [
             f"{field.name}={_shortest(getattr(self, field.name))}"
             for field in fields(self)
@@ -79,16 +79,16 @@ class PlantedConfig:
 
 
 def _shortest(value: float) -> str:
-    """Return the shortest text that reads back as this number."""
+    """Return the shortest text that is read as this number."""
     short = f"{value:g}"
     return short if float(short) == value else repr(value)
 
 
 def read_knobs(text: str) -> PlantedConfig:
-    """Return the knobs of a text such as `low=1,high=0,seed=3`; those not named keep their default.
+    """Return the knobs of a text such as `low=1,high=0,seed=3`; other knobs keep their defaults.
 
     Raises:
-        ValueError: An unknown or repeated knob, no number, or one out of range.
+        ValueError: A knob is unknown or repeated, or its value is not a number or out of range.
 
     >>> read_knobs("high=0").spec
     'planted:high=0'
@@ -115,41 +115,40 @@ def read_knobs(text: str) -> PlantedConfig:
 def planted(
     config: PlantedConfig | None = None, *, split: str = "test", images: int | None = None
 ) -> ImageSet:
-    """Return generated 32x32 colour images of 10 classes, each written in a low and in a high band.
+    """Return generated 32x32 color images of 10 classes that are visible in a low and in a high band.
 
-    What is known about them, by construction:
+    The images have these properties by construction:
 
     - *Low cue*, r <= 0.1 cycles per pixel: a soft shape (disc, ring, horizontal, vertical or diagonal
-      bar) in a warm or a cool colour, at a random place and size. Class c has shape c mod 5 and is
-      warm below 5.
-    - *High cue*, r in [0.4, 0.5]: a grey grating of radius 0.45 under a soft envelope, with random phase
-      and place. Class c has its wave at 10 c degrees to the horizontal axis, mirrored in half of the
-      images, so that a flip changes no class.
-    - Each cue is cut to its band by a mask on the DFT of the image (periodic), so it is exactly zero
-      outside. Its largest deviation is `low * LOW_PEAK` or `high * HIGH_PEAK` times a strength drawn
-      for each image and cue in [1/4, 1], so that some images are easy and some hard.
-    - *Background*: Gaussian noise of random phase with a power of 1/r^2 up to the corners, its colours
-      correlated at 0.95 as in natural images, scaled so that its largest deviation is `background`. By
-      default its RMS is 0.058; 49 % of its power lies in the low band and 7 % in the high one (RMS 0.041
-      and 0.015). The RMS of the cues at strength 1 is 0.012 (low; 30 % of the energy is at frequency
-      zero) and 0.014 (high).
+      bar) in a warm or a cool color, at a random place and size. Class c has shape c mod 5; classes below 5
+      are warm.
+    - *High cue*, r in [0.4, 0.5]: a gray grating of radius 0.45 under a soft envelope, with random phase
+      and place. The wave of class c is at 10 c degrees to the horizontal axis. It is mirrored in half of the
+      images, so that a flip does not change the class.
+    - A mask on the DFT of the image (periodic) limits each cue to its band, so that it is exactly zero
+      outside. Its largest deviation is `low * LOW_PEAK` or `high * HIGH_PEAK` times a strength. The strength
+      is drawn for each image and cue in [1/4, 1], so that some images are easy and some are hard.
+    - *Background*: Gaussian noise of random phase with a power of 1/r^2 up to the corners. Its colors
+      correlate at 0.95 as in natural images, and its largest deviation is `background`. By default its RMS
+      is 0.058; 49 % of its power is in the low band and 7 % in the high band (RMS 0.041 and 0.015). The RMS
+      of the cues at strength 1 is 0.012 (low; 30 % of the energy is at frequency zero) and 0.014 (high).
     - The mean brightness of an image is drawn in 0.5 +- 0.05.
-    - No pixel ever leaves [0, 1], so nothing is clipped and no energy leaks between bands. Rounding to
-      bytes adds nearly white noise of 1/sqrt(12) grey levels.
-    - Background, places and phases depend on neither knob nor label, so two configurations of one seed
+    - All pixels are in [0, 1], so that nothing is clipped and no energy leaks between bands. Rounding to
+      bytes adds nearly white noise of 1/sqrt(12) gray levels.
+    - Background, places and phases do not depend on knobs or labels, so that two configurations of one seed
       differ in the cues alone.
 
-    Image i depends on the seed, the split and i, not on how many are asked for. Between processors whose
-    Fourier transforms round differently, a few pixels may differ by one grey level.
+    Image i depends on the seed, the split and i, but not on the number of images. Between processors whose
+    Fourier transforms round differently, a few pixels may differ by one gray level.
 
     Args:
-        config: The knobs; None takes the defaults.
+        config: The knobs; None uses the defaults.
         split: `train` (8,000), `validation` (2,000), `full_train` (both, in this order) or `test` (2,000).
-        images: How many, from the first on; more than the split's own number is fine but for `full_train`.
-            None takes the split's own number.
+        images: Number of images, from the first on; None uses the number of the split. A larger number is
+            allowed except for `full_train`.
 
     Raises:
-        ValueError: An unknown split, or a number of images that is none.
+        ValueError: The split is unknown, or the number of images is out of range.
 
     >>> data = planted(PlantedConfig(high=0), split="train", images=5)
     >>> data.name, tuple(data.images.shape)
@@ -196,7 +195,7 @@ def _class_names() -> tuple[str, ...]:
 
 
 def _draw(key: Keys, labels: Labels, config: PlantedConfig) -> FloatImages:
-    """Return the images of these keys and labels before they are rounded."""
+    """Return the images of these keys and labels before rounding."""
     out = _background(key, stream=1).mul_(config.background)
     brightness = rng.uniform(key, (1, 1, 1), stream=2)
     out += 0.5 + _BRIGHTNESS_SPREAD * (2 * brightness - 1)
@@ -210,22 +209,22 @@ def _draw(key: Keys, labels: Labels, config: PlantedConfig) -> FloatImages:
 
 
 def _shown(key: Keys, labels: Labels, agrees: float, *, stream: int) -> Labels:
-    """Return the class that a cue shows: the label with probability `agrees`, else another, all alike."""
+    """Return the class that a cue shows: the label with probability `agrees`, else any other class."""
     draw = rng.uniform(key, (2,), stream=stream)
     other = (labels + 1 + (draw[:, 1] * 9).long()) % 10
     return torch.where(draw[:, 0] < agrees, labels, other)
 
 
 def _strength(key: Keys, *, stream: int) -> Float[Tensor, "b 1 1 1"]:
-    """Return how strong a cue is in each image, from a quarter to 1: some images are easy, some hard."""
+    """Return the strength of a cue in each image, from a quarter to 1."""
     strength: Tensor = 0.25 + 0.75 * rng.uniform(key, (1, 1, 1), stream=stream)
     return strength
 
 
 def _background(key: Keys, *, stream: int) -> FloatImages:
-    """Return noise of 1/r^2 power and correlated colours, mean 0 and largest deviation 1."""
+    """Return noise of 1/r^2 power and correlated colors, with mean 0 and largest deviation 1."""
     white = rng.normal(key, (3, SIZE, SIZE), stream=stream)
-    # The symmetric square root of the colours' correlation matrix: own * x + shared * sum(x).
+    # The symmetric square root of the correlation matrix of the colors: own * x + shared * sum(x).
     own = math.sqrt(1 - _CORRELATION)
     shared = (math.sqrt(1 + 2 * _CORRELATION) - own) / 3
     mixed = own * white + shared * white.sum(dim=1, keepdim=True)
@@ -235,7 +234,7 @@ def _background(key: Keys, *, stream: int) -> FloatImages:
 
 
 def _low_cue(key: Keys, shown: Labels, *, stream: int) -> FloatImages:
-    """Return coloured soft shapes of the classes shown, within the low band, largest deviation 1."""
+    """Return colored soft shapes of the classes shown, within the low band, with largest deviation 1."""
     draw = rng.uniform(key, (4,), stream=stream)
     down, right = _offsets(draw)
     scale = (0.85 + 0.3 * draw[:, 2])[:, None, None]
@@ -252,12 +251,12 @@ def _low_cue(key: Keys, shown: Labels, *, stream: int) -> FloatImages:
         ]
     )
     plane = shapes[shown % len(_SHAPES), torch.arange(len(shown))][:, None]
-    colours = torch.tensor(list(_HUES.values()))[shown // len(_SHAPES)][:, :, None, None]
-    return _to_peak(_within(plane, LOW_BAND)) * colours
+    colors = torch.tensor(list(_HUES.values()))[shown // len(_SHAPES)][:, :, None, None]
+    return _to_peak(_within(plane, LOW_BAND)) * colors
 
 
 def _high_cue(key: Keys, shown: Labels, *, stream: int) -> FloatImages:
-    """Return grey gratings of the classes shown, within the high band, largest deviation 1."""
+    """Return gray gratings of the classes shown, within the high band, with largest deviation 1."""
     draw = rng.uniform(key, (4,), stream=stream)
     down, right = _offsets(draw)
     angle = torch.where(draw[:, 3] < 0.5, -1, 1) * shown * math.radians(10)
@@ -275,10 +274,10 @@ def _bar(along: Float[Tensor, " b #h #w"], across: Float[Tensor, " b #h #w"]) ->
 
 
 def _offsets(draw: Float[Tensor, "b n"]) -> tuple[Float[Tensor, "b h 1"], Float[Tensor, "b 1 w"]]:
-    """Return each pixel's distance down and right of a centre in the middle half of the image, wrapped."""
-    centre = SIZE / 4 + draw[:, :2] * (SIZE / 2)
+    """Return the distances of pixels down and right of a center in the middle half of the image, wrapped."""
+    center = SIZE / 4 + draw[:, :2] * (SIZE / 2)
     pixel = torch.arange(SIZE, dtype=torch.float32)
-    offset = torch.remainder(pixel - centre[:, :, None] + SIZE / 2, SIZE) - SIZE / 2
+    offset = torch.remainder(pixel - center[:, :, None] + SIZE / 2, SIZE) - SIZE / 2
     return offset[:, 0, :, None], offset[:, 1, None, :]
 
 

@@ -1,51 +1,43 @@
 """Results for other programs: tables of cells as CSV, JSON or Parquet, and the entry of a leaderboard."""
 
-import csv
 import json
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
-from ..disk import check_output, write_whole
+from ..disk import check_output, check_table, write_table, write_text
 from ..scores import Scores
 from .store import Store
 
 
 def export_cells(db: str | Path, path: str | Path) -> int:
-    """Write every cell of a database without its bits, a row a cell; return how many.
+    """Write the cells of a database without their bits, one row per cell, and return the number of rows.
 
     Args:
         db: The database.
         path: A file that ends in `.csv`, `.json` or `.parquet`.
 
     Raises:
-        FileNotFoundError: No such database.
-        ValueError: Another ending, a place that cannot be written, or Parquet without the package pyarrow.
+        FileNotFoundError: The database does not exist.
+        ValueError: The suffix is another, the file cannot be written, or Parquet lacks the package pyarrow.
     """
-    file = check_output(path)
-    if file.suffix not in _WRITERS:
-        raise ValueError(f"results are exported as {', '.join(_WRITERS)}, got {file.name}")
+    check_table(path)
     with Store(db, readonly=True) as store:
         rows = store.rows()
-    write = _WRITERS[file.suffix]
-    if file.suffix == ".parquet":
-        _parquet()
-    write_whole(file, lambda temporary: write(temporary, rows))
+    write_table(rows, path)
     return len(rows)
 
 
 def leaderboard_entry(scores: Scores, *, architecture: str = "") -> dict[str, Any]:
-    """Return what a corruption leaderboard asks of a network, as in RobustBench's model_info files.
+    """Return the entry of a network for a corruption leaderboard, as in RobustBench's model_info files.
 
-    Percent as texts of two decimals, as there; what only the authors know is empty.
+    Percentages are texts of two decimals, as in those files. Fields that only the authors know are empty.
 
     Args:
-        scores: All 15 kinds of the benchmark at five severities.
-        architecture: Its name.
+        scores: Scores with all 15 kinds of the benchmark at five severities.
+        architecture: The name of the architecture.
 
     Raises:
-        ValueError: Not all 75 cells of the benchmark are there.
+        ValueError: One of the 75 cells of the benchmark is missing.
 
     Source: Croce et al. 2021, arXiv:2010.09670; the keys of robustbench/model_info/cifar10/corruptions.
     """
@@ -53,11 +45,11 @@ def leaderboard_entry(scores: Scores, *, architecture: str = "") -> dict[str, An
     if average is None:
         raise ValueError(
             f"{scores.name} on {scores.data} lacks cells of the benchmark's 15 kinds at five severities; "
-            "a leaderboard's entry needs all 75"
+            "the entry of a leaderboard needs all 75"
         )
     notes = []
     if scores.overlap:
-        notes.append(f"Trained on what resembles {', '.join(scores.overlap)} of the benchmark.")
+        notes.append(f"The training data resemble {', '.join(scores.overlap)} of the benchmark.")
     if scores.folder == "":
         notes.append(f"Corrupted images made by filterbands, seed {scores.seed}, not the published files.")
     if len(scores.labels) != 10000:
@@ -87,39 +79,7 @@ def write_leaderboard_entry(scores: Scores, path: str | Path, *, architecture: s
     """Write `leaderboard_entry` as JSON.
 
     Raises:
-        ValueError: As `leaderboard_entry`, or a place that cannot be written.
+        ValueError: As for `leaderboard_entry`, or the file cannot be written.
     """
     text = json.dumps(leaderboard_entry(scores, architecture=architecture), indent=2) + "\n"
-    write_whole(check_output(path), lambda temporary: temporary.write_text(text))
-
-
-def _write_csv(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    with file.open("w", newline="") as stream:
-        if rows:
-            writer = csv.DictWriter(stream, rows[0])
-            writer.writeheader()
-            writer.writerows(rows)
-
-
-def _write_json(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    file.write_text(json.dumps(rows, indent=1))
-
-
-def _write_parquet(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    parquet, table = _parquet()
-    parquet.write_table(table.from_pylist(list(rows)), file)
-
-
-def _parquet() -> tuple[Any, Any]:
-    try:
-        import pyarrow.parquet
-    except ImportError:
-        raise ValueError(
-            "Parquet needs the package pyarrow; install filterbands[parquet], or export as .csv or .json"
-        ) from None
-    return pyarrow.parquet, pyarrow.Table
-
-
-_WRITERS: Mapping[str, Callable[[Path, Sequence[Mapping[str, Any]]], None]] = MappingProxyType(
-    {".csv": _write_csv, ".json": _write_json, ".parquet": _write_parquet}
-)
+    write_text(check_output(path), text)

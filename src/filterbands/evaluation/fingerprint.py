@@ -1,4 +1,4 @@
-"""The fingerprint of a network: everything that can change what it answers."""
+"""The fingerprint of a network: a hash of everything that can change its answers."""
 
 import inspect
 import re
@@ -9,17 +9,17 @@ from types import FunctionType
 import torch
 from torch import Tensor, nn
 
-# Classes whose code belongs to a version of a library, not to a user's experiment.
+# Code of these libraries belongs to a version, not to an experiment of the user.
 _LIBRARIES = (torch.__name__, __name__.partition(".")[0])
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
 def model_fingerprint(model: nn.Module) -> str:
-    """Return the sha256 of a network's structure, parameters, buffers, settings and own code.
+    """Return the sha256 of a network's structure, parameters, buffers, settings and code.
 
-    Settings are the plain attributes of its modules, say a blur's width that stands in no weight; code is the
-    methods' of classes other than torch's and this package's, so that a changed `forward` is another network.
-    What a method calls outside its class is not looked at.
+    Settings are the plain attributes of its modules, such as the width of a blur, which is not a weight. Code
+    is that of the methods of all classes except torch's and this package's. A changed `forward` therefore
+    gives another fingerprint. Functions that a method calls outside of its class are not included.
 
     >>> model_fingerprint(nn.Linear(2, 3)) == model_fingerprint(nn.Linear(2, 3))
     False
@@ -46,13 +46,13 @@ def _tensor(name: str, tensor: Tensor) -> bytes:
 
 
 def _settings(module: nn.Module) -> Iterator[tuple[str, Tensor | str]]:
-    """Yield a module's attributes that are not torch's own book-keeping, as tensors or as text."""
+    """Yield the attributes of a module that torch's base class does not have, as tensors or as text."""
     for name in sorted(set(vars(module)) - set(vars(nn.Module()))):
         value = vars(module)[name]
         if isinstance(value, Tensor):
             yield name, value
         else:
-            # A set's order and an object's address differ from process to process.
+            # The order of a set and the address of an object differ between processes.
             plain = sorted(map(repr, value)) if isinstance(value, set | frozenset) else value
             yield name, _ADDRESS.sub("", repr(plain))
 
@@ -64,7 +64,7 @@ def _methods(kind: type) -> Iterator[str]:
             try:
                 code = inspect.getsource(function)
             except (OSError, TypeError):
-                # Typed at a prompt: there is no source, but there is what it was compiled to.
+                # A class from an interactive prompt has no source, but it has compiled code.
                 compiled = function.__code__
                 code = f"{compiled.co_code.hex()} {_ADDRESS.sub('', repr(compiled.co_consts))}"
             yield f"{kind.__qualname__}.{name} {code}"

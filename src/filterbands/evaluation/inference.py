@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..corruptions import corrupt
-from ..engine import Compiled
+from ..engine import Compiled, settle_kernels
 from ..scores import calibration_error
 from ..types import FloatImages, Images, Labels
 from .arrays import Corrupted
@@ -71,6 +71,8 @@ class Runner:
 
     def __call__(self, cell: Cell) -> Outcome:
         """Return what the network gives on a cell's images."""
+        # In a worker, the network and the thread that reads ahead would make the first calls together.
+        settle_kernels()
         started = time.perf_counter()
         logits, labels = [], []
         for images, truth in ahead(self._pieces(cell)):

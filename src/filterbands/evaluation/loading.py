@@ -1,4 +1,4 @@
-"""Scores of what a database holds."""
+"""Scores of the results in a database."""
 
 from pathlib import Path
 from typing import Any
@@ -10,20 +10,21 @@ from ..scores import Answers, Scores
 from .store import Cell, Outcome, Store
 
 _Base = tuple[str, str, str]
+_Groups = dict[tuple[Any, ...], list[tuple[Cell, Outcome]]]
 
 
 def load_scores(db: str | Path) -> list[Scores]:
-    """Return what a database holds: scores by network, data, seed, constants or folder, and precision.
+    """Return the scores in a database, by network, data, seed, constants or folder, and precision.
 
-    Cells of an earlier version of a kind are left out, so that no average mixes two. Corrupted images that
-    were read from files make a set a folder. Of rows of older versions of the database, which do not know
-    their folder, each file has scores of its own where there are several files of one kind.
+    Cells of an earlier version of a kind are left out, so that no average mixes versions. Corrupted images
+    that were read from files give one set of scores per folder. Rows of older databases do not have a folder.
+    If there are several such files of one kind, each file has its own scores.
 
     Raises:
-        FileNotFoundError: No such database.
-        ValueError: Not a database of results.
+        FileNotFoundError: The database does not exist.
+        ValueError: The file is not a database of results.
     """
-    groups: dict[tuple[Any, ...], list[tuple[Cell, Outcome]]] = {}
+    groups: _Groups = {}
     clean: dict[_Base, tuple[Cell, Outcome]] = {}
     with Store(db, readonly=True) as store:
         names, overlaps, folders = store.models(), store.overlaps(), store.folders()
@@ -70,7 +71,7 @@ def load_scores(db: str | Path) -> list[Scores]:
 
 
 def answers(cell: Cell, outcome: Outcome) -> Answers:
-    """Return a cell's answers as scores have them."""
+    """Return the answers of a cell in the form that `Scores` takes."""
     return Answers(
         positions=cell.first + cell.step * np.arange(len(outcome.bits)),
         bits=outcome.bits,
@@ -79,11 +80,9 @@ def answers(cell: Cell, outcome: Outcome) -> Answers:
     )
 
 
-def _distinct(
-    groups: dict[tuple[Any, ...], list[tuple[Cell, Outcome]]],
-) -> dict[tuple[Any, ...], list[tuple[Cell, Outcome]]]:
-    """Leave out a folder all of whose cells another one has too: a copy, or its place before it was moved."""
-    kept: dict[tuple[Any, ...], list[tuple[Cell, Outcome]]] = {}
+def _distinct(groups: _Groups) -> _Groups:
+    """Return the groups without folders whose cells are all in another one: copies, or former places."""
+    kept: _Groups = {}
     keys = {group: {cell.key for cell, _ in cells} for group, cells in groups.items()}
     order = list(groups)
     for place, group in enumerate(order):
@@ -103,7 +102,7 @@ def _outdated(cell: Cell) -> bool:
 
 
 def _kinds_of_several_files(cells: list[Cell]) -> set[_Base]:
-    """Return network, data and precision where two arrays of one kind were read."""
+    """Return network, data and precision where several arrays of one kind were read."""
     files: dict[tuple[str, str, str, str], set[str]] = {}
     for cell in cells:
         if cell.source:

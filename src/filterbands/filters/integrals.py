@@ -19,6 +19,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from ..engine import settle_kernels
+
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
@@ -38,6 +40,7 @@ def constant(compute: Callable[_P, _T]) -> Callable[_P, _T]:
 
     @wraps(compute)
     def computed(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        settle_kernels()
         with torch.inference_mode(False), torch.device("cpu"):
             return compute(*args, **kwargs)
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..engine import settle_kernels
 from ..types import FloatImages
 
 CIFAR_MEAN = (0.4914, 0.4822, 0.4465)
@@ -36,6 +37,7 @@ class Normalising(nn.Module):
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Put a network into evaluation mode, and afterwards each of its modules into the mode it was in."""
+    settle_kernels()
     modes = {module: module.training for module in model.modules()}
     try:
         model.eval()

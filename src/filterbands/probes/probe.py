@@ -88,7 +88,7 @@ class Spectrum:
     def low_energy(self, cutoff: float = EQUAL_AREA) -> float:
         """Return the share of the power at radii up to `cutoff`; 0 where there is no power."""
         power = self.power.double()
-        radius = fourier.centred(fourier.radius_grid(*power.shape))
+        radius = fourier.centered(fourier.radius_grid(*power.shape))
         return float(power[radius <= cutoff].sum() / power.sum().clamp_min(1e-300))
 
     def to_json(self) -> dict[str, Any]:
@@ -102,7 +102,7 @@ class Spectrum:
 
 
 def _rings(height: int, width: int) -> tuple[Tensor, Tensor]:
-    radius = fourier.centred(fourier.radius_grid(height, width)).flatten()
+    radius = fourier.centered(fourier.radius_grid(height, width)).flatten()
     step = 1 / min(height, width)
     ring = (radius / step).round().long()
     return ring, torch.arange(int(ring.max()) + 1) * step

@@ -124,7 +124,7 @@ def _added(source: Source, kind: str, severity: int, parameters: str, seed: int)
         )
         added = (made.float() - clean.float()) / 255
         total += fourier.power_spectrum(added).mean(dim=1).double().sum(dim=0)
-    return {"power": fourier.centred(total / len(source.labels)).float().numpy()}
+    return {"power": fourier.centered(total / len(source.labels)).float().numpy()}
 
 
 def gradient_spectrum(
@@ -172,7 +172,7 @@ def _gradient(probe: Probe) -> Arrays:
         norm = gradient.flatten(1).norm(dim=1).clamp_min(1e-30)
         unit = gradient / norm[:, None, None, None]
         total += fourier.power_spectrum(unit).mean(dim=1).sum(dim=0).double()
-    return {"power": fourier.centred(total / len(probe.images)).cpu().float().numpy()}
+    return {"power": fourier.centered(total / len(probe.images)).cpu().float().numpy()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

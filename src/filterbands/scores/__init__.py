@@ -1,4 +1,4 @@
-"""Scores: what per-image answers add up to, with intervals, comparisons and published rows."""
+"""Scores: averages of per-image answers, with intervals, comparisons and published rows."""
 
 from .compare import (
     Difference,

@@ -1,11 +1,11 @@
-"""Published CIFAR-10-C results, each with its source, and where a run stands among them.
+"""Published CIFAR-10-C results, each with its source, and the rank of a run among them.
 
-Accuracies on CIFAR-10-C are over 15 kinds or 19, of networks of several sizes, trained for one to six times
-the standard cost, some on what resembles the benchmark; a row says so where its source does.
+Accuracies on CIFAR-10-C are over 15 or 19 kinds. Networks have several sizes and training costs of one to six
+times the standard cost. Some training data resemble the benchmark; a row says so if its source does.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from .scores import Scores
@@ -13,40 +13,40 @@ from .scores import Scores
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """One network's published accuracy on CIFAR-10-C, five severities of each kind."""
+    """The published accuracy of one network on CIFAR-10-C, five severities of each kind."""
 
     method: str
-    """How it was trained."""
+    """Training method."""
     architecture: str
-    """The network."""
+    """Architecture of the network."""
     kinds: int
-    """Of how many kinds the average is: 15 or 19."""
+    """Number of kinds in the average: 15 or 19."""
     clean: float | None
-    """Accuracy on the clean test images, a share; None where the source does not say."""
+    """Accuracy on the clean test images, in [0, 1]; None if the source does not give it."""
     corrupted: float
-    """Average accuracy on corrupted images, a share."""
+    """Average accuracy on corrupted images, in [0, 1]."""
     recipe: str
-    """What is known of the training, and what it resembles of the benchmark."""
+    """Known facts about the training, and what it shares with the benchmark."""
     source: str
-    """Where the numbers stand."""
+    """Source of the numbers."""
     more_data: bool = False
-    """Whether it was trained on more images than CIFAR-10's."""
+    """Whether the training used more images than those of CIFAR-10."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a run stands among published networks."""
+    """The rank of a run among published networks."""
 
     rows: tuple[Published, ...]
-    """Those over as many kinds, best first."""
+    """The published networks over the same number of kinds, best first."""
     kinds: int
-    """How many kinds the average is over."""
+    """Number of kinds in the average."""
     corrupted: float
-    """The run's average."""
+    """Average of the run, in [0, 1]."""
     above: int
-    """How many rows it lies above."""
+    """Number of rows below the run."""
     caution: tuple[str, ...]
-    """What is not comparable."""
+    """Differences that limit the comparison."""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -54,7 +54,7 @@ class Place:
             "kinds": self.kinds,
             "above": self.above,
             "rows": len(self.rows),
-            "nearest": [_plain(row) for row in self.nearest()],
+            "nearest": [asdict(row) for row in self.nearest()],
             "caution": list(self.caution),
         }
 
@@ -65,7 +65,7 @@ class Place:
 
     def __str__(self) -> str:
         lines = [
-            f"above {self.above} of {len(self.rows)} published networks over {self.kinds} kinds; beside:"
+            f"above {self.above} of {len(self.rows)} published networks over {self.kinds} kinds; the nearest:"
         ]
         placed = False
         for row in self.nearest():
@@ -76,7 +76,7 @@ class Place:
             lines.append(f"  {100 * row.corrupted:6.2f} %  {row.method}, {row.architecture}, {clean}")
         if not placed:
             lines.append(f"  {100 * self.corrupted:6.2f} %  this network")
-        lines += [f"  not quite comparable: {caution}" for caution in self.caution]
+        lines += [f"  not fully comparable: {caution}" for caution in self.caution]
         return "\n".join(lines)
 
 
@@ -99,12 +99,12 @@ def _row(
     clean: float | None,
     corrupted: float,
     source: str,
-    recipe: str = "not told",
+    recipe: str = "not stated",
     *,
     kinds: int = 15,
     more_data: bool = False,
 ) -> Published:
-    """Return a row from percents, as sources print them."""
+    """Return a row from percentages, as sources print them."""
     return Published(
         method=method,
         architecture=architecture,
@@ -133,7 +133,7 @@ PUBLISHED: tuple[Published, ...] = (
     _row("DeepAugment", "PreActResNet-18", None, 85.33, _KIREEV),
     _row("adversarial, l2, radius 0.1", "PreActResNet-18", None, 83.40, _KIREEV),
     _row("adversarial, linf, radius 1/255", "PreActResNet-18", None, 82.67, _KIREEV),
-    _row("gradient regularisation", "PreActResNet-18", None, 78.35, _KIREEV),
+    _row("gradient regularization", "PreActResNet-18", None, 78.35, _KIREEV),
     _row("Fast PAT", "PreActResNet-18", None, 80.55, _KIREEV),
     _row("APR-S", "ResNet-18", 95.6, 90.1, _APR, "200 epochs, two views of summed loss"),
     _row("APR-P", "ResNet-18", 94.9, 83.0, _APR, "200 epochs, two views of summed loss"),
@@ -199,17 +199,17 @@ PUBLISHED: tuple[Published, ...] = (
     _row("standard", "ResNet-56", None, 71.36, _PUSH, kinds=19),
     _row("push-pull first layer", "ResNet-56", None, 73.77, _PUSH, kinds=19),
 )  # fmt: skip
-"""What has been published, in no order of merit; none of it was rerun here."""
+"""Published results in no particular order; none of them was rerun here."""
 
 
 def place_among_published(scores: Scores, rows: Sequence[Published] = PUBLISHED) -> Place | None:
-    """Return where a run stands among published networks, over the benchmark's 15 kinds.
+    """Return the rank of a run among published networks, over the benchmark's 15 kinds.
 
-    None for another data set than CIFAR-10's test images, or where cells of the 15 kinds are missing.
+    None for another data set than the test images of CIFAR-10, or if cells of the 15 kinds are missing.
 
     Args:
-        scores: The run.
-        rows: What to place it among.
+        scores: The scores of the run.
+        rows: The published networks.
     """
     average = scores.average_15()
     if average is None or scores.data != "cifar10" or scores.split != "test":
@@ -217,11 +217,13 @@ def place_among_published(scores: Scores, rows: Sequence[Published] = PUBLISHED)
     alike = sorted((row for row in rows if row.kinds == 15), key=lambda row: -row.corrupted)
     caution = []
     if not scores.folder:
-        caution.append("the corrupted images were drawn here, the published rows' are the benchmark's files")
+        caution.append(
+            "the corrupted images were made here, those of published rows are the benchmark's files"
+        )
     if len(scores.labels) < 10000:
         caution.append(f"{len(scores.labels):,} of the 10,000 test images")
     if scores.overlap:
-        caution.append(f"its training resembles {', '.join(scores.overlap)} of the benchmark")
+        caution.append(f"the training data resemble {', '.join(scores.overlap)} of the benchmark")
     return Place(
         rows=tuple(alike),
         kinds=15,
@@ -229,16 +231,3 @@ def place_among_published(scores: Scores, rows: Sequence[Published] = PUBLISHED)
         above=sum(row.corrupted < average.accuracy for row in alike),
         caution=tuple(caution),
     )
-
-
-def _plain(row: Published) -> dict[str, Any]:
-    return {
-        "method": row.method,
-        "architecture": row.architecture,
-        "kinds": row.kinds,
-        "clean": row.clean,
-        "corrupted": row.corrupted,
-        "recipe": row.recipe,
-        "source": row.source,
-        "more_data": row.more_data,
-    }

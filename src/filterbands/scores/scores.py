@@ -1,8 +1,9 @@
-"""Scores: what a network's per-image answers add up to; pure functions."""
+"""Scores: averages over the per-image answers of a network; pure functions."""
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -10,91 +11,86 @@ import numpy as np
 from ..corruptions import CORRUPTIONS, PARAMETERS, kinds_of
 from .statistics import Bits, Floats, Integers, bootstrap
 
-BENCHMARK_15 = (
-    "gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur",
-    "snow", "frost", "fog", "brightness", "contrast", "elastic_transform", "pixelate", "jpeg_compression",
-)  # fmt: skip
-"""The kinds whose mean is the published benchmark's average."""
-EXTRA_4 = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
-"""The kinds that the wider average has besides."""
+BENCHMARK_15 = tuple(kind for kind, entry in CORRUPTIONS.items() if entry.benchmark)
+"""The kinds of the published benchmark's average."""
+EXTRA_4 = kinds_of("c")[15:]
+"""The kinds that the average over 19 kinds adds."""
 SEVERITIES = (1, 2, 3, 4, 5)
-NOISES = BENCHMARK_15[:3]
-"""Those of the 15 that add noise: the ones that training with noise resembles."""
 FAMILIES = ("noise", "blur", "weather", "digital")
 """The benchmark's groups of kinds."""
 
 SMALLEST_STRATUM = 10
-"""Images that every class needs for the resampling to be stratified by class."""
+"""Number of images that each class needs for resampling stratified by class."""
 _PRIME = np.uint64(0x100000001B3)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answers:
-    """One cell's answers: which images it saw, and which of them the network named."""
+    """The answers of a network in one cell: the images, and whether each prediction is correct."""
 
     positions: Integers
     """Positions of the images in the data set."""
     bits: Bits
-    """Whether each was right."""
+    """Whether the prediction of each image is correct."""
     predictions: Integers | None = None
-    """The class named for each; None in results of older versions."""
+    """The predicted class of each image; None in results of older versions."""
     calibration_error: float | None = None
-    """In [0, 1]; where logits were kept."""
+    """Expected calibration error in [0, 1]; None unless logits were kept."""
 
     @property
     def accuracy(self) -> float:
-        """Share of right answers, in [0, 1]."""
+        """Share of correct answers, in [0, 1]."""
         return float(self.bits.mean())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """An accuracy with the interval that bootstrapping its images gives."""
+    """An accuracy with its bootstrap interval over images."""
 
     accuracy: float
     """In [0, 1]."""
     ci95: tuple[float, float]
-    """95 % interval over images, stratified by class where every class has at least 10."""
+    """95 % confidence interval over images, stratified by class if each class has at least 10 images."""
 
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        return {"accuracy": self.accuracy, "ci95": list(self.ci95)}
+    def to_json(self, **more: Any) -> dict[str, Any]:
+        """Return plain values, with more of them behind."""
+        return {"accuracy": self.accuracy, "ci95": list(self.ci95), **more}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
-    """What a network scores on a data set, clean and corrupted.
+    """The scores of a network on a data set, clean and corrupted.
 
-    An average is over kinds x severities with equal weight; one over other kinds than the benchmark's never
-    has the benchmark's name.
+    An average gives all kinds and severities equal weight. Only an average over the benchmark's kinds has the
+    benchmark's name.
     """
 
     name: str
-    """The network's name."""
+    """Name of the network."""
     model: str
-    """Its fingerprint."""
+    """Fingerprint of the network."""
     data: str
-    """The data set's name."""
+    """Name of the data set."""
     split: str
-    """Its split."""
+    """Split of the data set."""
     pixels: str = ""
     """Fingerprint of the clean images."""
     labels: Integers
-    """The images' classes."""
+    """Class of each image."""
     seed: int
     """Seed of the corruptions."""
     parameters: str
-    """Table of constants; empty where corrupted images were read from files."""
+    """Table of constants; empty if corrupted images were read from files."""
     precision: str
-    """What the network ran in."""
+    """Precision of the network."""
     cells: Mapping[tuple[str, int], Answers]
-    """The answers by kind and severity; clean ones are ("clean", 0)."""
+    """The answers by kind and severity; those on clean images are at ("clean", 0)."""
     failed: Mapping[tuple[str, int], str] = field(default_factory=dict)
-    """Cells without an answer, and why."""
+    """Cells without answers, with the reasons."""
     overlap: tuple[str, ...] = ()
-    """Kinds, or families of kinds, that what the network was trained on resembles."""
+    """Kinds, or families of kinds, that the training data resemble."""
     folder: str = ""
-    """Where corrupted images were read from; empty where they were made here, or where nobody noted it."""
+    """Folder of the corrupted images; empty if they were made here, or if the folder is unknown."""
 
     @property
     def clean(self) -> float:
@@ -103,18 +99,14 @@ class Scores:
 
     @property
     def kinds(self) -> dict[str, list[float | None]]:
-        """Accuracy by kind, a list of five severities; None where a cell is not there."""
+        """Accuracy by kind, one list of five severities each; None where a cell is missing."""
         there = {kind for kind, _ in (*self.cells, *self.failed) if kind != "clean"}
         ordered = [kind for kind in CORRUPTIONS if kind in there]
-        table: dict[str, list[float | None]] = {}
-        for kind in ordered + sorted(there - set(ordered)):
-            found = [self.cells.get((kind, severity)) for severity in SEVERITIES]
-            table[kind] = [None if answers is None else answers.accuracy for answers in found]
-        return table
+        return {kind: self._row(kind, _ACCURACY) for kind in ordered + sorted(there - set(ordered))}
 
     @property
     def severities(self) -> tuple[int, ...]:
-        """The severities at hand."""
+        """The severities that are present."""
         return tuple(sorted({severity for kind, severity in self.cells if kind != "clean"}))
 
     def clean_estimate(self) -> Estimate:
@@ -122,55 +114,55 @@ class Scores:
         return _estimate([self.cells["clean", 0]], self.labels)
 
     def average(self, kinds: Iterable[str], severities: Sequence[int] = SEVERITIES) -> Estimate | None:
-        """Return the mean accuracy over kinds x severities, None unless every cell is there."""
+        """Return the mean accuracy over kinds and severities, None unless all cells are present."""
         wanted = [self.cells.get((kind, severity)) for kind in kinds for severity in severities]
         found = [answers for answers in wanted if answers is not None]
         return _estimate(found, self.labels) if found and len(found) == len(wanted) else None
 
     def average_15(self) -> Estimate | None:
-        """Return the average over the benchmark's 15 kinds at five severities, None unless all are there."""
+        """Return the average over the benchmark's 15 kinds, None unless all five severities are present."""
         return self.average(BENCHMARK_15)
 
     def average_19(self) -> Estimate | None:
-        """Return the average over all 19 kinds at five severities, None unless all are there."""
+        """Return the average over all 19 kinds, None unless all five severities are present."""
         return self.average(BENCHMARK_15 + EXTRA_4)
 
     def average_ex_noise(self) -> Estimate | None:
-        """Return the average over the benchmark's 12 kinds that are no noise; None unless all are there."""
-        return self.average(kind for kind in BENCHMARK_15 if kind not in NOISES)
+        """Return the average over the benchmark's 12 non-noise kinds, None unless all are present."""
+        return self.average(kind for kind in BENCHMARK_15 if CORRUPTIONS[kind].family != "noise")
 
     def average_ex_overlap(self) -> Estimate | None:
-        """Return the average over those of the 15 that the training resembles nothing of.
+        """Return the average over those of the 15 kinds that the training data do not resemble.
 
-        None unless there is an overlap, something is left beside it, and all of that is there.
+        None if there is no overlap, if no kind remains, or if a cell of the remaining kinds is missing.
         """
         return self.average(self._kinds_ex_overlap()) if self.overlap else None
 
     def average_cbar(self) -> Estimate | None:
-        """Return the average over C-bar's ten kinds at five severities, None unless all are there.
+        """Return the average over C-bar's ten kinds at five severities, None unless all are present.
 
-        They are in no other average.
+        No other average includes them.
         """
         tables = (self.parameters,) if self.parameters else tuple(PARAMETERS)
         found = (self.average(kinds_of("cbar", parameters=table)) for table in tables)
         return next((estimate for estimate in found if estimate is not None), None)
 
     def average_at_hand(self) -> Estimate | None:
-        """Return the average over `kinds_at_hand` and their severities, None unless they make a table."""
+        """Return the average over `kinds_at_hand` and `severities`, None unless all cells are present."""
         return self.average(self.kinds_at_hand, self.severities) if self.kinds_at_hand else None
 
     @property
     def kinds_at_hand(self) -> tuple[str, ...]:
-        """The kinds that are there; those of C-bar only where there are no others."""
+        """The kinds that are present; those of C-bar only if there are no others."""
         others = tuple(kind for kind in self.kinds if not _is_cbar(kind))
         return others or tuple(self.kinds)
 
     def mean_corruption_error(self, reference: "Scores | None" = None) -> float | None:
-        """Return the mean error over the benchmark's 15 kinds; None unless all are there.
+        """Return the mean error over the benchmark's 15 kinds, None unless all are present.
 
         Args:
-            reference: Divide each kind's error by this network's, as is usual for ImageNet-C; None divides by
-                nothing, as is usual for CIFAR-10-C.
+            reference: Divide the error of each kind by that of this network, as is usual for ImageNet-C; None
+                does not divide, as is usual for CIFAR-10-C.
 
         Source: Hendrycks, Dietterich 2019, arXiv:1903.12261, section 4, CE and mCE.
         """
@@ -178,10 +170,10 @@ class Scores:
         return None if own is None or theirs is None else _mean_ratio(own, theirs)
 
     def relative_mean_corruption_error(self, reference: "Scores") -> float | None:
-        """Return how much corruption adds to the error, relative to what it adds to another network's.
+        """Return the error that corruption adds, relative to the error that it adds to another network.
 
-        Mean over the benchmark's 15 kinds; None unless both have all, or where corruption adds nothing to the
-        reference's error under some kind.
+        The mean is over the benchmark's 15 kinds. None if a kind is missing in one of the two, or if a kind
+        adds no error to the reference.
 
         Source: Hendrycks, Dietterich 2019, arXiv:1903.12261, section 4, relative CE.
         """
@@ -191,60 +183,55 @@ class Scores:
         return _mean_ratio(own - (1 - self.clean), theirs - (1 - reference.clean))
 
     def flips(self) -> dict[str, list[float | None]] | None:
-        """Return by kind and severity the share of images that get another class than their clean copy.
+        """Return by kind and severity the share of images whose class differs from the clean copy's.
 
-        None where the predictions of the clean images were not kept.
+        None if the predictions of the clean images were not kept.
         """
         clean = self.cells["clean", 0].predictions
         if clean is None:
             return None
-        table: dict[str, list[float | None]] = {}
-        for kind in self.kinds:
-            row = [self.cells.get((kind, severity)) for severity in SEVERITIES]
-            table[kind] = [
-                None
-                if answers is None or answers.predictions is None
-                else float((answers.predictions != clean[answers.positions]).mean())
-                for answers in row
-            ]
-        return table
+
+        def changed(answers: Answers) -> float | None:
+            named = answers.predictions
+            return None if named is None else float((named != clean[answers.positions]).mean())
+
+        return {kind: self._row(kind, changed) for kind in self.kinds}
 
     def calibration_errors(self) -> dict[str, list[float | None]]:
-        """Return the expected calibration error by kind and severity, `clean` a list of one, where kept."""
-        names = {"clean": (0,), **dict.fromkeys(self.kinds, SEVERITIES)}
-        table = {
-            kind: [
-                None if (answers := self.cells.get((kind, severity))) is None else answers.calibration_error
-                for severity in severities
-            ]
-            for kind, severities in names.items()
-        }
+        """Return the expected calibration errors that were kept, by kind and severity; `clean` has one."""
+        places = {"clean": (0,), **dict.fromkeys(self.kinds, SEVERITIES)}
+        table = {kind: self._row(kind, attrgetter("calibration_error"), at) for kind, at in places.items()}
         return {kind: row for kind, row in table.items() if any(value is not None for value in row)}
 
-    def _errors(self) -> Floats | None:
-        """Return each of the 15 kinds' mean error; None unless all are there."""
-        averages = [self.mean_of(kind) for kind in BENCHMARK_15]
-        present = [value for value in averages if value is not None]
-        return 1 - np.array(present) if len(present) == len(averages) else None
-
     def mean_of(self, kind: str) -> float | None:
-        """Return a kind's mean accuracy over five severities, None unless all are there."""
-        found = [self.cells.get((kind, severity)) for severity in SEVERITIES]
-        accuracies = [answers.accuracy for answers in found if answers is not None]
+        """Return the mean accuracy of a kind over five severities, None unless all are present."""
+        accuracies = [value for value in self._row(kind, _ACCURACY) if value is not None]
         return float(np.mean(accuracies)) if len(accuracies) == len(SEVERITIES) else None
+
+    def _row(
+        self, kind: str, value: Callable[[Answers], float | None], severities: Sequence[int] = SEVERITIES
+    ) -> list[float | None]:
+        """Return a value of each cell of a kind; None where the cell is missing."""
+        found = (self.cells.get((kind, severity)) for severity in severities)
+        return [None if answers is None else value(answers) for answers in found]
+
+    def _errors(self) -> Floats | None:
+        """Return the mean error of each of the 15 kinds, None unless all are present."""
+        averages = [value for kind in BENCHMARK_15 if (value := self.mean_of(kind)) is not None]
+        return 1 - np.array(averages) if len(averages) == len(BENCHMARK_15) else None
 
     def _kinds_ex_overlap(self) -> list[str]:
         resembled = overlapping_kinds(self.overlap)
         return [kind for kind in BENCHMARK_15 if kind not in resembled]
 
     def families(self) -> dict[str, dict[str, Any]]:
-        """Return the average of each family of kinds at hand, with the kinds it is over."""
+        """Return the average of each family over its kinds that are present, with these kinds."""
         found: dict[str, dict[str, Any]] = {}
         for family in FAMILIES:
             kinds = [k for k in self.kinds if k in CORRUPTIONS and CORRUPTIONS[k].family == family]
             estimate = self.average(kinds, self.severities) if kinds else None
             if estimate is not None:
-                found[family] = {**estimate.to_json(), "kinds": kinds}
+                found[family] = estimate.to_json(kinds=kinds)
         return found
 
     def to_json(self) -> dict[str, Any]:
@@ -262,18 +249,12 @@ class Scores:
             "data": self.data,
             "split": self.split,
             "clean": self.clean_estimate().to_json(),
-            **{name: None if value is None else value.to_json() for name, value in averages.items()},
+            **{name: value and value.to_json() for name, value in averages.items()},
             "mean_corruption_error": self.mean_corruption_error(),
-            "average_at_hand": None
-            if at_hand is None
-            else {
-                **at_hand.to_json(),
-                "kinds": list(self.kinds_at_hand),
-                "severities": list(self.severities),
-            },
-            "average_ex_overlap": None
-            if beside is None
-            else {**beside.to_json(), "kinds": self._kinds_ex_overlap(), "overlap": list(self.overlap)},
+            "average_at_hand": at_hand
+            and at_hand.to_json(kinds=list(self.kinds_at_hand), severities=list(self.severities)),
+            "average_ex_overlap": beside
+            and beside.to_json(kinds=self._kinds_ex_overlap(), overlap=list(self.overlap)),
             "families": self.families(),
             "kinds": self.kinds,
             "flips": self.flips(),
@@ -296,14 +277,14 @@ class Scores:
         for title, estimate in (
             ("average over the 15 benchmark kinds", self.average_15()),
             ("average over all 19 kinds", self.average_19()),
-            ("average over the 12 that are no noise", self.average_ex_noise()),
+            ("average over the 12 non-noise kinds", self.average_ex_noise()),
             (f"average without {', '.join(self.overlap)}", self.average_ex_overlap()),
             ("average over C-bar's 10 kinds", self.average_cbar()),
         ):
             if estimate is not None:
                 lines.append(_line(title, estimate))
         if self.overlap:
-            lines.append(f"  (its training resembles {', '.join(self.overlap)})")
+            lines.append(f"  (the training data resemble {', '.join(self.overlap)})")
         at_hand = self.average_at_hand()
         if at_hand is not None and self.average_19() is None and self.average_cbar() is None:
             lines.append(_line(f"average over the {len(self.kinds_at_hand)} kinds at hand", at_hand))
@@ -328,7 +309,7 @@ def overlapping_kinds(overlap: Iterable[str]) -> frozenset[str]:
     """Return the kinds that names of kinds and of families stand for.
 
     Raises:
-        ValueError: A name that is neither.
+        ValueError: A name is neither a kind nor a family.
 
     >>> sorted(overlapping_kinds(["noise", "contrast"]))[:2]
     ['contrast', 'gaussian_noise']
@@ -344,6 +325,9 @@ def overlapping_kinds(overlap: Iterable[str]) -> frozenset[str]:
             hint = f" (did you mean {close[0]}?)" if close else ""
             raise ValueError(f"overlap needs kinds or families ({', '.join(FAMILIES)}), got {name!r}{hint}")
     return frozenset(kinds)
+
+
+_ACCURACY: Callable[[Answers], float] = attrgetter("accuracy")
 
 
 def _is_cbar(kind: str) -> bool:
@@ -362,15 +346,15 @@ def _estimate(cells: Sequence[Answers], labels: Integers) -> Estimate:
 
 
 def per_image(cells: Sequence[Answers], labels: Integers) -> tuple[Floats, Floats, Integers]:
-    """Return each image's mean answer, its weight in the average of the cells, and its stratum.
+    """Return the mean answer of each image, its weight in the average of the cells, and its stratum.
 
-    Images that the same cells saw (all of them, or those of one severity when images are spread over
-    severities) form a group; a stratum is a class within a group, or the whole group where a class would
-    have too few images: resampled, a stratum of n varies too little by (n - 1) / n, one of 1 not at all.
+    Images that are in the same cells form a group: all images, or those of one severity if images are spread
+    over severities. A stratum is a class within a group, or the whole group if a class has too few images.
+    Resampling a stratum of n images gives a variance that is too small by the factor (n - 1) / n.
     """
     right, weights = np.zeros(len(labels)), np.zeros(len(labels))
     for size in sorted({len(answers.positions) for answers in cells}):
-        # Whole numbers until here, so that images with as many right answers have equal values.
+        # Whole numbers up to this point, so that images with equally many correct answers have equal values.
         hits, times = np.zeros(len(labels), dtype=np.int64), np.zeros(len(labels), dtype=np.int64)
         for answers in cells:
             if len(answers.positions) == size:
@@ -380,7 +364,7 @@ def per_image(cells: Sequence[Answers], labels: Integers) -> tuple[Floats, Float
         weights += times / (size * len(cells))
     trace = np.zeros(len(labels), dtype=np.uint64)
     for number, answers in enumerate(cells):
-        # The products wrap around; what counts is that the same cells leave the same trace.
+        # The products wrap around; it only matters that the same cells leave the same trace.
         trace[answers.positions] = trace[answers.positions] * _PRIME + np.uint64(number + 1)
     seen = weights > 0
     group = np.unique(trace[seen], return_inverse=True)[1].astype(np.int64)
