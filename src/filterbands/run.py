@@ -1,9 +1,10 @@
 """Run: one training on disk, in a folder that is complete, resumable, or not a run at all.
 
-run.json             what was run: config, seed, version, git revision, data, device, seconds
-log.jsonl            a line an epoch; epoch 0 is before training
-checkpoint.pt        everything needed to go on; gone once the run is finished
-weights.safetensors  the plain (baked) network; there only when the run is finished
+run.json                  what was run: config, seed, version, git revision, data, device, seconds
+log.jsonl                 a line per epoch; epoch 0 is before training
+checkpoint.pt             everything needed to go on; gone once the run is finished
+weights-0010.safetensors  the plain (baked) network of an epoch, where `keep_every` kept it
+weights.safetensors       the plain network; there only when the run is finished
 """
 
 import json
@@ -31,9 +32,30 @@ class Run:
         return self.folder.resolve().name
 
     @property
+    def facts(self) -> Path:
+        """The file of what was run."""
+        return self.folder / "run.json"
+
+    @property
+    def log(self) -> Path:
+        """The file of the epochs."""
+        return self.folder / "log.jsonl"
+
+    @property
     def weights(self) -> Path:
         """The file of the plain network."""
         return self.folder / "weights.safetensors"
+
+    def weights_at(self, epoch: int) -> Path:
+        """Return the file of the plain network as an epoch left it."""
+        return self.folder / f"weights-{epoch:04d}.safetensors"
+
+    @property
+    def kept(self) -> tuple[Path, ...]:
+        """Those of these files that are there, by epoch."""
+        return tuple(
+            sorted(self.folder.glob("weights-*.safetensors"), key=lambda file: (len(file.name), file))
+        )
 
     @property
     def checkpoint(self) -> Path:
@@ -52,21 +74,19 @@ class Run:
             FileNotFoundError: The folder is not a run.
             ValueError: run.json is not one.
         """
-        file = self.folder / "run.json"
-        if not file.exists():
+        if not self.facts.exists():
             raise FileNotFoundError(f"{self.folder} is not a run: it has no run.json")
         try:
-            content = json.loads(file.read_text())
+            content = json.loads(self.facts.read_text())
         except json.JSONDecodeError as error:
-            raise ValueError(f"{file} is not JSON: {error}") from None
+            raise ValueError(f"{self.facts} is not JSON: {error}") from None
         if not isinstance(content, dict) or "config" not in content:
-            raise ValueError(f"{file} is not a run's: it has no config")
+            raise ValueError(f"{self.facts} is not a run's: it has no config")
         return content
 
     def read_log(self) -> list[dict[str, Any]]:
         """Return the lines of log.jsonl, epoch 0 first, up to one that is cut short or no record."""
-        file = self.folder / "log.jsonl"
-        lines = file.read_text().splitlines() if file.exists() else []
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
         records = []
         for line in lines:
             try:
@@ -81,12 +101,12 @@ class Run:
     def write(self, content: Mapping[str, Any]) -> None:
         """Write run.json, whole or not at all."""
         text = json.dumps(content, indent=2, sort_keys=True) + "\n"
-        write_whole(self.folder / "run.json", lambda file: file.write_text(text))
+        write_whole(self.facts, lambda file: file.write_text(text))
 
     def write_log(self, records: list[dict[str, Any]]) -> None:
         """Write all of log.jsonl, whole or not at all."""
         text = "".join(json.dumps(record, sort_keys=True) + "\n" for record in records)
-        write_whole(self.folder / "log.jsonl", lambda file: file.write_text(text))
+        write_whole(self.log, lambda file: file.write_text(text))
 
     def write_checkpoint(self, state: Mapping[str, Any]) -> None:
         """Write what a later `read_checkpoint` returns, whole or not at all."""

@@ -1,4 +1,10 @@
-"""What chance gives: the spectrum of white filters, the yardstick beside every share."""
+"""What chance gives: the spectrum of white Gaussian filters, with which every share is compared.
+
+Each function of a kernel takes its sides, one to three (`size`), the channels that one filter sees, the
+cutoff in cycles per pixel (`bands.cutoff_of` says what the default stands for) and the pixels between
+neighboring taps per axis (`dilation`, 1 by default). It raises ValueError for a size or number of channels
+below 1 and for a cutoff outside of (0, 1/2].
+"""
 
 import math
 
@@ -13,58 +19,27 @@ from .integrals import Sides, ball_kernel, centroid_kernel, constant, form_matri
 def chance_moments(
     size: Sides, channels: int, *, cutoff: float = EQUAL_AREA, dilation: Sides | None = None
 ) -> tuple[float, float]:
-    """Return mean and standard deviation of the low-frequency energy of a white Gaussian filter.
-
-    Exact: the share depends on the filter's direction alone, which is uniform on the sphere.
-
-    Args:
-        size: Sides of the kernel, one to three.
-        channels: Channels that one filter sees.
-        cutoff: Radius in (0, 1/2], cycles per pixel; see `bands.cutoff_of` for kernels that are not planar.
-        dilation: Pixels between neighbouring taps, one number an axis; 1 by default.
-
-    Raises:
-        ValueError: A size or number of channels below 1, or a cutoff outside of its range.
+    """Return mean and standard deviation of the low-frequency energy of a white filter, exactly.
 
     >>> [round(figure, 3) for figure in chance_moments((3, 3), 3)]
     [0.5, 0.09]
     """
-    cutoff, spread = _checked(size, channels, cutoff, dilation)
-    return line(cutoff, len(size)), _deviation(_eigenvalues(size, spread, cutoff), channels)
+    return _moments(size, channels, cutoff_of(cutoff, len(size)), dilation)
 
 
 def chance_centroid(size: Sides, channels: int, *, dilation: Sides | None = None) -> tuple[float, float]:
-    """Return mean and standard deviation of the centroid of a white Gaussian filter, exactly.
-
-    Args:
-        size: Sides of the kernel, one to three.
-        channels: Channels that one filter sees.
-        dilation: Pixels between neighbouring taps, one number an axis; 1 by default.
-
-    Raises:
-        ValueError: A size or number of channels below 1.
+    """Return mean and standard deviation of the centroid of a white filter, exactly.
 
     >>> [round(figure, 3) for figure in chance_centroid((3, 3), 3)]
     [0.383, 0.03]
     """
-    _, spread = _checked(size, channels, EQUAL_AREA, dilation)
-    values = _eigenvalues(size, spread, None)
-    return float(values.mean()), _deviation(values, channels)
+    return _moments(size, channels, None, dilation)
 
 
 def chance_of_low(
     size: Sides, channels: int, *, cutoff: float = EQUAL_AREA, dilation: Sides | None = None
 ) -> float:
-    """Return the probability that a white Gaussian filter is low, that is, on or above `line(cutoff)`.
-
-    Args:
-        size: Sides of the kernel, one to three.
-        channels: Channels that one filter sees.
-        cutoff: Radius in (0, 1/2], cycles per pixel; see `bands.cutoff_of` for kernels that are not planar.
-        dilation: Pixels between neighbouring taps, one number an axis; 1 by default.
-
-    Raises:
-        ValueError: A size or number of channels below 1, or a cutoff outside of its range.
+    """Return the probability that a white filter is low, that is, on or above `line(cutoff)`.
 
     Source: Imhof 1961, "Computing the distribution of quadratic forms in normal variables" (Biometrika 48),
     equation 3.2, integrated over the logarithm of u by the trapezoid rule.
@@ -72,8 +47,9 @@ def chance_of_low(
     >>> round(chance_of_low((3, 3), 3), 3)
     0.493
     """
-    cutoff, spread = _checked(size, channels, cutoff, dilation)
-    return _chance_of_low(size, channels, cutoff, spread)
+    return _chance_of_low(
+        size, channels, cutoff_of(cutoff, len(size)), _checked_dilation(size, channels, dilation)
+    )
 
 
 def chance_interval(filters: int, probability: float) -> tuple[float, float]:
@@ -106,18 +82,19 @@ def chance_interval(filters: int, probability: float) -> tuple[float, float]:
     return lowest / filters, highest / filters
 
 
-def _checked(size: Sides, channels: int, cutoff: float, dilation: Sides | None) -> tuple[float, Sides]:
-    """Return the radius that the cutoff stands for and the dilation, or raise ValueError."""
+def _checked_dilation(size: Sides, channels: int, dilation: Sides | None) -> Sides:
     spread = dilation if dilation is not None else (1,) * len(size)
     check_kernel(size, spread)
     if channels < 1:
         raise ValueError(f"channels needs a number of at least 1, got {channels}")
-    return cutoff_of(cutoff, len(size)), spread
+    return spread
 
 
-def _deviation(values: Float[Tensor, " n"], channels: int) -> float:
-    """Return the standard deviation of a quadratic form's mean over a uniform direction, from eigenvalues."""
-    return math.sqrt(float(values.var(correction=0)) * 2 / (len(values) * channels + 2))
+def _moments(size: Sides, channels: int, cutoff: float | None, dilation: Sides | None) -> tuple[float, float]:
+    """Return those of a form's mean over a uniform direction, which is all that a white filter has."""
+    values = _eigenvalues(size, _checked_dilation(size, channels, dilation), cutoff)
+    variance = float(values.var(correction=0)) * 2 / (len(values) * channels + 2)
+    return float(values.mean()), math.sqrt(variance)
 
 
 @constant

@@ -406,8 +406,7 @@ def _stopped(
 def _keep(run: Run, model: nn.Module, config: TrainConfig, epoch: int) -> None:
     """Write the plain weights of an epoch in the middle."""
     plain = bake(copy.deepcopy(model).eval())
-    file = run.folder / f"weights-{epoch:04d}.safetensors"
-    write_weights(file, plain.state_dict(), describe(plain, arch=config.arch))
+    write_weights(run.weights_at(epoch), plain.state_dict(), describe(plain, arch=config.arch))
 
 
 def _sha256(path: str) -> str:
