@@ -69,7 +69,7 @@ def energy_matrix(kh: int, kw: int, *, cutoff: float, dilation: tuple[int, int] 
         kh: Rows of the kernel.
         kw: Columns of the kernel.
         cutoff: Radius in (0, 1/2], cycles per pixel.
-        dilation: Pixels between neighbouring taps, vertically and horizontally.
+        dilation: Pixels between neighboring taps, vertically and horizontally.
 
     Raises:
         ValueError: A size or dilation below 1, or a cutoff outside of its range.
@@ -106,7 +106,7 @@ def eigenfilters(kh: int, kw: int, *, cutoff: float) -> tuple[Float[Tensor, " n"
     tensor([0.9940, 0.8970, 0.8970, 0.6340], dtype=torch.float64)
     """
     check_cutoff(cutoff)
-    check_kernel((kh, kw), (1, 1))
+    check_kernel((kh, kw))
     values, vectors = _eigenfilters(kh, kw, cutoff)
     return values.clone(), vectors.clone()
 
@@ -135,7 +135,7 @@ def spans(
     (4, 4)
     """
     check_cutoff(cutoff)
-    check_kernel((kh, kw), (1, 1))
+    check_kernel((kh, kw))
     if not 0 <= guard < 1:
         raise ValueError(f"guard needs a number from 0 to below 1, got {guard}")
     values, vectors = _eigenfilters(kh, kw, cutoff)
@@ -159,7 +159,7 @@ def filters_low_energy(
     Args:
         weight: Filters, channels and one to three spatial axes, as `torch.nn.Conv2d` holds them.
         cutoff: Radius in (0, 1/2], cycles per pixel; see `cutoff_of` for kernels that are not planar.
-        dilation: Pixels between neighbouring taps, one number a spatial axis; 1 by default.
+        dilation: Pixels between neighboring taps, one number per spatial axis; 1 by default.
 
     Raises:
         ValueError: Not three to five axes, kernels of one tap, a weight that is not real floating point, or
@@ -182,8 +182,7 @@ def filters_low_energy(
         raise ValueError(
             "filters_low_energy needs kernels of more than one tap: a 1x1 kernel has no spectrum"
         )
-    spread = dilation if dilation is not None else (1,) * len(size)
-    check_kernel(size, spread)
+    spread = check_kernel(size, dilation)
     dtype = weight.dtype if weight.dtype in (torch.float32, torch.float64) else torch.float32
     matrix = form_matrix(ball_kernel(size, spread, cutoff), size).to(weight.device, dtype)
     kernels: Tensor = weight.to(dtype).reshape(filters, channels, math.prod(size))
@@ -214,19 +213,15 @@ def check_cutoff(cutoff: float) -> None:
         raise ValueError(f"cutoff needs a radius above 0 and up to 0.5 cycles per pixel, got {cutoff}")
 
 
-def is_low(low_energy: Float[Tensor, "..."], white: float) -> Bool[Tensor, "..."]:
-    """Return whether each share of energy is on or above what a white filter has."""
-    low: Tensor = low_energy >= white - ON_THE_LINE
-    return low
-
-
-def check_kernel(size: Sides, dilation: Sides) -> None:
-    """Raise ValueError unless sides and dilation are of one to three axes and at least 1."""
-    if not (1 <= len(size) <= 3 and len(size) == len(dilation) and min(*size, *dilation) >= 1):
+def check_kernel(size: Sides, dilation: Sides | None = None) -> Sides:
+    """Return the dilation, by default 1; raise ValueError unless one to three sides are at least 1."""
+    spread = dilation if dilation is not None else (1,) * len(size)
+    if not (1 <= len(size) <= 3 and len(size) == len(spread) and min(*size, *spread) >= 1):
         sides = "x".join(map(str, size))
         raise ValueError(
-            f"a kernel needs a side and a dilation of at least 1 an axis, got {sides}, dilation {dilation}"
+            f"a kernel needs a side and a dilation of at least 1 per axis, got {sides}, dilation {spread}"
         )
+    return spread
 
 
 @constant

@@ -52,6 +52,7 @@ def chance_of_low(
     )
 
 
+@constant
 def chance_interval(filters: int, probability: float) -> tuple[float, float]:
     """Return the central 95 % interval of the share of low ones among independent filters.
 
@@ -73,8 +74,8 @@ def chance_interval(filters: int, probability: float) -> tuple[float, float]:
             "chance_interval needs at least 1 filter and a probability in [0, 1], "
             f"got {filters} and {probability}"
         )
-    count = torch.arange(filters + 1, dtype=torch.float64, device="cpu")
-    p = torch.tensor(probability, dtype=torch.float64, device="cpu")
+    count = torch.arange(filters + 1, dtype=torch.float64)
+    p = torch.tensor(probability, dtype=torch.float64)
     ways = math.lgamma(filters + 1) - torch.lgamma(count + 1) - torch.lgamma(filters - count + 1)
     mass = torch.exp(ways + torch.xlogy(count, p) + torch.xlogy(filters - count, 1 - p))
     lowest = int((mass.cumsum(0) > 0.025).nonzero()[0])
@@ -83,11 +84,9 @@ def chance_interval(filters: int, probability: float) -> tuple[float, float]:
 
 
 def _checked_dilation(size: Sides, channels: int, dilation: Sides | None) -> Sides:
-    spread = dilation if dilation is not None else (1,) * len(size)
-    check_kernel(size, spread)
     if channels < 1:
         raise ValueError(f"channels needs a number of at least 1, got {channels}")
-    return spread
+    return check_kernel(size, dilation)
 
 
 def _moments(size: Sides, channels: int, cutoff: float | None, dilation: Sides | None) -> tuple[float, float]:

@@ -4,6 +4,7 @@ A new figure is a new row: attributes, text, HTML, tables, JSON, trajectories an
 """
 
 import html
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from statistics import fmean
@@ -15,21 +16,14 @@ from torch import Tensor
 
 from . import tables
 from .bands import line
-from .integrals import autocorrelation, ball_kernel, centroid_kernel, unaliased_kernel, wedge_kernel
-from .measured import Measured
+from .integrals import autocorrelation, ball_kernel, centroid_kernel, unaliased_kernel
+from .measured import DIRECTIONS, Measured
 from .sensitivity import Sensitivity
 
 Value = float | tuple[float, float] | None
 """What a layer has of a figure: a number, the ends of an interval, or None."""
 Filters = Float[Tensor, " f"]
 """A number per filter."""
-
-# What white filters have around the frequencies of each direction, and where these are, in degrees.
-_DIRECTIONS = (
-    ("horizontal", 0.25, ((-22.5, 22.5),)),
-    ("vertical", 0.25, ((67.5, 112.5),)),
-    ("diagonal", 0.5, ((22.5, 67.5), (112.5, 157.5))),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +33,7 @@ class Figure:
     label: str
     """Heading of its column."""
     each: Callable[[Measured], Filters | None] | None = None
-    """Computes each filter's own, by a quadratic form (`Measured.share`) or otherwise."""
+    """Computes each filter's own, mostly as `lagged @ kernel`, with a kernel of `integrals`."""
     whole: Callable[[Measured], Value] | None = None
     """Computes the layer's where a filter is live; by default the mean of `each` over live filters."""
     white: float | None = None
@@ -71,23 +65,14 @@ def _aliased(layer: Measured) -> float | None:
     if stride is None or max(stride) == 1:
         # A stride of 1 keeps everything, to the last bit but rounding.
         return None if stride is None else 0.0
-    return max(0.0, float(1 - layer.mean(layer.share(unaliased_kernel(*layer.geometry, stride)))))
+    return max(0.0, float(1 - layer.mean_lagged @ unaliased_kernel(*layer.geometry, stride)))
 
 
-def _leak(layer: Measured) -> Filters:
-    return layer.share(torch.full_like(layer.lagged[0], 1 / layer.weight[0, 0].numel()))
-
-
-def _direction(place: int) -> Figure:
-    label, white, _ = _DIRECTIONS[place]
-
+def _direction(name: str, white: float) -> Figure:
     def each(layer: Measured) -> Filters | None:
-        if len(layer.layer.size) != 2:
-            return None
-        kernels = [wedge_kernel(*layer.geometry, wedges) for _, _, wedges in _DIRECTIONS]
-        shares = layer.share(torch.stack(kernels, dim=1))
-        return shares[:, place] / shares.sum(dim=1)
+        return layer.directions[:, list(DIRECTIONS).index(name)] if len(layer.layer.size) == 2 else None
 
+    label = name.removesuffix("_energy")
     return Figure(label, each, white=white, left_out=("text", "course", "comparison"))
 
 
@@ -124,22 +109,25 @@ FIGURES: dict[str, Figure] = {
     # Mean over live filters of the power-weighted mean radius.
     "centroid": Figure(
         "centroid",
-        lambda layer: layer.share(centroid_kernel(*layer.geometry)),
+        lambda layer: layer.lagged @ centroid_kernel(*layer.geometry),
         white=0.3826,
         unit="cycles per pixel",
         of_network=True,
     ),
     # Mean over live filters of the power at frequency zero, 1 being the most that a kernel of the same norm
     # can have there; white ones have one over the number of taps.
-    "zero_leak": Figure("leak at 0", _leak, unit="power", left_out=("comparison",)),
+    "zero_leak": Figure(
+        "leak at 0",
+        lambda layer: layer.lagged.sum(dim=1) / math.prod(layer.layer.size),
+        unit="power",
+        left_out=("comparison",),
+    ),
     # Mean over live filters of the share of energy that the stride folds over lower frequencies; of a
     # transposed convolution, of what it lets through of the input's images above the input's Nyquist.
     "aliased_energy": Figure("aliased", whole=_aliased, left_out=("course",)),
     # Mean over live filters of the share, of the energy up to Nyquist, within 22.5 degrees of the horizontal
     # frequencies, which vertical edges have, of the vertical ones, of either diagonal. Planar kernels alone.
-    "horizontal_energy": _direction(0),
-    "vertical_energy": _direction(1),
-    "diagonal_energy": _direction(2),
+    **{name: _direction(name, 0.25 * len(wedges)) for name, wedges in DIRECTIONS.items()},
 }
 """Every figure by its name, which is its key in JSON and its attribute, in the order of all tables."""
 
@@ -165,21 +153,16 @@ def color_of(layer: Measured) -> Color | None:
     conv = layer.layer
     if len(conv.size) != 2 or layer.weight.shape[1] != 3 or conv.groups != 1 or conv.transposed:
         return None
-    live = layer.weight[layer.live]
-    kernels = live / live.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1)
-    achromatic = kernels.mean(dim=1, keepdim=True).expand_as(kernels)
+    # Each filter scaled to energy 1, so that the energies of the two parts have the sum 1.
+    gray = autocorrelation(layer.weight[layer.live].sum(dim=1, keepdim=True)) / 3
+    achromatic = (gray / layer.energy[layer.live, None]).mean(dim=0)
     disc = ball_kernel(*layer.geometry, layer.cutoff)
     parts = []
-    for part in (achromatic, kernels - achromatic):
-        lagged = autocorrelation(part)
-        energy = float(lagged[:, lagged.shape[1] // 2].sum())
-        parts.append((energy, float((lagged @ disc).sum()) / energy if energy > 1e-12 else None))
-    (gray, gray_low), (opponent, opponent_low) = parts
-    return Color(
-        achromatic_energy=gray / (gray + opponent),
-        achromatic_low_energy=gray_low,
-        opponent_low_energy=opponent_low,
-    )
+    for lagged in (achromatic, layer.mean_lagged - achromatic):
+        energy = float(lagged[len(lagged) // 2])
+        parts.append((energy, float(lagged @ disc) / energy if energy > 1e-12 else None))
+    (share, low), (_, opponent_low) = parts
+    return Color(achromatic_energy=share, achromatic_low_energy=low, opponent_low_energy=opponent_low)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -238,8 +221,8 @@ class LayerSpectrum:
     @property
     def filters_directions(self) -> Float[Tensor, "f 3"] | None:
         """Each filter's horizontal, vertical and diagonal energy."""
-        known = [self.each.get(f"{label}_energy") for label, _, _ in _DIRECTIONS]
-        return None if known[0] is None else torch.stack(known, dim=1)  # type: ignore[arg-type]
+        known = [self.each[name] for name in DIRECTIONS if name in self.each]
+        return torch.stack(known, dim=1) if known else None
 
     @property
     def dead(self) -> int:
@@ -287,7 +270,7 @@ class LayerSpectrum:
             parts = [f"{share:.3f} within {radius:.1f}" for share, radius in points]
             lines.append(f"energy        {', '.join(parts)}")
         if self.horizontal_energy is not None:
-            parts = [f"{self.figures[f'{label}_energy']:.3f} {label}" for label, _, _ in _DIRECTIONS]
+            parts = [f"{self.figures[name]:.3f} {FIGURES[name].label}" for name in DIRECTIONS]
             lines.append(f"directions    {', '.join(parts)} (white: 0.25, 0.25, 0.5)")
         if self.colour is not None:
             share, low, opponent = map(tables.shown, astuple(self.colour))

@@ -8,10 +8,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .bands import is_low, line, live_filters
+from .bands import ON_THE_LINE, line, live_filters
 from .chance import chance_interval, chance_of_low
-from .integrals import Sides, autocorrelation, ball_kernel, constant
+from .integrals import Sides, autocorrelation, ball_kernel, constant, wedge_kernel
 from .layers import Layer
+
+DIRECTIONS = {
+    "horizontal_energy": ((-22.5, 22.5),),
+    "vertical_energy": ((67.5, 112.5),),
+    "diagonal_energy": ((22.5, 67.5), (112.5, 157.5)),
+}
+"""Wedges of the frequencies in degrees; vertical edges have the horizontal ones."""
 
 Kernel = Callable[[Sides, Sides, float], Float[Tensor, " lags"]]
 """A function of `integrals` of the sides, the dilation, and a radius or a direction."""
@@ -62,35 +69,36 @@ class Measured:
 
     @cached_property
     def lagged(self) -> Float[Tensor, "f lags"]:
-        """Each filter's autocorrelation."""
-        return autocorrelation(self.weight)
+        """Each filter's autocorrelation per energy; that of white ones, 1 at distance 0, for one of zeros."""
+        lagged = autocorrelation(self.weight)
+        energy = lagged[:, lagged.shape[1] // 2]
+        energy[energy == 0] = 1
+        return lagged / energy[:, None]
+
+    @cached_property
+    def mean_lagged(self) -> Float[Tensor, " lags"]:
+        """The mean of it over live filters: its product with a kernel is the mean of their shares."""
+        return self.lagged[self.live].mean(dim=0)
+
+    @cached_property
+    def directions(self) -> Float[Tensor, "f 3"]:
+        """Each planar filter's share of the energy up to Nyquist around `DIRECTIONS`."""
+        wedges = [wedge_kernel(*self.geometry, wedges) for wedges in DIRECTIONS.values()]
+        shares = self.lagged @ torch.stack(wedges, dim=1)
+        return shares / shares.sum(dim=1, keepdim=True)
 
     @cached_property
     def reading(self) -> Reading:
         """How low the layer is by its own cutoff, for at least one live filter."""
         return self.read(self.cutoff)
 
-    def share(self, kernel: Float[Tensor, "lags ..."]) -> Float[Tensor, "f ..."]:
-        """Return the quadratic form of a kernel, or of each column of kernels, per energy of each filter.
-
-        A filter of zeros gets what a white one has, whose mean autocorrelation is 1 at distance 0 and
-        nothing elsewhere.
-        """
-        energy = self.energy.reshape(-1, *[1] * (kernel.ndim - 1))
-        share = (self.lagged @ kernel) / energy.clamp_min(torch.finfo(torch.float64).tiny)
-        return torch.where(energy > 0, share, kernel[len(kernel) // 2])
-
-    def mean(self, values: Float[Tensor, "f ..."]) -> Float[Tensor, "..."]:
-        """Return the mean over live filters."""
-        return values[self.live].mean(dim=0)
-
     def curve(self, kernel: Kernel, places: tuple[float, ...]) -> Float[Tensor, " n"]:
         """Return the mean over live filters of a kernel's form at several radii or directions."""
-        return self.mean(self.share(_stacked(kernel, *self.geometry, places)))
+        return self.mean_lagged @ _stacked(kernel, *self.geometry, places)
 
     def inside(self, cutoff: float) -> Float[Tensor, " f"]:
         """Return each filter's share of energy within a cutoff."""
-        return self.share(ball_kernel(*self.geometry, cutoff))
+        return self.lagged @ ball_kernel(*self.geometry, cutoff)
 
     def read(self, cutoff: float) -> Reading:
         """Return how low the layer is by a cutoff."""
@@ -100,7 +108,7 @@ class Measured:
         return Reading(
             cutoff=cutoff,
             line=white,
-            low_share=float(is_low(live, white).double().mean()),
+            low_share=float((live >= white - ON_THE_LINE).double().mean()),
             low_share_chance=chance_interval(len(live), probability),
             low_energy=float((inside * self.energy).sum() / self.energy.sum()),
             mean_low_energy=float(live.mean()),

@@ -90,7 +90,7 @@ def sensitivity_of(layer: Measured) -> Sensitivity:
         white = chance_moments(size, channels, cutoff=cutoff, dilation=dilation)
         means.append((f"mean at {cutoff:.3f}", _verdict_of_mean(ranked[-1], *white)))
     # The lower the centroid, the lower the filters.
-    turned = -layer.share(centroid_kernel(size, dilation))[layer.live]
+    turned = -(layer.lagged @ centroid_kernel(size, dilation))[layer.live]
     middle, deviation = chance_centroid(size, channels, dilation=dilation)
     return Sensitivity(
         readings=tuple(readings),

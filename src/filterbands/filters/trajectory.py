@@ -133,7 +133,7 @@ def course_of(run: Run, *, arch: str | None = None, cutoff: float = EQUAL_AREA) 
         layer = record.get("first_layer")
         if isinstance(record.get("epoch"), int) and isinstance(layer, dict):
             row = {"step": record["epoch"], "checkpoint": "", "layer": str(layer.get("name"))}
-            rows.append(row | {name: _number(layer.get(name)) for name in _figures()})
+            rows.append(row | {name: layer.get(name) for name in _figures()})
     return Trajectory(rows=tuple(rows)) if rows else None
 
 
@@ -160,10 +160,6 @@ def steps_of(files: Sequence[Path]) -> list[tuple[int, Path]]:
 def rows_of(spectrum: ModelSpectrum, *, step: int, checkpoint: str) -> list[dict[str, Any]]:
     """Return the layers of a network at one step, as rows of a trajectory."""
     return [{"step": step, "checkpoint": checkpoint, **layer.to_row()} for layer in spectrum]
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 class SpectrumLogger:
