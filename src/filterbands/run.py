@@ -3,6 +3,7 @@
 run.json                  what was run: config, seed, version, git revision, data, device, seconds
 log.jsonl                 a line per epoch; epoch 0 is before training
 checkpoint.pt             everything needed to go on; gone once the run is finished
+failed.pt                 the state and the images of a loss that became NaN or infinite
 weights-0010.safetensors  the plain (baked) network of an epoch, where `keep_every` kept it
 weights.safetensors       the plain network; there only when the run is finished
 """
@@ -52,15 +53,18 @@ class Run:
 
     @property
     def kept(self) -> tuple[Path, ...]:
-        """Those of these files that are there, by epoch."""
-        return tuple(
-            sorted(self.folder.glob("weights-*.safetensors"), key=lambda file: (len(file.name), file))
-        )
+        """The weights of epochs that are there, in the order of the epochs."""
+        found = self.folder.glob("weights-*.safetensors")
+        return tuple(sorted(found, key=lambda file: (len(file.name), file.name)))
 
     @property
     def checkpoint(self) -> Path:
         """The file to resume from."""
         return self.folder / "checkpoint.pt"
+
+    def failure(self, rank: int) -> Path:
+        """Return the file of the state in which a process's loss was NaN or infinite."""
+        return self.folder / (f"failed-{rank}.pt" if rank else "failed.pt")
 
     @property
     def finished(self) -> bool:

@@ -22,7 +22,7 @@ from .sensitivity import Sensitivity
 
 Value = float | tuple[float, float] | None
 """What a layer has of a figure: a number, the ends of an interval, or None."""
-Filters = Float[Tensor, " f"]
+PerFilter = Float[Tensor, " f"]
 """A number per filter."""
 
 
@@ -32,7 +32,7 @@ class Figure:
 
     label: str
     """Heading of its column."""
-    each: Callable[[Measured], Filters | None] | None = None
+    each: Callable[[Measured], PerFilter | None] | None = None
     """Computes each filter's own, mostly as `lagged @ kernel`, with a kernel of `integrals`."""
     whole: Callable[[Measured], Value] | None = None
     """Computes the layer's where a filter is live; by default the mean of `each` over live filters."""
@@ -51,7 +51,7 @@ class Figure:
     left_out: Collection[str] = ()
     """Where it has no column: `text`, the `course` of a training, the `comparison` of networks on a page."""
 
-    def of(self, layer: Measured) -> tuple[Value, Filters | None]:
+    def of(self, layer: Measured) -> tuple[Value, PerFilter | None]:
         """Return the layer's figure and each filter's own."""
         each = None if self.each is None else self.each(layer)
         if self.whole is not None and layer.live.any():
@@ -69,7 +69,7 @@ def _aliased(layer: Measured) -> float | None:
 
 
 def _direction(name: str, white: float) -> Figure:
-    def each(layer: Measured) -> Filters | None:
+    def each(layer: Measured) -> PerFilter | None:
         return layer.directions[:, list(DIRECTIONS).index(name)] if len(layer.layer.size) == 2 else None
 
     label = name.removesuffix("_energy")
@@ -319,9 +319,10 @@ class ModelSpectrum:
         """Return the mean of a figure over the live filters of all layers that have it."""
         if name not in FIGURES or not FIGURES[name].of_network:
             raise AttributeError(f"a network's spectrum has no {name!r}; look at one of its layers")
-        known = [(layer.filters - layer.dead, layer.figures.get(name)) for layer in self.spatial]
+        known = [(int(layer.live.sum()), getattr(layer, name)) for layer in self.spatial]
+        known = [(filters, value) for filters, value in known if value is not None]
         count = sum(filters for filters, _ in known)
-        return sum(filters * value for filters, value in known) / count if count else None  # type: ignore
+        return sum(filters * value for filters, value in known) / count if count else None
 
     @property
     def spatial(self) -> tuple[LayerSpectrum, ...]:

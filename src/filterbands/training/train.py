@@ -394,7 +394,7 @@ def _stopped(
         "network": network.state_dict(),
         "optimizer": optimizer.state_dict(),
     }
-    file = run.folder / f"failed{f'-{batches.rank}' if batches.rank else ''}.pt"
+    file = run.failure(batches.rank)
     write_whole(file, lambda path: torch.save(state, path))
     return ValueError(
         f"the loss became {loss} in epoch {epoch} at step {step + 1} of {batches.count} or before (seed "
