@@ -36,6 +36,7 @@ def chance_centroid(size: Sides, channels: int, *, dilation: Sides | None = None
     return _moments(size, channels, None, dilation)
 
 
+@constant
 def chance_of_low(
     size: Sides, channels: int, *, cutoff: float = EQUAL_AREA, dilation: Sides | None = None
 ) -> float:
@@ -47,9 +48,19 @@ def chance_of_low(
     >>> round(chance_of_low((3, 3), 3), 3)
     0.493
     """
-    return _chance_of_low(
-        size, channels, cutoff_of(cutoff, len(size)), _checked_dilation(size, channels, dilation)
-    )
+    cutoff = cutoff_of(cutoff, len(size))
+    values = _eigenvalues(size, channels, cutoff, dilation) - line(cutoff, len(size))
+    if float(values.abs().max()) < ON_THE_LINE:
+        return 1.0
+    # In units of the form's spread, so that the integrand varies where log u is of order 1.
+    values = values / math.sqrt(2 * channels * float(values.square().sum()))
+    step = 0.02
+    u = torch.exp(torch.arange(-40, 40, step, dtype=torch.float64))
+    product = values[:, None] * u
+    angle = channels / 2 * torch.arctan(product).sum(dim=0)
+    damping = torch.exp(-channels / 4 * torch.log1p(product.square()).sum(dim=0))
+    integral = float((torch.sin(angle) * damping).sum()) * step
+    return min(1.0, max(0.0, 0.5 + integral / math.pi))
 
 
 @constant
@@ -83,38 +94,21 @@ def chance_interval(filters: int, probability: float) -> tuple[float, float]:
     return lowest / filters, highest / filters
 
 
-def _checked_dilation(size: Sides, channels: int, dilation: Sides | None) -> Sides:
-    if channels < 1:
-        raise ValueError(f"channels needs a number of at least 1, got {channels}")
-    return check_kernel(size, dilation)
-
-
 def _moments(size: Sides, channels: int, cutoff: float | None, dilation: Sides | None) -> tuple[float, float]:
     """Return those of a form's mean over a uniform direction, which is all that a white filter has."""
-    values = _eigenvalues(size, _checked_dilation(size, channels, dilation), cutoff)
+    values = _eigenvalues(size, channels, cutoff, dilation)
     variance = float(values.var(correction=0)) * 2 / (len(values) * channels + 2)
     return float(values.mean()), math.sqrt(variance)
 
 
 @constant
-def _eigenvalues(size: Sides, dilation: Sides, cutoff: float | None) -> Float[Tensor, " n"]:
+def _eigenvalues(
+    size: Sides, channels: int, cutoff: float | None, dilation: Sides | None
+) -> Float[Tensor, " n"]:
     """Return those of the energy matrix at a cutoff, or of the centroid's."""
-    kernel = centroid_kernel(size, dilation) if cutoff is None else ball_kernel(size, dilation, cutoff)
+    if channels < 1:
+        raise ValueError(f"channels needs a number of at least 1, got {channels}")
+    spread = check_kernel(size, dilation)
+    kernel = centroid_kernel(size, spread) if cutoff is None else ball_kernel(size, spread, cutoff)
     values: Tensor = torch.linalg.eigvalsh(form_matrix(kernel, size))
     return values
-
-
-@constant
-def _chance_of_low(size: Sides, channels: int, cutoff: float, dilation: Sides) -> float:
-    values = _eigenvalues(size, dilation, cutoff) - line(cutoff, len(size))
-    if float(values.abs().max()) < ON_THE_LINE:
-        return 1.0
-    # In units of the form's spread, so that the integrand varies where log u is of order 1.
-    values = values / math.sqrt(2 * channels * float(values.square().sum()))
-    step = 0.02
-    u = torch.exp(torch.arange(-40, 40, step, dtype=torch.float64))
-    product = values[:, None] * u
-    angle = channels / 2 * torch.arctan(product).sum(dim=0)
-    damping = torch.exp(-channels / 4 * torch.log1p(product.square()).sum(dim=0))
-    integral = float((torch.sin(angle) * damping).sum()) * step
-    return min(1.0, max(0.0, 0.5 + integral / math.pi))

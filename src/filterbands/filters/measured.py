@@ -62,10 +62,14 @@ class Measured:
         # The first two arguments of every kernel.
         self.geometry: tuple[Sides, Sides] = (layer.size, layer.dilation)
         # Scaled, so that no square vanishes or overflows; every figure is free of scale.
-        largest = layer.weight.abs().amax().double().clamp_min(torch.finfo(torch.float64).tiny)
-        self.weight = layer.weight.double() / largest
-        self.energy = self.weight.square().flatten(1).sum(dim=1)
-        self.live = live_filters(self.weight) & (self.energy > 0)
+        largest = layer.weight.abs().amax().double()
+        self.weight = layer.weight.double() / largest.clamp_min(torch.finfo(torch.float64).tiny)
+        self.live = live_filters(self.weight) & (largest > 0)
+
+    @cached_property
+    def energy(self) -> Float[Tensor, " f"]:
+        """Each filter's energy, in units of the largest weight's."""
+        return self.weight.square().flatten(1).sum(dim=1)
 
     @cached_property
     def lagged(self) -> Float[Tensor, "f lags"]:
