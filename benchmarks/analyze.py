@@ -137,7 +137,7 @@ def measure_networks(shared: Path, cifar: str) -> dict[str, Any]:
         row = {"network": name, "training": TRAINING[name], **first.to_row()}
         if first.sensitivity is not None and first.colour is not None:
             row["readings"] = first.sensitivity.to_json()
-            row["colour"] = first.colour.to_json()
+            row["colour"] = first.to_json()["colour"]
         if data is not None and name == "ResNet-20":
             model = load_model(folder / file, arch="cifar_resnet20", mean=mean, std=std)
             row["input_gradient"] = input_gradient_spectrum(model, data).to_json()

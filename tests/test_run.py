@@ -68,3 +68,16 @@ def test_results_are_as_readable_as_any_file(tmp_path: Path) -> None:
     finally:
         os.umask(mask)
     assert (tmp_path / "w.safetensors").stat().st_mode & 0o777 == 0o644
+
+
+def test_a_run_names_the_weights_of_its_epochs_in_their_order(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    assert run.kept == ()
+    for epoch in (10000, 20, 3):
+        run.weights_at(epoch).touch()
+    run.weights.touch()
+    assert [file.name for file in run.kept] == [
+        "weights-0003.safetensors",
+        "weights-0020.safetensors",
+        "weights-10000.safetensors",
+    ]

@@ -1,9 +1,11 @@
 """Run: one training on disk, in a folder that is complete, resumable, or not a run at all.
 
-run.json             what was run: config, seed, version, git revision, data, device, seconds
-log.jsonl            a line an epoch; epoch 0 is before training
-checkpoint.pt        everything needed to go on; gone once the run is finished
-weights.safetensors  the plain (baked) network; there only when the run is finished
+run.json                  what was run: config, seed, version, git revision, data, device, seconds
+log.jsonl                 a line per epoch; epoch 0 is before training
+checkpoint.pt             everything needed to go on; gone once the run is finished
+failed.pt                 the state and the images of a loss that became NaN or infinite
+weights-0010.safetensors  the plain (baked) network of an epoch, where `keep_every` kept it
+weights.safetensors       the plain network; there only when the run is finished
 """
 
 import json
@@ -31,14 +33,38 @@ class Run:
         return self.folder.resolve().name
 
     @property
+    def facts(self) -> Path:
+        """The file of what was run."""
+        return self.folder / "run.json"
+
+    @property
+    def log(self) -> Path:
+        """The file of the epochs."""
+        return self.folder / "log.jsonl"
+
+    @property
     def weights(self) -> Path:
         """The file of the plain network."""
         return self.folder / "weights.safetensors"
+
+    def weights_at(self, epoch: int) -> Path:
+        """Return the file of the plain network as an epoch left it."""
+        return self.folder / f"weights-{epoch:04d}.safetensors"
+
+    @property
+    def kept(self) -> tuple[Path, ...]:
+        """The weights of epochs that are there, in the order of the epochs."""
+        found = self.folder.glob("weights-*.safetensors")
+        return tuple(sorted(found, key=lambda file: (len(file.name), file.name)))
 
     @property
     def checkpoint(self) -> Path:
         """The file to resume from."""
         return self.folder / "checkpoint.pt"
+
+    def failure(self, rank: int) -> Path:
+        """Return the file of the state in which a process's loss was NaN or infinite."""
+        return self.folder / (f"failed-{rank}.pt" if rank else "failed.pt")
 
     @property
     def finished(self) -> bool:
@@ -52,21 +78,19 @@ class Run:
             FileNotFoundError: The folder is not a run.
             ValueError: run.json is not one.
         """
-        file = self.folder / "run.json"
-        if not file.exists():
+        if not self.facts.exists():
             raise FileNotFoundError(f"{self.folder} is not a run: it has no run.json")
         try:
-            content = json.loads(file.read_text())
+            content = json.loads(self.facts.read_text())
         except json.JSONDecodeError as error:
-            raise ValueError(f"{file} is not JSON: {error}") from None
+            raise ValueError(f"{self.facts} is not JSON: {error}") from None
         if not isinstance(content, dict) or "config" not in content:
-            raise ValueError(f"{file} is not a run's: it has no config")
+            raise ValueError(f"{self.facts} is not a run's: it has no config")
         return content
 
     def read_log(self) -> list[dict[str, Any]]:
         """Return the lines of log.jsonl, epoch 0 first, up to one that is cut short or no record."""
-        file = self.folder / "log.jsonl"
-        lines = file.read_text().splitlines() if file.exists() else []
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
         records = []
         for line in lines:
             try:
@@ -80,12 +104,12 @@ class Run:
 
     def write(self, content: Mapping[str, Any]) -> None:
         """Write run.json, whole or not at all."""
-        write_text(self.folder / "run.json", json.dumps(content, indent=2, sort_keys=True) + "\n")
+        write_text(self.facts, json.dumps(content, indent=2, sort_keys=True) + "\n")
 
     def write_log(self, records: list[dict[str, Any]]) -> None:
         """Write all of log.jsonl, whole or not at all."""
         lines = (json.dumps(record, sort_keys=True) + "\n" for record in records)
-        write_text(self.folder / "log.jsonl", "".join(lines))
+        write_text(self.log, "".join(lines))
 
     def write_checkpoint(self, state: Mapping[str, Any]) -> None:
         """Write what a later `read_checkpoint` returns, whole or not at all."""

@@ -10,19 +10,13 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from filterbands.filters.bands import (
-    EQUAL_AREA,
-    centroid_matrix,
-    cutoff_of,
-    energy_matrix,
-    line,
-    unaliased_matrix,
-)
+from filterbands.filters.bands import EQUAL_AREA, cutoff_of, energy_matrix, line
 from filterbands.filters.integrals import (
     autocorrelation,
     ball_kernel,
     centroid_kernel,
     direction_kernel,
+    form_matrix,
     sphere_kernel,
     unaliased_kernel,
     wedge_kernel,
@@ -58,10 +52,9 @@ def test_the_autocorrelation_gives_the_same_as_the_matrices(size, dilation, stri
     assert_close(lagged[:, lagged.shape[1] // 2], energy)
     pairs = [
         (ball_kernel(size, dilation, 0.3), energy_matrix(*size, cutoff=0.3, dilation=dilation)),
-        (centroid_kernel(size, dilation), centroid_matrix(*size, dilation=dilation)),
-        (
-            unaliased_kernel(size, dilation, stride),
-            unaliased_matrix(*size, stride=stride, dilation=dilation),
+        *(
+            (kernel, form_matrix(kernel, size))
+            for kernel in (centroid_kernel(size, dilation), unaliased_kernel(size, dilation, stride))
         ),
     ]
     for kernel, matrix in pairs:

@@ -166,22 +166,27 @@ def fit(callback, module, *, batches, first=True):
     return trainer
 
 
-def test_it_is_a_lightning_callback_once_lightning_is_there(monkeypatch):
+def test_it_gives_a_lightning_callback_once_lightning_is_there(monkeypatch):
     with pytest.raises(TypeError):
         fit(SpectrumLogger(), network(), batches=2)
+    for name in ("lightning.pytorch", "pytorch_lightning"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    with pytest.raises(ValueError, match="import your Trainer's package"):
+        SpectrumLogger().callback()
     monkeypatch.setitem(sys.modules, "lightning.pytorch", types.SimpleNamespace(Callback=Callback))
     logger = SpectrumLogger(every=2)
-    assert isinstance(logger, SpectrumLogger)
-    trainer = fit(logger, network(), batches=8)
+    assert type(logger) is SpectrumLogger
+    callback = logger.callback()
+    trainer = fit(callback, network(), batches=8)
     assert [step for step, _ in logger.trajectory.series("1")] == [0, 2, 4]
     assert [step for step, _ in trainer.loggers[0].metrics] == [0, 2, 4]
     assert "spectrum/1/low_share" in trainer.loggers[0].metrics[0][1]
     other = SpectrumLogger(every=2)
-    fit(other, network(), batches=8, first=False)
+    fit(other.callback(), network(), batches=8, first=False)
     assert other.trajectory.rows == ()
-    for again in (copy.deepcopy(logger), pickle.loads(pickle.dumps(logger))):
+    for again in (copy.deepcopy(callback), pickle.loads(pickle.dumps(callback))):
         assert isinstance(again, Callback)
-        assert again.trajectory == logger.trajectory
+        assert again.logger.trajectory == logger.trajectory
 
 
 @pytest.mark.parametrize(

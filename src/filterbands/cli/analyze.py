@@ -17,16 +17,17 @@ from ..disk import check_output, check_table, write_table
 from ..engine import pick_device, set_threads
 from ..filters import (
     EQUAL_AREA,
+    FIGURES,
     GradientSpectrum,
     LayerSpectrum,
     ModelSpectrum,
     Trajectory,
     analyze,
+    course_of,
     effective_first_layer,
     input_gradient_spectrum,
     rows_of,
     steps_of,
-    trajectory,
 )
 from ..models import ARCHITECTURES, find_checkpoints, read_checkpoint
 from ..run import Run
@@ -38,16 +39,6 @@ _COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
     "<": operator.lt,
 }
-_KEYS = (
-    "low_share",
-    "low_energy",
-    "mean_low_energy",
-    "response_low_energy",
-    "centroid",
-    "zero_leak",
-    "aliased_energy",
-    "dead",
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,9 +184,6 @@ def _measured(path: str, options: AnalyzeOptions, data: ImageSet | None) -> _Fou
         fold_batch_norm=options.fold_batch_norm,
         data=data,
     )
-    run = Run(Path(path))
-    has_log = (run.folder / "log.jsonl").exists() and options.cutoff == EQUAL_AREA
-    has_history = has_log and any("first_layer" in record for record in run.read_log())
     return _Found(
         path=path,
         spectrum=spectrum,
@@ -203,7 +191,7 @@ def _measured(path: str, options: AnalyzeOptions, data: ImageSet | None) -> _Fou
         gradient=None
         if network is None or data is None
         else input_gradient_spectrum(network, data, cutoff=options.cutoff),
-        history=trajectory(path) if has_history or (run.folder / "checkpoints").is_dir() else None,
+        history=course_of(Run(Path(path)), cutoff=options.cutoff),
     )
 
 
@@ -264,8 +252,9 @@ def _rows(found: list[_Found], layer: str) -> list[dict[str, Any]]:
 
 def _requirement(text: str) -> tuple[str, str, str, float]:
     found = re.fullmatch(r"\s*([\w.]+)\.(\w+)\s*(>=|<=|>|<)\s*([-+.\deE]+)\s*", text)
-    if found is None or found[2] not in _KEYS:
-        raise ValueError(f"--require needs LAYER.KEY>NUMBER with KEY one of {', '.join(_KEYS)}, got {text!r}")
+    keys = [*(name for name, figure in FIGURES.items() if len(figure.ends) == 1), "dead"]
+    if found is None or found[2] not in keys:
+        raise ValueError(f"--require needs LAYER.KEY>NUMBER with KEY one of {', '.join(keys)}, got {text!r}")
     try:
         return found[1], found[2], found[3], float(found[4])
     except ValueError:
@@ -273,9 +262,10 @@ def _requirement(text: str) -> tuple[str, str, str, float]:
 
 
 def _failure(one: _Found, name: str, key: str, sign: str, bound: float) -> list[str]:
-    value: Any = one.spectrum[name].to_json()[key]
+    value = getattr(one.spectrum[name], key)
     if value is not None and _COMPARISONS[sign](value, bound):
         return []
-    why = "nothing (it needs --data)" if key == "response_low_energy" else "nothing (there is none here)"
+    needs_data = key in FIGURES and FIGURES[key].needs_data
+    why = "nothing (it needs --data)" if needs_data else "nothing (there is none here)"
     figure = why if value is None else f"{value:.4g}"
     return [f"does not hold: {name}.{key}{sign}{bound:g} in {one.path}: it is {figure}"]

@@ -1,8 +1,9 @@
 """Filters: how low or high they are, measured exactly."""
 
-from .bands import EQUAL_AREA, eigenfilters, energy_matrix, filters_low_energy, line, spans
+from .bands import EQUAL_AREA, eigenfilters, energy_matrix, filters_low_energy, line, live_filters, spans
 from .depth import GradientSpectrum, effective_first_layer, input_gradient_spectrum
-from .figures import Colour, LayerSpectrum, ModelSpectrum, Reading, Sensitivity
+from .figures import FIGURES, Color, Figure, LayerSpectrum, ModelSpectrum
+from .measured import Reading
 from .moments import (
     FirstLayer,
     PatchStatistics,
@@ -13,12 +14,15 @@ from .moments import (
     unfold,
 )
 from .response import patch_covariances, response_low_energy
+from .sensitivity import Sensitivity
 from .spectrum import analyze
-from .trajectory import SpectrumLogger, Trajectory, rows_of, steps_of, trajectory
+from .trajectory import SpectrumLogger, Trajectory, course_of, rows_of, steps_of, trajectory
 
 __all__ = [
     "EQUAL_AREA",
-    "Colour",
+    "FIGURES",
+    "Color",
+    "Figure",
     "FirstLayer",
     "GradientSpectrum",
     "LayerSpectrum",
@@ -29,6 +33,7 @@ __all__ = [
     "SpectrumLogger",
     "Trajectory",
     "analyze",
+    "course_of",
     "effective_first_layer",
     "eigenfilters",
     "energy_matrix",
@@ -37,6 +42,7 @@ __all__ = [
     "image_batches",
     "input_gradient_spectrum",
     "line",
+    "live_filters",
     "padded",
     "patch_covariances",
     "patch_statistics",

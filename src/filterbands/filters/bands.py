@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..types import Taps
-from .integrals import Sides, ball_kernel, centroid_kernel, constant, form_matrix, unaliased_kernel, volume
+from .integrals import Sides, ball_kernel, constant, form_matrix, volume
 
 EQUAL_AREA = 1 / math.sqrt(2 * math.pi)
 """The radius, 0.39894 cycles per pixel, whose disc covers half of the frequency square."""
@@ -20,6 +20,9 @@ _HALF = {1: 0.25, 2: EQUAL_AREA, 3: (3 / (8 * math.pi)) ** (1 / 3)}
 
 # Eigenvalues and shares closer than this to a line are on it: rounding is some 1e-15.
 ON_THE_LINE = 1e-9
+
+# A filter with less than this part of the energy of the layer's strongest is dead.
+_DEAD = 1e-3
 
 
 def line(cutoff: float, dimensions: int = 2) -> float:
@@ -66,7 +69,7 @@ def energy_matrix(kh: int, kw: int, *, cutoff: float, dilation: tuple[int, int] 
         kh: Rows of the kernel.
         kw: Columns of the kernel.
         cutoff: Radius in (0, 1/2], cycles per pixel.
-        dilation: Pixels between neighbouring taps, vertically and horizontally.
+        dilation: Pixels between neighboring taps, vertically and horizontally.
 
     Raises:
         ValueError: A size or dilation below 1, or a cutoff outside of its range.
@@ -79,53 +82,7 @@ def energy_matrix(kh: int, kw: int, *, cutoff: float, dilation: tuple[int, int] 
     """
     check_cutoff(cutoff)
     check_kernel((kh, kw), dilation)
-    return _energy_matrix((kh, kw), dilation, cutoff).clone()
-
-
-def centroid_matrix(kh: int, kw: int, *, dilation: tuple[int, int] = (1, 1)) -> Taps:
-    """Return the float64 matrix A: `w^T A w / w^T w` is a kernel's power-weighted mean radius.
-
-    The mean is over the whole frequency square; a white kernel has 0.3826 cycles per pixel.
-
-    Args:
-        kh: Rows of the kernel.
-        kw: Columns of the kernel.
-        dilation: Pixels between neighbouring taps.
-
-    Raises:
-        ValueError: A size or dilation below 1.
-
-    >>> float(centroid_matrix(1, 1).round(decimals=4))
-    0.3826
-    """
-    check_kernel((kh, kw), dilation)
-    return form_matrix(centroid_kernel((kh, kw), dilation), (kh, kw))
-
-
-def unaliased_matrix(
-    kh: int, kw: int, *, stride: tuple[int, int], dilation: tuple[int, int] = (1, 1)
-) -> Taps:
-    """Return the float64 matrix Q: `w^T Q w` is a kernel's energy that a stride does not alias.
-
-    That is the energy within |u| <= 1 / (2 stride), per axis; the rest folds over lower frequencies.
-
-    Args:
-        kh: Rows of the kernel.
-        kw: Columns of the kernel.
-        stride: Pixels between outputs, vertically and horizontally; with 1 nothing is aliased.
-        dilation: Pixels between neighbouring taps.
-
-    Raises:
-        ValueError: A size, stride or dilation below 1.
-
-    >>> unaliased_matrix(1, 2, stride=(2, 2)).round(decimals=4)
-    tensor([[0.2500, 0.1592],
-            [0.1592, 0.2500]], dtype=torch.float64)
-    """
-    check_kernel((kh, kw), dilation)
-    if min(stride) < 1:
-        raise ValueError(f"stride needs two numbers of at least 1, got {stride}")
-    return form_matrix(unaliased_kernel((kh, kw), dilation, stride), (kh, kw))
+    return form_matrix(ball_kernel((kh, kw), dilation, cutoff), (kh, kw))
 
 
 def eigenfilters(kh: int, kw: int, *, cutoff: float) -> tuple[Float[Tensor, " n"], Float[Tensor, "n n"]]:
@@ -149,7 +106,7 @@ def eigenfilters(kh: int, kw: int, *, cutoff: float) -> tuple[Float[Tensor, " n"
     tensor([0.9940, 0.8970, 0.8970, 0.6340], dtype=torch.float64)
     """
     check_cutoff(cutoff)
-    check_kernel((kh, kw), (1, 1))
+    check_kernel((kh, kw))
     values, vectors = _eigenfilters(kh, kw, cutoff)
     return values.clone(), vectors.clone()
 
@@ -178,7 +135,7 @@ def spans(
     (4, 4)
     """
     check_cutoff(cutoff)
-    check_kernel((kh, kw), (1, 1))
+    check_kernel((kh, kw))
     if not 0 <= guard < 1:
         raise ValueError(f"guard needs a number from 0 to below 1, got {guard}")
     values, vectors = _eigenfilters(kh, kw, cutoff)
@@ -187,7 +144,7 @@ def spans(
     is_high = (values <= middle - guard + ON_THE_LINE) & ~is_low
     high = vectors[is_high]
     if zero_mean:
-        high = _without_mean(high, _energy_matrix((kh, kw), (1, 1), cutoff))
+        high = _without_mean(high, energy_matrix(kh, kw, cutoff=cutoff))
     return vectors[is_low], high
 
 
@@ -202,7 +159,7 @@ def filters_low_energy(
     Args:
         weight: Filters, channels and one to three spatial axes, as `torch.nn.Conv2d` holds them.
         cutoff: Radius in (0, 1/2], cycles per pixel; see `cutoff_of` for kernels that are not planar.
-        dilation: Pixels between neighbouring taps, one number a spatial axis; 1 by default.
+        dilation: Pixels between neighboring taps, one number per spatial axis; 1 by default.
 
     Raises:
         ValueError: Not three to five axes, kernels of one tap, a weight that is not real floating point, or
@@ -225,10 +182,9 @@ def filters_low_energy(
         raise ValueError(
             "filters_low_energy needs kernels of more than one tap: a 1x1 kernel has no spectrum"
         )
-    spread = dilation if dilation is not None else (1,) * len(size)
-    check_kernel(size, spread)
+    spread = check_kernel(size, dilation)
     dtype = weight.dtype if weight.dtype in (torch.float32, torch.float64) else torch.float32
-    matrix = _energy_matrix(size, spread, cutoff).to(weight.device, dtype)
+    matrix = form_matrix(ball_kernel(size, spread, cutoff), size).to(weight.device, dtype)
     kernels: Tensor = weight.to(dtype).reshape(filters, channels, math.prod(size))
     # Scaled to 1, so that squares of tiny or huge weights neither vanish nor overflow; the share does not
     # depend on the scale, and so its gradient is right with the scale held constant.
@@ -240,35 +196,37 @@ def filters_low_energy(
     return share
 
 
+def live_filters(weight: Float[Tensor, "f c *k"]) -> Bool[Tensor, " f"]:
+    """Return whether each filter has at least 1e-3 of the energy of the layer's strongest.
+
+    >>> live_filters(torch.tensor([1.0, 0.1, 0.01]).reshape(3, 1, 1, 1))
+    tensor([ True,  True, False])
+    """
+    energy = weight.detach().square().flatten(1).sum(dim=1)
+    live: Tensor = energy >= _DEAD * energy.amax()
+    return live
+
+
 def check_cutoff(cutoff: float) -> None:
     """Raise ValueError unless the cutoff is in (0, 1/2]: a larger disc would leave the frequency square."""
     if not 0 < cutoff <= 0.5:
         raise ValueError(f"cutoff needs a radius above 0 and up to 0.5 cycles per pixel, got {cutoff}")
 
 
-def is_low(low_energy: Float[Tensor, "..."], white: float) -> Bool[Tensor, "..."]:
-    """Return whether each share of energy is on or above what a white filter has."""
-    low: Tensor = low_energy >= white - ON_THE_LINE
-    return low
-
-
-def check_kernel(size: Sides, dilation: Sides) -> None:
-    """Raise ValueError unless sides and dilation are of one to three axes and at least 1."""
-    if not (1 <= len(size) <= 3 and len(size) == len(dilation) and min(*size, *dilation) >= 1):
+def check_kernel(size: Sides, dilation: Sides | None = None) -> Sides:
+    """Return the dilation, by default 1; raise ValueError unless one to three sides are at least 1."""
+    spread = dilation if dilation is not None else (1,) * len(size)
+    if not (1 <= len(size) <= 3 and len(size) == len(spread) and min(*size, *spread) >= 1):
         sides = "x".join(map(str, size))
         raise ValueError(
-            f"a kernel needs a side and a dilation of at least 1 an axis, got {sides}, dilation {dilation}"
+            f"a kernel needs a side and a dilation of at least 1 per axis, got {sides}, dilation {spread}"
         )
-
-
-@constant
-def _energy_matrix(size: Sides, dilation: Sides, cutoff: float) -> Taps:
-    return form_matrix(ball_kernel(size, dilation, cutoff), size)
+    return spread
 
 
 @constant
 def _eigenfilters(kh: int, kw: int, cutoff: float) -> tuple[Float[Tensor, " n"], Float[Tensor, "n n"]]:
-    matrix = _energy_matrix((kh, kw), (1, 1), cutoff)
+    matrix = energy_matrix(kh, kw, cutoff=cutoff)
     values, vectors = [], []
     # The matrix keeps kernels even or odd in either axis so. Solved for each of the four kinds alone, equal
     # eigenvalues of a square kernel come apart, and the result does not depend on the solver's mood.

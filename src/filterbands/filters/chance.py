@@ -1,4 +1,10 @@
-"""What chance gives: the spectrum of white filters, the yardstick beside every share."""
+"""What chance gives: the spectrum of white Gaussian filters, with which every share is compared.
+
+Each function of a kernel takes its sides, one to three (`size`), the channels that one filter sees, the
+cutoff in cycles per pixel (`bands.cutoff_of` says what the default stands for) and the pixels between
+neighboring taps per axis (`dilation`, 1 by default). It raises ValueError for a size or number of channels
+below 1 and for a cutoff outside of (0, 1/2].
+"""
 
 import math
 
@@ -13,58 +19,28 @@ from .integrals import Sides, ball_kernel, centroid_kernel, constant, form_matri
 def chance_moments(
     size: Sides, channels: int, *, cutoff: float = EQUAL_AREA, dilation: Sides | None = None
 ) -> tuple[float, float]:
-    """Return mean and standard deviation of the low-frequency energy of a white Gaussian filter.
-
-    Exact: the share depends on the filter's direction alone, which is uniform on the sphere.
-
-    Args:
-        size: Sides of the kernel, one to three.
-        channels: Channels that one filter sees.
-        cutoff: Radius in (0, 1/2], cycles per pixel; see `bands.cutoff_of` for kernels that are not planar.
-        dilation: Pixels between neighbouring taps, one number an axis; 1 by default.
-
-    Raises:
-        ValueError: A size or number of channels below 1, or a cutoff outside of its range.
+    """Return mean and standard deviation of the low-frequency energy of a white filter, exactly.
 
     >>> [round(figure, 3) for figure in chance_moments((3, 3), 3)]
     [0.5, 0.09]
     """
-    cutoff, spread = _checked(size, channels, cutoff, dilation)
-    return line(cutoff, len(size)), _deviation(_eigenvalues(size, spread, cutoff), channels)
+    return _moments(size, channels, cutoff_of(cutoff, len(size)), dilation)
 
 
 def chance_centroid(size: Sides, channels: int, *, dilation: Sides | None = None) -> tuple[float, float]:
-    """Return mean and standard deviation of the centroid of a white Gaussian filter, exactly.
-
-    Args:
-        size: Sides of the kernel, one to three.
-        channels: Channels that one filter sees.
-        dilation: Pixels between neighbouring taps, one number an axis; 1 by default.
-
-    Raises:
-        ValueError: A size or number of channels below 1.
+    """Return mean and standard deviation of the centroid of a white filter, exactly.
 
     >>> [round(figure, 3) for figure in chance_centroid((3, 3), 3)]
     [0.383, 0.03]
     """
-    _, spread = _checked(size, channels, EQUAL_AREA, dilation)
-    values = _eigenvalues(size, spread, None)
-    return float(values.mean()), _deviation(values, channels)
+    return _moments(size, channels, None, dilation)
 
 
+@constant
 def chance_of_low(
     size: Sides, channels: int, *, cutoff: float = EQUAL_AREA, dilation: Sides | None = None
 ) -> float:
-    """Return the probability that a white Gaussian filter is low, that is, on or above `line(cutoff)`.
-
-    Args:
-        size: Sides of the kernel, one to three.
-        channels: Channels that one filter sees.
-        cutoff: Radius in (0, 1/2], cycles per pixel; see `bands.cutoff_of` for kernels that are not planar.
-        dilation: Pixels between neighbouring taps, one number an axis; 1 by default.
-
-    Raises:
-        ValueError: A size or number of channels below 1, or a cutoff outside of its range.
+    """Return the probability that a white filter is low, that is, on or above `line(cutoff)`.
 
     Source: Imhof 1961, "Computing the distribution of quadratic forms in normal variables" (Biometrika 48),
     equation 3.2, integrated over the logarithm of u by the trapezoid rule.
@@ -72,10 +48,22 @@ def chance_of_low(
     >>> round(chance_of_low((3, 3), 3), 3)
     0.493
     """
-    cutoff, spread = _checked(size, channels, cutoff, dilation)
-    return _chance_of_low(size, channels, cutoff, spread)
+    cutoff = cutoff_of(cutoff, len(size))
+    values = _eigenvalues(size, channels, cutoff, dilation) - line(cutoff, len(size))
+    if float(values.abs().max()) < ON_THE_LINE:
+        return 1.0
+    # In units of the form's spread, so that the integrand varies where log u is of order 1.
+    values = values / math.sqrt(2 * channels * float(values.square().sum()))
+    step = 0.02
+    u = torch.exp(torch.arange(-40, 40, step, dtype=torch.float64))
+    product = values[:, None] * u
+    angle = channels / 2 * torch.arctan(product).sum(dim=0)
+    damping = torch.exp(-channels / 4 * torch.log1p(product.square()).sum(dim=0))
+    integral = float((torch.sin(angle) * damping).sum()) * step
+    return min(1.0, max(0.0, 0.5 + integral / math.pi))
 
 
+@constant
 def chance_interval(filters: int, probability: float) -> tuple[float, float]:
     """Return the central 95 % interval of the share of low ones among independent filters.
 
@@ -97,8 +85,8 @@ def chance_interval(filters: int, probability: float) -> tuple[float, float]:
             "chance_interval needs at least 1 filter and a probability in [0, 1], "
             f"got {filters} and {probability}"
         )
-    count = torch.arange(filters + 1, dtype=torch.float64, device="cpu")
-    p = torch.tensor(probability, dtype=torch.float64, device="cpu")
+    count = torch.arange(filters + 1, dtype=torch.float64)
+    p = torch.tensor(probability, dtype=torch.float64)
     ways = math.lgamma(filters + 1) - torch.lgamma(count + 1) - torch.lgamma(filters - count + 1)
     mass = torch.exp(ways + torch.xlogy(count, p) + torch.xlogy(filters - count, 1 - p))
     lowest = int((mass.cumsum(0) > 0.025).nonzero()[0])
@@ -106,39 +94,21 @@ def chance_interval(filters: int, probability: float) -> tuple[float, float]:
     return lowest / filters, highest / filters
 
 
-def _checked(size: Sides, channels: int, cutoff: float, dilation: Sides | None) -> tuple[float, Sides]:
-    """Return the radius that the cutoff stands for and the dilation, or raise ValueError."""
-    spread = dilation if dilation is not None else (1,) * len(size)
-    check_kernel(size, spread)
+def _moments(size: Sides, channels: int, cutoff: float | None, dilation: Sides | None) -> tuple[float, float]:
+    """Return those of a form's mean over a uniform direction, which is all that a white filter has."""
+    values = _eigenvalues(size, channels, cutoff, dilation)
+    variance = float(values.var(correction=0)) * 2 / (len(values) * channels + 2)
+    return float(values.mean()), math.sqrt(variance)
+
+
+@constant
+def _eigenvalues(
+    size: Sides, channels: int, cutoff: float | None, dilation: Sides | None
+) -> Float[Tensor, " n"]:
+    """Return those of the energy matrix at a cutoff, or of the centroid's."""
     if channels < 1:
         raise ValueError(f"channels needs a number of at least 1, got {channels}")
-    return cutoff_of(cutoff, len(size)), spread
-
-
-def _deviation(values: Float[Tensor, " n"], channels: int) -> float:
-    """Return the standard deviation of a quadratic form's mean over a uniform direction, from eigenvalues."""
-    return math.sqrt(float(values.var(correction=0)) * 2 / (len(values) * channels + 2))
-
-
-@constant
-def _eigenvalues(size: Sides, dilation: Sides, cutoff: float | None) -> Float[Tensor, " n"]:
-    """Return those of the energy matrix at a cutoff, or of the centroid's."""
-    kernel = centroid_kernel(size, dilation) if cutoff is None else ball_kernel(size, dilation, cutoff)
+    spread = check_kernel(size, dilation)
+    kernel = centroid_kernel(size, spread) if cutoff is None else ball_kernel(size, spread, cutoff)
     values: Tensor = torch.linalg.eigvalsh(form_matrix(kernel, size))
     return values
-
-
-@constant
-def _chance_of_low(size: Sides, channels: int, cutoff: float, dilation: Sides) -> float:
-    values = _eigenvalues(size, dilation, cutoff) - line(cutoff, len(size))
-    if float(values.abs().max()) < ON_THE_LINE:
-        return 1.0
-    # In units of the form's spread, so that the integrand varies where log u is of order 1.
-    values = values / math.sqrt(2 * channels * float(values.square().sum()))
-    step = 0.02
-    u = torch.exp(torch.arange(-40, 40, step, dtype=torch.float64))
-    product = values[:, None] * u
-    angle = channels / 2 * torch.arctan(product).sum(dim=0)
-    damping = torch.exp(-channels / 4 * torch.log1p(product.square()).sum(dim=0))
-    integral = float((torch.sin(angle) * damping).sum()) * step
-    return min(1.0, max(0.0, 0.5 + integral / math.pi))

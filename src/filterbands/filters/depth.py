@@ -17,7 +17,7 @@ from .figures import LayerSpectrum
 from .layers import Layer, batch_norm_scale, checked, filters_of, followers, plain_name
 from .response import as_floats, images_of, run_on
 from .spectrum import measure
-from .tables import listed
+from .tables import plain
 
 _BATCH = 100
 _RADII = tuple(step / 100 for step in range(1, 51))
@@ -132,8 +132,8 @@ class GradientSpectrum:
             "mean_low_energy": self.mean_low_energy,
             "white_low_energy": self.white_low_energy,
             "centroid": self.centroid,
-            "radii": listed(self.radii),
-            "curve": listed(self.curve),
+            "radii": plain(self.radii),
+            "curve": plain(self.curve),
         }
 
     def __str__(self) -> str:

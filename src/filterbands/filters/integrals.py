@@ -17,6 +17,7 @@ from typing import ParamSpec, TypeVar, cast
 
 import torch
 from jaxtyping import Float, Int64
+from numpy.polynomial.legendre import leggauss
 from torch import Tensor
 
 from ..engine import settle_kernels
@@ -124,19 +125,28 @@ def unaliased_kernel(size: Sides, dilation: Sides, stride: Sides) -> Float[Tenso
 def centroid_kernel(size: Sides, dilation: Sides) -> Float[Tensor, " lags"]:
     """Return the weights that give energy times mean radius, over the whole cube of frequencies.
 
-    Integrates |f| prod_i cos(2 pi f_i d_i) over the orthant, times 2 to the power of the dimensions. The
-    orthant is cut into one pyramid an axis, in which that axis' frequency s is the largest, and the others
-    are written s t: the radius becomes s sqrt(1 + t^2), smooth, where it has a kink at frequency 0, so that
-    Gauss and Legendre's rule converges exponentially.
+    The integral of |f| prod_i cos(2 pi f_i d_i) over the orthant is multiplied by 2 to the power of the
+    dimensions. The orthant is cut into one pyramid per axis, in which the frequency s of that axis is the
+    largest. The other frequencies are written s t, so that the radius, which has a kink at frequency 0,
+    becomes the smooth function s sqrt(1 + t^2), and the Gauss-Legendre rule converges exponentially.
     """
     axes = [torch.arange(side, dtype=torch.float64) * step for side, step in zip(size, dilation, strict=True)]
-    # Over the orthant the cosines run through half a turn a pixel of distance.
+    # Over the orthant the cosines run through half a turn per pixel of distance.
     nodes, weights = _gauss_legendre(32 + 2 * int(max(float(axis[-1]) for axis in axes)))
-    quarter = sum(
-        _pyramid(axes[main], [*axes[:main], *axes[main + 1 :]], nodes, weights).movedim(0, main)
-        for main in range(len(size))
-    )
-    whole: Tensor = 2 ** len(size) * torch.as_tensor(quarter)
+    points, masses = _points([nodes] * len(size)), _points([weights] * len(size)).prod(dim=1)
+    letters = "abc"[: len(size)]
+    product = f"n,{','.join(f'n{letter}' for letter in letters)}->{letters}"
+    quarter = torch.zeros(size, dtype=torch.float64)
+    for main in range(len(size)):
+        # In chunks: the cosines at all points of a volume would take much memory.
+        for part, mass in zip(torch.split(points, 2**12), torch.split(masses, 2**12), strict=True):
+            largest = part[:, main] / 2
+            frequency = largest[:, None] * part
+            frequency[:, main] = largest
+            mass = mass / 2 * largest ** (len(size) - 1) * frequency.norm(dim=1)
+            waves = [torch.cos(2 * math.pi * frequency[:, i, None] * axis) for i, axis in enumerate(axes)]
+            quarter += torch.einsum(product, mass, *waves)
+    whole: Tensor = 2 ** len(size) * quarter
     for axis in range(len(size)):
         whole = torch.cat([whole.narrow(axis, 1, whole.shape[axis] - 1).flip(axis), whole], dim=axis)
     return whole.reshape(-1)
@@ -149,7 +159,7 @@ def direction_kernel(size: Sides, dilation: Sides, degrees: float) -> Float[Tens
     It is the mean over radii up to 1/2, each weighted by its circumference. Direction 0 is the horizontal
     frequency, which vertical edges have, and 90 the vertical one.
     """
-    return _direction(size, dilation, degrees)
+    return _directions(size, dilation, torch.tensor([degrees], dtype=torch.float64))[:, 0]
 
 
 @constant
@@ -164,13 +174,12 @@ def wedge_kernel(
         wedges: Pairs of degrees, the first and the last direction of each wedge.
     """
     nodes, weights = _gauss_legendre(24 + 4 * max(size) * max(dilation))
-    total = torch.zeros(len(_lags(size, dilation)), dtype=torch.float64)
-    for first, last in wedges:
-        # A direction and its opposite have the same power, so that 180 degrees are all there is.
-        part = (last - first) / 180 * volume(NYQUIST, 2)
-        for node, weight in zip(nodes.tolist(), weights.tolist(), strict=True):
-            total = total + part * weight * _direction(size, dilation, first + (last - first) * node)
-    return total
+    # A direction and its opposite have the same power, so that 180 degrees are all there is.
+    parts = [
+        (last - first) / 180 * _directions(size, dilation, first + (last - first) * nodes) @ weights
+        for first, last in wedges
+    ]
+    return volume(NYQUIST, 2) * torch.stack(parts).sum(dim=0)
 
 
 @constant
@@ -195,10 +204,9 @@ def _lags(size: Sides, dilation: Sides) -> Float[Tensor, "lags axes"]:
     )
 
 
-def _direction(size: Sides, dilation: Sides, degrees: float) -> Float[Tensor, " lags"]:
-    angle = math.radians(degrees)
-    rows, columns = _lags(size, dilation).unbind(dim=1)
-    along = rows * math.sin(angle) + columns * math.cos(angle)
+def _directions(size: Sides, dilation: Sides, degrees: Float[Tensor, " n"]) -> Float[Tensor, "lags n"]:
+    angle = torch.deg2rad(degrees)
+    along = _lags(size, dilation) @ torch.stack([angle.sin(), angle.cos()])
     # The integral of r cos(2 pi r t) up to R, over R^2 / 2, with R = 1/2.
     power: Tensor = 2 * torch.sinc(along) - torch.sinc(along / 2).square()
     return power
@@ -209,36 +217,7 @@ def _points(axes: list[Tensor]) -> Tensor:
     return torch.stack([grid.reshape(-1) for grid in torch.meshgrid(*axes, indexing="ij")], dim=1)
 
 
-def _pyramid(
-    along: Float[Tensor, " along"],
-    across: list[Tensor],
-    nodes: Float[Tensor, " n"],
-    weights: Float[Tensor, " n"],
-) -> Float[Tensor, "..."]:
-    """Return the integral over the part of the orthant in which the frequency `along` is the largest."""
-    s = nodes / 2
-    slanted = [torch.cos(2 * math.pi * s[:, None, None] * nodes[None, :, None] * axis) for axis in across]
-    inner: Tensor
-    if not across:
-        inner = torch.ones_like(s)
-    elif len(across) == 1:
-        inner = torch.einsum("t,stb->sb", weights * torch.sqrt(1 + nodes**2), slanted[0])
-    else:
-        sides = weights[:, None] * weights * torch.sqrt(1 + nodes[:, None] ** 2 + nodes**2)
-        inner = torch.einsum("stb,tq,sqc->sbc", slanted[0], sides, slanted[1])
-    measure = weights / 2 * s ** (1 + len(across))
-    total: Tensor = torch.einsum(
-        "s,sa,s...->a...", measure, torch.cos(2 * math.pi * s[:, None] * along), inner
-    )
-    return total
-
-
 def _gauss_legendre(count: int) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
-    """Return nodes and weights on [0, 1].
-
-    Source: Golub, Welsch 1969, "Calculation of Gauss quadrature rules" (Math. Comp. 23).
-    """
-    k = torch.arange(1, count, dtype=torch.float64)
-    beside = k / torch.sqrt(4 * k**2 - 1)
-    nodes, vectors = torch.linalg.eigh(torch.diag(beside, 1) + torch.diag(beside, -1))
-    return (nodes + 1) / 2, vectors[0].square()
+    """Return nodes and weights on [0, 1]."""
+    nodes, weights = (torch.from_numpy(values) for values in leggauss(count))
+    return (nodes + 1) / 2, weights / 2

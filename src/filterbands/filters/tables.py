@@ -1,78 +1,55 @@
-"""Figures as tables: aligned text, HTML for notebooks, pandas frames, and files."""
+"""Figures as tables: aligned text, HTML for notebooks, pandas frames, and plain values."""
 
 import html
 from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from importlib import import_module
 from typing import Any
 
 from torch import Tensor
 
-Row = Mapping[str, Any]
-"""A layer's figures by name, as `LayerSpectrum.to_row` gives them."""
+from ..disk import Row
 
-_COLUMNS = (
-    "layer",
-    "shape",
-    "dead",
-    "low share",
-    "by chance",
-    "low energy",
-    "mean low energy",
-    "response",
-    "centroid",
-    "leak at 0",
-    "aliased",
-    "note",
-)
-_LEFT_ALIGNED = ("layer", "shape", "note")
+Columns = Mapping[str, Sequence[str]]
+"""The cells of a table, by the heading of their column."""
 
 
-def listed(values: Tensor | None) -> list[float] | None:
-    """Return a tensor's numbers as a list; None for none."""
-    return None if values is None else [float(value) for value in values]
+def plain(value: Any) -> Any:
+    """Return a value as JSON holds it: a tensor or tuple as a list, a dataclass by its fields."""
+    if isinstance(value, Tensor):
+        return value.tolist()
+    if isinstance(value, tuple):
+        return [plain(one) for one in value]
+    if is_dataclass(value):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    return value
 
 
-def text_table(layers: Sequence[Row]) -> str:
-    """Return the layers as lines of aligned columns.
-
-    A column in which nobody has anything to say is left out, and a note that all share stands below.
-    """
-    kept, rows, shared = _cells(layers)
-    widths = [max(len(row[column]) for row in [_COLUMNS, *rows]) for column in range(len(_COLUMNS))]
-    lines = []
-    for row in [_COLUMNS, *rows]:
-        cells = [
-            row[column].ljust(widths[column])
-            if _COLUMNS[column] in _LEFT_ALIGNED
-            else row[column].rjust(widths[column])
-            for column in kept
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join([*lines, *([shared] if shared else [])])
+def shown(value: float | tuple[float, float] | None, form: str = ".3f") -> str:
+    """Return a number or an interval as text; a dash for None."""
+    if value is None:
+        return "-"
+    return f"{value[0]:{form}} to {value[1]:{form}}" if isinstance(value, tuple) else f"{value:{form}}"
 
 
-def html_table(layers: Sequence[Row]) -> str:
-    """Return the same as a table of HTML; every text is escaped."""
-    kept, rows, shared = _cells(layers)
-    head = "".join(f"<th>{html.escape(_COLUMNS[column])}</th>" for column in kept)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(row[column])}</td>" for column in kept) + "</tr>" for row in rows
-    )
-    below = f"<p>{html.escape(shared)}</p>" if shared else ""
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{below}"
+def text_table(columns: Columns, *, left: Sequence[str] = ()) -> str:
+    """Return the columns as aligned text, those named by `left` aligned to the left."""
+    aligned = []
+    for heading, cells in columns.items():
+        width = max(len(cell) for cell in (heading, *cells))
+        align = str.ljust if heading in left else str.rjust
+        aligned.append([align(cell, width) for cell in (heading, *cells)])
+    return "\n".join("  ".join(row).rstrip() for row in zip(*aligned, strict=True))
 
 
-def html_rows(columns: Sequence[str], rows: Sequence[Row]) -> str:
-    """Return some columns of rows as a table of HTML; numbers with three digits, every text escaped."""
-    head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
-    cells = [
-        [figure(value) if isinstance(value, float) or value is None else str(value) for value in values]
-        for values in ([row.get(column) for column in columns] for row in rows)
-    ]
-    body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in cells
-    )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+def html_table(columns: Columns) -> str:
+    """Return the columns as a table of HTML; every text is escaped."""
+
+    def row(cells: Sequence[str], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+    body = "".join(row(cells, "td") for cells in zip(*columns.values(), strict=True))
+    return f"<table><thead>{row(tuple(columns), 'th')}</thead><tbody>{body}</tbody></table>"
 
 
 def frame(rows: Sequence[Row]) -> Any:
@@ -88,35 +65,3 @@ def frame(rows: Sequence[Row]) -> Any:
             "a frame needs the package pandas; install filterbands[pandas], or use to_json()"
         ) from None
     return pandas.DataFrame(list(rows))
-
-
-def _cells(layers: Sequence[Row]) -> tuple[list[int], list[tuple[str, ...]], str]:
-    """Return the columns that say something, the rows of all columns, and the note that all share."""
-    notes = {layer["note"] for layer in layers}
-    shared: str = notes.pop() if len(notes) == 1 else ""
-    rows = [_row(layer, note="" if shared else layer["note"]) for layer in layers]
-    kept = [column for column in range(len(_COLUMNS)) if any(row[column] not in ("", "-") for row in rows)]
-    return kept, rows, shared
-
-
-def _row(layer: Row, *, note: str) -> tuple[str, ...]:
-    low, high = layer["low_share_chance_low"], layer["low_share_chance_high"]
-    return (
-        layer["layer"],
-        layer["shape"],
-        str(layer["dead"]),
-        figure(layer["low_share"]),
-        "-" if low is None else f"{low:.2f} to {high:.2f}",
-        figure(layer["low_energy"]),
-        figure(layer["mean_low_energy"]),
-        figure(layer["response_low_energy"]),
-        figure(layer["centroid"]),
-        figure(layer["zero_leak"]),
-        figure(layer["aliased_energy"]),
-        note,
-    )
-
-
-def figure(value: float | None) -> str:
-    """Return a number with three digits; a dash for none."""
-    return "-" if value is None else f"{value:.3f}"

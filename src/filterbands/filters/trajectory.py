@@ -20,17 +20,19 @@ from ..models import find_checkpoints, load_model
 from ..run import Run
 from . import tables
 from .bands import EQUAL_AREA, check_cutoff
-from .figures import LayerSpectrum, ModelSpectrum
+from .figures import FIGURES, LayerSpectrum, ModelSpectrum
 from .layers import Layer, filters_of, plain_name
 from .spectrum import analyze, measure
 
-# What is told of a layer at every step; all are columns of `LayerSpectrum.to_row`.
-_FIGURES = ("low_share", "low_energy", "mean_low_energy", "centroid", "zero_leak")
+
+def _figures() -> list[str]:
+    """Return what is told of a layer at every step: columns of `LayerSpectrum.to_row`."""
+    return [name for name, figure in FIGURES.items() if "course" not in figure.left_out]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trajectory:
-    """How the layers of one network changed: a row a step and layer."""
+    """How the layers of one network changed: a row per step and layer."""
 
     rows: tuple[dict[str, Any], ...]
     """`step`, `checkpoint` (empty where none was read), `layer` and its figures, in the order of steps."""
@@ -63,22 +65,20 @@ class Trajectory:
         return {"trajectory": list(self.rows)}
 
     def to_frame(self) -> Any:
-        """Return the rows as a pandas frame.
-
-        Raises:
-            ValueError: pandas is not installed.
-        """
+        """Return the rows as a pandas frame, which needs the package pandas."""
         return tables.frame(self.rows)
 
     def __str__(self) -> str:
-        lines = [f"{'step':>10}  {'layer':<24}" + "".join(f"{name:>17}" for name in _FIGURES)]
+        lines = [f"{'step':>10}  {'layer':<24}" + "".join(f"{name:>17}" for name in _figures())]
         for row in self.rows:
-            figures = "".join(f"{tables.figure(row.get(name)):>17}" for name in _FIGURES)
+            figures = "".join(f"{tables.shown(row.get(name)):>17}" for name in _figures())
             lines.append(f"{row['step']:>10}  {row['layer']:<24}{figures}")
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        return tables.html_rows(["step", "layer", *_FIGURES], self.rows)
+        columns = {name: [str(row[name]) for row in self.rows] for name in ("step", "layer")}
+        figures = {name: [tables.shown(row.get(name)) for row in self.rows] for name in _figures()}
+        return tables.html_table(columns | figures)
 
 
 def trajectory(
@@ -90,9 +90,8 @@ def trajectory(
     """Return how the layers of one network changed over its checkpoints.
 
     Args:
-        checkpoints: Files; a glob such as `run/iter_*.pt`; a folder of them; or a Run: of the checkpoints
-            that it kept in `checkpoints/`, else of what its log says of the first layer, epoch by epoch.
-            The step of a file is the last number in its name where those differ, else its place.
+        checkpoints: Files; a glob such as `run/iter_*.pt`; a folder of them; or a Run, of which see
+            `course_of`. The step of a file is the last number in its name where those differ, else its place.
         arch: Their architecture; without it every tensor named like a weight is a layer.
         cutoff: Radius between low and high in (0, 1/2], cycles per pixel.
 
@@ -106,13 +105,39 @@ def trajectory(
     """
     check_cutoff(cutoff)
     if isinstance(checkpoints, str | os.PathLike):
-        folder = Path(checkpoints)
-        kept = folder / "checkpoints"
-        if (folder / "run.json").exists() and not kept.is_dir():
-            return _of_log(Run(folder), cutoff)
-        files = find_checkpoints(kept if kept.is_dir() else folder)
-    else:
-        files = tuple(file for entry in checkpoints for file in find_checkpoints(Path(entry)))
+        run = Run(Path(checkpoints))
+        course = course_of(run, arch=arch, cutoff=cutoff)
+        if course is not None:
+            return course
+        if run.facts.exists():
+            says = "says nothing of the first layer"
+            if cutoff != EQUAL_AREA:
+                says = "tells of the default cutoff alone; leave the cutoff out"
+            raise ValueError(f"{run.folder} kept no weights, and its log {says}")
+        checkpoints = (checkpoints,)
+    return _of_files([file for entry in checkpoints for file in find_checkpoints(Path(entry))], arch, cutoff)
+
+
+def course_of(run: Run, *, arch: str | None = None, cutoff: float = EQUAL_AREA) -> Trajectory | None:
+    """Return what a Run tells of its training; None for nothing.
+
+    It is read from the weights that `keep_every` kept, or from a folder `checkpoints` in the Run. A Run
+    without either tells at the default cutoff what its log says of the first layer, epoch by epoch.
+    """
+    older = run.folder / "checkpoints"
+    files = run.kept if run.facts.exists() else ()
+    if files or older.is_dir():
+        return _of_files(files or find_checkpoints(older), arch, cutoff)
+    rows = []
+    for record in run.read_log() if cutoff == EQUAL_AREA else ():
+        layer = record.get("first_layer")
+        if isinstance(record.get("epoch"), int) and isinstance(layer, dict):
+            row = {"step": record["epoch"], "checkpoint": "", "layer": str(layer.get("name"))}
+            rows.append(row | {name: layer.get(name) for name in _figures()})
+    return Trajectory(rows=tuple(rows)) if rows else None
+
+
+def _of_files(files: Sequence[Path], arch: str | None, cutoff: float) -> Trajectory:
     if not files:
         raise ValueError("trajectory needs at least one checkpoint, got none")
     rows = []
@@ -137,35 +162,12 @@ def rows_of(spectrum: ModelSpectrum, *, step: int, checkpoint: str) -> list[dict
     return [{"step": step, "checkpoint": checkpoint, **layer.to_row()} for layer in spectrum]
 
 
-def _of_log(run: Run, cutoff: float) -> Trajectory:
-    rows = []
-    for record in run.read_log():
-        layer = record.get("first_layer")
-        if isinstance(record.get("epoch"), int) and isinstance(layer, dict):
-            figures = {name: _number(layer.get(name)) for name in _FIGURES}
-            row = {"step": record["epoch"], "checkpoint": "", "layer": str(layer.get("name")), **figures}
-            rows.append(row)
-    if not rows:
-        raise ValueError(f"{run.folder} kept no checkpoints, and its log says nothing of the first layer")
-    if cutoff != EQUAL_AREA:
-        raise ValueError(
-            f"{run.folder} kept no checkpoints, only a log at the default cutoff; leave the cutoff out"
-        )
-    return Trajectory(rows=tuple(rows))
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
-
-
 class SpectrumLogger:
     """Records the spectrum of a network's layers while it trains, in any loop or in Lightning's Trainer.
 
-    In a loop call `step()` after each step of the optimizer. One made after `lightning.pytorch` (or
-    `pytorch_lightning`) was imported is also a Lightning callback, to be passed in `callbacks`; it then
-    hands its scalars to the trainer's loggers as well, and only the first process records. Nothing is drawn,
-    no gradient touched, no module changed. A record of a first layer takes about a millisecond; `seconds`
-    says what all of them took.
+    In a loop call `step()` after each step of the optimizer. In Lightning pass `callback()` in `callbacks`.
+    Nothing is drawn, no gradient touched, no module changed. A record of a first layer takes about a
+    millisecond; `seconds` says what all of them took.
 
     Args:
         model: The network; None in Lightning, where it is the module that is fitted.
@@ -185,11 +187,6 @@ class SpectrumLogger:
     >>> [step for step, _ in logger.trajectory.series("0")]
     [0, 10, 20]
     """
-
-    def __new__(cls, *_: Any, **__: Any) -> "SpectrumLogger":
-        """Return an instance that is a Lightning callback, too, where Lightning has been imported."""
-        made: SpectrumLogger = object.__new__(_with_callbacks(cls, _lightning_callbacks()))
-        return made
 
     def __init__(
         self,
@@ -216,11 +213,7 @@ class SpectrumLogger:
         self._last: int | None = None
         if model is not None:
             self._begin(model)
-            self._record(0)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Return what rebuilds it in another process, where its class is made anew."""
-        return SpectrumLogger.__new__, (SpectrumLogger,), self.__dict__
+            self._record()
 
     @property
     def trajectory(self) -> Trajectory:
@@ -234,26 +227,23 @@ class SpectrumLogger:
             number: The step's number, say after resuming; by default one more than before.
         """
         self._step = self._step + 1 if number is None else number
-        if self._step % self.every == 0 and self._step != self._last:
-            self._record(self._step)
+        if self._step % self.every == 0:
+            self._record()
 
-    def on_train_start(self, trainer: Any, pl_module: nn.Module) -> None:
-        """Lightning: record the state before the first step."""
-        if not self._layers:
-            self._begin(pl_module)
-        self._step = int(trainer.global_step)
-        if trainer.is_global_zero and self._step != self._last:
-            self._record(self._step, trainer)
+    def callback(self) -> Any:
+        """Return a callback for Lightning's Trainer that records here.
 
-    def on_train_batch_end(
-        self, trainer: Any, pl_module: nn.Module, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Lightning: record where a step is due."""
-        del pl_module, outputs, batch, batch_idx
-        self._step = int(trainer.global_step)
-        # With accumulated gradients several batches share a step.
-        if trainer.is_global_zero and self._step % self.every == 0 and self._step != self._last:
-            self._record(self._step, trainer)
+        It also hands the scalars to the trainer's loggers, and only the first process records.
+
+        Raises:
+            ValueError: Neither `lightning.pytorch` nor `pytorch_lightning` has been imported.
+        """
+        modules = [sys.modules.get(name) for name in ("lightning.pytorch", "pytorch_lightning")]
+        # A trainer calls only instances of its own package's class.
+        bases = dict.fromkeys(module.Callback for module in modules if module is not None)
+        if not bases:
+            raise ValueError("SpectrumLogger.callback needs Lightning: import your Trainer's package first")
+        return type("SpectrumCallback", (_Hooks, *bases), {})(self)
 
     def _begin(self, model: nn.Module) -> None:
         found = {
@@ -264,16 +254,20 @@ class SpectrumLogger:
         if not found:
             raise ValueError("SpectrumLogger needs a network with a convolution larger than 1x1, found none")
         wanted = (self._wanted,) if isinstance(self._wanted, str) else tuple(self._wanted)
-        names = tuple(found)[:1] if wanted == ("first",) else tuple(found) if wanted == ("all",) else wanted
+        first = (next(iter(found)),)
+        names = first if wanted == ("first",) else tuple(found) if wanted == ("all",) else wanted
         for name in names:
             if name not in found:
                 raise ValueError(f"SpectrumLogger: no convolution {name!r}; there are {', '.join(found)}")
         self._layers = {name: found[name] for name in names}
 
-    def _record(self, step: int, trainer: Any = None) -> None:
+    def _record(self, loggers: Sequence[Any] = ()) -> None:
         if not self._layers:
-            raise ValueError("SpectrumLogger needs its network: pass it, or use it as a Lightning callback")
-        begun = time.perf_counter()
+            raise ValueError("SpectrumLogger needs its network: pass it, or give Lightning its callback()")
+        # With accumulated gradients several batches share a step.
+        if self._step == self._last:
+            return
+        begun, step = time.perf_counter(), self._step
         scalars: dict[str, float] = {}
         lines = []
         for name, module in self._layers.items():
@@ -281,7 +275,7 @@ class SpectrumLogger:
             row = {"step": step, "checkpoint": "", **layer.to_row()}
             self._rows.append(row)
             lines.append(json.dumps(row) + "\n")
-            for figure in _FIGURES:
+            for figure in _figures():
                 if row[figure] is not None:
                     scalars[f"spectrum/{name}/{figure}"] = row[figure]
             if self._writer is not None and layer.filters_low_energy is not None:
@@ -293,7 +287,7 @@ class SpectrumLogger:
         if self._writer is not None:
             for tag, value in scalars.items():
                 self._writer.add_scalar(tag, value, step)
-        for logger in getattr(trainer, "loggers", None) or ():
+        for logger in loggers:
             logger.log_metrics(scalars, step=step)
         self._last = step
         self.seconds += time.perf_counter() - begun
@@ -312,16 +306,29 @@ def _measured(name: str, module: _ConvNd, cutoff: float) -> LayerSpectrum:
     return measure(layer, cutoff, chance=False)
 
 
-def _lightning_callbacks() -> tuple[type, ...]:
-    """Return the callback classes of those Lightning packages that this process has imported already."""
-    modules = (sys.modules.get(name) for name in ("lightning.pytorch", "pytorch_lightning"))
-    return tuple(dict.fromkeys(module.Callback for module in modules if module is not None))
+class _Hooks:
+    """What Lightning's Trainer calls: a callback that hands its steps to a logger."""
 
+    def __init__(self, logger: SpectrumLogger) -> None:
+        self.logger = logger
 
-def _with_callbacks(cls: Any, callbacks: tuple[type, ...]) -> Any:
-    # Lightning calls only instances of its own class.
-    missing = tuple(callback for callback in callbacks if not issubclass(cls, callback))
-    return type(cls.__name__, (cls, *missing), {"__module__": cls.__module__}) if missing else cls
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Its class is made anew in another process.
+        return SpectrumLogger.callback, (self.logger,)
+
+    def on_train_start(self, trainer: Any, pl_module: nn.Module) -> None:
+        if not self.logger._layers:
+            self.logger._begin(pl_module)
+        self._record(trainer)
+
+    def on_train_batch_end(self, trainer: Any, *_: Any, **__: Any) -> None:
+        if trainer.global_step % self.logger.every == 0:
+            self._record(trainer)
+
+    def _record(self, trainer: Any) -> None:
+        if trainer.is_global_zero:
+            self.logger._step = int(trainer.global_step)
+            self.logger._record(trainer.loggers)
 
 
 def _writer(folder: str | os.PathLike[str]) -> Any:

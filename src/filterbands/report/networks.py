@@ -1,8 +1,8 @@
 """Training curves, and every convolution of the networks."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
-from ..filters import LayerSpectrum
+from ..filters import FIGURES, Figure, LayerSpectrum
 from .charts import Axis, Line, line_chart
 from .markup import chip, escaped, figure, legend, nothing, number, percent, section, shown, table
 from .views import ReportView, RunView
@@ -70,40 +70,36 @@ def layers_section(report: ReportView) -> str:
         )
         parts.append(f'<div class="grid">{figure("By depth", chart)}</div>')
     for place, (position, entry, spectrum) in enumerate(runs):
-        parts.append(layers_card(position, entry.name, list(spectrum), FEW, opened=place == 0))
+        parts.append(layers_card(position, entry.name, list(spectrum), opened=place == 0, brief=True))
     return section("layers", "Every layer", lead, "".join(parts))
 
 
-_COLUMNS: Mapping[str, Callable[[LayerSpectrum], str]] = {
-    "Layer": lambda layer: f"<code>{escaped(layer.name)}</code>",
-    "Shape": lambda layer: "&times;".join(str(side) for side in layer.shape),
-    "Dead": lambda layer: str(layer.dead),
-    "Low share": lambda layer: percent(layer.low_share),
-    "By chance": lambda layer: _chance(layer.low_share_chance),
-    "Low energy": lambda layer: number(layer.low_energy),
-    "Mean low energy": lambda layer: number(layer.mean_low_energy),
-    "Response": lambda layer: number(layer.response_low_energy),
-    "Centroid": lambda layer: number(layer.centroid),
-    "Leak at 0": lambda layer: number(layer.zero_leak),
-    "Aliased": lambda layer: number(layer.aliased_energy),
-    "Horizontal": lambda layer: number(layer.horizontal_energy),
-    "Vertical": lambda layer: number(layer.vertical_energy),
-    "Diagonal": lambda layer: number(layer.diagonal_energy),
-}
-ALL = tuple(_COLUMNS)
-"""Every column of a table of convolutions."""
-FEW = tuple(
-    name for name in ALL if name not in ("Response", "Leak at 0", "Horizontal", "Vertical", "Diagonal")
-)
-"""Those that tell networks apart."""
-
-
 def layers_card(
-    position: int, name: str, layers: Sequence[LayerSpectrum], columns: Sequence[str], *, opened: bool
+    position: int, name: str, layers: Sequence[LayerSpectrum], *, opened: bool, brief: bool = False
 ) -> str:
-    """Return a network's convolutions as a table that folds, with what is noted of them."""
-    rows = [[_COLUMNS[column](layer) for column in columns] for layer in layers]
-    inside = table(list(columns), rows, caption="", label=f"Convolutions of {name}", numeric=2)
+    """Return a network's convolutions as a table that folds, with what is noted of them.
+
+    Args:
+        position: Its place among the networks.
+        name: What it is called.
+        layers: Its convolutions.
+        opened: Whether the table is unfolded at first.
+        brief: Show only the figures that tell networks apart.
+    """
+    shown_figures = {
+        key: figure for key, figure in FIGURES.items() if not (brief and "comparison" in figure.left_out)
+    }
+    head = ["Layer", "Shape", "Dead", *(figure.label.capitalize() for figure in shown_figures.values())]
+    rows = [
+        [
+            f"<code>{escaped(layer.name)}</code>",
+            "&times;".join(str(side) for side in layer.shape),
+            str(layer.dead),
+            *(_cell(figure, layer.figures.get(key)) for key, figure in shown_figures.items()),
+        ]
+        for layer in layers
+    ]
+    inside = table(head, rows, caption="", label=f"Convolutions of {name}", numeric=2)
     notes = sorted({layer.note for layer in layers if layer.note})
     below = f'<p class="note">Notes: {shown("; ".join(notes))}.</p>' if notes else ""
     summary = f"<summary>{chip(position, name)}</summary>"
@@ -111,5 +107,9 @@ def layers_card(
     return f'<div class="card"><details{opening}>{summary}{inside}{below}</details></div>'
 
 
-def _chance(share: tuple[float, float] | None) -> str:
-    return "&ndash;" if share is None else f"{100 * share[0]:.0f} to {percent(share[1], 0)}"
+def _cell(figure: Figure, value: float | tuple[float, float] | None) -> str:
+    if isinstance(value, tuple):
+        return f"{100 * value[0]:.0f} to {percent(value[1], 0)}"
+    if len(figure.ends) > 1:
+        return "&ndash;"
+    return percent(value) if figure.unit == "filters" else number(value)

@@ -9,7 +9,7 @@ from ..filters import GradientSpectrum, LayerSpectrum, ModelSpectrum, Trajectory
 from ..version import __version__
 from .charts import Axis, Line, line_chart
 from .markup import chip, escaped, figure, legend, nothing, number, percent, section, table
-from .networks import ALL, layers_card
+from .networks import layers_card
 from .pictures import scale_picture, spectrum_picture
 from .style import style_sheet
 
@@ -223,7 +223,7 @@ def _layers(networks: Sequence[Analyzed]) -> str:
     cards = []
     for position, one in enumerate(networks):
         layers = [*one.spectrum, *([one.effective] if one.effective is not None else [])]
-        cards.append(layers_card(position, one.path, layers, ALL, opened=position == 0))
+        cards.append(layers_card(position, one.path, layers, opened=position == 0))
     lead = (
         "Every convolution. &ldquo;By chance&rdquo; is where the share lies for 95&nbsp;% of white layers of "
         "that shape; a share within it tells nothing from an initialised layer."

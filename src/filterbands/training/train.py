@@ -394,7 +394,7 @@ def _stopped(
         "network": network.state_dict(),
         "optimizer": optimizer.state_dict(),
     }
-    file = run.folder / f"failed{f'-{batches.rank}' if batches.rank else ''}.pt"
+    file = run.failure(batches.rank)
     write_whole(file, lambda path: torch.save(state, path))
     return ValueError(
         f"the loss became {loss} in epoch {epoch} at step {step + 1} of {batches.count} or before (seed "
@@ -406,8 +406,7 @@ def _stopped(
 def _keep(run: Run, model: nn.Module, config: TrainConfig, epoch: int) -> None:
     """Write the plain weights of an epoch in the middle."""
     plain = bake(copy.deepcopy(model).eval())
-    file = run.folder / f"weights-{epoch:04d}.safetensors"
-    write_weights(file, plain.state_dict(), describe(plain, arch=config.arch))
+    write_weights(run.weights_at(epoch), plain.state_dict(), describe(plain, arch=config.arch))
 
 
 def _sha256(path: str) -> str:
