@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from filterbands.report import write, write_report
+from filterbands.report import page as written
+from filterbands.report import write_report
 
 LOADING = ("script", "link", "iframe", "object", "embed", "base", "form", "video", "audio", "source")
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
@@ -47,7 +48,7 @@ def test_the_page_loads_nothing_and_runs_nothing(page, reader):
     assert not re.search(r"url\(|@import", page.read_text(encoding="utf-8"))
     policies = [m["content"] for m in reader.of("meta") if m.get("http-equiv") == "Content-Security-Policy"]
     assert policies == [POLICY]
-    assert page.stat().st_size < write.LARGEST
+    assert page.stat().st_size < written.LARGEST
 
 
 def test_names_are_shown_as_they_are_and_never_as_markup(page, reader, results):
@@ -110,7 +111,7 @@ def test_the_same_results_give_the_same_bytes(results, page, tmp_path):
 def test_it_is_written_whole_or_not_at_all(results, tmp_path, monkeypatch):
     out = tmp_path / "report.html"
     out.write_text("before")
-    monkeypatch.setattr(write, "LARGEST", 1000)
+    monkeypatch.setattr(written, "LARGEST", 1000)
     with pytest.raises(ValueError, match=r"of 1 sources would have 0\.\d MB, .* fewer sources"):
         write_report([results.runs[0]], out)
     assert out.read_text() == "before"
