@@ -90,6 +90,21 @@ def test_a_bar_ends_where_its_figure_says_and_its_interval_around_it():
     assert "50.0" in svg
 
 
+def test_accuracies_that_differ_in_the_last_digit_alone_are_one_tick():
+    line = Line(position=0, name="a", values=[(0.0, 0.1), (1.0, 0.1 + 3e-17), (5.0, (0.1 + 0.1 + 0.1) / 3)])
+    svg = line_chart(
+        [line], x=Axis(title="", domain=(0, 5)), y=Axis(title="Accuracy", percent=True), label=""
+    )
+    assert re.findall(r">([\d.]+%)<", svg) == ["10%"]
+
+
+def test_every_tooltip_of_a_bar_chart_is_a_name_with_its_figure():
+    svg = bar_chart([Bar(position=0, name="a", estimate=Estimate(0.5, 0.25, 0.75))], label="")
+    tips = [title.text for title in ET.fromstring(svg).iter("{http://www.w3.org/2000/svg}title")]
+    assert len(tips) >= 5
+    assert {tip.replace("\N{NO-BREAK SPACE}", " ") for tip in tips} == {"a: 50.0 %  (25.0 to 75.0)"}
+
+
 def test_text_and_colors_contrast_enough_on_light_and_on_dark():
     for card, colors in zip(CARDS, zip(*RUN_COLORS, strict=True), strict=True):
         assert min(contrast(channels(color), channels(card)) for color in colors) >= 3

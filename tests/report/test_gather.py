@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from filterbands.corruptions import kinds_of
 from filterbands.evaluation import EvaluateConfig, Store, evaluate
 from filterbands.models import describe, load_model
 from filterbands.report.accuracy import comparisons
@@ -99,6 +100,8 @@ def test_only_whole_averages_have_the_benchmarks_name(results, images):
     beside = "average over the 12 of them that no training here resembles"
     noises = frozenset({"gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise"})
     assert averages(BENCHMARK_15, resembled=noises) == [whole, beside]
+    # The kinds of C-bar are in no other average.
+    assert averages((*BENCHMARK_15[:2], *kinds_of("cbar"))) == ["average over the 2 kinds at hand"]
     assert averages(BENCHMARK_15[:2], resembled=noises) == ["average over the 2 kinds at hand"]
 
 

@@ -10,6 +10,7 @@ import pytest
 from filterbands.report import page as written
 from filterbands.report import write_report
 
+SOURCE = Path(written.__file__).parent
 LOADING = ("script", "link", "iframe", "object", "embed", "base", "form", "video", "audio", "source")
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
@@ -59,6 +60,17 @@ def test_names_are_shown_as_they_are_and_never_as_markup(page, reader, results):
     for run in results.runs:
         assert run.name in reader.texts
         assert any(run.name in (svg.get("aria-label") or "") for svg in reader.of("svg"))
+
+
+def test_markup_is_trusted_in_one_place_and_the_policy_stands_once():
+    templates = "".join(file.read_text() for file in (SOURCE / "templates").iterdir())
+    assert templates.count("default-src") == 1
+    assert not re.search(r"\|\s*safe|autoescape", templates)
+    marked = [file.name for file in SOURCE.glob("*.py") for _ in re.findall(r"\bMarkup\(", file.read_text())]
+    assert marked == ["charts.py"]
+    assert not [
+        file.name for file in SOURCE.glob("*.py") if re.search(r"</\w|<(p|div|td)\b", file.read_text())
+    ]
 
 
 def test_every_picture_and_chart_says_what_it_is_and_every_table_has_headers(reader):
