@@ -111,7 +111,7 @@ def test_text_and_colors_contrast_enough_on_light_and_on_dark():
     for position, card in enumerate(CARDS):
         for pair in (INK, MUTED):
             assert contrast(channels(pair[position]), channels(card)) >= 4.5
-    cells = re.findall(r"\.h\d+\{background:rgb\(([\d,]+)\);color:(#\w+)\}", render("style.css"))
+    cells = re.findall(r"\.h\d+\{background:rgb\(([\d,]+)\);color:(#\w+)\}", render("heat.css"))
     assert len(cells) == 22
     for ground, text in cells:
         assert contrast([int(value) for value in ground.split(",")], channels(text)) >= 4.5

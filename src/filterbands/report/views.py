@@ -1,4 +1,4 @@
-"""What the page shows, as plain frozen values: all that the rendering reads."""
+"""What the pages show, as plain frozen values."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ class Cell(NamedTuple):
     text: str
     """What it says."""
     position: int | None = None
-    """Position of the network that it names, which gives the color in front of it; None for no network."""
+    """Position of the network that it names, which gives its color; None for any other text."""
     under: str = ""
     """What stands below it, small."""
     beside: str = ""
@@ -27,7 +27,7 @@ class Cell(NamedTuple):
 
 
 Row = Sequence[Cell | str]
-"""Of a table."""
+"""The cells of a row of a table."""
 
 
 class Table(NamedTuple):
@@ -97,7 +97,7 @@ class Average:
     estimate: Estimate
     """The accuracy."""
     title: str = "Corrupted images"
-    """Of its chart."""
+    """Heading of its chart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
