@@ -117,7 +117,7 @@ def test_text_and_colors_contrast_enough_on_light_and_on_dark():
         assert contrast([int(value) for value in ground.split(",")], channels(text)) >= 4.5
 
 
-def test_a_filter_is_drawn_pixel_by_pixel_with_zero_grey():
+def test_a_filter_is_drawn_pixel_by_pixel_with_zero_gray():
     kernel = torch.zeros(3, 3, 3)
     kernel[0, 0, 0], kernel[2, 1, 2] = 2.0, -1.0
     picture = decoded(filter_picture(kernel))
@@ -137,7 +137,7 @@ def test_filters_of_every_shape_and_of_zeros_are_drawn(shape):
         assert decoded(spectrum_picture(power, peak=float(power.max()))).size[0] >= 33
 
 
-def test_a_spectrum_has_mean_one_its_centre_at_frequency_zero_and_light_where_strong():
+def test_a_spectrum_has_mean_one_its_center_at_frequency_zero_and_light_where_strong():
     box, delta = torch.ones(1, 3, 3), torch.zeros(1, 3, 3)
     delta[0, 1, 1] = 5.0
     of_box, of_delta = kernels_power(torch.stack([box, delta]))
