@@ -38,7 +38,7 @@ from filterbands.engine import set_threads
 from filterbands.evaluation import EvaluateConfig, evaluate
 from filterbands.filters import analyze
 from filterbands.models import load_model, read_weights
-from filterbands.report.style import GRID, INK, MUTED, RUN_COLOURS
+from filterbands.report.style import GRID, INK, MUTED, RUN_COLORS
 from filterbands.run import Run
 from filterbands.scores import BENCHMARK_15
 from filterbands.training import RECIPES, TrainConfig, train, with_settings
@@ -282,7 +282,7 @@ def chart(lines: list[dict[str, Any]]) -> alt.LayerChart:
     families = dict.fromkeys(row["of"] for row in rows)
     colour = (
         alt.Color("of:N", title=None, sort=list(families))
-        .scale(range=[light for light, _ in RUN_COLOURS])
+        .scale(range=[light for light, _ in RUN_COLORS])
         .legend(orient="bottom", labelLimit=400, symbolOpacity=1)
     )
     rule = base.mark_rule(opacity=0.4)

@@ -19,7 +19,7 @@ from typing import Any
 import altair as alt
 from PIL import Image
 
-from filterbands.report.style import GRID, INK, MUTED, RUN_COLOURS
+from filterbands.report.style import GRID, INK, MUTED, RUN_COLORS
 from filterbands.study import table
 from filterbands.training.methods import METHODS
 
@@ -82,7 +82,7 @@ def chart(lines: list[dict[str, Any]]) -> alt.LayerChart:
     scale = alt.Scale(domain=ends, nice=False)
     colour = (
         alt.Color("of:N", title=None, sort=list(PASSES.values()))
-        .scale(domain=list(PASSES.values()), range=[light for light, _ in RUN_COLOURS[: len(PASSES)]])
+        .scale(domain=list(PASSES.values()), range=[light for light, _ in RUN_COLORS[: len(PASSES)]])
         .legend(orient="bottom", labelLimit=400, symbolOpacity=1)
     )
 

@@ -5,16 +5,27 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from torch import nn
 
-from filterbands.datasets import ImageSet
+from filterbands.datasets import ImageSet, load_data
 from filterbands.evaluation import EvaluateConfig, evaluate
-from filterbands.filters import analyze
+from filterbands.filters import Trajectory, analyze, input_gradient_spectrum, rows_of
 from filterbands.models import describe, load_model
+from filterbands.probes import (
+    CorruptionSpectra,
+    cifar10_moments,
+    corruption_spectra,
+    fourier_heatmap,
+    pass_curves,
+    vulnerability,
+)
+from filterbands.report import Analyzed, Probed, write_probe_page, write_report, write_spectra
 from filterbands.run import Run
 
 SCRIPT = "<script>alert(1)<"
 QUOTES = "\"]}'&gt; {{ünïcode ✓ 网络}} \u202e\u2066"
 KINDS = ("gaussian_noise", "fog", "contrast")
+PROBED = ("gaussian_noise", "fog", "contrast", "brightness", "pixelate")
 
 
 class Results(NamedTuple):
@@ -103,7 +114,51 @@ def results(tmp_path_factory: pytest.TempPathFactory, images: ImageSet) -> Resul
 
 @pytest.fixture(scope="session")
 def page(results: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from filterbands.report import write_report
-
     out = tmp_path_factory.mktemp("page") / "report.html"
     return write_report([*results.runs, results.database], out, title=f"Title {SCRIPT}")
+
+
+@pytest.fixture(scope="session")
+def networks() -> list[Probed]:
+    data = load_data("planted").subset(torch.arange(10))
+    found = []
+    for seed, name in enumerate(("plain", "</style><script>alert(1)</script>")):
+        torch.manual_seed(seed)
+        model = load_model(arch="fastnet")
+        found.append(
+            Probed(
+                name=name,
+                heatmap=fourier_heatmap(model, data, norm=2.0, limit=1),
+                passes=pass_curves(model, data, limit=3),
+                vulnerability=vulnerability(model, cifar10_moments()),
+                layer=next(iter(analyze(model))),
+                scores=evaluate(model, data, config=EvaluateConfig(kinds=PROBED, severities=(3,))),
+            )
+        )
+    return found
+
+
+@pytest.fixture(scope="session")
+def added() -> CorruptionSpectra:
+    return corruption_spectra(load_data("planted"), kinds=PROBED, severities=[3], limit=10)
+
+
+@pytest.fixture(scope="session")
+def probe_page(
+    networks: list[Probed], added: CorruptionSpectra, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    return write_probe_page(networks, tmp_path_factory.mktemp("page") / "probe.html", corruptions=added)
+
+
+@pytest.fixture(scope="session")
+def spectra_page(images: ImageSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    model = load_model(arch="fastnet")
+    gradient = input_gradient_spectrum(model, images)
+    plain = analyze(nn.ModuleDict({"<b>conv": nn.Conv2d(3, 8, 3), "deep": nn.Conv2d(8, 4, 3, stride=2)}))
+    found = [
+        Analyzed(path="<i>0", spectrum=analyze(model), gradient=gradient),
+        Analyzed(path=QUOTES, spectrum=plain),
+    ]
+    rows = [row for step, one in enumerate(found) for row in rows_of(one.spectrum, step=step, checkpoint="")]
+    out = tmp_path_factory.mktemp("page") / "analyze.html"
+    return write_spectra(found, out, together=Trajectory(rows=tuple(rows)))

@@ -1,4 +1,4 @@
-"""The page as a reader sees it: in Chromium, where it is installed."""
+"""The pages as a reader sees them: in Chromium, where it is installed."""
 
 import shutil
 from collections.abc import Iterator
@@ -53,4 +53,35 @@ def test_the_page_is_readable_and_silent(browser, page: Path, width, scheme):
     assert (sum(map(int, names.evaluate("e => getComputedStyle(e).fill")[4:-1].split(", "))) < 384) == (
         scheme == "light"
     )
+    tab.close()
+
+
+@pytest.mark.parametrize("which", ["page", "probe_page", "spectra_page"])
+def test_no_page_is_wider_than_a_telephone_and_no_caption_runs_into_the_next(browser, request, which):
+    tab = browser.new_page(viewport={"width": 390, "height": 900})
+    tab.goto(request.getfixturevalue(which).as_uri())
+    assert tab.evaluate("document.documentElement.scrollWidth") == 390
+    wide = "[...document.querySelectorAll('figcaption')].filter(e => e.scrollWidth > e.clientWidth).length"
+    assert tab.evaluate(wide) == 0
+    tab.close()
+
+
+def test_a_name_that_turns_its_direction_turns_nothing_after_it(browser, page: Path):
+    tab = browser.new_page(viewport={"width": 1400, "height": 900})
+    tab.goto(page.as_uri())
+    # Each letter of the text after the name stands to the right of the one before it.
+    left = """() => {
+        const names = [...document.querySelectorAll('.headline li bdi')];
+        const name = names.find(e => e.textContent.includes('\u202e'));
+        const text = name.closest('li').querySelector('strong').firstChild;
+        return [0, 1, 2].map(at => {
+            const range = document.createRange();
+            range.setStart(text, at);
+            range.setEnd(text, at + 1);
+            return range.getBoundingClientRect().left;
+        });
+    }"""
+    places = tab.evaluate(left)
+    assert places == sorted(places)
+    assert len(set(places)) == 3
     tab.close()

@@ -1,4 +1,4 @@
-"""Charts, pictures and colours."""
+"""Charts, pictures and colors."""
 
 import base64
 import io
@@ -13,9 +13,10 @@ from PIL import Image
 
 from filterbands.filters import analyze
 from filterbands.report.charts import Axis, Bar, Line, bar_chart, line_chart
-from filterbands.report.first_layer import _rings
+from filterbands.report.first_layer import rings
+from filterbands.report.page import render
 from filterbands.report.pictures import filter_picture, kernels_power, spectrum_picture
-from filterbands.report.style import GRID, INK, MUTED, RUN_COLOURS, _luminance, style_sheet
+from filterbands.report.style import GRID, INK, MUTED, RUN_COLORS, luminance
 from filterbands.report.views import Estimate
 
 HOSTILE = "</title><script>alert(1)</script>\"]}' {{datum}} \x00\ud800 网络"
@@ -30,12 +31,12 @@ def decoded(address: str) -> Image.Image:
 
 def contrast(one: list[int], other: list[int]) -> float:
     """WCAG 2, https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio."""
-    dark, light = sorted((_luminance(one), _luminance(other)))
+    dark, light = sorted((luminance(one), luminance(other)))
     return (light + 0.05) / (dark + 0.05)
 
 
-def channels(colour: str) -> list[int]:
-    full = colour if len(colour) == 7 else "#" + "".join(2 * letter for letter in colour[1:])
+def channels(color: str) -> list[int]:
+    full = color if len(color) == 7 else "#" + "".join(2 * letter for letter in color[1:])
     return [int(full[start : start + 2], 16) for start in (1, 3, 5)]
 
 
@@ -71,11 +72,11 @@ def test_charts_hold_names_as_text_alone(svg):
 
 
 @pytest.mark.parametrize("svg", charts())
-def test_every_colour_of_a_chart_has_a_dark_counterpart(svg):
+def test_every_color_of_a_chart_has_a_dark_counterpart(svg):
     drawn = set(re.findall(r'(?:fill|stroke)="(#[^"]+|\w+)"', svg)) - {"none", "transparent"}
-    assert drawn <= {light for light, _ in (INK, MUTED, GRID, *RUN_COLOURS)}
+    assert drawn <= {light for light, _ in (INK, MUTED, GRID, *RUN_COLORS)}
     for light in drawn:
-        assert f'svg.chart [fill="{light}"]' in style_sheet()
+        assert f'svg.chart [fill="{light}"]' in render("style.css")
 
 
 def test_a_bar_ends_where_its_figure_says_and_its_interval_around_it():
@@ -84,24 +85,39 @@ def test_a_bar_ends_where_its_figure_says_and_its_interval_around_it():
         path.get("fill"): [float(value) for value in re.findall(r"-?[\d.]+", path.get("d") or "")]
         for path in ET.fromstring(svg).iter("{http://www.w3.org/2000/svg}path")
     }
-    full, half = (max(paths[colour][0::2]) for colour in (GRID[0], RUN_COLOURS[0][0]))
+    full, half = (max(paths[color][0::2]) for color in (GRID[0], RUN_COLORS[0][0]))
     assert half == pytest.approx(full / 2, abs=3)
     assert "50.0" in svg
 
 
-def test_text_and_colours_contrast_enough_on_light_and_on_dark():
-    for card, colours in zip(CARDS, zip(*RUN_COLOURS, strict=True), strict=True):
-        assert min(contrast(channels(colour), channels(card)) for colour in colours) >= 3
+def test_accuracies_that_differ_in_the_last_digit_alone_are_one_tick():
+    line = Line(position=0, name="a", values=[(0.0, 0.1), (1.0, 0.1 + 3e-17), (5.0, (0.1 + 0.1 + 0.1) / 3)])
+    svg = line_chart(
+        [line], x=Axis(title="", domain=(0, 5)), y=Axis(title="Accuracy", percent=True), label=""
+    )
+    assert re.findall(r">([\d.]+%)<", svg) == ["10%"]
+
+
+def test_every_tooltip_of_a_bar_chart_is_a_name_with_its_figure():
+    svg = bar_chart([Bar(position=0, name="a", estimate=Estimate(0.5, 0.25, 0.75))], label="")
+    tips = [title.text for title in ET.fromstring(svg).iter("{http://www.w3.org/2000/svg}title")]
+    assert len(tips) >= 5
+    assert {tip.replace("\N{NO-BREAK SPACE}", " ") for tip in tips} == {"a: 50.0 %  (25.0 to 75.0)"}
+
+
+def test_text_and_colors_contrast_enough_on_light_and_on_dark():
+    for card, colors in zip(CARDS, zip(*RUN_COLORS, strict=True), strict=True):
+        assert min(contrast(channels(color), channels(card)) for color in colors) >= 3
     for position, card in enumerate(CARDS):
         for pair in (INK, MUTED):
             assert contrast(channels(pair[position]), channels(card)) >= 4.5
-    cells = re.findall(r"\.h\d+\{background:rgb\(([\d,]+)\);color:(#\w+)\}", style_sheet())
+    cells = re.findall(r"\.h\d+\{background:rgb\(([\d,]+)\);color:(#\w+)\}", render("heat.css"))
     assert len(cells) == 22
     for ground, text in cells:
         assert contrast([int(value) for value in ground.split(",")], channels(text)) >= 4.5
 
 
-def test_a_filter_is_drawn_pixel_by_pixel_with_zero_grey():
+def test_a_filter_is_drawn_pixel_by_pixel_with_zero_gray():
     kernel = torch.zeros(3, 3, 3)
     kernel[0, 0, 0], kernel[2, 1, 2] = 2.0, -1.0
     picture = decoded(filter_picture(kernel))
@@ -121,7 +137,7 @@ def test_filters_of_every_shape_and_of_zeros_are_drawn(shape):
         assert decoded(spectrum_picture(power, peak=float(power.max()))).size[0] >= 33
 
 
-def test_a_spectrum_has_mean_one_its_centre_at_frequency_zero_and_light_where_strong():
+def test_a_spectrum_has_mean_one_its_center_at_frequency_zero_and_light_where_strong():
     box, delta = torch.ones(1, 3, 3), torch.zeros(1, 3, 3)
     delta[0, 1, 1] = 5.0
     of_box, of_delta = kernels_power(torch.stack([box, delta]))
@@ -140,8 +156,8 @@ def test_the_profile_before_training_is_the_slope_of_the_logged_curve():
     ]
     assert layer.curve is not None
     assert layer.profile is not None
-    rings = _rings([(0.0, 0.0), *zip(layer.radii.tolist(), layer.curve.tolist(), strict=True)])
+    found_rings = rings([(0.0, 0.0), *zip(layer.radii.tolist(), layer.curve.tolist(), strict=True)])
     found = np.interp(
-        layer.radii[1:-1].numpy(), [radius for radius, _ in rings], [power for _, power in rings]
+        layer.radii[1:-1].numpy(), [radius for radius, _ in found_rings], [power for _, power in found_rings]
     )
     np.testing.assert_allclose(found, layer.profile[1:-1].numpy(), atol=2e-3)

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from filterbands.corruptions import kinds_of
 from filterbands.evaluation import EvaluateConfig, Store, evaluate
 from filterbands.models import describe, load_model
-from filterbands.report.accuracy import _by_severity, accuracy_section, comparisons
-from filterbands.report.gather import _averages, gather
-from filterbands.report.page import render
+from filterbands.report.accuracy import comparisons
+from filterbands.report.gather import averages_of, gather
+from filterbands.report.report_page import render_report
 from filterbands.run import Run
 from filterbands.scores import BENCHMARK_15, EXTRA_4, compare
 
@@ -60,7 +61,7 @@ def test_scores_under_other_conditions_are_not_compared(results, images, tmp_pat
     config = EvaluateConfig(name="plain", kinds=("fog",), severities=(1,), seed=7)
     evaluate(load_model(results.runs[1]), images, config=config, db=database)
     report = gather([*results.runs, results.database, database], title="")
-    text = render(report)
+    text = render_report(report)
     assert len(report.entries[1].scores) == 2
     assert text.count("Measured on") == 2
     assert "the one kind at hand at severity 1" in text
@@ -76,10 +77,10 @@ def test_kinds_that_lack_a_severity_leave_no_average_and_stay_out_of_the_means(r
     (score,) = report.entries[0].scores
     assert score.averages == ()
     (group,) = comparisons(report)
-    values = _by_severity(group.members[0]).values
+    values = group.members[0].by_severity.values
     assert [severity for severity, _ in values] == [0, 1, 2]
     assert values[1][1] == pytest.approx((score.kinds["fog"][0] + score.kinds["contrast"][0]) / 2)
-    assert "since some severities were not measured: pixelate." in accuracy_section((group,))
+    assert "since some severities were not measured: pixelate." in render_report(report)
 
 
 def test_only_whole_averages_have_the_benchmarks_name(results, images):
@@ -88,7 +89,7 @@ def test_only_whole_averages_have_the_benchmarks_name(results, images):
 
     def averages(kinds, severities=(1, 2, 3, 4, 5), resembled=frozenset()):
         cells = {("clean", 0): answers, **{(kind, s): answers for kind in kinds for s in severities}}
-        return [item.label for item in _averages(dataclasses.replace(scores, cells=cells), resembled)]
+        return [item.label for item in averages_of(dataclasses.replace(scores, cells=cells), resembled)]
 
     whole = "average over the 15 benchmark kinds"
     assert averages(BENCHMARK_15) == [whole]
@@ -99,6 +100,8 @@ def test_only_whole_averages_have_the_benchmarks_name(results, images):
     beside = "average over the 12 of them that no training here resembles"
     noises = frozenset({"gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise"})
     assert averages(BENCHMARK_15, resembled=noises) == [whole, beside]
+    # The kinds of C-bar are in no other average.
+    assert averages((*BENCHMARK_15[:2], *kinds_of("cbar"))) == ["average over the 2 kinds at hand"]
     assert averages(BENCHMARK_15[:2], resembled=noises) == ["average over the 2 kinds at hand"]
 
 
@@ -112,7 +115,7 @@ def test_what_a_training_resembles_is_left_out_for_all_that_are_compared(results
     for score in seen:
         assert score.averages[-1].title == "What no training resembles"
         assert "fog" not in score.averages[-1].kinds
-    assert "training resembles fog" in render(report)
+    assert "training resembles fog" in render_report(report)
 
 
 def test_an_unfinished_run_and_a_damaged_log_are_shown_as_far_as_they_go(results, tmp_path):
@@ -126,7 +129,7 @@ def test_an_unfinished_run_and_a_damaged_log_are_shown_as_far_as_they_go(results
     assert run.spectrum is None
     assert [record.epoch for record in run.log] == [0, 1, 2, 3, 4]
     assert run.log[-1].loss is run.log[-1].accuracy is None
-    text = render(report)
+    text = render_report(report)
     assert "no finished run" in text
     assert "Accuracy in training" in text
 
@@ -134,7 +137,7 @@ def test_an_unfinished_run_and_a_damaged_log_are_shown_as_far_as_they_go(results
 def test_a_database_alone_is_a_report(results, tmp_path):
     report = gather([results.database], title="")
     assert [entry.run for entry in report.entries] == [None, None, None]
-    text = render(report)
+    text = render_report(report)
     assert "By kind and severity" in text
     assert report.entries[0].name == "<script>alert(1)</script>"
     assert "<script" not in text.lower()
@@ -153,11 +156,11 @@ def test_no_network_is_run(results, monkeypatch):
     gather([*results.runs, results.database], title="")
 
 
-def test_eight_colours_and_names_serve_many_networks(results, tmp_path):
+def test_eight_colors_and_names_serve_many_networks(results, tmp_path):
     folders = [shutil.copytree(results.runs[0], tmp_path / str(n) / "same") for n in range(10)]
     report = gather(folders, title="")
     names = [entry.name for entry in report.entries]
     assert names == [f"same ({n})" for n in range(10)]
-    text = render(report)
+    text = render_report(report)
     assert "2 more" in text
     assert np.mean([name in text for name in names]) == 1

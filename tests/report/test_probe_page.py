@@ -3,50 +3,13 @@
 from pathlib import Path
 
 import pytest
-import torch
 
-from filterbands.datasets import load_data
-from filterbands.evaluation import EvaluateConfig, evaluate
-from filterbands.filters import analyze
-from filterbands.models import load_model
-from filterbands.probes import (
-    FrequencyGain,
-    cifar10_moments,
-    correlate,
-    corruption_spectra,
-    fourier_heatmap,
-    gain_by_frequency,
-    pass_curves,
-    vulnerability,
-)
+from filterbands.probes import CorruptionSpectra, FrequencyGain, correlate, gain_by_frequency
 from filterbands.report import Probed, write_probe_page
 
-KINDS = ("gaussian_noise", "fog", "contrast", "brightness", "pixelate")
 
-
-@pytest.fixture(scope="module")
-def networks() -> list[Probed]:
-    data = load_data("planted").subset(torch.arange(10))
-    found = []
-    for seed, name in enumerate(("plain", "</style><script>alert(1)</script>")):
-        torch.manual_seed(seed)
-        model = load_model(arch="fastnet")
-        found.append(
-            Probed(
-                name=name,
-                heatmap=fourier_heatmap(model, data, norm=2.0, limit=1),
-                passes=pass_curves(model, data, limit=3),
-                vulnerability=vulnerability(model, cifar10_moments()),
-                layer=next(iter(analyze(model))),
-                scores=evaluate(model, data, config=EvaluateConfig(kinds=KINDS, severities=(3,))),
-            )
-        )
-    return found
-
-
-def test_the_page_is_whole_and_runs_nothing(networks: list[Probed], tmp_path: Path) -> None:
-    spectra = corruption_spectra(load_data("planted"), kinds=KINDS, severities=[3], limit=10)
-    page = write_probe_page(networks, tmp_path / "p.html", corruptions=spectra).read_text()
+def test_the_page_is_whole_and_runs_nothing(probe_page: Path) -> None:
+    page = probe_page.read_text()
     assert page.startswith("<!doctype html>")
     assert "<script" not in page
     assert "&lt;script&gt;" in page
@@ -66,12 +29,13 @@ def test_what_was_not_looked_at_is_said(tmp_path: Path) -> None:
         write_probe_page([Probed(name="a")], tmp_path / "none" / "p.html")
 
 
-def test_kinds_stand_in_the_order_of_their_frequency(networks: list[Probed]) -> None:
-    spectra = corruption_spectra(load_data("planted"), kinds=KINDS, severities=[3], limit=10)
+def test_kinds_stand_in_the_order_of_their_frequency(
+    networks: list[Probed], added: CorruptionSpectra
+) -> None:
     one, other = networks[1].scores, networks[0].scores
     assert one is not None
     assert other is not None
-    gain = gain_by_frequency(one, other, spectra)
+    gain = gain_by_frequency(one, other, added)
     assert gain.kinds[0] in ("gaussian_noise", "pixelate")
     assert list(gain.low_energy) == sorted(gain.low_energy)
     for kind, value in zip(gain.kinds, gain.gain, strict=True):

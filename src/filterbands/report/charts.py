@@ -7,18 +7,23 @@ import io
 import math
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import altair as alt
+from markupsafe import Markup
+from torch import Tensor
 
-from .markup import cleaned, percent
-from .style import GRID, INK, MUTED, RUN_COLOURS
+from .style import GRID, INK, MUTED, RUN_COLORS
+from .text import cleaned, percent, with_interval
 from .views import Estimate
 
 _SVG = "http://www.w3.org/2000/svg"
 _WIDTH = 360
+
+
+Points = list[tuple[float, float]]
+"""Of a line: pairs of x and y."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +31,7 @@ class Bar:
     """An accuracy in a bar chart."""
 
     position: int
-    """The entry's position, which gives the colour."""
+    """The entry's position, which gives the color."""
     name: str
     """The entry's name."""
     estimate: Estimate
@@ -38,11 +43,11 @@ class Line:
     """A line in a line chart."""
 
     position: int
-    """The entry's position, which gives the colour."""
+    """The entry's position, which gives the color."""
     name: str
     """What it is, shown where the pointer rests."""
-    values: Sequence[tuple[float, float]]
-    """Its points, (x, y)."""
+    values: Points
+    """Its points."""
     dashed: bool = False
     """Whether it is drawn dashed."""
 
@@ -61,29 +66,39 @@ class Axis:
     """Its ends; those of the data where not given."""
 
 
-def bar_chart(bars: Sequence[Bar], *, label: str) -> str:
+def known(values: Iterable[tuple[float, float | None]]) -> Points:
+    """Return the points that have a y."""
+    return [(float(x), y) for x, y in values if y is not None]
+
+
+def points(x: Tensor, y: Tensor) -> Points:
+    """Return pairs of the values of two tensors."""
+    return list(zip(x.tolist(), y.tolist(), strict=True))
+
+
+def bar_chart(bars: Sequence[Bar], *, label: str) -> Markup:
     """Return horizontal bars from 0 to 100 %, each under its name and figure, with its 95 % interval.
 
     Args:
-        bars: One bar a network.
+        bars: One bar per network.
         label: What it shows, for readers that do not see it.
     """
+    said = [with_interval(bar.estimate).replace(" (", "  (") for bar in bars]
     rows = [
         {
             "row": row,
-            "colour": _colour(bar.position),
+            "color": _color(bar.position),
             "name": cleaned(bar.name),
             "value": bar.estimate.value,
             "low": bar.estimate.low,
             "high": bar.estimate.high,
             "zero": 0,
             "full": 1,
-            "figure": _figure(bar.estimate),
-            "tip": f"{cleaned(bar.name)}: {_figure(bar.estimate)}",
+            "figure": said[row],
+            "tip": f"{cleaned(bar.name)}: {said[row]}",
         }
         for row, bar in enumerate(bars)
     ]
-    data = _values(rows)
     y = alt.Y("row:O", axis=None, scale=alt.Scale(paddingInner=0, paddingOuter=0))
     x = alt.X(
         "zero:Q",
@@ -92,11 +107,11 @@ def bar_chart(bars: Sequence[Bar], *, label: str) -> str:
             format="%", values=[0, 0.25, 0.5, 0.75, 1], title=None, grid=False, ticks=False, domain=False
         ),
     )
-    base = alt.Chart(data).encode(y=y)
+    base = alt.Chart(alt.InlineData(values=rows)).encode(y=y, description="tip:N")
     below = 9
     ground = base.mark_bar(height=12, yOffset=below, color=GRID[0], cornerRadius=3).encode(x=x, x2="full:Q")
     filled = base.mark_bar(height=12, yOffset=below, cornerRadius=3).encode(
-        x=x, x2="value:Q", color=alt.Color("colour:N", scale=None), description="tip:N"
+        x=x, x2="value:Q", color=alt.Color("color:N", scale=None)
     )
     some = base.transform_filter("isValid(datum.low)")
     whisker = some.mark_rule(strokeWidth=2, yOffset=below, color=INK[0]).encode(x="low:Q", x2="high:Q")
@@ -113,7 +128,7 @@ def bar_chart(bars: Sequence[Bar], *, label: str) -> str:
 
 def line_chart(
     lines: Sequence[Line], *, x: Axis, y: Axis, label: str, dots: bool = False, mark: float | None = None
-) -> str:
+) -> Markup:
     """Return lines over a common x.
 
     Args:
@@ -127,10 +142,11 @@ def line_chart(
     rows = [
         {
             "series": number,
-            "colour": _colour(line.position),
+            "color": _color(line.position),
             "dash": "dashed" if line.dashed else "solid",
             "x": float(horizontal),
-            "y": float(vertical),
+            # Sums of equal accuracies differ in their last digits, which an axis would magnify.
+            "y": round(float(vertical), 9),
             "tip": f"{cleaned(line.name)}: {_value(vertical, y)} at {_value(horizontal, x)}"
             if dots
             else cleaned(line.name),
@@ -138,10 +154,10 @@ def line_chart(
         for number, line in enumerate(lines)
         for horizontal, vertical in line.values
     ]
-    base = alt.Chart(_values(rows)).encode(
+    base = alt.Chart(alt.InlineData(values=rows)).encode(
         x=alt.X("x:Q", scale=_scale(x), axis=_axis(x, [point[0] for line in lines for point in line.values])),
         y=alt.Y("y:Q", scale=_scale(y), axis=_axis(y, [point[1] for line in lines for point in line.values])),
-        color=alt.Color("colour:N", scale=None),
+        color=alt.Color("color:N", scale=None),
         detail="series:N",
     )
     dash = alt.StrokeDash(
@@ -149,7 +165,7 @@ def line_chart(
     )
     layers: list[alt.Chart] = []
     if mark is not None:
-        rule = alt.Chart(_values([{"x": mark}]))
+        rule = alt.Chart(alt.InlineData(values=[{"x": mark}]))
         layers.append(rule.mark_rule(strokeDash=[2, 3], color=MUTED[0]).encode(x="x:Q"))
     layers.append(
         base.mark_line(strokeWidth=2, strokeJoin="round").encode(strokeDash=dash, description="tip:N")
@@ -159,14 +175,8 @@ def line_chart(
     return _svg(alt.layer(*layers), height=230, label=label)
 
 
-def _colour(position: int) -> str:
-    return RUN_COLOURS[position % len(RUN_COLOURS)][0]
-
-
-def _figure(estimate: Estimate) -> str:
-    if estimate.low is None or estimate.high is None:
-        return percent(estimate.value)
-    return f"{percent(estimate.value)}  ({100 * estimate.low:.1f} to {100 * estimate.high:.1f})"
+def _color(position: int) -> str:
+    return RUN_COLORS[position % len(RUN_COLORS)][0]
 
 
 def _value(value: float, axis: Axis) -> str:
@@ -193,11 +203,7 @@ def _axis(axis: Axis, drawn: Sequence[float]) -> alt.Axis:
     return alt.Axis(title=axis.title, tickCount=5)
 
 
-def _values(rows: list[dict[str, Any]]) -> alt.InlineData:
-    return alt.InlineData(values=rows)
-
-
-def _svg(chart: "alt.LayerChart | alt.FacetChart", *, height: int, label: str) -> str:
+def _svg(chart: "alt.LayerChart | alt.FacetChart", *, height: int, label: str) -> Markup:
     """Return the chart as SVG to stand inside the page."""
     finished = (
         chart.properties(
@@ -227,8 +233,11 @@ def _svg(chart: "alt.LayerChart | alt.FacetChart", *, height: int, label: str) -
     return _inline(buffer.getvalue(), label)
 
 
-def _inline(svg: str, label: str) -> str:
-    """Return Vega's SVG with one name for the whole, and a tooltip for each mark that describes itself."""
+def _inline(svg: str, label: str) -> Markup:
+    """Return Vega's SVG with one name for the whole, and a tooltip for each mark that describes itself.
+
+    Markup is marked as safe here alone: an XML writer made all of it, and escaped each name in it.
+    """
     ET.register_namespace("", _SVG)
     root = ET.fromstring(svg)
     for parent in list(root.iter()):
@@ -242,17 +251,19 @@ def _inline(svg: str, label: str) -> str:
             title = ET.Element(f"{{{_SVG}}}title")
             title.text = tip
             element.insert(0, title)
-        for name in [name for name in element.attrib if name == "role" or name.startswith("aria-")]:
-            del element.attrib[name]
+        for name, value in list(element.attrib.items()):
+            if name == "role" or name.startswith("aria-") or _DEFAULTS.get(name) == value:
+                del element.attrib[name]
         for name in ("d", "transform", "x2", "y2"):
             if name in element.attrib:
                 element.set(name, _LONG_NUMBER.sub(_rounded, element.attrib[name]))
     for name in ("width", "height", "version"):
         root.attrib.pop(name, None)
     root.attrib |= {"class": "chart", "role": "img", "aria-label": cleaned(label)}
-    return ET.tostring(root, encoding="unicode")
+    return Markup(ET.tostring(root, encoding="unicode"))
 
 
+_DEFAULTS = {"opacity": "1", "stroke-width": "1"}
 _LONG_NUMBER = re.compile(r"-?\d+\.\d{3,}")
 
 

@@ -15,8 +15,8 @@ from ..filters import ModelSpectrum, analyze
 from ..models import load_model, read_weights
 from ..run import Run
 from ..scores import BENCHMARK_15, EXTRA_4, Scores, compare, overlapping_kinds
-from .markup import cleaned
-from .views import Average, Entry, Epoch, Estimate, ReportView, RunView, ScoreView
+from .text import cleaned
+from .views import Average, Entry, Epoch, Estimate, ReportView, RunView, ScoreView, mapping
 
 _DATABASE = b"SQLite format 3\x00"
 
@@ -63,11 +63,12 @@ def gather(sources: Sequence[str | Path], *, title: str) -> ReportView:
     views = _score_views(networks, reference)
     entries = tuple(
         Entry(
+            position=position,
             name=name,
             run=None if network.run is None else _run_view(network.run),
             scores=tuple(view),
         )
-        for name, network, view in zip(names, networks, views, strict=True)
+        for position, (name, network, view) in enumerate(zip(names, networks, views, strict=True))
     )
     return ReportView(title=title, entries=entries, reference=reference)
 
@@ -121,7 +122,7 @@ def _distinct(networks: Sequence[_Network]) -> list[str]:
 def _reference(networks: Sequence[_Network]) -> int:
     """Return the first network trained by the standard recipe, the first of all where there is none."""
     for position, network in enumerate(networks):
-        if network.run is not None and _mapping(network.run.read()["config"]).get("recipe") == "standard":
+        if network.run is not None and mapping(network.run.read()["config"]).get("recipe") == "standard":
             return position
     return 0
 
@@ -139,7 +140,7 @@ def _run_view(run: Run) -> RunView:
 
 def _epoch(record: Mapping[str, Any]) -> Epoch:
     """Return a record of the log; what is no finite number is left out."""
-    layer = _mapping(record.get("first_layer"))
+    layer = mapping(record.get("first_layer"))
     radii, curve = ([_finite(value) for value in _list(layer.get(key))] for key in ("radii", "curve"))
     points = [(x, y) for x, y in zip(radii, curve, strict=False) if x is not None and y is not None]
     return Epoch(
@@ -158,10 +159,6 @@ def _finite(value: object) -> float | None:
     return None
 
 
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
 def _list(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
 
@@ -169,7 +166,7 @@ def _list(value: object) -> list[Any]:
 def _first_layer(records: Sequence[Mapping[str, Any]], spectrum: ModelSpectrum) -> str:
     """Return the name that the log gives, or the first convolution with a spectrum."""
     for record in records:
-        name = _mapping(record.get("first_layer")).get("name")
+        name = mapping(record.get("first_layer")).get("name")
         if isinstance(name, str) and name in spectrum:
             return name
     return next((layer.name for layer in spectrum if layer.filters_low_energy is not None), "")
@@ -192,7 +189,7 @@ def _score_views(networks: Sequence[_Network], reference: int) -> list[list[Scor
             bases.setdefault(key, score)
             resembled[key] = resembled.get(key, frozenset()) | overlapping_kinds(score.overlap)
     return [
-        [_compared(score, bases[_key(score)], resembled[_key(score)]) for score in network.scores]
+        [_score_view(score, bases[_key(score)], resembled[_key(score)]) for score in network.scores]
         for network in networks
     ]
 
@@ -201,15 +198,6 @@ def _with_overlap(score: Scores, run: Run | None) -> Scores:
     """Return the scores with what the run's record says of its training, where they say nothing."""
     known = None if run is None or score.overlap else run.read().get("overlap")
     return replace(score, overlap=tuple(map(str, known))) if isinstance(known, list) else score
-
-
-def _compared(score: Scores, base: Scores, resembled: frozenset[str]) -> ScoreView:
-    view = _score_view(score, resembled)
-    if score is base:
-        return view
-    over = view.averages[0].kinds if view.averages else ()
-    gains = (_gain(score, base, ("clean",)), _gain(score, base, over) if over else None)
-    return replace(view, gains=gains)
 
 
 def _gain(score: Scores, base: Scores, kinds: Sequence[str]) -> Estimate:
@@ -227,7 +215,7 @@ def _conditions(score: Scores) -> tuple[tuple[str, str], ...]:
         facts += [("kinds", str(len(score.kinds))), ("severities", severities), ("seed", str(score.seed))]
         facts += [("constants", score.parameters or "those of the arrays that were read")]
         if each < len(score.labels):
-            facts += [("images a severity", f"{each:,}")]
+            facts += [("images per severity", f"{each:,}")]
     return (*facts, ("precision", score.precision))
 
 
@@ -237,33 +225,34 @@ def _key(score: Scores) -> str:
     return sha256(score.labels.tobytes() + facts.encode()).hexdigest()
 
 
-def _score_view(score: Scores, resembled: frozenset[str]) -> ScoreView:
-    clean = score.clean_estimate()
-    families = {kind: CORRUPTIONS[kind].family for kind in score.kinds if kind in CORRUPTIONS}
+def _score_view(score: Scores, base: Scores, resembled: frozenset[str]) -> ScoreView:
+    clean, averages = score.clean_estimate(), averages_of(score, resembled)
+    corrupted = None if score is base or not averages else _gain(score, base, averages[0].kinds)
     return ScoreView(
         name=score.name,
         conditions=_conditions(score),
         key=_key(score),
         clean=Estimate(clean.accuracy, *clean.ci95),
-        averages=_averages(score, resembled),
+        averages=averages,
         kinds={kind: tuple(cells) for kind, cells in score.kinds.items()},
-        families=families,
+        severities=score.severities,
+        families={kind: CORRUPTIONS[kind].family for kind in score.kinds if kind in CORRUPTIONS},
         overlap=tuple(kind for kind in score.kinds if kind in overlapping_kinds(score.overlap)),
+        gains=(None if score is base else _gain(score, base, ("clean",)), corrupted),
     )
 
 
-def _averages(score: Scores, resembled: frozenset[str]) -> tuple[Average, ...]:
+def averages_of(score: Scores, resembled: frozenset[str]) -> tuple[Average, ...]:
     """Return the benchmark's averages where every cell is there, else that over what is there.
 
     Where trainings resemble some of the kinds, the first of them comes again without those.
     """
-    fifteen, nineteen = BENCHMARK_15, BENCHMARK_15 + EXTRA_4
     known = [
-        ("average over the 15 benchmark kinds", fifteen, score.average_15()),
-        ("average over all 19 kinds", nineteen, score.average_19()),
+        ("average over the 15 benchmark kinds", BENCHMARK_15, score.average_15()),
+        ("average over all 19 kinds", BENCHMARK_15 + EXTRA_4, score.average_19()),
     ]
     if known[0][2] is None:
-        kinds = tuple(score.kinds)
+        kinds = score.kinds_at_hand
         label = f"average over the {len(kinds)} kinds at hand" if len(kinds) > 1 else "the one kind at hand"
         if len(score.severities) < 5:
             levels = ", ".join(map(str, score.severities))
@@ -275,12 +264,11 @@ def _averages(score: Scores, resembled: frozenset[str]) -> tuple[Average, ...]:
         if found is not None
     ]
     whole = known[0][1]
-    beside = tuple(kind for kind in whole if kind not in resembled)
-    rest = score.average(beside, score.severities) if 0 < len(beside) < len(whole) else None
+    others = tuple(kind for kind in whole if kind not in resembled)
+    rest = score.average(others, score.severities) if 0 < len(others) < len(whole) else None
     if rest is not None:
-        label = f"average over the {len(beside)} of them that no training here resembles"
+        label = f"average over the {len(others)} of them that no training here resembles"
         estimate = Estimate(rest.accuracy, *rest.ci95)
-        averages.append(
-            Average(label=label, kinds=beside, estimate=estimate, title="What no training resembles")
-        )
+        title = "What no training resembles"
+        averages.append(Average(label=label, kinds=others, estimate=estimate, title=title))
     return tuple(averages)

@@ -12,16 +12,16 @@ from torch import Tensor
 
 from ..fourier import kernel_power
 
-# Dark blue to light yellow, even in lightness, so that it reads in grey and without red or green.
+# Dark blue to light yellow, even in lightness, so that it reads in gray and without red or green.
 _ANCHORS = ((13, 17, 43), (32, 52, 110), (30, 101, 140), (42, 149, 143), (121, 195, 130), (249, 239, 173))
 _TILE = 48
 _GRID = 33
 
 
 def filter_picture(kernel: Float[Tensor, "c kh kw"]) -> str:
-    """Return a filter as the address of a picture: grey is 0, its largest weight is black or white.
+    """Return a filter as the address of a picture: gray is 0, its largest weight is black or white.
 
-    Three channels are red, green and blue; one is grey; of any other number the mean is shown, grey.
+    Three channels are red, green and blue; one is gray; of any other number the mean is shown, gray.
     """
     channels, height, width = kernel.shape
     scaled = kernel.detach().cpu().double()
@@ -46,20 +46,20 @@ def spectrum_picture(power: Float[Tensor, "s s"], *, peak: float, levels: int = 
     """Return a power spectrum as the address of a picture: 0 is dark, `peak` and above light.
 
     Args:
-        power: Frequency zero in the centre.
-        peak: What gets the lightest colour.
-        levels: Number of colours, at most 256; fewer make smaller pictures.
+        power: Frequency zero in the center.
+        peak: What gets the lightest color.
+        levels: Number of colors, at most 256; fewer make smaller pictures.
     """
     share = (power / peak if peak > 0 else power).clamp(0, 1)
-    return _address(_coloured((share * (levels - 1)).round().to(torch.uint8).numpy(), levels))
+    return _address(_colored((share * (levels - 1)).round().to(torch.uint8).numpy(), levels))
 
 
 def scale_picture(levels: int = 64) -> str:
-    """Return the colours of `spectrum_picture`, from 0 to the peak, as the address of a strip."""
-    return _address(_coloured(np.arange(levels, dtype=np.uint8)[None], levels))
+    """Return the colors of `spectrum_picture`, from 0 to the peak, as the address of a strip."""
+    return _address(_colored(np.arange(levels, dtype=np.uint8)[None], levels))
 
 
-def _coloured(numbers: NDArray[np.uint8], levels: int) -> Image.Image:
+def _colored(numbers: NDArray[np.uint8], levels: int) -> Image.Image:
     """Return the picture of numbers below `levels`."""
     where = np.linspace(0, len(_ANCHORS) - 1, levels)
     channels = [np.interp(where, range(len(_ANCHORS)), channel) for channel in zip(*_ANCHORS, strict=True)]

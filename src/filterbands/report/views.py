@@ -1,13 +1,72 @@
-"""What the page shows, as plain frozen values: all that the rendering reads."""
+"""What the pages show, as plain frozen values."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxtyping import Float
+from markupsafe import Markup
 from torch import Tensor
 
 from ..filters import LayerSpectrum, ModelSpectrum
+
+
+class Cell(NamedTuple):
+    """A cell of a table, or a name wherever one stands."""
+
+    text: str
+    """What it says."""
+    position: int | None = None
+    """Position of the network that it names, which gives its color; None for any other text."""
+    under: str = ""
+    """What stands below it, small."""
+    beside: str = ""
+    """What follows it in gray."""
+    code: bool = False
+    """Whether it is a name in a program."""
+
+
+Row = Sequence[Cell | str]
+"""The cells of a row of a table."""
+
+
+class Table(NamedTuple):
+    """A table; the first cell of a row is its header."""
+
+    label: str
+    """What it is, for readers that do not see it."""
+    head: Row
+    """The headers of the columns."""
+    rows: Sequence[Row]
+    """The cells."""
+    numeric: int = 1
+    """Columns from this one on are aligned to the right."""
+
+
+class Figure(NamedTuple):
+    """A card with a chart."""
+
+    title: str
+    """Its heading."""
+    chart: Markup
+    """What it shows."""
+    note: str = ""
+    """What stands below it."""
+
+
+class Picture(NamedTuple):
+    """A spectrum or a map over the square of frequencies, frequency zero in the center."""
+
+    label: Cell
+    """Whose it is."""
+    address: str
+    """The picture, as an address that holds it."""
+    alt: str
+    """What it is, for readers that do not see it."""
+    cutoff: float | None = None
+    """Radius of the circle drawn over it; None for no circle."""
+    pixels: bool = False
+    """Whether its pixels are to be told apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +80,11 @@ class Estimate:
     high: float | None = None
     """Upper end."""
 
+    @property
+    def clear(self) -> bool:
+        """Whether the interval of a difference excludes 0."""
+        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Average:
@@ -33,7 +97,7 @@ class Average:
     estimate: Estimate
     """The accuracy."""
     title: str = "Corrupted images"
-    """Of its chart."""
+    """Heading of its chart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,12 +110,14 @@ class ScoreView:
     """What must be equal for two scores to be compared: (what, value), such as ("images", "2,000")."""
     key: str = ""
     """Only scores that share it, too, are compared: it names the test images and what was measured."""
-    clean: Estimate | None
+    clean: Estimate
     """Accuracy on clean images."""
     averages: tuple[Average, ...] = ()
     """Averages over the corruptions, the one that matters first."""
     kinds: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
     """Accuracy of every kind at severities 1 to 5; None where it was not measured."""
+    severities: tuple[int, ...] = ()
+    """The severities at which any kind was measured."""
     families: Mapping[str, str] = field(default_factory=dict)
     """The group of every kind."""
     overlap: tuple[str, ...] = ()
@@ -94,6 +160,16 @@ class RunView:
     """The weight of its first layer."""
 
     @property
+    def config(self) -> Mapping[str, Any]:
+        """How it was trained."""
+        return mapping(self.facts.get("config"))
+
+    @property
+    def data(self) -> Mapping[str, Any]:
+        """What it was trained on."""
+        return mapping(self.facts.get("data"))
+
+    @property
     def layer(self) -> LayerSpectrum | None:
         """The spectrum of the first layer, where it has one."""
         if self.spectrum is None or self.first not in self.spectrum:
@@ -106,12 +182,29 @@ class RunView:
 class Entry:
     """One network of the report: its training, its scores, or both."""
 
+    position: int
+    """Its place among them, which gives its color."""
     name: str
     """As it is shown; no two entries share one."""
     run: RunView | None = None
     """Its training; None for a network known from a database alone."""
     scores: tuple[ScoreView, ...] = ()
     """Its scores, one for every set of conditions it was measured under."""
+
+    @property
+    def label(self) -> Cell:
+        """Its name behind its color."""
+        return Cell(self.name, self.position)
+
+    @property
+    def spectrum(self) -> ModelSpectrum | None:
+        """Its convolutions; None where it has no finished run."""
+        return None if self.run is None else self.run.spectrum
+
+    @property
+    def layer(self) -> LayerSpectrum | None:
+        """Its first layer, where that was measured."""
+        return None if self.run is None else self.run.layer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +214,11 @@ class ReportView:
     title: str
     """Its heading."""
     entries: tuple[Entry, ...]
-    """The networks, in the order of the sources; an entry keeps its colour by its position."""
+    """The networks, in the order of the sources."""
     reference: int = 0
     """Position of the entry that the others are compared with."""
+
+
+def mapping(value: object) -> Mapping[str, Any]:
+    """Return what a file says where a mapping belongs; an empty one where it says something else."""
+    return value if isinstance(value, Mapping) else {}

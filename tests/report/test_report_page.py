@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from filterbands.report import write, write_report
+from filterbands.report import page as written
+from filterbands.report import write_report
 
+SOURCE = Path(written.__file__).parent
 LOADING = ("script", "link", "iframe", "object", "embed", "base", "form", "video", "audio", "source")
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
@@ -47,7 +49,7 @@ def test_the_page_loads_nothing_and_runs_nothing(page, reader):
     assert not re.search(r"url\(|@import", page.read_text(encoding="utf-8"))
     policies = [m["content"] for m in reader.of("meta") if m.get("http-equiv") == "Content-Security-Policy"]
     assert policies == [POLICY]
-    assert page.stat().st_size < write.LARGEST
+    assert page.stat().st_size < written.LARGEST
 
 
 def test_names_are_shown_as_they_are_and_never_as_markup(page, reader, results):
@@ -58,6 +60,17 @@ def test_names_are_shown_as_they_are_and_never_as_markup(page, reader, results):
     for run in results.runs:
         assert run.name in reader.texts
         assert any(run.name in (svg.get("aria-label") or "") for svg in reader.of("svg"))
+
+
+def test_markup_is_trusted_in_one_place_and_the_policy_stands_once():
+    templates = "".join(file.read_text() for file in (SOURCE / "templates").iterdir())
+    assert templates.count("default-src") == 1
+    assert not re.search(r"\|\s*safe|autoescape", templates)
+    marked = [file.name for file in SOURCE.glob("*.py") for _ in re.findall(r"\bMarkup\(", file.read_text())]
+    assert marked == ["charts.py"]
+    assert not [
+        file.name for file in SOURCE.glob("*.py") if re.search(r"</\w|<(p|div|td)\b", file.read_text())
+    ]
 
 
 def test_every_picture_and_chart_says_what_it_is_and_every_table_has_headers(reader):
@@ -110,7 +123,7 @@ def test_the_same_results_give_the_same_bytes(results, page, tmp_path):
 def test_it_is_written_whole_or_not_at_all(results, tmp_path, monkeypatch):
     out = tmp_path / "report.html"
     out.write_text("before")
-    monkeypatch.setattr(write, "LARGEST", 1000)
+    monkeypatch.setattr(written, "LARGEST", 1000)
     with pytest.raises(ValueError, match=r"of 1 sources would have 0\.\d MB, .* fewer sources"):
         write_report([results.runs[0]], out)
     assert out.read_text() == "before"

@@ -1,0 +1,102 @@
+"""What all pages show of convolutions: curves, energy by depth, and tables."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+from ..filters import FIGURES, LayerSpectrum, ModelSpectrum
+from .charts import Axis, Line, known, line_chart
+from .text import number, percent, span
+from .views import Cell, Figure, Row, Table
+
+RADIUS = "Radius, cycles per pixel"
+"""Title of an axis."""
+_Value = TypeVar("_Value")
+
+
+def having(found: Iterable[tuple[str, _Value | None]]) -> list[tuple[int, str, _Value]]:
+    """Return positions, names and values of the networks that have a value."""
+    return [(position, name, value) for position, (name, value) in enumerate(found) if value is not None]
+
+
+def radial_figures(
+    curves: Sequence[Line], profiles: Sequence[Line] = (), *, cutoff: float, drawn: str = ""
+) -> list[Figure]:
+    """Return the cards of the energy within each radius and of the power at each radius, of first layers.
+
+    Args:
+        curves: Cumulative curves.
+        profiles: Radial profiles.
+        cutoff: Radius of the dotted line.
+        drawn: A sentence on how the lines differ.
+    """
+    figures = []
+    x, said = Axis(title=RADIUS, domain=(0, 0.5)), f"{drawn}The dotted line is the cutoff, {cutoff:.3f}."
+    if curves:
+        y = Axis(title="Energy within the radius", percent=True, domain=(0, 1))
+        label = "Share of the first layer's energy within each radius"
+        chart = line_chart(curves, x=x, y=y, mark=cutoff, label=label)
+        figures.append(Figure("Cumulative curve", chart, f"Mean over live filters. {said}"))
+    if profiles:
+        highest = max(power for line in profiles for _, power in line.values)
+        y = Axis(title="Power, white filter = 1", domain=(0, max(1.5, math.ceil(2.2 * highest) / 2)))
+        label = "Mean power of the first layer's filters at each radius"
+        chart = line_chart(profiles, x=x, y=y, mark=cutoff, label=label)
+        figures.append(Figure("Radial profile", chart, f"Mean over live filters and directions. {said}"))
+    return figures
+
+
+def by_depth(networks: Iterable[tuple[int, str, ModelSpectrum]]) -> list[Figure]:
+    """Return the card of the mean low energy of every convolution; none where all have just one.
+
+    Args:
+        networks: Position, name and convolutions of each.
+    """
+    lines = []
+    for position, name, spectrum in networks:
+        values = known((place, layer.mean_low_energy) for place, layer in enumerate(spectrum, start=1))
+        if values:
+            lines.append(Line(position=position, name=name, values=values))
+    if all(len(line.values) < 2 for line in lines):
+        return []
+    chart = line_chart(
+        lines,
+        x=Axis(title="Convolution, from the input on", whole=True),
+        y=Axis(title="Mean low energy", percent=True),
+        dots=True,
+        label="Mean low energy of every convolution in the order of the network",
+    )
+    return [Figure("By depth", chart)]
+
+
+def layers_table(
+    position: int, name: str, layers: Iterable[LayerSpectrum], *, brief: bool = False
+) -> tuple[int, str, Table, str]:
+    """Return a network's position and name, a table of its convolutions, and what is noted of them.
+
+    Args:
+        position: Place among the networks.
+        name: What it is called.
+        layers: Its convolutions.
+        brief: Show only the figures that tell networks apart.
+    """
+    found = list(layers)
+    columns = {key: row for key, row in FIGURES.items() if not (brief and "comparison" in row.left_out)}
+    rows: list[Row] = [
+        [
+            Cell(layer.name, code=True),
+            "\N{MULTIPLICATION SIGN}".join(str(side) for side in layer.shape),
+            str(layer.dead),
+            *(_cell(layer.figures.get(key), percents=row.unit == "filters") for key, row in columns.items()),
+        ]
+        for layer in found
+    ]
+    head = ["Layer", "Shape", "Dead", *(row.label.capitalize() for row in columns.values())]
+    notes = "; ".join(sorted({layer.note for layer in found if layer.note}))
+    return position, name, Table(f"Convolutions of {name}", head, rows, numeric=2), notes
+
+
+def _cell(value: float | tuple[float, float] | None, *, percents: bool) -> str:
+    if isinstance(value, tuple):
+        return span(value)
+    return percent(value) if percents else number(value)

@@ -1,0 +1,153 @@
+"""The page of `report`: what was compared, what came out, and what made it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..disk import check_output
+from .accuracy import Comparison, comparisons
+from .charts import Axis, Line, known, line_chart
+from .first_layer import first_layers
+from .gather import gather
+from .layers import by_depth, having, layers_table
+from .page import render, write_page
+from .text import duration, interval, number, percent, spaced
+from .views import Cell, Entry, Estimate, Figure, ReportView, Row, Table
+
+
+def write_report(
+    sources: Sequence[str | Path], out: str | Path, *, title: str = "Filters and robustness"
+) -> Path:
+    """Write one HTML page about runs and their results, and return its path.
+
+    The page is complete in itself: it loads nothing, from the network or the disk, and runs no script. It
+    is written whole or not at all. It is made of what lies on disk; no network is run.
+
+    Args:
+        sources: Run folders and databases of results, in any mixture. The networks are shown in this
+            order, and compared with the first one of the recipe `standard`, else with the first.
+        out: The file to write; its folder must exist.
+        title: The heading.
+
+    Raises:
+        FileNotFoundError: A source that does not exist.
+        ValueError: A source that is neither, a place that cannot be written, or a page of over 3 MB.
+
+    >>> write_report([], "report.html")
+    Traceback (most recent call last):
+    ValueError: a report needs at least one Run folder or database of results, got none
+    """
+    file = check_output(out)
+    page = render_report(gather(sources, title=title))
+    return write_page(file, page, of=f"report of {len(sources)} sources")
+
+
+def render_report(report: ReportView) -> str:
+    """Return the page as HTML."""
+    groups = comparisons(report)
+    measured = having((entry.name, entry.spectrum) for entry in report.entries)
+    return render(
+        "report.html",
+        title=report.title,
+        entries=report.entries,
+        alike=_trained_alike(report),
+        groups=groups,
+        overview=_overview(report, groups),
+        first=first_layers(report),
+        trained=having((entry.name, entry.run) for entry in report.entries),
+        training=_training(report),
+        measured=measured,
+        depth=by_depth(measured),
+        layers=[layers_table(*network, brief=True) for network in measured],
+        facts=[_facts(entry) for entry in report.entries],
+    )
+
+
+def _trained_alike(report: ReportView) -> dict[str, Any]:
+    """Return how the networks were trained, as far as it is the same for all."""
+    runs = [entry.run for entry in report.entries]
+    said = {
+        "arch": [None if run is None else run.config.get("arch") for run in runs],
+        "data": [None if run is None else run.data for run in runs],
+        "epochs": [None if run is None else run.config.get("epochs") for run in runs],
+    }
+    return {
+        what: values[0] if all(value == values[0] for value in values) else None
+        for what, values in said.items()
+    }
+
+
+def _overview(report: ReportView, groups: Sequence[Comparison]) -> Table:
+    scores = {member.entry.position: member.score for member in groups[0].members} if groups else {}
+    averages = groups[0].averages if groups else ()
+    head = [
+        Cell("Network"),
+        Cell("Clean", under="accuracy"),
+        Cell("Corrupted", under=averages[0].label if averages else ""),
+        Cell("Mean low energy", under="first layer"),
+        Cell("Low share", under="first layer"),
+        Cell("Training"),
+    ]
+    rows: list[Row] = []
+    for entry in report.entries:
+        score, layer = scores.get(entry.position), entry.layer
+        seconds = None if entry.run is None else entry.run.facts.get("seconds")
+        rows.append(
+            [
+                entry.label,
+                _accuracy(score.clean if score is not None else None),
+                _accuracy(score.averages[0].estimate if score is not None and score.averages else None),
+                number(layer.mean_low_energy if layer is not None else None),
+                percent(layer.low_share if layer is not None else None),
+                duration(float(seconds) if isinstance(seconds, int | float) else None),
+            ]
+        )
+    return Table("The networks at a glance", head, rows)
+
+
+def _accuracy(estimate: Estimate | None) -> Cell:
+    if estimate is None:
+        return Cell(percent(None))
+    return Cell(percent(estimate.value), under=interval(estimate))
+
+
+def _training(report: ReportView) -> list[Figure]:
+    """Return loss and accuracy against the epoch, of the runs that have a log."""
+    figures = []
+    for key, title, axis in (
+        ("loss", "Loss", Axis(title="Loss")),
+        ("accuracy", "Accuracy in training", Axis(title="Accuracy", percent=True)),
+    ):
+        lines = []
+        for entry in report.entries:
+            log = entry.run.log if entry.run is not None else ()
+            values = known((record.epoch, getattr(record, key)) for record in log)
+            if values:
+                lines.append(Line(position=entry.position, name=entry.name, values=values))
+        if lines:
+            x, label = Axis(title="Epoch", whole=True), f"{title} against the epoch"
+            figures.append(Figure(title, line_chart(lines, x=x, y=axis, dots=True, label=label)))
+    return figures
+
+
+def _facts(entry: Entry) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Return what made a network's results: headings with names and values."""
+    blocks: list[tuple[str, Mapping[str, Any]]] = []
+    if entry.run is not None:
+        facts = {name: value for name, value in entry.run.facts.items() if name != "config"}
+        blocks += [("Training", facts), ("Configuration", entry.run.config)]
+    for score in entry.scores:
+        kinds = ", ".join(map(spaced, score.kinds)) or "none"
+        blocks.append(("Evaluation", {"name": score.name, **dict(score.conditions), "kinds": kinds}))
+    return [(heading, list(_flat(facts))) for heading, facts in blocks]
+
+
+def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield nested facts as dotted names with their values in words."""
+    for name, value in facts.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            words = {None: "none", True: "yes", False: "no"}
+            said = words[value] if value is None or isinstance(value, bool) else str(value)
+            yield f"{prefix}{name}", said

@@ -1,0 +1,90 @@
+"""Values in words: shares as percent, differences in points, durations, and texts that any page can hold."""
+
+import unicodedata
+from collections.abc import Sequence
+
+from .views import Estimate
+
+_SPACE = "\N{NO-BREAK SPACE}"
+_MINUS = "\N{MINUS SIGN}"
+_NONE = "\N{EN DASH}"
+_ISOLATES = "\N{LEFT-TO-RIGHT ISOLATE}\N{RIGHT-TO-LEFT ISOLATE}\N{FIRST STRONG ISOLATE}"
+
+
+def cleaned(text: str) -> str:
+    """Return a text without what no page can hold: control characters, lone surrogates."""
+    return "".join(
+        "\N{REPLACEMENT CHARACTER}" if unicodedata.category(letter) in ("Cc", "Cs", "Cn") else letter
+        for letter in text
+    )
+
+
+def closers(text: str) -> str:
+    """Return what ends the isolates that a text opens, so that they end with the element that holds it."""
+    return "\N{POP DIRECTIONAL ISOLATE}" * sum(map(text.count, _ISOLATES))
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Return a number; a dash for None."""
+    return _NONE if value is None else f"{value:.{digits}f}".replace("-", _MINUS)
+
+
+def hundredths(share: float | None, digits: int = 1) -> str:
+    """Return a share times 100; a dash for None."""
+    return number(None if share is None else 100 * share, digits)
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """Return a share as percent; a dash for None."""
+    return _NONE if share is None else f"{hundredths(share, digits)}{_SPACE}%"
+
+
+def signed(difference: float) -> str:
+    """Return a difference of shares times 100, with its sign."""
+    text = f"{100 * difference:+.1f}".replace("-", _MINUS)
+    return "0.0" if text.strip(f"+{_MINUS}") == "0.0" else text
+
+
+def points(difference: float) -> str:
+    """Return a difference of shares in percentage points, with its sign."""
+    return f"{signed(difference)}{_SPACE}points"
+
+
+def interval(estimate: Estimate) -> str:
+    """Return the ends of an interval in percent; an empty text where it is not known."""
+    if estimate.low is None or estimate.high is None:
+        return ""
+    return f"{hundredths(estimate.low)}{_SPACE}to{_SPACE}{hundredths(estimate.high)}"
+
+
+def with_interval(estimate: Estimate) -> str:
+    """Return an accuracy and, in brackets, its interval."""
+    ends = interval(estimate)
+    return percent(estimate.value) + (f" ({ends})" if ends else "")
+
+
+def span(ends: tuple[float, float] | None) -> str:
+    """Return two shares as whole percent; a dash for None."""
+    return _NONE if ends is None else f"{hundredths(ends[0], 0)} to {percent(ends[1], 0)}"
+
+
+def duration(seconds: float | None) -> str:
+    """Return a time in seconds, minutes or hours; a dash for None."""
+    if seconds is None:
+        return _NONE
+    if seconds < 90:
+        return f"{seconds:.0f}{_SPACE}s"
+    if seconds < 5400:
+        return f"{seconds / 60:.1f}{_SPACE}min"
+    return f"{seconds / 3600:.1f}{_SPACE}h"
+
+
+def spaced(kind: str) -> str:
+    """Return the name of a kind of corruption as words."""
+    return kind.replace("_", " ")
+
+
+def listed(kinds: Sequence[str]) -> str:
+    """Return names of kinds as an enumeration: `a, b and c`."""
+    *most, last = map(spaced, kinds)
+    return f"{', '.join(most)} and {last}" if most else last
