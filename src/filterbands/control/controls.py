@@ -8,6 +8,7 @@ baked, with the batch norms recalibrated.
 """
 
 import math
+from itertools import chain
 from typing import TypeVar
 
 import torch
@@ -16,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from .. import rng
-from ..filters import EQUAL_AREA, FirstLayer, image_batches, patch_statistics, spans
+from ..filters import EQUAL_AREA, PatchSums, image_batches, spans
 from ..types import Filters, FloatImages
 from .proportion import Held, checked_layer, checked_spans, hold, hold_share, keyed_order, laid_out_as
 from .shrink import Data
@@ -222,14 +223,13 @@ def _blur_kernel(side: float) -> Float[Tensor, "3 3"]:
 def _tap_covariance(images: Data, size: tuple[int, int]) -> Float[Tensor, "taps taps"]:
     """Return the covariance of the pixels under a kernel's taps, averaged over channels."""
     batches = image_batches("equal_gain_blur", images)
-    sample = next(batches, None)
-    if sample is None:
-        raise ValueError("equal_gain_blur needs images, got none")
-    channels, taps = sample.shape[1], math.prod(size)
-    layer = nn.Conv2d(channels, channels, size, groups=channels, bias=False)
-    first = FirstLayer("the images", layer, ())
-    statistics = patch_statistics("equal_gain_blur", layer, first, (sample, *batches))
-    return statistics.covariance.reshape(channels, taps, taps).mean(dim=0)
+    sample = next(batches)
+    channels = sample.shape[1]
+    sums = PatchSums(nn.Conv2d(channels, channels, size, groups=channels, device="meta"))
+    for part in chain([sample], batches):
+        sums.add(part)
+    sums.check("equal_gain_blur", "the images")
+    return sums.moments()[1].mean(dim=0)
 
 
 def _embedded(

@@ -6,10 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..filters import EQUAL_AREA, filters_low_energy
-
-# As `analyze` has it: filters of less than this share of the strongest one's energy do not count.
-_DEAD = 1e-3
+from ..filters import EQUAL_AREA, filters_low_energy, live_filters
 
 
 def attract_share(
@@ -52,9 +49,7 @@ def attract_share(
 
 
 def _mean_low_energy(layer: nn.Conv2d, cutoff: float) -> Float[Tensor, ""]:
-    weight = layer.weight
-    energy = weight.detach().square().sum(dim=(1, 2, 3))
-    live = weight[energy >= _DEAD * energy.max()]
+    live = layer.weight[live_filters(layer.weight)]
     rows, columns = layer.dilation[0], layer.dilation[1]
     mean: Tensor = filters_low_energy(live, cutoff, dilation=(rows, columns)).mean()
     return mean

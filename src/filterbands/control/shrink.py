@@ -9,7 +9,7 @@ import copy
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, TypeVar
 
 import torch
@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ..datasets import ImageSet
-from ..filters import FirstLayer, PatchStatistics, find_first_layer, image_batches, patch_statistics
-from ..models import evaluating
+from ..filters import PatchStatistics, image_batches, patch_statistics
+from ..models import Convolution, evaluating, first_layer
 from ..types import FloatImages, Images
 
 _Model = TypeVar("_Model", bound=nn.Module)
@@ -99,8 +99,7 @@ def shrink(model: _Model, data: Data, *, noise: float = 0.03) -> _Model:
     True
     """
     _check_noise("shrink", noise)
-    first, statistics = _observe("shrink", model, data)
-    _Original.of(first, statistics).fold(noise)
+    _observe("shrink", model, data).fold(noise)
     return model
 
 
@@ -145,8 +144,7 @@ def choose_noise(
     if not 0 < budget < 1:
         raise ValueError(f"choose_noise: budget needs a share of accuracy in (0, 1), got {budget}")
     twin = copy.deepcopy(model)
-    first, statistics = _observe("choose_noise", twin, data)
-    original = _Original.of(first, statistics)
+    original = _observe("choose_noise", twin, data)
     before = _answers(model, held_out)
     trials: list[CleanCost] = []
     chosen = 0.0
@@ -168,20 +166,20 @@ def choose_noise(
 class _Original:
     """The first layer and what it sees, with the numbers that it had, from which every level starts."""
 
-    first: FirstLayer
+    first: Convolution
     statistics: PatchStatistics
     weight: Float[Tensor, "g f d"]
     bias: Float[Tensor, " n"] | None
     moments: tuple[tuple[Tensor, Tensor], ...]
 
     @staticmethod
-    def of(first: FirstLayer, statistics: PatchStatistics) -> "_Original":
+    def of(first: Convolution, statistics: PatchStatistics) -> "_Original":
         layer = first.layer
         weight = layer.weight.detach().double().reshape(layer.groups, -1, statistics.mean.shape[1])
         bias = None if layer.bias is None else layer.bias.detach().clone()
         moments = tuple(
             (norm.running_mean.clone(), norm.running_var.clone())
-            for norm in first.norms
+            for norm in first.norms.values()
             if norm.running_mean is not None and norm.running_var is not None
         )
         return _Original(first, statistics, weight, bias, moments)
@@ -206,7 +204,7 @@ class _Original:
         variance, new_variance = (_variance(weight, seen.covariance) for weight in (self.weight, new))
         ratio = torch.where(variance > 0, new_variance / variance.clamp_min(1e-300), 1.0)
         mean, new_mean = mean + shift, new_mean + new_shift
-        for norm, (running_mean, running_var) in zip(self.first.norms, self.moments, strict=True):
+        for norm, (running_mean, running_var) in zip(self.first.norms.values(), self.moments, strict=True):
             moved = new_mean + (running_mean.double() - mean) * ratio.sqrt()
             norm.running_mean.copy_(moved)  # type: ignore[union-attr]  # moments are of norms that have them
             norm.running_var.copy_(running_var.double() * ratio)  # type: ignore[union-attr]
@@ -222,20 +220,13 @@ def _variance(weight: Float[Tensor, "g f d"], covariance: Float[Tensor, "g d d"]
     return variance
 
 
-def _observe(verb: str, model: nn.Module, data: Data) -> tuple[FirstLayer, PatchStatistics]:
+def _observe(verb: str, model: nn.Module, data: Data) -> "_Original":
     batches = image_batches(verb, data)
-    sample = next(batches, None)
-    if sample is None:
-        raise ValueError(f"{verb} needs images, got none")
-    first = find_first_layer(verb, model, sample)
+    sample = next(batches)
+    first = first_layer(verb, model, sample)
     if parametrize.is_parametrized(first.layer):
         raise ValueError(f"{verb} needs plain weights, {first.name} is parametrized; bake the network first")
-
-    def all_batches() -> Iterable[FloatImages]:
-        yield sample
-        yield from batches
-
-    return first, patch_statistics(verb, model, first, all_batches())
+    return _Original.of(first, patch_statistics(verb, model, first, chain([sample], batches)))
 
 
 @torch.no_grad()

@@ -1,17 +1,10 @@
 """Filters: how low or high they are, measured exactly."""
 
 from .bands import EQUAL_AREA, eigenfilters, energy_matrix, filters_low_energy, line, spans
-from .depth import GradientSpectrum, effective_first_layer, input_gradient_spectrum
+from .depth import GradientSpectrum, effective_first_layer, gradient_power, input_gradient_spectrum
 from .figures import Colour, LayerSpectrum, ModelSpectrum, Reading, Sensitivity
-from .moments import (
-    FirstLayer,
-    PatchStatistics,
-    find_first_layer,
-    image_batches,
-    padded,
-    patch_statistics,
-    unfold,
-)
+from .layers import live_filters
+from .moments import PatchStatistics, PatchSums, image_batches, padded, patch_statistics, unfold
 from .response import patch_covariances, response_low_energy
 from .spectrum import analyze
 from .trajectory import SpectrumLogger, Trajectory, rows_of, steps_of, trajectory
@@ -19,11 +12,11 @@ from .trajectory import SpectrumLogger, Trajectory, rows_of, steps_of, trajector
 __all__ = [
     "EQUAL_AREA",
     "Colour",
-    "FirstLayer",
     "GradientSpectrum",
     "LayerSpectrum",
     "ModelSpectrum",
     "PatchStatistics",
+    "PatchSums",
     "Reading",
     "Sensitivity",
     "SpectrumLogger",
@@ -33,10 +26,11 @@ __all__ = [
     "eigenfilters",
     "energy_matrix",
     "filters_low_energy",
-    "find_first_layer",
+    "gradient_power",
     "image_batches",
     "input_gradient_spectrum",
     "line",
+    "live_filters",
     "padded",
     "patch_covariances",
     "patch_statistics",

@@ -17,11 +17,12 @@ from torch import Tensor, nn
 
 from ..datasets import ImageSet
 from ..fourier import filter_images, radius_grid
-from ..models import evaluating
+from ..models import evaluating, plain_name, run_on
 from ..types import Filters, FloatImages, Taps
 from .bands import EQUAL_AREA, check_cutoff, cutoff_of
 from .integrals import Sides
-from .layers import Layer, plain_name
+from .layers import Layer
+from .moments import PatchSums, as_floats
 
 _BATCH = 100
 
@@ -55,18 +56,14 @@ def patch_covariances(
     check_cutoff(cutoff)
     if not _fits(images.shape[2:], size, dilation):
         raise ValueError(f"no patch of {size} with dilation {dilation} fits into {tuple(images.shape[2:])}")
-    side = images.shape[1] * size[0] * size[1]
-    forms = torch.zeros(2, side, side, dtype=torch.float64, device=images.device)
-    mean = images.double().mean(dim=(0, 2, 3)).reshape(1, -1, 1, 1)
-    patches = 0
+    layer = nn.Conv2d(images.shape[1], 1, size, stride, dilation=dilation, device="meta")
+    whole, low = PatchSums(layer), PatchSums(layer)
     for part in torch.split(images, _BATCH):
-        whole = part.double() - mean
-        for form, seen in zip(forms, (whole, low_passed(whole, cutoff)), strict=True):
-            columns = F.unfold(seen, size, dilation=dilation, stride=stride).transpose(0, 1).flatten(1)
-            form += columns @ columns.T
-        patches += columns.shape[1]
-    forms /= patches
-    return forms[0], forms[1]
+        whole.add(part.double())
+        low.add(low_passed(part.double(), cutoff))
+    # The mean of each channel over all pixels, as what a patch of a constant image holds.
+    means = images.double().mean(dim=(0, 2, 3)).repeat_interleave(size[0] * size[1])
+    return whole.about(means)[0], low.about(means)[0]
 
 
 def response_low_energy(weight: Filters, whole: Taps, low: Taps) -> Float[Tensor, " f"]:
@@ -123,11 +120,10 @@ def response_of_network(
         if name in wanted:
             tallies[name] = _Tally(wanted[name], cutoff_of(cutoff, 2))
             hooks.append(module.register_forward_pre_hook(tallies[name].catch))
-    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     try:
         with evaluating(model), torch.no_grad():
             for part in torch.split(images, _BATCH):
-                run_on(model, as_floats(part).to(device))
+                run_on(model, as_floats(part))
     finally:
         for hook in hooks:
             hook.remove()
@@ -165,25 +161,6 @@ def images_of(data: ImageSet | Tensor) -> Tensor:
     if images.dtype != torch.uint8 and not images.is_floating_point():
         raise ValueError(f"data needs bytes or floats in [0, 1], got {images.dtype}")
     return images
-
-
-def as_floats(images: Tensor) -> FloatImages:
-    """Return images as floats in [0, 1]."""
-    return images.float() / 255 if images.dtype == torch.uint8 else images
-
-
-def run_on(model: nn.Module, images: FloatImages) -> Tensor:
-    """Return what a network answers to images.
-
-    Raises:
-        ValueError: It cannot take them.
-    """
-    try:
-        answers: Tensor = model(images)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"the network cannot take images of {tuple(images.shape[1:])}: {reason}") from None
-    return answers
 
 
 def _is_planar(layer: Layer) -> bool:

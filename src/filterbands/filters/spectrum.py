@@ -28,13 +28,12 @@ from .integrals import (
     volume,
     wedge_kernel,
 )
-from .layers import Layer, layers_of_network, layers_of_tensors
-from .response import response_of_network, response_of_tensors
+from .layers import Layer, layers_of_network, layers_of_tensors, live_filters
+from .moments import as_floats
+from .response import images_of, response_of_network, response_of_tensors
 
 __all__ = ["LayerSpectrum", "ModelSpectrum", "analyze", "measure"]
 
-# A filter with less than this part of the energy of the layer's strongest is dead.
-_DEAD = 1e-3
 _RADII = tuple(step / 100 for step in range(1, 51))
 _ANGLES = tuple(range(0, 180, 15))
 # Horizontal, vertical and diagonal frequencies, in degrees.
@@ -65,8 +64,9 @@ def analyze(
         cutoff: Radius between low and high in (0, 1/2], cycles per pixel. The default is the disc of half of
             all frequencies, for kernels that are not planar the interval or ball of half of theirs.
         fold_batch_norm: Multiply each filter by what the batch norm behind it, in evaluation mode, does to
-            its scale. That is the one registered right after the convolution in the same parent, of as
-            many features. It changes who is dead, and `low_energy`; each filter's own share is the same.
+            its scale. With data, that is the batch norm that is given the convolution's output; without,
+            the next leaf module registered, of as many features. The layer's note says which of the two
+            was used. It changes who is dead, and `low_energy`; each filter's own share is the same.
         data: Images, as an `ImageSet`, as NCHW bytes or as NCHW floats in [0, 1], for
             `response_low_energy`. A network is run on them, on the device it is on; of tensors without
             one, only layers that read as many channels as an image has are taken to see the images.
@@ -84,7 +84,8 @@ def analyze(
     check_cutoff(cutoff)
     source = _opened(Path(model)) if isinstance(model, str | os.PathLike) else model
     if isinstance(source, nn.Module):
-        found = layers_of_network(source, fold_batch_norm=fold_batch_norm)
+        few = None if data is None else as_floats(images_of(data)[:2])
+        found = layers_of_network(source, fold_batch_norm=fold_batch_norm, images=few)
     elif isinstance(source, Mapping):
         if fold_batch_norm:
             raise ValueError(
@@ -122,7 +123,7 @@ def measure(layer: Layer, cutoff: float, *, chance: bool = True) -> LayerSpectru
     largest = layer.weight.abs().amax().double().clamp_min(torch.finfo(torch.float64).tiny)
     weight = layer.weight.double() / largest
     energy = weight.square().flatten(1).sum(dim=1)
-    live = (energy >= _DEAD * energy.amax()) & (energy > 0)
+    live = live_filters(weight) & (energy > 0)
     dimensions = len(layer.size)
     facts: dict[str, Any] = {
         "name": layer.name,

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from .layers import plain_name
+
 # Where trainers put the weights inside what they save.
 _WRAPPERS = ("state_dict", "net", "model", "model_state_dict", "weights", "params", "model_ema", "module")
 # What the folder of a Hugging Face repository keeps its weights in, the first one found being taken.
@@ -59,7 +61,7 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], Mapping[str, s
         )
     if not tensors:
         raise ValueError(f"{path} holds no tensors")
-    return {_plain(name): tensor for name, tensor in tensors.items()}, metadata
+    return {plain_name(name): tensor for name, tensor in tensors.items()}, metadata
 
 
 def find_checkpoints(place: str | Path) -> tuple[Path, ...]:
@@ -173,10 +175,6 @@ def _kind(file: Path) -> str | None:
 def _natural(path: Path) -> list[tuple[int, str]]:
     """Return what sorts names by the numbers in them."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", str(path))]
-
-
-def _plain(name: str) -> str:
-    return name.removeprefix("_orig_mod.").removeprefix("module.")
 
 
 def _is_npz(file: Path) -> bool:

@@ -42,13 +42,14 @@ def load_model(
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
 ) -> nn.Module:
-    """Return a network in evaluation mode, with the weights of a file or freshly initialised.
+    """Return a network with the weights of a file, in evaluation mode, or a fresh one, in training mode.
 
     Args:
         path: `.safetensors`, a pickled state dict, `.npz`, a Run folder, the folder of a Hugging Face
             repository, `timm:NAME` or `torchvision:NAME` with their published weights, or
             `module:function`, which imports and runs that function and takes the network it returns.
-            None initialises from torch's default generator.
+            None initialises from torch's default generator. As with torch and timm, a fresh network is in
+            training mode; call `.eval()` before it is run as it is.
         arch: A name of `ARCHITECTURES`. A Run knows its own.
         classes: Number of outputs of a fresh network. A file's own number is read from its last layer.
         mean: What the network subtracts from each channel of images in [0, 1]. By default CIFAR-10's for our
@@ -89,7 +90,7 @@ def load_model(
     if path is not None:
         _fit_first_layer(model, weights.get("conv1.weight"))
         _fill(model, weights, where=spec, arch=arch)
-    return model.eval()
+    return model if path is None else model.eval()
 
 
 def describe(model: nn.Module, *, arch: str) -> dict[str, str]:

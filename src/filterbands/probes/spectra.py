@@ -1,6 +1,6 @@
 """Spectra: of what a corruption adds to images, and of the gradient by which a network sees them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,10 +13,88 @@ from torch import Tensor, nn
 from .. import fourier
 from ..corruptions import CORRUPTIONS, corrupt, expand_kinds
 from ..evaluation import Data, Source, Store, as_source, chunk_size
-from ..filters import EQUAL_AREA
+from ..filters import EQUAL_AREA, gradient_power
 from ..scores import SEVERITIES, Scores
-from ..types import Progress
+from ..types import FloatImages, Progress
 from .probe import Arrays, Probe, ProbeConfig, RankCorrelation, Spectrum, correlate, kept, probing
+
+
+def kinds_of_cells(cells: Iterable[tuple[str, int]]) -> tuple[str, ...]:
+    """Return the kinds among cells of kind and severity, in their order."""
+    return tuple(dict.fromkeys(kind for kind, _ in cells))
+
+
+def by_kind(cells: Mapping[tuple[str, int], Any]) -> dict[str, dict[str, Any]]:
+    """Return cells of kind and severity as nested tables, for JSON."""
+    table: dict[str, dict[str, Any]] = {}
+    for (kind, severity), value in cells.items():
+        table.setdefault(kind, {})[str(severity)] = value
+    return table
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Corruptions:
+    """The corruptions whose differences from clean images are looked at, and where results are kept."""
+
+    kinds: Sequence[str] | None
+    severities: Sequence[int]
+    parameters: str
+    seed: int
+    db: str | Path | None
+    progress: Progress | None
+
+    def parts(
+        self, source: Source, facts: Mapping[str, Any], compute: Callable[[Iterable[FloatImages]], Arrays]
+    ) -> dict[tuple[str, int], Arrays]:
+        """Return, by kind and severity, what is kept or else computed of (corrupted - clean) in [-1, 1].
+
+        Raises:
+            ValueError: An unknown kind, severity or table.
+            FileNotFoundError: `frost` without its textures.
+        """
+        wanted = expand_kinds(self.kinds or ("c",), parameters=self.parameters)
+        if not self.severities or not set(self.severities) <= set(SEVERITIES):
+            raise ValueError(f"severities need numbers from 1 to 5, got {tuple(self.severities)}")
+        first = torch.arange(1)
+        for kind in wanted:
+            self._added(source, kind, self.severities[0], first)
+        cells = [(kind, severity) for kind in wanted for severity in self.severities]
+        found = {}
+        with Store(self.db) as store:
+            for number, (kind, severity) in enumerate(cells):
+                own = {
+                    **facts,
+                    "data": source.fingerprint,
+                    "kind": kind,
+                    "severity": severity,
+                    "parameters": self.parameters,
+                    "version": CORRUPTIONS[kind].version,
+                    "seed": self.seed,
+                }
+                differences = (self._added(source, kind, severity, part) for part in chunks(source))
+                arrays = kept(store if self.db is not None else None, own, partial(compute, differences))
+                found[kind, severity] = {name: np.asarray(array) for name, array in arrays.items()}
+                if self.progress is not None:
+                    self.progress(number + 1, len(cells), f"{kind} {severity}")
+        return found
+
+    def _added(self, source: Source, kind: str, severity: int, positions: Tensor) -> FloatImages:
+        clean = source.read(positions)
+        made = corrupt(
+            clean,
+            kind,
+            severity=severity,
+            seed=self.seed,
+            parameters=self.parameters,
+            index=source.index[positions],
+        )
+        added: Tensor = (made.float() - clean.float()) / 255
+        return added
+
+
+def chunks(source: Source) -> tuple[Tensor, ...]:
+    """Return the positions of all images, some at a time."""
+    return torch.split(torch.arange(len(source.labels)), chunk_size(source.shape))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,16 +114,13 @@ class CorruptionSpectra:
     @property
     def kinds(self) -> tuple[str, ...]:
         """The kinds at hand."""
-        return tuple(dict.fromkeys(kind for kind, _ in self.spectra))
+        return kinds_of_cells(self.spectra)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
-        table: dict[str, dict[str, Any]] = {kind: {} for kind in self.kinds}
-        for (kind, severity), spectrum in self.spectra.items():
-            table[kind][str(severity)] = spectrum.to_json()
         return {
             "low_energy": {kind: self.low_energy(kind) for kind in self.kinds},
-            "kinds": table,
+            "kinds": by_kind({cell: spectrum.to_json() for cell, spectrum in self.spectra.items()}),
             "images": self.images,
         }
 
@@ -82,49 +157,22 @@ def corruption_spectra(
     >>> spectra.low_energy("gaussian_noise") < 0.6 < spectra.low_energy("brightness")
     True
     """
-    wanted = expand_kinds(kinds or ("c",), parameters=parameters)
-    if not severities or not set(severities) <= set(SEVERITIES):
-        raise ValueError(f"severities need numbers from 1 to 5, got {tuple(severities)}")
     source = as_source(data, limit=limit)
-    cells = [(kind, severity) for kind in wanted for severity in severities]
-    first = source.read(torch.arange(1))
-    for kind in wanted:
-        corrupt(first, kind, severity=severities[0], seed=seed, parameters=parameters)
-    found = {}
-    with Store(db) as store:
-        for number, (kind, severity) in enumerate(cells):
-            facts = {
-                "probe": "corruption",
-                "data": source.fingerprint,
-                "kind": kind,
-                "severity": severity,
-                "parameters": parameters,
-                "version": CORRUPTIONS[kind].version,
-                "seed": seed,
-            }
-            compute = partial(_added, source, kind, severity, parameters, seed)
-            power = kept(store if db is not None else None, facts, compute)["power"]
-            found[kind, severity] = Spectrum(power=torch.from_numpy(np.asarray(power)))
-            if progress is not None:
-                progress(number + 1, len(cells), f"{kind} {severity}")
-    return CorruptionSpectra(spectra=found, images=len(source.labels))
 
+    def compute(differences: Iterable[FloatImages]) -> Arrays:
+        total = torch.zeros(source.shape[1:], dtype=torch.float64)
+        for added in differences:
+            total += fourier.power_spectrum(added).mean(dim=1).double().sum(dim=0)
+        return {"power": fourier.centred(total / len(source.labels)).float().numpy()}
 
-def _added(source: Source, kind: str, severity: int, parameters: str, seed: int) -> Arrays:
-    total = torch.zeros(source.shape[1:], dtype=torch.float64)
-    for positions in torch.split(torch.arange(len(source.labels)), chunk_size(source.shape)):
-        clean = source.read(positions)
-        made = corrupt(
-            clean,
-            kind,
-            severity=severity,
-            seed=seed,
-            parameters=parameters,
-            index=source.index[positions],
-        )
-        added = (made.float() - clean.float()) / 255
-        total += fourier.power_spectrum(added).mean(dim=1).double().sum(dim=0)
-    return {"power": fourier.centred(total / len(source.labels)).float().numpy()}
+    corruptions = Corruptions(
+        kinds=kinds, severities=severities, parameters=parameters, seed=seed, db=db, progress=progress
+    )
+    found = corruptions.parts(source, {"probe": "corruption"}, compute)
+    return CorruptionSpectra(
+        spectra={cell: Spectrum(power=torch.from_numpy(arrays["power"])) for cell, arrays in found.items()},
+        images=len(source.labels),
+    )
 
 
 def gradient_spectrum(
@@ -163,15 +211,9 @@ def gradient_spectrum(
 def _gradient(probe: Probe) -> Arrays:
     total = torch.zeros(probe.images.shape[2:], dtype=torch.float64, device=probe.images.device)
     size = probe.config.batch_size
-    for start in range(0, len(probe.images), size):
-        images = probe.images[start : start + size].float().div_(255).requires_grad_()
-        labels = probe.labels[start : start + size]
-        with torch.enable_grad():
-            loss = nn.functional.cross_entropy(probe.outputs(images), labels, reduction="sum")
-        gradient: Tensor = torch.autograd.grad(loss, images)[0]
-        norm = gradient.flatten(1).norm(dim=1).clamp_min(1e-30)
-        unit = gradient / norm[:, None, None, None]
-        total += fourier.power_spectrum(unit).mean(dim=1).sum(dim=0).double()
+    for images, labels in zip(torch.split(probe.images, size), torch.split(probe.labels, size), strict=True):
+        power, _ = gradient_power(probe.outputs, images.float().div_(255), labels)
+        total += power.mean(dim=1).sum(dim=0).double()
     return {"power": fourier.centred(total / len(probe.images)).cpu().float().numpy()}
 
 
