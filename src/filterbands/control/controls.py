@@ -19,7 +19,16 @@ from torch import Tensor, nn
 from .. import rng
 from ..filters import EQUAL_AREA, PatchSums, image_batches, spans
 from ..types import Filters, FloatImages
-from .proportion import Held, checked_layer, checked_spans, hold, hold_share, keyed_order, laid_out_as
+from .proportion import (
+    Held,
+    check_options,
+    checked_layer,
+    checked_spans,
+    hold,
+    hold_share,
+    keyed_order,
+    laid_out_as,
+)
 from .shrink import Data
 
 _Layer = TypeVar("_Layer", bound=nn.Module)
@@ -170,8 +179,7 @@ class WhiteNoise(nn.Module):
         super().__init__()
         if not 0 < sigma < math.inf:
             raise ValueError(f"WhiteNoise: sigma needs a number above 0, got {sigma}")
-        if not 0 <= clean <= 1:
-            raise ValueError(f"WhiteNoise: clean needs a fraction in [0, 1], got {clean}")
+        check_options("WhiteNoise", "a fraction in [0, 1]", highest=1, clean=clean)
         self.sigma = sigma
         self.clean = clean
 

@@ -15,12 +15,21 @@ from torch import Tensor, nn
 
 from ..filters import EQUAL_AREA, energy_matrix, padded, spans, unfold
 from ..types import Filters
-from .proportion import TINY, Held, Share, checked_layer, hold, laid_out_as, size_of, working
+from .proportion import (
+    NOTHING,
+    TINY,
+    Held,
+    Share,
+    check_options,
+    checked_layer,
+    hold,
+    laid_out_as,
+    size_of,
+    working,
+)
 
 _Layer = TypeVar("_Layer", bound=nn.Module)
 
-# A filter with less of its norm than this in a part has no direction there, only rounding.
-_NOTHING = 1e-4
 # Eigenvalues closer than this are one: horizontal and vertical edges have the same energy.
 _TIED = 1e-6
 # The least part of a budget that a strength begins with; one of 0 could never be learned.
@@ -38,44 +47,33 @@ def modulate(
 ) -> _Layer:
     """Return the layer with its filters' proportions learned, and perturbed for every image in training.
 
-    The layer is changed in place. With two bands its filters become `|v| (sqrt(a) l + sqrt(1 - a) h)`: `l`
-    and `h` are the unit low and high parts of `v`, the parameter that was the weight; `a = sigmoid(theta)`,
-    one a filter, is a parameter of its own (see `proportion_parameters`: give it its own learning rate and
-    no weight decay, and make the optimizer afterwards). Low is spanned by the eigenfilters on or above the
-    line at the equal-area cutoff, high by the rest, so that any layer can be written so and is unchanged at
-    first. In training image i sees `sigmoid(theta + shared * e_i + independent * e_if)` in place of `a`,
-    with standard normal e.
+    The layer is changed in place, and is unchanged in value at first. With two bands, its filters become
+    `|v| (sqrt(a) l + sqrt(1 - a) h)`. `l` and `h` are the unit low and high parts of `v`, the parameter that
+    was the weight; `a = sigmoid(theta)`, one per filter, is a parameter of its own. Give it its own learning
+    rate and no weight decay (see `proportion_parameters`), and make the optimizer afterwards. Low is spanned
+    by the eigenfilters on or above the line at the equal-area cutoff, high by the rest. In training, image i
+    sees `sigmoid(theta + shared * e_i + independent * e_if)` in place of `a`, with standard normal e.
 
-    With `bands="eigen"` the parts are the eigenfilters themselves, those of equal energy tied (7 bands at
-    3x3). The power of a filter in band b is multiplied by `exp(theta_fb)`, theta 0 at first, and in training
-    by `exp(theta_fb + shared * e_ib + independent * e_ifb)`; the filter is then given back its energy.
+    With `bands="eigen"`, the parts are the eigenfilters themselves, those of equal energy tied (7 bands at
+    3x3). The power of a filter in band b is multiplied by `exp(theta_fb)`, and in training by
+    `exp(theta_fb + shared * e_ib + independent * e_ifb)`; the filter is then given back its energy. A layer
+    that `set_share` holds can be modulated so, within each filter's span; with two bands it is refused, since
+    a filter held in one span has no proportion.
 
-    Either way the energy of every filter stays. In evaluation, and for clean images, the layer is the plain
-    one. Draws come from torch's default generator.
+    The energy of every filter stays. In evaluation, and for clean images, the layer is the plain one. Draws
+    come from torch's default generator. The weight is a torch parametrization, and a forward hook replaces
+    the output. Both survive `copy.deepcopy` and `state_dict`; plain weights load too; `bake` removes both.
 
-    Mechanism: the weight is a torch parametrization, and a forward hook puts the perturbed output in place of
-    the layer's, by whichever costs less. Where a filter has no more inputs than the output has pixels, each
-    image's patches are multiplied with its own filters. Elsewhere (patch embeddings) the output is mixed:
-    with two bands with that of the quadrature filters `|v| (sqrt(1 - a) l - sqrt(a) h)`, towards which
-    another proportion turns the filter, so that two convolutions serve the whole batch; with more bands, one
-    convolution a band. Hook and parametrization survive `copy.deepcopy` and `state_dict`; plain weights load
-    too; `bake` removes both.
-
-    A layer that `set_share` holds can be modulated with `bands="eigen"`, within each filter's span, so that
-    the share stays exact for every image. With two bands it is refused: a filter held in one span has no
-    proportion. Learning `a` without perturbing it is only another way to write the same functions.
-
-    Strengths learned by plain descent go to 0, where the loss is lowest. With a `budget` they are learned by
-    ascent instead, and what is learned is how the budget is divided: the squares of all strengths (shared and
-    independent, of every band) add up to `budget^2` times the number of bands (1 for two bands), and their
-    gradient is reversed, so that any optimizer that descends the loss turns them to where it is highest.
-    `shared` and `independent` are then only where the division starts.
+    Strengths learned by plain descent go to 0, where the loss is lowest. With a `budget`, its division is
+    learned by ascent: the squares of all strengths (shared and independent, of every band) add up to
+    `budget^2` times the number of bands (1 for two bands), and their gradient is reversed. `shared` and
+    `independent` are then only where the division starts.
 
     Args:
         layer: A plain `torch.nn.Conv2d`, of any kernel larger than 1x1, stride and groups, undilated.
         shared: Standard deviation of the perturbation of theta that all filters of an image share, >= 0.
             Theta is the logarithm of a ratio of energies, in nepers of power.
-        independent: That of each filter's own.
+        independent: Standard deviation of each filter's own perturbation.
         clean: Chance of each image to stay unperturbed, in [0, 1].
         bands: `two` or `eigen`.
         budget: Root of the mean over bands of shared^2 + independent^2, above 0, to be divided by ascent;
@@ -96,7 +94,17 @@ def modulate(
     """
     if bands not in ("two", "eigen"):
         raise ValueError(f"modulate: bands needs 'two' or 'eigen', got {bands!r}")
-    _check_options(shared, independent, clean, budget)
+    check_options("modulate", "a number of at least 0", shared=shared, independent=independent)
+    check_options("modulate", "a fraction in [0, 1]", highest=1, clean=clean)
+    if budget is not None and not 0 < budget < math.inf:
+        raise ValueError(
+            f"modulate: budget needs a number above 0, got {budget}; leave it out to keep the strengths "
+            "fixed, or switch the perturbation off with clean=1"
+        )
+    if budget is not None and shared == independent == 0:
+        raise ValueError(
+            "modulate: a budget needs a division to start from; make shared or independent positive"
+        )
     conv = checked_layer("modulate", layer, held=Share)
     if type(conv).forward is not nn.Conv2d.forward:
         kind = type(conv).__name__
@@ -125,7 +133,7 @@ def modulate(
 
 
 def proportion_parameters(model: nn.Module) -> Iterator[nn.Parameter]:
-    """Yield what `modulate` learns beside the weights, of every layer in the model that it changed.
+    """Yield what `modulate` learns besides the weights, of every layer in the model that it changed.
 
     That is theta, and with a budget also its division.
 
@@ -202,16 +210,20 @@ class Proportion(Held):
 
     def forward(self, weight: Filters) -> Filters:
         """Return the filters with their present proportions."""
+        return laid_out_as(weight, self.filters(weight, self.theta))
+
+    def filters(self, weight: Filters, theta: Float[Tensor, "*n f"]) -> Float[Tensor, "*n f c kh kw"]:
+        """Return the filters with these logits of their proportions, in the precision of their parts."""
         low, high = self._parts(weight)
-        cosine, sine = _angle(self.theta)
-        return laid_out_as(weight, _each(cosine) * low + _each(sine) * high)
+        cosine, sine = _angle(theta)
+        return _each(cosine) * low + _each(sine) * high
 
     def right_inverse(self, weight: Filters) -> Filters:
         """Return the weight itself, and take the proportions from it."""
         low, high = (part.flatten(1).square().sum(dim=1) for part in self._split(weight))
         whole = low + high
         for name, energy in (("low", low), ("high", high)):
-            lost = (whole > 0) & (energy <= _NOTHING**2 * whole)
+            lost = (whole > 0) & (energy <= NOTHING**2 * whole)
             if lost.any():
                 raise ValueError(
                     f"modulate: filter {int(lost.nonzero()[0])} has nothing in the {name} part, so that "
@@ -226,23 +238,29 @@ class Proportion(Held):
         own = {name: tensor.detach() for name, tensor in self.state_dict().items()}
         return weight, {**own, "theta": self._logit(weight)}
 
-    def respond(
-        self, layer: nn.Conv2d, weight: Filters, images: Float[Tensor, "b i h w"], output: Tensor
+    def mixed(
+        self,
+        layer: nn.Conv2d,
+        weight: Filters,
+        theta: Float[Tensor, "b f"],
+        images: Float[Tensor, "b i h w"],
+        output: Float[Tensor, "b f y x"],
     ) -> Float[Tensor, "b f y x"]:
-        """Return the output with every filter turned by an angle of its own for each image."""
-        if _has_small_patches(layer, output):
-            low, high = self._parts(weight)
-            cosine, sine = _angle(self.perturbed(len(images)))
-            filters = cosine[..., None, None, None] * low + sine[..., None, None, None] * high
-            return _respond_each(layer, filters, images, output)
-        beside = layer._conv_forward(images, self._quadrature(weight), None)
+        """Return the output with every filter turned by an angle of its own for each image.
+
+        The turn is towards the quadrature filter `|v| (sqrt(1 - a) l - sqrt(a) h)`, of the same energy, so
+        that two convolutions serve the whole batch.
+        """
+        low, high = self._parts(weight)
         cosine, sine = _angle(self.theta)
-        new_cosine, new_sine = _angle(self.perturbed(len(images)))
+        quadrature = (_each(sine) * low - _each(cosine) * high).to(weight.dtype)
+        turned = layer._conv_forward(images, quadrature, None)
+        new_cosine, new_sine = _angle(theta)
         # Cosine and sine of the difference of the angles, which is within a quarter of a turn.
         along = (cosine * new_cosine + sine * new_sine).to(output.dtype)
         across = (sine * new_cosine - cosine * new_sine).to(output.dtype)
         # torch.addcmul takes three times as long in bfloat16 with the channels last.
-        mixed: Tensor = output * along[..., None, None] + beside * across[..., None, None]
+        mixed: Tensor = output * along[..., None, None] + turned * across[..., None, None]
         if layer.bias is not None:
             mixed = mixed + ((1 - along) * layer.bias.to(output.dtype))[..., None, None]
         return mixed
@@ -251,12 +269,6 @@ class Proportion(Held):
         """Return theta as each of `count` images sees it."""
         moved: Tensor = self.theta + self.spread.offsets(count, self.theta[:, None])[:, :, 0]
         return moved
-
-    def _quadrature(self, weight: Filters) -> Filters:
-        """Return the filters of the same energy, orthogonal to the present ones, between low and high."""
-        low, high = self._parts(weight)
-        cosine, sine = _angle(self.theta)
-        return (_each(sine) * low - _each(cosine) * high).to(weight.dtype)
 
     def _logit(self, weight: Filters) -> Float[Tensor, " f"]:
         low, high = (part.flatten(1).square().sum(dim=1) for part in self._split(weight))
@@ -290,9 +302,12 @@ class Bands(Held):
 
     def forward(self, weight: Filters) -> Filters:
         """Return the filters with their present gains."""
+        return laid_out_as(weight, self.filters(weight, self.theta))
+
+    def filters(self, weight: Filters, theta: Float[Tensor, "*n f bands"]) -> Float[Tensor, "*n f c kh kw"]:
+        """Return the filters with these logarithms of their bands' power, in the precision of their parts."""
         parts = self._parts(weight)
-        gains = self._gains(parts, self.theta)
-        return laid_out_as(weight, torch.einsum("fb,fbckl->fckl", gains, parts))
+        return torch.einsum("...fb,fbckl->...fckl", self._gains(parts, theta), parts)
 
     def right_inverse(self, weight: Filters) -> Filters:
         """Return the weight itself, with no gain."""
@@ -305,16 +320,22 @@ class Bands(Held):
         own = {name: tensor.detach() for name, tensor in self.state_dict().items()}
         return weight, {**own, "theta": torch.zeros_like(self.theta)}
 
-    def respond(
-        self, layer: nn.Conv2d, weight: Filters, images: Float[Tensor, "b i h w"], output: Tensor
+    def perturbed(self, count: int) -> Float[Tensor, "{count} f bands"]:
+        """Return theta as each of `count` images sees it."""
+        moved: Tensor = self.theta + self.spread.offsets(count, self.theta)
+        return moved
+
+    def mixed(
+        self,
+        layer: nn.Conv2d,
+        weight: Filters,
+        theta: Float[Tensor, "b f bands"],
+        images: Float[Tensor, "b i h w"],
+        output: Float[Tensor, "b f y x"],
     ) -> Float[Tensor, "b f y x"]:
-        """Return the output with gains of its own for each image."""
+        """Return the output with gains of its own for each image, from one convolution per band."""
         parts = self._parts(weight)
-        offsets = self.spread.offsets(len(images), self.theta)
-        gains = self._gains(parts, self.theta + offsets)
-        if _has_small_patches(layer, output):
-            filters = torch.einsum("nfb,fbckl->nfckl", gains, parts)
-            return _respond_each(layer, filters, images, output)
+        gains = self._gains(parts, theta)
         # A filter's bands lie side by side, so that groups stay whole.
         kernels = parts.flatten(0, 1).to(weight.dtype)
         responses = layer._conv_forward(images, kernels, None).unflatten(1, parts.shape[:2])
@@ -377,11 +398,15 @@ def _perturb(
     weight = steps.weight.original
     for other in before:
         weight = other(weight)
-    if images.ndim == 3:
-        perturbed: Tensor = part.respond(layer, weight, images[None], output[None])[0]
+    is_single = images.ndim == 3
+    batch, answers = (images[None], output[None]) if is_single else (images, output)
+    theta = part.perturbed(len(batch))
+    # By whichever costs less: each image's patches with its own filters, or one mix of few convolutions.
+    if _has_small_patches(layer, answers):
+        answers = _respond_each(layer, part.filters(weight, theta), batch, answers)
     else:
-        perturbed = part.respond(layer, weight, images, output)
-    return perturbed
+        answers = part.mixed(layer, weight, theta, batch, answers)
+    return answers[0] if is_single else answers
 
 
 def _eigenbands(conv: nn.Conv2d, share: Any) -> Float[Tensor, "bands n n"]:
@@ -410,27 +435,10 @@ def _eigenbands(conv: nn.Conv2d, share: Any) -> Float[Tensor, "bands n n"]:
     return torch.stack(bands)
 
 
-def _check_options(shared: float, independent: float, clean: float, budget: float | None) -> None:
-    for name, value in (("shared", shared), ("independent", independent)):
-        if not 0 <= value < math.inf:
-            raise ValueError(f"modulate: {name} needs a number of at least 0, got {value}")
-    if not 0 <= clean <= 1:
-        raise ValueError(f"modulate: clean needs a fraction in [0, 1], got {clean}")
-    if budget is not None and not 0 < budget < math.inf:
-        raise ValueError(
-            f"modulate: budget needs a number above 0, got {budget}; leave it out to keep the strengths "
-            "fixed, or switch the perturbation off with clean=1"
-        )
-    if budget is not None and shared == independent == 0:
-        raise ValueError(
-            "modulate: a budget needs a division to start from; make shared or independent positive"
-        )
-
-
 def _angle(theta: Float[Tensor, "*b f"]) -> tuple[Float[Tensor, "*b f"], Float[Tensor, "*b f"]]:
     """Return sqrt(a) and sqrt(1 - a) for a = sigmoid(theta), with finite gradients at both ends."""
     return (F.logsigmoid(theta) / 2).exp(), (F.logsigmoid(-theta) / 2).exp()
 
 
-def _each(factor: Float[Tensor, " f"]) -> Float[Tensor, "f 1 1 1"]:
-    return factor[:, None, None, None]
+def _each(factor: Float[Tensor, "*n f"]) -> Float[Tensor, "*n f 1 1 1"]:
+    return factor[..., None, None, None]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..fourier import filter_images, radius_grid, shape_noise
 from ..types import FloatImages
+from .proportion import check_options, working
 
 BAND_EDGES = (0.5, 2.0, 4.0, 6.0, 8.0, 11.0, 14.0, 17.0, 23.0)
 """Edges of the bands in cycles per 32 pixels; a band's centre is the geometric mean of its two."""
@@ -73,11 +74,10 @@ class SpectralNoise(nn.Module):
         dc: Perturb frequency zero, the mean of each channel, as well.
         padding: `reflect` mirrors 4 pixels of border before the transform; `circular` does not, and opposite
             borders bleed into each other.
-        renormalise: Give each image back the energy it had about its means after the radial gain.
 
     Raises:
-        ValueError: An option outside of its range; `renormalise` with a shared gain, which it would cancel;
-            in training also images outside of [0, 1] with `clamp=True`, or too small for the padding.
+        ValueError: An option outside of its range; in training also images outside of [0, 1] with
+            `clamp=True`, or too small for the padding.
 
     Source: our own. Spectral gains as data augmentation, in this form, are not from a paper; that random
     power in the spectrum of the first layer's filters helps robustness is the claim of Jia, Bao, Ma 2020,
@@ -98,20 +98,13 @@ class SpectralNoise(nn.Module):
         clamp: bool = True,
         dc: bool = False,
         padding: str = "reflect",
-        renormalise: bool = False,
     ) -> None:
         super().__init__()
-        for name, value in (("strength", strength), ("gain", gain), ("noise", noise)):
-            if not 0 <= value < math.inf:
-                raise ValueError(f"SpectralNoise: {name} needs a number of at least 0, got {value}")
-        if not 0 <= clean <= 1:
-            raise ValueError(f"SpectralNoise: clean needs a fraction in [0, 1], got {clean}")
+        verb = "SpectralNoise"
+        check_options(verb, "a number of at least 0", strength=strength, gain=gain, noise=noise)
+        check_options(verb, "a fraction in [0, 1]", highest=1, clean=clean)
         if padding not in ("reflect", "circular"):
             raise ValueError(f"SpectralNoise: padding needs 'reflect' or 'circular', got {padding!r}")
-        if renormalise and gain > 0:
-            raise ValueError(
-                f"SpectralNoise: renormalise=True would cancel the shared gain (gain={gain}); set gain=0"
-            )
         self.strength = strength
         self.gain = gain
         self.noise = noise
@@ -119,7 +112,6 @@ class SpectralNoise(nn.Module):
         self.clamp = clamp
         self.dc = dc
         self.padding = padding
-        self.renormalise = renormalise
 
     def forward(self, images: FloatImages) -> FloatImages:
         """Return the images, perturbed where the module is in training mode; never in place."""
@@ -133,7 +125,7 @@ class SpectralNoise(nn.Module):
         gained = part >= 0 if not has_noise else (part >= 0) & (part < 2)
         noised = part >= 0 if not has_gains else part >= 1
         with torch.autocast(images.device.type, enabled=False):
-            out = images.to(_working(images.dtype), copy=True)
+            out = images.to(working(images.dtype), copy=True)
             # Transforms of no image at all are an error on some processors.
             if has_gains and len(chosen := gained.nonzero()[:, 0]) > 0:
                 self._apply_gains(out, chosen)
@@ -145,7 +137,7 @@ class SpectralNoise(nn.Module):
 
     def extra_repr(self) -> str:
         """Return the options."""
-        names = ("strength", "gain", "noise", "clean", "clamp", "dc", "padding", "renormalise")
+        names = ("strength", "gain", "noise", "clean", "clamp", "dc", "padding")
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
 
     def _check(self, images: FloatImages) -> None:
@@ -188,15 +180,9 @@ class SpectralNoise(nn.Module):
         result = filter_images(padded, factor[:, None])
         if border:
             result = result[:, :, border:-border, border:-border]
-        mean, new_mean = images.mean(dim=(2, 3), keepdim=True), result.mean(dim=(2, 3), keepdim=True)
-        if self.renormalise:
-            before = (images - mean).square().sum(dim=(1, 2, 3), keepdim=True)
-            after = (result - new_mean).square().sum(dim=(1, 2, 3), keepdim=True)
-            scale = (before / after.clamp_min(torch.finfo(dtype).tiny)).sqrt()
-            result = new_mean + (result - new_mean) * scale
         if not self.dc and border:
             # The mirrored border counts in the transform's frequency zero, but is not part of the image.
-            result = result + (mean - new_mean)
+            result = result + (images.mean(dim=(2, 3), keepdim=True) - result.mean(dim=(2, 3), keepdim=True))
         out[chosen] = result
 
     def _add_noise(self, out: FloatImages, chosen: Int64[Tensor, " n"]) -> None:
@@ -227,10 +213,6 @@ class SpectralNoise(nn.Module):
         out[chosen] = torch.addcmul(
             out[chosen], noise, level[:, None, None, None] / rms.clamp_min(torch.finfo(dtype).tiny)
         )
-
-
-def _working(dtype: torch.dtype) -> torch.dtype:
-    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def _sparse(noise: Float[Tensor, "n c h w"], *, keep_mean: bool) -> Float[Tensor, "n c h w"]:

@@ -22,7 +22,7 @@ from ..types import Filters
 _Layer = TypeVar("_Layer", bound=nn.Module)
 
 # A filter with less of its norm than this in a part has no direction there, only rounding.
-_NOTHING = 1e-4
+NOTHING = 1e-4
 # Keeps roots and quotients of a filter of zeros finite; far below the square of any living weight.
 TINY = 1e-30
 
@@ -116,8 +116,7 @@ def hold_share(
     cutoff: float,
 ) -> None:
     """Hold the first `round(low * filters)` filters of an order in one span and all others in the other."""
-    if not 0 <= low <= 1:
-        raise ValueError(f"{verb}: low needs a share in [0, 1], got {low}")
+    check_options(verb, "a share in [0, 1]", highest=1, low=low)
     # Whole numbers, since averages of weights are taken of buffers too and torch subtracts no truth values.
     is_low = torch.zeros(conv.out_channels, dtype=torch.int64, device=conv.weight.device)
     is_low[order[: round(low * conv.out_channels)]] = 1
@@ -202,7 +201,7 @@ class Share(Held):
         inside = self._projected(weight, is_low)
         before = torch.linalg.vector_norm(weight, dim=(1, 2, 3), keepdim=True)
         after = torch.linalg.vector_norm(inside, dim=(1, 2, 3), keepdim=True)
-        lost = (after <= _NOTHING * before) & (before > 0)
+        lost = (after <= NOTHING * before) & (before > 0)
         if lost.any():
             number = int(lost.flatten().nonzero()[0])
             part = "low" if is_low[number] else "high"
@@ -212,6 +211,13 @@ class Share(Held):
             )
         rescaled: Tensor = inside * (before / after.clamp_min(TINY))
         return rescaled
+
+
+def check_options(verb: str, needed: str, *, highest: float = math.inf, **options: float) -> None:
+    """Raise ValueError for an option that is not a finite number from 0 to `highest`."""
+    for name, value in options.items():
+        if not (0 <= value <= highest and math.isfinite(value)):
+            raise ValueError(f"{verb}: {name} needs {needed}, got {value}")
 
 
 def working(dtype: torch.dtype) -> torch.dtype:

@@ -9,7 +9,7 @@ import copy
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain
 from typing import Any, TypeVar
 
 import torch
@@ -19,7 +19,7 @@ from torch.nn.utils import parametrize
 
 from ..datasets import ImageSet
 from ..filters import PatchStatistics, image_batches, patch_statistics
-from ..models import Convolution, evaluating, first_layer
+from ..models import Convolution, evaluating, first_layer, run_on
 from ..types import FloatImages, Images
 
 _Model = TypeVar("_Model", bound=nn.Module)
@@ -232,13 +232,9 @@ def _observe(verb: str, model: nn.Module, data: Data) -> "_Original":
 @torch.no_grad()
 def _answers(model: nn.Module, data: ImageSet) -> Tensor:
     """Return the class that the network names for each image."""
-    place = next(islice(model.parameters(), 1), torch.zeros(0))
     with evaluating(model):
-        answers = [
-            model(part.to(place.device).to(place.dtype) / 255).argmax(dim=1).cpu()
-            for part in torch.split(data.images, 500)
-        ]
-    return torch.cat(answers)
+        parts = torch.split(data.images, 500)
+        return torch.cat([run_on(model, part.float() / 255).argmax(dim=1).cpu() for part in parts])
 
 
 def _compare(before: Tensor, after: Tensor, data: ImageSet, noise: float) -> CleanCost:
