@@ -1,11 +1,12 @@
 """The proportion of a filter, learned and perturbed for every image: `modulate`.
 
-Two bands are the parts of `|w| (sqrt(a) l + sqrt(1 - a) h)`; more are the eigenfilters of the energy matrix,
-equal eigenvalues tied. What is perturbed is how a filter's energy is divided among them, and never its sum.
+What is perturbed is how a filter's energy is divided among its bands, and never its sum.
 """
 
 import math
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import torch
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..filters import EQUAL_AREA, energy_matrix, padded, spans, unfold
+from ..filters import EQUAL_AREA, energy_matrix, padded, unfold
 from ..types import Filters
 from .proportion import (
     NOTHING,
@@ -22,9 +23,9 @@ from .proportion import (
     Share,
     check_options,
     checked_layer,
+    checked_spans,
     hold,
     laid_out_as,
-    size_of,
     working,
 )
 
@@ -111,16 +112,14 @@ def modulate(
         raise ValueError(f"modulate needs a plain torch.nn.Conv2d, got a {kind} with its own forward")
     steps: Any = getattr(conv, "parametrizations", None)
     share = None if steps is None else steps.weight[0]
-    part: Proportion | Bands
+    part: Modulated
     if bands == "two":
         if share is not None:
             raise ValueError(
                 "modulate: each filter of this layer is held in one span by set_share, and has no proportion "
                 'to perturb; use bands="eigen", which stays within the span'
             )
-        low_span, high_span = spans(*conv.kernel_size, cutoff=EQUAL_AREA, guard=0.0, zero_mean=False)
-        if not len(low_span) or not len(high_span):
-            raise ValueError(f"modulate: a {size_of(conv)} kernel does not have both low and high filters")
+        low_span, _ = checked_spans("modulate", conv, cutoff=EQUAL_AREA, guard=0.0, zero_mean=False)
         spread = Spread(1, shared, independent, clean, budget)
         part = Proportion(low_span.T @ low_span, conv.out_channels, spread)
     else:
@@ -141,7 +140,7 @@ def proportion_parameters(model: nn.Module) -> Iterator[nn.Parameter]:
     [torch.Size([8])]
     """
     for module in model.modules():
-        if isinstance(module, Proportion | Bands):
+        if isinstance(module, Modulated):
             yield module.theta
             if module.spread.division is not None:
                 yield module.spread.division
@@ -197,83 +196,116 @@ class Spread(nn.Module):
         return "shared=({}), independent=({}), clean={}, budget={}".format(*texts, self.clean, self.budget)
 
 
-class Proportion(Held):
+class Modulated(Held):
+    """Writes filters as gains on their parts, and gives each image gains of its own in training; abstract."""
+
+    def __init__(self, theta: Tensor, spread: Spread) -> None:
+        super().__init__()
+        self.theta = nn.Parameter(theta)
+        self.spread = spread
+
+    @abstractmethod
+    def _start(self, weight: Filters, *, is_new: bool) -> Tensor:
+        """Return the theta that makes the layer equal this weight; refuse a new weight that has none."""
+
+    @abstractmethod
+    def _parts(self, weight: Filters) -> Float[Tensor, "f bands c kh kw"]:
+        """Return the parts of each filter, in the precision that weights are computed in."""
+
+    @abstractmethod
+    def _filters(self, weight: Filters, theta: Tensor) -> Float[Tensor, "*n f c kh kw"]:
+        """Return the filters at this theta: their parts times gains."""
+
+    @abstractmethod
+    def _gains(self, parts: Float[Tensor, "f bands c kh kw"], theta: Tensor) -> Float[Tensor, "*n f bands"]:
+        """Return the factors of the parts that keep every filter's energy."""
+
+    def forward(self, weight: Filters) -> Filters:
+        """Return the filters at the present theta."""
+        return laid_out_as(weight, self._filters(weight, self.theta))
+
+    def right_inverse(self, weight: Filters) -> Filters:
+        """Return the weight itself, and take theta from it."""
+        with torch.no_grad():
+            self.theta.copy_(self._start(weight, is_new=True))
+        return weight
+
+    def taken(self, weight: Filters) -> tuple[Filters, dict[str, Tensor]]:
+        """Return the weight itself, and the state with its theta."""
+        own = {name: tensor.detach() for name, tensor in self.state_dict().items()}
+        return weight, {**own, "theta": self._start(weight, is_new=False).detach()}
+
+    def perturbed(self, count: int) -> Float[Tensor, "{count} *f"]:  # noqa: F821
+        """Return theta as each of `count` images sees it."""
+        offsets = self.spread.offsets(count, self.theta.reshape(len(self.theta), -1))
+        moved: Tensor = self.theta + offsets.reshape(count, *self.theta.shape)
+        return moved
+
+    def respond(
+        self,
+        layer: nn.Conv2d,
+        weight: Filters,
+        images: Float[Tensor, "b i h w"],
+        output: Float[Tensor, "b f y x"],
+    ) -> Float[Tensor, "b f y x"]:
+        """Return what the layer answers to each image with filters of its own; `output` is the plain answer.
+
+        By whichever costs less: the image's patches times its own filters, or a mix of one answer per band.
+        """
+        theta = self.perturbed(len(images))
+        if _has_small_patches(layer, output):
+            return _respond_each(layer, self._filters(weight, theta), images, output)
+        parts = self._parts(weight)
+        # A filter's bands lie side by side, so that groups stay whole.
+        kernels = parts.flatten(0, 1).to(weight.dtype)
+        answers = layer._conv_forward(images, kernels, None).unflatten(1, parts.shape[:2])
+        mixed = torch.einsum("nfb,nfbhw->nfhw", self._gains(parts, theta).to(answers.dtype), answers)
+        if layer.bias is not None:
+            mixed = mixed + layer.bias.to(mixed.dtype)[:, None, None]
+        return mixed.to(output.dtype)
+
+
+class Proportion(Modulated):
     """Writes filters as a mix of their low and high parts, by a learned angle."""
 
     projector: Tensor
 
     def __init__(self, projector: Float[Tensor, "n n"], filters: int, spread: Spread) -> None:
-        super().__init__()
+        super().__init__(torch.zeros(filters), spread)
         self.register_buffer("projector", projector.float())
-        self.theta = nn.Parameter(torch.zeros(filters))
-        self.spread = spread
 
-    def forward(self, weight: Filters) -> Filters:
-        """Return the filters with their present proportions."""
-        return laid_out_as(weight, self.filters(weight, self.theta))
-
-    def filters(self, weight: Filters, theta: Float[Tensor, "*n f"]) -> Float[Tensor, "*n f c kh kw"]:
-        """Return the filters with these logits of their proportions, in the precision of their parts."""
-        low, high = self._parts(weight)
-        cosine, sine = _angle(theta)
-        return _each(cosine) * low + _each(sine) * high
-
-    def right_inverse(self, weight: Filters) -> Filters:
-        """Return the weight itself, and take the proportions from it."""
-        low, high = (part.flatten(1).square().sum(dim=1) for part in self._split(weight))
+    def _start(self, weight: Filters, *, is_new: bool) -> Float[Tensor, " f"]:
+        low, high = (_energy(part) for part in self._split(weight))
         whole = low + high
         for name, energy in (("low", low), ("high", high)):
             lost = (whole > 0) & (energy <= NOTHING**2 * whole)
-            if lost.any():
+            if is_new and lost.any():
                 raise ValueError(
                     f"modulate: filter {int(lost.nonzero()[0])} has nothing in the {name} part, so that "
                     "there is no proportion to perturb"
                 )
-        with torch.no_grad():
-            self.theta.copy_(self._logit(weight))
-        return weight
-
-    def taken(self, weight: Filters) -> tuple[Filters, dict[str, Tensor]]:
-        """Return the weight itself with its proportions."""
-        own = {name: tensor.detach() for name, tensor in self.state_dict().items()}
-        return weight, {**own, "theta": self._logit(weight)}
-
-    def mixed(
-        self,
-        layer: nn.Conv2d,
-        weight: Filters,
-        theta: Float[Tensor, "b f"],
-        images: Float[Tensor, "b i h w"],
-        output: Float[Tensor, "b f y x"],
-    ) -> Float[Tensor, "b f y x"]:
-        """Return the output with every filter turned by an angle of its own for each image.
-
-        The turn is towards the quadrature filter `|v| (sqrt(1 - a) l - sqrt(a) h)`, of the same energy, so
-        that two convolutions serve the whole batch.
-        """
-        low, high = self._parts(weight)
-        cosine, sine = _angle(self.theta)
-        quadrature = (_each(sine) * low - _each(cosine) * high).to(weight.dtype)
-        turned = layer._conv_forward(images, quadrature, None)
-        new_cosine, new_sine = _angle(theta)
-        # Cosine and sine of the difference of the angles, which is within a quarter of a turn.
-        along = (cosine * new_cosine + sine * new_sine).to(output.dtype)
-        across = (sine * new_cosine - cosine * new_sine).to(output.dtype)
-        # torch.addcmul takes three times as long in bfloat16 with the channels last.
-        mixed: Tensor = output * along[..., None, None] + turned * across[..., None, None]
-        if layer.bias is not None:
-            mixed = mixed + ((1 - along) * layer.bias.to(output.dtype))[..., None, None]
-        return mixed
-
-    def perturbed(self, count: int) -> Float[Tensor, "{count} f"]:
-        """Return theta as each of `count` images sees it."""
-        moved: Tensor = self.theta + self.spread.offsets(count, self.theta[:, None])[:, :, 0]
-        return moved
-
-    def _logit(self, weight: Filters) -> Float[Tensor, " f"]:
-        low, high = (part.flatten(1).square().sum(dim=1) for part in self._split(weight))
         logit = low.clamp_min(TINY).log() - high.clamp_min(TINY).log()
-        return logit.masked_fill(low + high == 0, 0).detach()
+        return logit.masked_fill(whole == 0, 0)
+
+    def _parts(self, weight: Filters) -> Float[Tensor, "f 2 c kh kw"]:
+        # Each part is scaled to the whole filter's norm.
+        low, high = self._split(weight)
+        low_energy, high_energy = (_energy(part) + TINY for part in (low, high))
+        whole = low_energy + high_energy
+        scales = ((whole / energy).sqrt()[:, None, None, None] for energy in (low_energy, high_energy))
+        return torch.stack([scale * part for scale, part in zip(scales, (low, high), strict=True)], dim=1)
+
+    def _filters(self, weight: Filters, theta: Float[Tensor, "*n f"]) -> Float[Tensor, "*n f c kh kw"]:
+        parts = self._parts(weight)
+        low, high = self._gains(parts, theta)[..., None, None, None].unbind(-4)
+        return low * parts[:, 0] + high * parts[:, 1]
+
+    def _gains(
+        self, parts: Float[Tensor, "f 2 c kh kw"], theta: Float[Tensor, "*n f"]
+    ) -> Float[Tensor, "*n f 2"]:
+        # sqrt(a) and sqrt(1 - a) for a = sigmoid(theta), with finite gradients at both ends.
+        del parts
+        return torch.stack([(F.logsigmoid(sign * theta) / 2).exp() for sign in (1, -1)], dim=-1)
 
     def _split(self, weight: Filters) -> tuple[Filters, Filters]:
         with torch.autocast(weight.device.type, enabled=False):
@@ -281,68 +313,19 @@ class Proportion(Held):
             low = (full.flatten(2) @ self.projector.to(full)).reshape(full.shape)
             return low, full - low
 
-    def _parts(self, weight: Filters) -> tuple[Filters, Filters]:
-        """Return the filters' low and high parts, each scaled to the whole filter's norm."""
-        low, high = self._split(weight)
-        low_energy, high_energy = (part.flatten(1).square().sum(dim=1) + TINY for part in (low, high))
-        energy = low_energy + high_energy
-        return _each((energy / low_energy).sqrt()) * low, _each((energy / high_energy).sqrt()) * high
 
-
-class Bands(Held):
+class Bands(Modulated):
     """Scales the power of filters in each band, and gives them back their energy."""
 
     projectors: Tensor
 
     def __init__(self, projectors: Float[Tensor, "bands n n"], filters: int, spread: Spread) -> None:
-        super().__init__()
+        super().__init__(torch.zeros(filters, len(projectors)), spread)
         self.register_buffer("projectors", projectors.float())
-        self.theta = nn.Parameter(torch.zeros(filters, len(projectors)))
-        self.spread = spread
 
-    def forward(self, weight: Filters) -> Filters:
-        """Return the filters with their present gains."""
-        return laid_out_as(weight, self.filters(weight, self.theta))
-
-    def filters(self, weight: Filters, theta: Float[Tensor, "*n f bands"]) -> Float[Tensor, "*n f c kh kw"]:
-        """Return the filters with these logarithms of their bands' power, in the precision of their parts."""
-        parts = self._parts(weight)
-        return torch.einsum("...fb,fbckl->...fckl", self._gains(parts, theta), parts)
-
-    def right_inverse(self, weight: Filters) -> Filters:
-        """Return the weight itself, with no gain."""
-        with torch.no_grad():
-            self.theta.zero_()
-        return weight
-
-    def taken(self, weight: Filters) -> tuple[Filters, dict[str, Tensor]]:
-        """Return the weight itself, with no gain."""
-        own = {name: tensor.detach() for name, tensor in self.state_dict().items()}
-        return weight, {**own, "theta": torch.zeros_like(self.theta)}
-
-    def perturbed(self, count: int) -> Float[Tensor, "{count} f bands"]:
-        """Return theta as each of `count` images sees it."""
-        moved: Tensor = self.theta + self.spread.offsets(count, self.theta)
-        return moved
-
-    def mixed(
-        self,
-        layer: nn.Conv2d,
-        weight: Filters,
-        theta: Float[Tensor, "b f bands"],
-        images: Float[Tensor, "b i h w"],
-        output: Float[Tensor, "b f y x"],
-    ) -> Float[Tensor, "b f y x"]:
-        """Return the output with gains of its own for each image, from one convolution per band."""
-        parts = self._parts(weight)
-        gains = self._gains(parts, theta)
-        # A filter's bands lie side by side, so that groups stay whole.
-        kernels = parts.flatten(0, 1).to(weight.dtype)
-        responses = layer._conv_forward(images, kernels, None).unflatten(1, parts.shape[:2])
-        mixed = torch.einsum("nfb,nfbhw->nfhw", gains.to(responses.dtype), responses)
-        if layer.bias is not None:
-            mixed = mixed + layer.bias.to(mixed.dtype)[:, None, None]
-        return mixed.to(output.dtype)
+    def _start(self, weight: Filters, *, is_new: bool) -> Float[Tensor, "f bands"]:
+        del weight, is_new
+        return torch.zeros_like(self.theta)
 
     def _parts(self, weight: Filters) -> Float[Tensor, "f bands c kh kw"]:
         with torch.autocast(weight.device.type, enabled=False):
@@ -350,16 +333,23 @@ class Bands(Held):
             parts = full[:, None] @ self.projectors.to(full)
             return parts.reshape(len(weight), -1, *weight.shape[1:])
 
+    def _filters(self, weight: Filters, theta: Float[Tensor, "*n f bands"]) -> Float[Tensor, "*n f c kh kw"]:
+        parts = self._parts(weight)
+        return torch.einsum("...fb,fbckl->...fckl", self._gains(parts, theta), parts)
+
     def _gains(
-        self, parts: Float[Tensor, "f bands c kh kw"], log_power: Float[Tensor, "*n f bands"]
+        self, parts: Float[Tensor, "f bands c kh kw"], theta: Float[Tensor, "*n f bands"]
     ) -> Float[Tensor, "*n f bands"]:
-        """Return the bands' factors that keep every filter's energy."""
         energy = parts.flatten(2).square().sum(dim=2)
         # Only ratios count; the largest is 1, so that nothing overflows.
-        power = (log_power - log_power.amax(dim=-1, keepdim=True)).exp()
+        power = (theta - theta.amax(dim=-1, keepdim=True)).exp()
         whole, new = energy.sum(dim=-1, keepdim=True), (power * energy).sum(dim=-1, keepdim=True)
         gains: Tensor = (power * (whole + TINY) / (new + TINY)).sqrt()
         return gains
+
+
+def _energy(filters: Filters) -> Float[Tensor, " f"]:
+    return filters.flatten(1).square().sum(dim=1)
 
 
 def _has_small_patches(layer: nn.Conv2d, output: Float[Tensor, "b f y x"]) -> bool:
@@ -374,7 +364,7 @@ def _respond_each(
     images: Float[Tensor, "b i h w"],
     output: Float[Tensor, "b f y x"],
 ) -> Float[Tensor, "b f y x"]:
-    """Return what the layer answers to each image with filters of its own, with the channels last."""
+    """Return each image's patches times its own filters, with the channels last."""
     count, groups = len(images), layer.groups
     columns = unfold(layer, padded(layer, images.to(output.dtype)))
     patches = columns.reshape(count, groups, -1, columns.shape[2]).transpose(2, 3)
@@ -400,45 +390,22 @@ def _perturb(
         weight = other(weight)
     is_single = images.ndim == 3
     batch, answers = (images[None], output[None]) if is_single else (images, output)
-    theta = part.perturbed(len(batch))
-    # By whichever costs less: each image's patches with its own filters, or one mix of few convolutions.
-    if _has_small_patches(layer, answers):
-        answers = _respond_each(layer, part.filters(weight, theta), batch, answers)
-    else:
-        answers = part.mixed(layer, weight, theta, batch, answers)
-    return answers[0] if is_single else answers
+    perturbed: Tensor = part.respond(layer, weight, batch, answers)
+    return perturbed[0] if is_single else perturbed
 
 
 def _eigenbands(conv: nn.Conv2d, share: Any) -> Float[Tensor, "bands n n"]:
     """Return projectors onto the eigenfilters, tied ones together, of the whole space or of both spans."""
     cutoff = EQUAL_AREA if share is None else share.cutoff
     matrix = energy_matrix(*conv.kernel_size, cutoff=cutoff)
-    spaces = [torch.eye(len(matrix), dtype=matrix.dtype)]
-    if share is not None:
-        spaces = list(share.projectors.cpu().double())
+    whole = torch.eye(len(matrix), dtype=matrix.dtype)
     bands: list[Tensor] = []
-    for space in spaces:
+    for space in [whole] if share is None else share.projectors.cpu().double():
         # Outside of the space the eigenvalue is -1, which no energy is.
-        values, vectors = torch.linalg.eigh(space @ matrix @ space - (torch.eye(len(space)) - space))
-        last = math.inf
-        for value, vector in zip(values.flip(0).tolist(), vectors.T.flip(0), strict=True):
-            if value < -0.5:
-                break
-            projector = torch.outer(vector, vector)
-            if last - value < _TIED:
-                bands[-1] = bands[-1] + projector
-            else:
-                bands.append(projector)
-            last = value
+        values, vectors = torch.linalg.eigh(space @ matrix @ space - (whole - space))
+        values, rows = values.flip(0), vectors.T.flip(0)[values.flip(0) > -0.5]
+        starts = [0, *((-values[: len(rows)].diff() >= _TIED).nonzero()[:, 0] + 1).tolist(), len(rows)]
+        bands += [rows[start:end].T @ rows[start:end] for start, end in pairwise(starts)]
     if len(bands) < 2:
-        raise ValueError(f"modulate: a {size_of(conv)} kernel has one band alone, and no proportion")
+        raise ValueError(f"modulate: a kernel of {conv.kernel_size} has one band alone, and no proportion")
     return torch.stack(bands)
-
-
-def _angle(theta: Float[Tensor, "*b f"]) -> tuple[Float[Tensor, "*b f"], Float[Tensor, "*b f"]]:
-    """Return sqrt(a) and sqrt(1 - a) for a = sigmoid(theta), with finite gradients at both ends."""
-    return (F.logsigmoid(theta) / 2).exp(), (F.logsigmoid(-theta) / 2).exp()
-
-
-def _each(factor: Float[Tensor, "*n f"]) -> Float[Tensor, "*n f 1 1 1"]:
-    return factor[..., None, None, None]

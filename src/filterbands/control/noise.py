@@ -47,27 +47,26 @@ class SpectralNoise(nn.Module):
 
     Takes and returns NCHW floats in [0, 1], of any size from 8x8 and any number of channels. Place it in
     front of a network, before its normalisation. Of the images that do not stay clean, a third gets gains
-    (parts 1 and 2), a third gains and then noise, a third noise (part 3); with one of the two kinds switched
-    off all of them get the other.
+    (parts 1 and 2), a third gains and then noise, a third noise (part 3). With one of the two kinds off, all
+    of them get the other.
 
     1. *Radial gain*: the amplitude at radius r is multiplied by `exp(strength * sum_b s_b xi_b phi_b(r))`,
        zero phase, the same in every channel. phi_b are 8 cosine bumps over log radius that sum to 1
        (`BAND_EDGES`), s_b is `PROFILE`, xi_b standard normal; the signs are such that 70 % of the curves
        are low-pass (sum_b s_b xi_b < 0).
-    2. *Shared gain*: all of it is multiplied by `exp(-gain * z)`, z exponential of scale 0.5 cut at 2
-       (mean 0.46): less contrast. The mean of the image stays.
+    2. *Shared gain*: everything but the mean is multiplied by `exp(-gain * z)`, z exponential of scale 0.5
+       cut at 2 (mean 0.46): less contrast.
     3. *Noise* of random spectrum: log power `-a log r + 0.7 sum_b xi_b phi_b(r)`, a uniform on [-1, 3],
        Gaussian of random phase, a share g of its power common to the channels, g uniform on [0, 1]. In 30 %
        of the images only 1 to 10 % of the pixels (some 8 at least) keep it. Its RMS over the image, taken
        before clamping, is exponential of mean `noise`, cut at 25/6 of that.
 
-    Draws come from torch's default generator of the images' device, as dropout's do; where several processes
-    train together, each must be seeded differently (its launcher adds the rank), or all perturb alike. The
-    transforms are in float32 also under autocast, and in float64 for float64 images.
+    Draws come from the default generator of the images' device, as those of dropout do: processes that train
+    together need different seeds. Transforms are in float32 also under autocast, or in the float64 of images.
 
     Args:
-        strength: Scale of the radial gains; 1 is the profile, the default half of it, 0 switches them off.
-        gain: Scale of the shared gain's logarithm; 1 as above, the default half of it, 0 switches it off.
+        strength: Scale of the radial gains; 1 is the profile, 0 switches them off.
+        gain: Scale of the shared gain's logarithm; 1 as above, 0 switches it off.
         noise: Mean RMS of the added noise, in units of the images' range; 0 switches it off.
         clean: Chance of each image to stay exactly as it is, in [0, 1].
         clamp: Clamp the result to [0, 1], as a camera would. Without it any range is taken.
@@ -79,9 +78,8 @@ class SpectralNoise(nn.Module):
         ValueError: An option outside of its range; in training also images outside of [0, 1] with
             `clamp=True`, or too small for the padding.
 
-    Source: our own. Spectral gains as data augmentation, in this form, are not from a paper; that random
-    power in the spectrum of the first layer's filters helps robustness is the claim of Jia, Bao, Ma 2020,
-    arXiv:1911.12044.
+    Source: our own. That random power in the spectrum of the first layer's filters helps robustness is the
+    claim of Jia, Bao, Ma 2020, arXiv:1911.12044; these gains are not from a paper.
 
     >>> images = torch.rand(8, 3, 32, 32)
     >>> SpectralNoise()(images).shape, bool((SpectralNoise().eval()(images) == images).all())

@@ -68,17 +68,15 @@ class CleanCost:
 def shrink(model: _Model, data: Data, *, noise: float = 0.03) -> _Model:
     """Return the network with the best linear denoiser of a patch folded into its first spatial layer.
 
-    The network is changed in place: the weight W of the first `torch.nn.Conv2d` larger than 1x1 that an
-    image meets becomes `W C (C + N)^-1`. C is the covariance of its input patches on the images given,
-    channels together and padding included; N is what white noise of standard deviation `noise` at the
-    network's input adds to them, seen through whatever normalisation stands in front. The mean response
-    stays: the layer's bias takes up the difference, or the batch norm that reads the layer's output does.
-    Its running mean and variance are mapped in closed form, by the ratio of the clean response's moments
-    before and after. Where there is neither, C is the uncentred second moment. Nothing else is touched, and
-    parameters, names and speed stay.
+    The network is changed in place: the weight W of the first `torch.nn.Conv2d` larger than 1x1, in the order
+    of execution, becomes `W C (C + N)^-1`. C is the covariance of its input patches on the images given,
+    channels together and padding included. N is what white noise of standard deviation `noise` at the
+    network's input adds to them, behind the normalisation. The mean response stays: the layer's bias takes up
+    the difference, or the batch norm that reads the layer's output does, whose running mean and variance are
+    mapped in closed form. Where there is neither, C is the uncentred second moment. Nothing else is touched.
 
-    No label is needed, and a few hundred images do: some 10 patches for every input of a filter. How much
-    clean accuracy it costs is to be looked at (`clean_cost`), or given (`choose_noise`).
+    No label is needed, and a few hundred images do: some 10 patches for every input of a filter. Look at the
+    cost in clean accuracy (`clean_cost`), or give it (`choose_noise`).
 
     Args:
         model: Takes NCHW floats in [0, 1]. On any device.
@@ -98,7 +96,10 @@ def shrink(model: _Model, data: Data, *, noise: float = 0.03) -> _Model:
     >>> bool((shrink(model, torch.rand(32, 3, 16, 16), noise=0.1)[0].weight.norm() < before.norm()))
     True
     """
-    _check_noise("shrink", noise)
+    if not 0 < noise < math.inf:
+        raise ValueError(
+            f"shrink: noise needs a standard deviation above 0, in units of [0, 1] images, got {noise}"
+        )
     _observe("shrink", model, data).fold(noise)
     return model
 
@@ -123,8 +124,8 @@ def choose_noise(
     """Return the largest noise that `shrink` can allow for within a budget of clean accuracy, and the trials.
 
     Levels from 0.005 upwards, each the square root of 2 above the last, are tried on the held-out images
-    until one costs more than the budget; the last one within it is chosen. The network is not changed. The
-    choice is made on `held_out`, so that its cost there is a little too good: report the cost on others.
+    until one costs more than the budget. The network is not changed. The cost on `held_out` is a little too
+    good, because the choice is made there: report the cost on other images.
 
     Args:
         model: As for `shrink`.
@@ -188,36 +189,28 @@ class _Original:
     def fold(self, noise: float) -> None:
         """Write the weights, bias and batch norms that are right for this much noise."""
         layer, seen = self.first.layer, self.statistics
-        offset_free = layer.bias is None and not self.moments
         signal = seen.covariance
-        if offset_free:
+        if layer.bias is None and not self.moments:
             signal = signal + seen.mean[:, :, None] * seen.mean[:, None, :]
         whole = signal + noise**2 * seen.noise
         new = self.weight @ signal @ torch.linalg.pinv(whole, rtol=_RANK, hermitian=True)
         layer.weight.copy_(new.reshape(layer.weight.shape))
-        mean, new_mean = (_apply(weight, seen.mean) for weight in (self.weight, new))
-        shift = torch.zeros_like(mean) if self.bias is None else self.bias.double()
-        new_shift = shift
-        if layer.bias is not None:
-            new_shift = shift + mean - new_mean
-            layer.bias.copy_(new_shift)
-        variance, new_variance = (_variance(weight, seen.covariance) for weight in (self.weight, new))
+        (mean, variance), (new_mean, new_variance) = (self._response(each) for each in (self.weight, new))
+        if self.bias is not None and layer.bias is not None:
+            mean = mean + self.bias.double()
+            layer.bias.copy_(mean - new_mean)
+            new_mean = mean
         ratio = torch.where(variance > 0, new_variance / variance.clamp_min(1e-300), 1.0)
-        mean, new_mean = mean + shift, new_mean + new_shift
         for norm, (running_mean, running_var) in zip(self.first.norms.values(), self.moments, strict=True):
             moved = new_mean + (running_mean.double() - mean) * ratio.sqrt()
             norm.running_mean.copy_(moved)  # type: ignore[union-attr]  # moments are of norms that have them
             norm.running_var.copy_(running_var.double() * ratio)  # type: ignore[union-attr]
 
-
-def _apply(weight: Float[Tensor, "g f d"], mean: Float[Tensor, "g d"]) -> Float[Tensor, " n"]:
-    response: Tensor = (weight @ mean[:, :, None]).flatten()
-    return response
-
-
-def _variance(weight: Float[Tensor, "g f d"], covariance: Float[Tensor, "g d d"]) -> Float[Tensor, " n"]:
-    variance: Tensor = ((weight @ covariance) * weight).sum(dim=2).flatten()
-    return variance
+    def _response(self, weight: Float[Tensor, "g f d"]) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+        """Return mean and variance of what these weights answer to the patches, without bias."""
+        mean: Tensor = (weight @ self.statistics.mean[:, :, None]).flatten()
+        variance: Tensor = ((weight @ self.statistics.covariance) * weight).sum(dim=2).flatten()
+        return mean, variance
 
 
 def _observe(verb: str, model: nn.Module, data: Data) -> "_Original":
@@ -246,10 +239,3 @@ def _compare(before: Tensor, after: Tensor, data: ImageSet, noise: float) -> Cle
         after=float(is_right.double().mean()),
         changed=int((was_right != is_right).sum()),
     )
-
-
-def _check_noise(verb: str, noise: float) -> None:
-    if not 0 < noise < math.inf:
-        raise ValueError(
-            f"{verb}: noise needs a standard deviation above 0, in units of [0, 1] images, got {noise}"
-        )

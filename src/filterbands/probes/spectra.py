@@ -19,13 +19,8 @@ from ..types import FloatImages, Progress
 from .probe import Arrays, Probe, ProbeConfig, RankCorrelation, Spectrum, correlate, kept, probing
 
 
-def kinds_of_cells(cells: Iterable[tuple[str, int]]) -> tuple[str, ...]:
-    """Return the kinds among cells of kind and severity, in their order."""
-    return tuple(dict.fromkeys(kind for kind, _ in cells))
-
-
 def by_kind(cells: Mapping[tuple[str, int], Any]) -> dict[str, dict[str, Any]]:
-    """Return cells of kind and severity as nested tables, for JSON."""
+    """Return cells of kind and severity as a table per kind, for JSON."""
     table: dict[str, dict[str, Any]] = {}
     for (kind, severity), value in cells.items():
         table.setdefault(kind, {})[str(severity)] = value
@@ -34,7 +29,7 @@ def by_kind(cells: Mapping[tuple[str, int], Any]) -> dict[str, dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Corruptions:
-    """The corruptions whose differences from clean images are looked at, and where results are kept."""
+    """Which corruptions are compared with clean images, and where the results are kept."""
 
     kinds: Sequence[str] | None
     severities: Sequence[int]
@@ -46,50 +41,45 @@ class Corruptions:
     def parts(
         self, source: Source, facts: Mapping[str, Any], compute: Callable[[Iterable[FloatImages]], Arrays]
     ) -> dict[tuple[str, int], Arrays]:
-        """Return, by kind and severity, what is kept or else computed of (corrupted - clean) in [-1, 1].
-
-        Raises:
-            ValueError: An unknown kind, severity or table.
-            FileNotFoundError: `frost` without its textures.
-        """
+        """Return, by kind and severity, what is kept or else computed of (corrupted - clean) in [-1, 1]."""
         wanted = expand_kinds(self.kinds or ("c",), parameters=self.parameters)
         if not self.severities or not set(self.severities) <= set(SEVERITIES):
             raise ValueError(f"severities need numbers from 1 to 5, got {tuple(self.severities)}")
-        first = torch.arange(1)
         for kind in wanted:
-            self._added(source, kind, self.severities[0], first)
+            # Finds what is missing, such as textures, before the first long step.
+            self._added(source, kind, self.severities[0], torch.arange(1))
         cells = [(kind, severity) for kind in wanted for severity in self.severities]
         found = {}
-        with Store(self.db) as store:
-            for number, (kind, severity) in enumerate(cells):
-                own = {
-                    **facts,
-                    "data": source.fingerprint,
-                    "kind": kind,
-                    "severity": severity,
-                    "parameters": self.parameters,
-                    "version": CORRUPTIONS[kind].version,
-                    "seed": self.seed,
-                }
-                differences = (self._added(source, kind, severity, part) for part in chunks(source))
-                arrays = kept(store if self.db is not None else None, own, partial(compute, differences))
-                found[kind, severity] = {name: np.asarray(array) for name, array in arrays.items()}
-                if self.progress is not None:
-                    self.progress(number + 1, len(cells), f"{kind} {severity}")
+        for number, (kind, severity) in enumerate(cells):
+            own = {
+                **facts,
+                "data": source.fingerprint,
+                "kind": kind,
+                "severity": severity,
+                "parameters": self.parameters,
+                "version": CORRUPTIONS[kind].version,
+                "seed": self.seed,
+            }
+            differences = (self._added(source, kind, severity, part) for part in chunks(source))
+            found[kind, severity] = kept_in(self.db, own, partial(compute, differences))
+            if self.progress is not None:
+                self.progress(number + 1, len(cells), f"{kind} {severity}")
         return found
 
     def _added(self, source: Source, kind: str, severity: int, positions: Tensor) -> FloatImages:
-        clean = source.read(positions)
-        made = corrupt(
-            clean,
-            kind,
-            severity=severity,
-            seed=self.seed,
-            parameters=self.parameters,
-            index=source.index[positions],
-        )
+        clean, index = source.read(positions), source.index[positions]
+        table, seed = self.parameters, self.seed
+        made = corrupt(clean, kind, severity=severity, seed=seed, parameters=table, index=index)
         added: Tensor = (made.float() - clean.float()) / 255
         return added
+
+
+def kept_in(db: str | Path | None, facts: Mapping[str, Any], compute: Callable[[], Arrays]) -> Arrays:
+    """Return what a database holds for these facts; what it lacks is computed and kept there."""
+    if db is None:
+        return compute()
+    with Store(db) as store:
+        return kept(store, facts, compute)
 
 
 def chunks(source: Source) -> tuple[Tensor, ...]:
@@ -114,7 +104,7 @@ class CorruptionSpectra:
     @property
     def kinds(self) -> tuple[str, ...]:
         """The kinds at hand."""
-        return kinds_of_cells(self.spectra)
+        return tuple(by_kind(self.spectra))
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -139,13 +129,13 @@ def corruption_spectra(
     """Return the mean power spectrum of what each corruption adds to images.
 
     Args:
-        data: As `evaluate` takes them.
+        data: Images, as `evaluate` takes them.
         kinds: Kinds, or sets of them, of `CORRUPTIONS`; None for the 19 of CIFAR-10-C.
         severities: From 1 to 5.
         parameters: Table of constants.
-        seed: Of the random kinds.
-        limit: Take the first so many images.
-        db: Database that finished spectra are kept in; None keeps nothing.
+        seed: Seed of the random kinds.
+        limit: Number of images, the first ones.
+        db: Database that keeps finished parts; None keeps nothing.
         progress: Called with corruptions done, in all, and a name.
 
     Raises:
@@ -186,14 +176,14 @@ def gradient_spectrum(
     """Return the mean power spectrum of the loss's gradient with respect to the image.
 
     It says which frequencies a small change of an image must have to change the loss most. Each image's
-    gradient is scaled to unit norm first, since confident answers have vanishing ones.
+    gradient is scaled to unit norm first, because that of a confident answer vanishes.
 
     Args:
         model: Takes NCHW floats in [0, 1] (scaled by the config's mean and std) and returns logits.
-        data: As `evaluate` takes them.
-        limit: Take the first so many images.
-        config: How; see `ProbeConfig`.
-        db: Database that it is kept in; None keeps nothing.
+        data: Images and labels, as `evaluate` takes them.
+        limit: Number of images, the first ones.
+        config: See `ProbeConfig`.
+        db: Database that keeps the spectrum; None keeps nothing.
 
     Raises:
         ValueError: Data and network that do not fit.
@@ -219,16 +209,16 @@ def _gradient(probe: Probe) -> Arrays:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrequencyGain:
-    """What one network gains over another under each kind, beside the frequency of that kind."""
+    """What one network gains over another under each kind, compared with the frequency of that kind."""
 
     kinds: tuple[str, ...]
     """The kinds that both were measured under, those of the highest frequencies first."""
     low_energy: tuple[float, ...]
     """Share of what each kind adds that lies within the cutoff."""
     gain: tuple[float, ...]
-    """Accuracy of the one less that of the other, a share."""
+    """Accuracy of the first network minus that of the other, a share."""
     correlation: RankCorrelation | None
-    """Of the two, over kinds; None of fewer than five, or where all gain alike."""
+    """Correlation of the two over kinds; None of fewer than five kinds, or where all gain alike."""
 
     @property
     def supported(self) -> bool | None:
@@ -267,15 +257,12 @@ def gain_by_frequency(one: Scores, other: Scores, spectra: CorruptionSpectra) ->
     """Return one network's gain over another under each kind, in the order of the kinds' frequencies.
 
     Args:
-        one: The network whose gain it is.
-        other: The one that it is compared with.
-        spectra: Of the corruptions.
+        one: Scores of the network whose gain it is.
+        other: Scores of the network that it is compared with.
+        spectra: Spectra of the corruptions.
     """
-    gains = {
-        kind: _mean(one, kind) - _mean(other, kind)
-        for kind in spectra.kinds
-        if kind in one.kinds and kind in other.kinds
-    }
+    both = [kind for kind in spectra.kinds if kind in one.kinds and kind in other.kinds]
+    gains = {kind: _mean(one, kind) - _mean(other, kind) for kind in both}
     gains = {kind: gain for kind, gain in gains.items() if not np.isnan(gain)}
     kinds = tuple(sorted(gains, key=spectra.low_energy))
     low = tuple(spectra.low_energy(kind) for kind in kinds)
