@@ -24,6 +24,7 @@ from .proportion import (
     check_options,
     checked_layer,
     checked_spans,
+    energy_of,
     hold,
     laid_out_as,
     working,
@@ -235,7 +236,7 @@ class Modulated(Held):
         own = {name: tensor.detach() for name, tensor in self.state_dict().items()}
         return weight, {**own, "theta": self._start(weight, is_new=False).detach()}
 
-    def perturbed(self, count: int) -> Float[Tensor, "{count} *f"]:  # noqa: F821
+    def perturbed(self, count: int) -> Float[Tensor, "{count} f ..."]:
         """Return theta as each of `count` images sees it."""
         offsets = self.spread.offsets(count, self.theta.reshape(len(self.theta), -1))
         moved: Tensor = self.theta + offsets.reshape(count, *self.theta.shape)
@@ -275,7 +276,7 @@ class Proportion(Modulated):
         self.register_buffer("projector", projector.float())
 
     def _start(self, weight: Filters, *, is_new: bool) -> Float[Tensor, " f"]:
-        low, high = (_energy(part) for part in self._split(weight))
+        low, high = (energy_of(part) for part in self._split(weight))
         whole = low + high
         for name, energy in (("low", low), ("high", high)):
             lost = (whole > 0) & (energy <= NOTHING**2 * whole)
@@ -290,7 +291,7 @@ class Proportion(Modulated):
     def _parts(self, weight: Filters) -> Float[Tensor, "f 2 c kh kw"]:
         # Each part is scaled to the whole filter's norm.
         low, high = self._split(weight)
-        low_energy, high_energy = (_energy(part) + TINY for part in (low, high))
+        low_energy, high_energy = (energy_of(part) + TINY for part in (low, high))
         whole = low_energy + high_energy
         scales = ((whole / energy).sqrt()[:, None, None, None] for energy in (low_energy, high_energy))
         return torch.stack([scale * part for scale, part in zip(scales, (low, high), strict=True)], dim=1)
@@ -346,10 +347,6 @@ class Bands(Modulated):
         whole, new = energy.sum(dim=-1, keepdim=True), (power * energy).sum(dim=-1, keepdim=True)
         gains: Tensor = (power * (whole + TINY) / (new + TINY)).sqrt()
         return gains
-
-
-def _energy(filters: Filters) -> Float[Tensor, " f"]:
-    return filters.flatten(1).square().sum(dim=1)
 
 
 def _has_small_patches(layer: nn.Conv2d, output: Float[Tensor, "b f y x"]) -> bool:

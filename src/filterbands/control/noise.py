@@ -18,7 +18,7 @@ from ..types import FloatImages
 from .proportion import check_options, working
 
 BAND_EDGES = (0.5, 2.0, 4.0, 6.0, 8.0, 11.0, 14.0, 17.0, 23.0)
-"""Edges of the bands in cycles per 32 pixels; a band's centre is the geometric mean of its two."""
+"""Edges of the bands in cycles per 32 pixels; a band's center is the geometric mean of its two."""
 
 PROFILE = (0.05, 0.1, 0.2, 0.35, 0.5, 0.8, 1.0, 1.2)
 """Standard deviation of each band's log gain at strength 1, in nepers, from low to high.
@@ -46,7 +46,7 @@ class SpectralNoise(nn.Module):
     """Perturbs the power spectrum of each image at random in training, and does nothing in evaluation.
 
     Takes and returns NCHW floats in [0, 1], of any size from 8x8 and any number of channels. Place it in
-    front of a network, before its normalisation. Of the images that do not stay clean, a third gets gains
+    front of a network, before its normalization. Of the images that do not stay clean, a third gets gains
     (parts 1 and 2), a third gains and then noise, a third noise (part 3). With one of the two kinds off, all
     of them get the other.
 
@@ -241,7 +241,7 @@ def _cut_exponential(
 def _log_radius(
     height: int, width: int, *, half: bool, device: torch.device, dtype: torch.dtype
 ) -> Float[Tensor, " v"]:
-    """Return the logarithm of each frequency's radius; frequency zero counts as the lowest beside it."""
+    """Return the logarithm of each frequency's radius; frequency zero counts as the lowest next to it."""
     # Made in inference mode, a remembered tensor would break a later backward pass.
     with torch.inference_mode(False), torch.device("cpu"):
         radius = radius_grid(height, width, half=half).double()
@@ -256,11 +256,11 @@ def _bumps(
     """Return the bands' bumps at every frequency: at each, they sum to 1."""
     with torch.inference_mode(False), torch.device("cpu"):
         edges = torch.tensor(BAND_EDGES, dtype=torch.float64) / 32
-        centres = (edges[:-1] * edges[1:]).log() / 2
+        centers = (edges[:-1] * edges[1:]).log() / 2
         radius = _log_radius(height, width, half=half, device=torch.device("cpu"), dtype=torch.float64)
-        # Each frequency's place among the centres, from 0 to 7; a bump is cos^2 of the distance in places.
-        after = torch.searchsorted(centres, radius).clamp(1, len(centres) - 1)
-        before = centres[after - 1]
-        place = (after - 1 + (radius - before) / (centres[after] - before)).clamp(0, len(centres) - 1)
-        distance = (place - torch.arange(len(centres))[:, None]).abs().clamp(0, 1)
+        # Each frequency's place among the centers, from 0 to 7; a bump is cos^2 of the distance in places.
+        after = torch.searchsorted(centers, radius).clamp(1, len(centers) - 1)
+        before = centers[after - 1]
+        place = (after - 1 + (radius - before) / (centers[after] - before)).clamp(0, len(centers) - 1)
+        distance = (place - torch.arange(len(centers))[:, None]).abs().clamp(0, 1)
         return torch.cos(math.pi / 2 * distance).square().to(device, dtype)

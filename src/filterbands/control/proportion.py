@@ -1,9 +1,9 @@
 """The proportion of a filter, held: `set_share`, and what holds the weight of a layer.
 
-Every filter can be written as `|w| (sqrt(a) l + sqrt(1 - a) h)` with unit filters `l` and `h` of a low and a
-high part of filter space. The energy matrix leaves both parts invariant, so that its low-frequency energy is
-`a rho(l) + (1 - a) rho(h)`: the proportion `a` is all there is to set. `set_share` fixes it at 1 or 0 for
-each filter; `modulate` learns it.
+Every filter is `|w| (sqrt(a) l + sqrt(1 - a) h)`, with unit filters `l` and `h` of a low and a high part of
+filter space. The energy matrix leaves both parts invariant, so that the filter's low-frequency energy is
+`a rho(l) + (1 - a) rho(h)`. `set_share` fixes the proportion `a` at 1 or 0 for each filter; `modulate` learns
+it.
 """
 
 import math
@@ -171,10 +171,7 @@ class Share(Held):
         """Return the nearest filters of the spans, the lowest ones of the weight in the low span."""
         with torch.no_grad():
             kernels = weight.to(working(weight.dtype)).flatten(2)
-            low, high = (
-                (kernels @ projector).flatten(1).square().sum(dim=1)
-                for projector in self.projectors.to(kernels)
-            )
+            low, high = (energy_of(kernels @ projector) for projector in self.projectors.to(kernels))
             order = (low / (low + high + TINY)).argsort(descending=True, stable=True)
             is_low = torch.zeros_like(self.is_low, device=weight.device)
             is_low[order[: int(self.is_low.sum())]] = 1
@@ -206,6 +203,11 @@ class Share(Held):
             )
         rescaled: Tensor = inside * (before / after.clamp_min(TINY))
         return rescaled
+
+
+def energy_of(filters: Float[Tensor, "f ..."]) -> Float[Tensor, " f"]:
+    """Return the energy of each filter."""
+    return filters.flatten(1).square().sum(dim=1)
 
 
 def check_options(verb: str, needed: str, *, highest: float = math.inf, **options: float) -> None:

@@ -71,9 +71,9 @@ def shrink(model: _Model, data: Data, *, noise: float = 0.03) -> _Model:
     The network is changed in place: the weight W of the first `torch.nn.Conv2d` larger than 1x1, in the order
     of execution, becomes `W C (C + N)^-1`. C is the covariance of its input patches on the images given,
     channels together and padding included. N is what white noise of standard deviation `noise` at the
-    network's input adds to them, behind the normalisation. The mean response stays: the layer's bias takes up
+    network's input adds to them, behind the normalization. The mean response stays: the layer's bias takes up
     the difference, or the batch norm that reads the layer's output does, whose running mean and variance are
-    mapped in closed form. Where there is neither, C is the uncentred second moment. Nothing else is touched.
+    mapped in closed form. Where there is neither, C is the uncentered second moment. Nothing else is touched.
 
     No label is needed, and a few hundred images do: some 10 patches for every input of a filter. Look at the
     cost in clean accuracy (`clean_cost`), or give it (`choose_noise`).

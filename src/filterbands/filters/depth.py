@@ -103,7 +103,7 @@ class GradientSpectrum:
     cutoff: float
     """Radius between low and high, cycles per pixel."""
     power: Float[Tensor, "h w"]
-    """Mean over images, summed over channels, frequency zero in the centre (at h // 2, w // 2); scaled to a
+    """Mean over images, summed over channels, frequency zero in the center (at h // 2, w // 2); scaled to a
     mean of 1, which a white gradient has everywhere."""
     low_energy: float
     """Share of all gradients' energy within the cutoff: images of high loss count most."""

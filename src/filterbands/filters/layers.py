@@ -13,7 +13,7 @@ from ..models import Convolution, convolutions, plain_name
 from ..types import FloatImages
 from .integrals import Sides
 
-# How old and new weight normalisation, pruning and parametrizations call what they compute a weight from.
+# How old and new weight normalization, pruning and parametrizations call what they compute a weight from.
 _HIDDEN_WEIGHTS = ("weight_v", "weight_orig")
 # What a kernel's own tensor is called: by torch, by Caffe2 and others (`conv1_w`), and by Keras and Flax,
 # who put the spatial axes first.
@@ -136,7 +136,7 @@ def layers_of_tensors(tensors: Mapping[str, Tensor]) -> list[Layer]:
             facts["notes"] = ("read as stored by Keras and Flax, spatial axes first",)
         elif last in _HIDDEN_WEIGHTS or path.endswith("parametrizations.weight"):
             path = path.removesuffix("parametrizations.weight").removesuffix(".")
-            note = "weight not stored as such (parametrised): bake it, or pass the network"
+            note = "weight not stored as such (parametrized): bake it, or pass the network"
             facts = {"measured": False, "notes": (note,)}
         else:
             continue

@@ -145,7 +145,7 @@ def patch_statistics(
         seen = _seen(model, layer, images)
         sums.add(seen)
         if number == 0:
-            known = _noise_of_colours(model, layer, images, seen)
+            known = _noise_of_colors(model, layer, images, seen)
         if known is None:
             probe = _PROBE * _white(images, number)
             noise.add((_seen(model, layer, images + probe) - seen) / _PROBE)
@@ -215,13 +215,13 @@ def _white(images: FloatImages, number: int) -> FloatImages:
     return rng.normal(rng.keys(0, "patches", index=index), tuple(images.shape[1:])).to(images.device)
 
 
-def _noise_of_colours(
+def _noise_of_colors(
     model: nn.Module, layer: _ConvNd, images: FloatImages, seen: Float[Tensor, "b d i j"]
 ) -> Float[Tensor, "g n n"] | None:
-    """Return the covariance of white noise in patches, in closed form; None where there is none.
+    """Return the covariance of white noise in the layer's patches, in closed form; None without one.
 
-    There is one if what stands before the layer maps each pixel's colour by itself: colours mix then, taps do
-    not, and padding has no noise.
+    The form needs a network that maps each pixel's color independently in front of the layer. Noise is then
+    correlated between channels, and independent between taps; padded pixels carry none.
     """
     few = images[:8]
     probe = _PROBE * _white(few, 0)
@@ -230,12 +230,12 @@ def _noise_of_colours(
         return None
     pixels = probe.to(moved.device).double().movedim(1, 3).flatten(0, 2)
     images_of = moved.movedim(1, 3).flatten(0, 2)
-    colours = torch.linalg.lstsq(pixels, images_of).solution
-    rest = (images_of - pixels @ colours).norm()
+    colors = torch.linalg.lstsq(pixels, images_of).solution
+    rest = (images_of - pixels @ colors).norm()
     if float(rest) > _POINTWISE * float(images_of.norm()):
         return None
     inside = torch.ones(1, 1, *seen.shape[2:], device=seen.device)
     share = unfold(layer, padded(layer, inside)).mean(dim=2).flatten().double()
     width = layer.in_channels // layer.groups
-    blocks = [part.T @ part for part in colours.split(width, dim=1)]
+    blocks = [part.T @ part for part in colors.split(width, dim=1)]
     return torch.stack([torch.kron(block, share.diag()) for block in blocks])

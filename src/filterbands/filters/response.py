@@ -193,15 +193,15 @@ class _Tally:
         if self.origin is None:
             self.origin = inputs.mean(dim=(0, 2, 3)).reshape(1, -1, 1, 1)
         weight = layer.weight.to(inputs)
-        centred = inputs - self.origin
+        centered = inputs - self.origin
         steps, spread = layer.stride or 1, layer.dilation
         answers = [
             F.conv2d(seen, weight, stride=steps, dilation=spread, groups=layer.groups)
-            for seen in (centred, low_passed(centred, self.cutoff))
+            for seen in (centered, low_passed(centered, self.cutoff))
         ]
         self.sums += torch.stack([_total(answer) for answer in answers])
         self.squares += torch.stack([_total(answer.square_()) for answer in answers])
-        self.means += _total(centred)
+        self.means += _total(centered)
         self.positions += answers[0][:, 0].numel()
         self.pixels += inputs[:, 0].numel()
 

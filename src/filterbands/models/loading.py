@@ -48,7 +48,7 @@ def load_model(
         path: `.safetensors`, a pickled state dict, `.npz`, a Run folder, the folder of a Hugging Face
             repository, `timm:NAME` or `torchvision:NAME` with their published weights, or
             `module:function`, which imports that function, runs it and takes the network it returns.
-            None initialises from torch's default generator. As with torch and timm, a fresh network is in
+            None initializes from torch's default generator. As with torch and timm, a fresh network is in
             training mode; call `.eval()` before it is run as it is.
         arch: A name of `ARCHITECTURES`. A Run knows its own.
         classes: Number of outputs of a fresh network. A file's own number is read from its last layer.
@@ -83,9 +83,8 @@ def load_model(
     head = weights.get("linear.weight")
     model = ARCHITECTURES[arch](len(head) if head is not None and head.ndim == 2 else classes)
     own = {name: tuple(json.loads(metadata[name])) for name in ("mean", "std") if metadata.get(name)}
-    set_normalisation(
-        model, own.get("mean") if mean is None else mean, own.get("std") if std is None else std
-    )
+    own |= {name: numbers for name, numbers in (("mean", mean), ("std", std)) if numbers is not None}
+    set_normalisation(model, own.get("mean"), own.get("std"))
     if path is not None:
         _fit_first_layer(model, weights.get("conv1.weight"))
         _fill(model, weights, where=spec, arch=arch)
