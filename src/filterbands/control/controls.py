@@ -48,16 +48,8 @@ def set_random_share(
     """Return the layer with its filters held in two random parts of filter space instead of low and high.
 
     The parts are orthogonal and have the dimensions of the spans that `set_share` holds a layer to with these
-    options. `seed` gives their directions, uniformly, and the choice of filters. The rest is as for
-    `set_share`; `bake` undoes it.
-
-    Args:
-        layer: As for `set_share`.
-        low: Share of the filters in the part that stands for low, in [0, 1].
-        cutoff: As for `set_share`, as are `zero_mean` and `guard`; they give the dimensions only.
-        zero_mean: See `cutoff`.
-        guard: See `cutoff`.
-        seed: Seed of the split and of the choice of filters.
+    options. `seed` gives their directions, uniformly, and the choice of filters; `low` is the share of filters
+    in the part that stands for low. The rest is as for `set_share`; `bake` undoes it.
 
     Raises:
         ValueError: As for `set_share`.

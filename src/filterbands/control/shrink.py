@@ -15,11 +15,12 @@ from typing import Any, TypeVar
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import parametrize
 
 from ..datasets import ImageSet
 from ..filters import PatchStatistics, image_batches, patch_statistics
-from ..models import Convolution, evaluating, first_layer, run_on
+from ..models import evaluating, first_layer, run_on
 from ..types import FloatImages, Images
 
 _Model = TypeVar("_Model", bound=nn.Module)
@@ -167,28 +168,17 @@ def choose_noise(
 class _Original:
     """The first layer and what it sees, with the numbers that it had, from which every level starts."""
 
-    first: Convolution
+    layer: _ConvNd
     statistics: PatchStatistics
     weight: Float[Tensor, "g f d"]
     bias: Float[Tensor, " n"] | None
-    moments: tuple[tuple[Tensor, Tensor], ...]
-
-    @staticmethod
-    def of(first: Convolution, statistics: PatchStatistics) -> "_Original":
-        layer = first.layer
-        weight = layer.weight.detach().double().reshape(layer.groups, -1, statistics.mean.shape[1])
-        bias = None if layer.bias is None else layer.bias.detach().clone()
-        moments = tuple(
-            (norm.running_mean.clone(), norm.running_var.clone())
-            for norm in first.norms.values()
-            if norm.running_mean is not None and norm.running_var is not None
-        )
-        return _Original(first, statistics, weight, bias, moments)
+    moments: tuple[tuple[Tensor, Tensor, Tensor, Tensor], ...]
+    """Running mean and variance of each batch norm, and copies of both as they were."""
 
     @torch.no_grad()
     def fold(self, noise: float) -> None:
         """Write the weights, bias and batch norms that are right for this much noise."""
-        layer, seen = self.first.layer, self.statistics
+        layer, seen = self.layer, self.statistics
         signal = seen.covariance
         if layer.bias is None and not self.moments:
             signal = signal + seen.mean[:, :, None] * seen.mean[:, None, :]
@@ -201,10 +191,9 @@ class _Original:
             layer.bias.copy_(mean - new_mean)
             new_mean = mean
         ratio = torch.where(variance > 0, new_variance / variance.clamp_min(1e-300), 1.0)
-        for norm, (running_mean, running_var) in zip(self.first.norms.values(), self.moments, strict=True):
-            moved = new_mean + (running_mean.double() - mean) * ratio.sqrt()
-            norm.running_mean.copy_(moved)  # type: ignore[union-attr]  # moments are of norms that have them
-            norm.running_var.copy_(running_var.double() * ratio)  # type: ignore[union-attr]
+        for running_mean, running_var, first_mean, first_var in self.moments:
+            running_mean.copy_(new_mean + (first_mean.double() - mean) * ratio.sqrt())
+            running_var.copy_(first_var.double() * ratio)
 
     def _response(self, weight: Float[Tensor, "g f d"]) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
         """Return mean and variance of what these weights answer to the patches, without bias."""
@@ -219,7 +208,18 @@ def _observe(verb: str, model: nn.Module, data: Data) -> "_Original":
     first = first_layer(verb, model, sample)
     if parametrize.is_parametrized(first.layer):
         raise ValueError(f"{verb} needs plain weights, {first.name} is parametrized; bake the network first")
-    return _Original.of(first, patch_statistics(verb, model, first, chain([sample], batches)))
+    layer, seen = first.layer, patch_statistics(verb, model, first, chain([sample], batches))
+    return _Original(
+        layer=layer,
+        statistics=seen,
+        weight=layer.weight.detach().double().reshape(layer.groups, -1, seen.mean.shape[1]),
+        bias=None if layer.bias is None else layer.bias.detach().clone(),
+        moments=tuple(
+            (norm.running_mean, norm.running_var, norm.running_mean.clone(), norm.running_var.clone())
+            for norm in first.norms.values()
+            if norm.running_mean is not None and norm.running_var is not None
+        ),
+    )
 
 
 @torch.no_grad()
