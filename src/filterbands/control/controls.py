@@ -48,7 +48,7 @@ def set_random_share(
     """Return the layer with its filters held in two random parts of filter space instead of low and high.
 
     The parts are orthogonal and have the dimensions of the spans that `set_share` holds a layer to with these
-    options. `seed` gives their directions, uniformly, and the choice of filters; `low` is the share of filters
+    options. `seed` gives their directions, uniformly, and the choice of filters. `low` is the share of filters
     in the part that stands for low. The rest is as for `set_share`; `bake` undoes it.
 
     Raises:
