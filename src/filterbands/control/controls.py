@@ -48,8 +48,8 @@ def set_random_share(
     """Return the layer with its filters held in two random parts of filter space instead of low and high.
 
     The parts are orthogonal and have the dimensions of the spans that `set_share` holds a layer to with these
-    options. `seed` gives their directions, uniformly, and the choice of filters. `low` is the share of filters
-    in the part that stands for low. The rest is as for `set_share`; `bake` undoes it.
+    options. `seed` gives their directions, uniformly, and the choice of filters. `low` is the share of
+    filters in the part that stands for low. The rest is as for `set_share`; `bake` undoes it.
 
     Raises:
         ValueError: As for `set_share`.
@@ -86,7 +86,7 @@ def equal_gain_blur(
 
     Args:
         images: Clean images, as for `shrink`.
-        kernel_size: Of the layer whose low span is meant.
+        kernel_size: Kernel size of the layer whose low span is meant.
         cutoff: As for `set_share`.
         guard: As for `set_share`.
 
