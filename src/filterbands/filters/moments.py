@@ -83,7 +83,6 @@ class PatchStatistics:
     covariance: Float[Tensor, "g d d"]
     noise: Float[Tensor, "g d d"]
     """Covariance that white noise of standard deviation 1 at the network's input adds."""
-    patches: int
 
 
 class _Enough(Exception):  # noqa: N818  # no error: what stands behind the layer need not run
@@ -151,7 +150,7 @@ def patch_statistics(
             noise.add((_seen(model, layer, images + probe) - seen) / _PROBE)
     sums.check(verb, "the layer itself" if layer is model else first.name)
     mean, covariance = sums.moments()
-    return PatchStatistics(mean, covariance, noise.moments()[1] if known is None else known, sums.count)
+    return PatchStatistics(mean, covariance, noise.moments()[1] if known is None else known)
 
 
 @torch.no_grad()
