@@ -100,7 +100,7 @@ def measure_speed() -> dict[str, Any]:
 def measure_logger(steps: int, batch: int, every: int) -> dict[str, Any]:
     """Return the seconds of a training step and of the logger's part of it, in one run."""
     torch.manual_seed(0)
-    model = load_model(arch="cifar_resnet18_narrow").train()
+    model = load_model(arch="cifar_resnet18_narrow")
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     images, labels = torch.rand(batch, 3, 32, 32), torch.randint(10, (batch,))
     found: dict[str, Any] = {"arch": "cifar_resnet18_narrow", "batch": batch, "every": every, "steps": steps}

@@ -51,7 +51,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     data = load_data(options.data)
     data = data.subset(torch.arange(options.images) % len(data))
     severities = tuple(int(part) for part in options.severities.split(","))
-    model = load_model(arch=options.arch)
+    model = load_model(arch=options.arch).eval()
     making = _making(data, severities)
     with torch.inference_mode():
         model(torch.zeros(BATCH, *data.images.shape[1:]).contiguous(memory_format=torch.channels_last))

@@ -113,7 +113,7 @@ def overheads(arch: str, given: argparse.Namespace) -> list[dict[str, Any]]:
 def inference(arch: str, given: argparse.Namespace) -> dict[str, Any]:
     """Return how a baked network's outputs and time differ from the plain one's."""
     torch.manual_seed(0)
-    plain = load_model(arch=arch).to(given.device)
+    plain = load_model(arch=arch).to(given.device).eval()
     images = torch.rand(given.batch, 3, 32, 32, device=given.device)
     controlled = copy.deepcopy(plain)
     set_share(controlled.get_submodule("conv1"), low=0.75)

@@ -54,7 +54,7 @@ def peer(
     """Train by the plain loop and return the network and its images a second."""
     torch.manual_seed(0)
     place = pick_device(device)
-    model = load_model(arch=config.arch, classes=len(data.classes)).to(place).train()
+    model = load_model(arch=config.arch, classes=len(data.classes)).to(place)
     loader = torch.utils.data.DataLoader(Peer(data), config.batch_size, shuffle=True, drop_last=True)
     optimizer = torch.optim.SGD(model.parameters(), lr=config.learning_rate, momentum=0.9, nesterov=True)
     total, done, began = epochs * len(loader), 0, time.perf_counter()

@@ -80,7 +80,6 @@ def choices() -> Image.Image:
         "clamp=False": {**every, "clamp": False},
         "dc=True": {**every, "dc": True},
         "padding='circular'": {**every, "padding": "circular"},
-        "renormalise, gain=0": {**every, "gain": 0.0, "renormalise": True},
     }
     rows = {}
     for name, options in variants.items():

@@ -206,7 +206,7 @@ def test_a_checkpoint_saved_in_training_is_folded_and_its_figures_shown(
     document = json.loads(text)
     assert (code, err) == (0, "")
     assert (document["folded"], document["first_layer"]["low_share"]) == (["conv1.weight"], 0.75)
-    torch.testing.assert_close(load_model(out).state_dict(), bake(model).state_dict())
+    torch.testing.assert_close(load_model(out).state_dict(), bake(model.eval()).state_dict())
     assert "conv1 has low share 0.750" in _run(capsys, *words)[1]
     code, _, err = _run(capsys, *words[:2], "--arch", "cifar_resnet20", *words[4:])
     assert code == 2

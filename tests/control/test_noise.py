@@ -250,15 +250,6 @@ def test_the_result_is_clamped_unless_asked_otherwise() -> None:
     torch.testing.assert_close(free.clamp(0, 1), kept, rtol=0, atol=0)
 
 
-def test_renormalising_keeps_the_energy_about_the_means() -> None:
-    images = photographs(32).double()
-    result = drawn(images, gain=0.0, renormalise=True, **GAINS_ONLY)
-    before = (images - images.mean(dim=(2, 3), keepdim=True)).square().sum(dim=(1, 2, 3))
-    after = (result - result.mean(dim=(2, 3), keepdim=True)).square().sum(dim=(1, 2, 3))
-    torch.testing.assert_close(after, before)
-    assert float((result - images).abs().max()) > 0.01
-
-
 def test_opposite_borders_do_not_bleed_into_each_other_by_default() -> None:
     images = torch.zeros(64, 1, 32, 32)
     images[..., -1] = 1
@@ -338,7 +329,6 @@ def test_it_has_no_state_and_can_be_copied() -> None:
         ({"noise": math.inf}, "noise needs a number of at least 0"),
         ({"clean": 1.5}, r"clean needs a fraction in \[0, 1\], got 1.5"),
         ({"padding": "zero"}, "padding needs 'reflect' or 'circular', got 'zero'"),
-        ({"renormalise": True}, "renormalise=True would cancel the shared gain"),
     ],
 )
 def test_options_out_of_range_are_refused(options: dict[str, float], message: str) -> None:

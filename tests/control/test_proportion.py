@@ -339,7 +339,7 @@ def test_accumulated_gradients_equal_those_of_the_whole_batch(verb: str) -> None
 COMPILED = """
 import sys, torch
 from torch import nn
-from filterbands.filters import modulate, set_share
+from filterbands.control import modulate, set_share
 verb, backend = sys.argv[1:]
 torch.manual_seed(0)
 layer = nn.Conv2d(3, 16, 3, padding=1)

@@ -15,8 +15,8 @@ from filterbands.control import modulate, set_share
 from filterbands.control.shrink import CleanCost, choose_noise, clean_cost, shrink
 from filterbands.corruptions import corrupt
 from filterbands.datasets import ImageSet, load_data
-from filterbands.filters.moments import find_first_layer, padded, patch_statistics, unfold
-from filterbands.models import load_model
+from filterbands.filters.moments import padded, patch_statistics, unfold
+from filterbands.models import first_layer, load_model
 
 
 class Normalised(nn.Module):
@@ -90,7 +90,7 @@ def test_the_weight_is_the_formula() -> None:
 def test_noise_is_seen_through_the_normalisation_and_padding_has_none() -> None:
     model = Normalised(nn.Sequential(conv(padding=1), nn.ReLU()))
     images = smooth()
-    first = find_first_layer("shrink", model, images)
+    first = first_layer("shrink", model, images)
     assert first.name == "inner.0"
     found = patch_statistics("shrink", model, first, [images]).noise[0]
     expected = []
@@ -106,7 +106,7 @@ def test_behind_more_than_a_normalisation_the_noise_is_measured() -> None:
     blur = nn.Conv2d(3, 3, 1)
     model = nn.Sequential(blur, nn.AvgPool2d(2), conv(seed=3))
     images = smooth()
-    first = find_first_layer("shrink", model, images)
+    first = first_layer("shrink", model, images)
     found = patch_statistics("shrink", model, first, [images]).noise[0]
     colour = blur.weight.detach().double().flatten(1)
     expected = torch.kron(colour @ colour.T, torch.eye(9).double()) / 4

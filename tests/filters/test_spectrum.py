@@ -299,7 +299,7 @@ def test_a_network_and_its_tensors_agree_but_for_what_tensors_do_not_know():
 
 
 def test_the_network_is_left_as_it_is():
-    network = load_model(arch="fastnet").train()
+    network = load_model(arch="fastnet")
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     analyze(network, fold_batch_norm=True)
     assert network.training

@@ -20,7 +20,7 @@ from filterbands.training import RECIPES, train, with_settings
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_every_architecture_maps_images_to_logits_and_starts_with_conv1_and_bn1(arch: str) -> None:
-    model = load_model(arch=arch, classes=7)
+    model = load_model(arch=arch, classes=7).eval()
     assert model(torch.rand(2, 3, 32, 32)).shape == (2, 7)
     assert model.conv1.weight.shape[1:] == (3, 3, 3)
     assert model.bn1.num_features == len(model.conv1.weight)
@@ -49,12 +49,19 @@ def test_parameter_counts_are_the_published_ones(arch: str, count: int) -> None:
 
 def test_normalisation_is_what_the_caller_says() -> None:
     torch.manual_seed(0)
-    model = load_model(arch="fastnet", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    model = load_model(arch="fastnet", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)).eval()
     images = torch.rand(1, 3, 32, 32)
     plain = model(images)
     model.mean.fill_(0.5)
     model.std.fill_(0.25)
     torch.testing.assert_close(model(images * 0.25 + 0.5), plain, atol=1e-4, rtol=1e-4)
+
+
+def test_a_fresh_network_is_in_training_mode_and_one_from_a_file_in_evaluation_mode(tmp_path: Path) -> None:
+    fresh = load_model(arch="fastnet")
+    torch.save(fresh.state_dict(), tmp_path / "net.pt")
+    assert all(module.training for module in fresh.modules())
+    assert not any(module.training for module in load_model(tmp_path / "net.pt", arch="fastnet").modules())
 
 
 def test_every_format_gives_the_same_weights(tmp_path: Path) -> None:

@@ -221,7 +221,7 @@ def test_vulnerability_has_a_gradient_and_no_scale() -> None:
     assert filters_vulnerability(torch.zeros(2, 3, 3, 3), added, moments.clean).tolist() == [0, 0]
     with pytest.raises(ValueError, match="filters of 27 inputs"):
         filters_vulnerability(torch.ones(2, 3, 5, 5), added, moments.clean)
-    with pytest.raises(ValueError, match="one number a filter"):
+    with pytest.raises(ValueError, match="one number per filter"):
         layer_vulnerability(torch.ones(2, 3, 3, 3), added, moments.clean, scale=torch.ones(3))
 
 

@@ -197,7 +197,11 @@ def _measured(path: str, options: AnalyzeOptions, data: ImageSet | None) -> _Fou
 
 def _effective(network: nn.Module, cutoff: float) -> LayerSpectrum | None:
     planar = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
-    if not any(module.in_channels == planar[0].out_channels for module in planar[1:]):
+    spatial = [place for place, module in enumerate(planar) if max(module.kernel_size) > 1]
+    if not spatial:
+        return None
+    first, *behind = planar[spatial[0] :]
+    if not any(module.in_channels == first.out_channels for module in behind):
         return None
     return effective_first_layer(network, cutoff=cutoff)
 

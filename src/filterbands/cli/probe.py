@@ -209,7 +209,7 @@ def _vulnerability(
         if data.name != moments.name or kernel != moments.kernel:
             limit = options.limit or None
             moments = patch_moments(data, kernel=kernel, seed=options.seed, limit=limit, db=options.db)
-        return vulnerability(model, moments, std=std), ""
+        return vulnerability(model, moments, std=std, images=data.images[:2].float() / 255), ""
     except ValueError as error:
         return None, str(error)
 

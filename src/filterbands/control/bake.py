@@ -20,11 +20,9 @@ _ORIGINAL = "parametrizations.weight.original"
 def bake(model: _Model) -> _Model:
     """Fold what `set_share`, `modulate` and controls hold into plain layers, in place; return the model.
 
-    The inverse of all of them, and the only one: every such layer in the model, or the layer itself, has
-    afterwards the class, the parameters and the speed it had before, with the present weights; outputs in
-    evaluation are the same. The `Parameter` object of a weight stays the same. A model without such layers
-    is unchanged. Copies made with `copy.deepcopy` are not affected. A `SpectralNoise` stays where it is: it
-    holds no weights and does nothing in evaluation.
+    Every such layer in the model, or the layer itself, has afterwards the class, the parameters and the speed
+    it had before, with the present weights. Outputs in evaluation and `Parameter` objects stay the same, and
+    copies made with `copy.deepcopy` are not affected. A `SpectralNoise` stays where it is.
 
     Raises:
         ValueError: The model is in training mode, where a modulated layer is another for each image; or a
@@ -49,7 +47,7 @@ def bake(model: _Model) -> _Model:
         names = ", ".join(type(part).__name__ for part in parts if not isinstance(part, Held))
         if names:
             raise ValueError(
-                f"bake cannot fold {name or 'the layer'}: it carries other parametrizations beside "
+                f"bake cannot fold {name or 'the layer'}: it carries other parametrizations as well "
                 f"({names}); remove them first"
             )
         found.append(module)
@@ -61,8 +59,7 @@ def bake(model: _Model) -> _Model:
 def bake_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return a state dict in which every layer that was held when it was saved is a plain one.
 
-    What `set_share`, `modulate` and the controls add to a layer's names and tensors is folded into its
-    `weight`, as `bake` does for a network; all else is passed on, in order.
+    Held layers are folded into their `weight`, as `bake` does for a network; all else is passed on, in order.
 
     Raises:
         ValueError: A layer carries a parametrization of another kind, or one whose tensors are not whole.

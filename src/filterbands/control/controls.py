@@ -1,13 +1,13 @@
-"""Controls: what a result about low and high filters has to be held against.
+"""Controls: what a result about low and high filters has to be compared with.
 
-Each takes one thing away from the idea. `set_random_share` keeps a split of filter space and its
-dimensions, but not its meaning; `set_blur` keeps how much noise reaches a layer, but leaves its filters free;
-`WhiteNoise` keeps perturbation, but gives it no spectrum. A fixed random layer is any of these with
-`layer.requires_grad_(False)`, and a trained layer's projection is `set_share(layer, low=1.0, seed=None)`,
-baked, with the batch norms recalibrated.
+`set_random_share` keeps a split of filter space and its dimensions, but not its meaning. `set_blur` keeps how
+much noise reaches a layer, but leaves its filters free. `WhiteNoise` keeps perturbation, but gives it no
+spectrum. A fixed random layer is any of these with `layer.requires_grad_(False)`. A trained layer's
+projection is `set_share(layer, low=1.0, seed=None)`, baked, with the batch norms recalibrated.
 """
 
 import math
+from itertools import chain
 from typing import TypeVar
 
 import torch
@@ -16,9 +16,18 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from .. import rng
-from ..filters import EQUAL_AREA, FirstLayer, image_batches, patch_statistics, spans
+from ..filters import EQUAL_AREA, PatchSums, image_batches, spans
 from ..types import Filters, FloatImages
-from .proportion import Held, checked_layer, checked_spans, hold, hold_share, keyed_order, laid_out_as
+from .proportion import (
+    Held,
+    check_options,
+    checked_layer,
+    checked_spans,
+    hold,
+    hold_share,
+    keyed_order,
+    laid_out_as,
+)
 from .shrink import Data
 
 _Layer = TypeVar("_Layer", bound=nn.Module)
@@ -38,17 +47,9 @@ def set_random_share(
 ) -> _Layer:
     """Return the layer with its filters held in two random parts of filter space instead of low and high.
 
-    The parts are orthogonal and have the dimensions of the low and the high span that `set_share` would hold
-    the layer to with these options; their directions are drawn from `seed`, uniformly, and so is the choice
-    of filters. Everything else is as for `set_share`, and `bake` undoes it.
-
-    Args:
-        layer: As for `set_share`.
-        low: Share of the filters in the part that stands for low, in [0, 1].
-        cutoff: As for `set_share`; counts for the dimensions alone.
-        zero_mean: As above.
-        guard: As above.
-        seed: Of the split and of the choice of filters.
+    The parts are orthogonal and have the dimensions of the spans that `set_share` holds a layer to with these
+    options. `seed` gives their directions, uniformly, and the choice of filters. `low` is the share of
+    filters in the part that stands for low. The rest is as for `set_share`; `bake` undoes it.
 
     Raises:
         ValueError: As for `set_share`.
@@ -60,13 +61,12 @@ def set_random_share(
     verb = "set_random_share"
     conv = checked_layer(verb, layer)
     low_span, high_span = checked_spans(verb, conv, cutoff=cutoff, guard=guard, zero_mean=zero_mean)
-    taps = low_span.shape[1]
+    count, taps = low_span.shape
     draws = rng.normal(rng.keys(seed, verb, "split", index=torch.arange(taps)), (taps,)).double()
     # Rows of the orthogonal factor of a Gaussian matrix point everywhere alike.
     basis = torch.linalg.qr(draws).Q.T
-    low_part, high_part = basis[: len(low_span)], basis[len(low_span) : len(low_span) + len(high_span)]
-    order = keyed_order(seed, verb, conv)
-    hold_share(conv, low_part, high_part, low=low, order=order, verb=verb, cutoff=cutoff)
+    parts = basis[:count], basis[count : count + len(high_span)]
+    hold_share(conv, parts, low=low, order=keyed_order(seed, verb, conv), verb=verb, cutoff=cutoff)
     return layer
 
 
@@ -79,14 +79,14 @@ def equal_gain_blur(
 ) -> float:
     """Return the side weight b of the blur behind which white filters see as little noise as low ones do.
 
-    The blur is [b, 1 - 2b, b] in both directions. Noise over signal, both as variances of the response, is
-    `|h|^2 / h^T C h` for white filters behind a blur h, and `n / tr(P C)` for filters anywhere in the low
-    span of dimension n with projector P; C is the covariance of the images' pixels over the taps, averaged
-    over channels. The b at which the two are equal is found by halving, and depends on the images.
+    The blur is [b, 1 - 2b, b] in both directions. Noise over signal, as variances of the response, is
+    `|h|^2 / h^T C h` for white filters behind a blur h. It is `n / tr(P C)` for filters in the low span of
+    dimension n with projector P. C is the images' covariance over the taps, averaged over channels. The b at
+    which the two are equal depends on the images.
 
     Args:
         images: Clean images, as for `shrink`.
-        kernel_size: Of the layer whose low span is meant.
+        kernel_size: Kernel size of the layer whose low span is meant.
         cutoff: As for `set_share`.
         guard: As for `set_share`.
 
@@ -100,10 +100,10 @@ def equal_gain_blur(
     low_span, _ = spans(*kernel_size, cutoff=cutoff, guard=guard)
     size = (max(3, kernel_size[0]), max(3, kernel_size[1]))
     between = _tap_covariance(images, size)
-    target = _noise_ratio(_embedded(low_span, kernel_size, size), between)
+    target = _noise_ratio(low_span.reshape(-1, *kernel_size), between, size)
 
     def ratio(side: float) -> float:
-        return _noise_ratio(_embedded(_blur_kernel(side).flatten()[None].double(), (3, 3), size), between)
+        return _noise_ratio(_blur_kernel(side)[None].double(), between, size)
 
     below, above = 0.0, 1 / 3
     if not ratio(above) <= target <= ratio(below):
@@ -122,8 +122,7 @@ def set_blur(layer: _Layer, *, side: float) -> _Layer:
 
     The layer is changed in place: its weight becomes the free weight convolved with the blur
     [side, 1 - 2 side, side] in both directions, a kernel wider and higher by 2 with one more pixel of
-    padding. What is learned keeps its shape and stays the same `Parameter`. Where the padding is of zeros
-    the blurred image goes on for a pixel beyond the border. `bake` leaves a plain layer of the wider kernel.
+    padding. The learned `Parameter` stays the same. `bake` leaves a plain layer of the wider kernel.
 
     Args:
         layer: A `torch.nn.Conv2d` larger than 1x1, undilated, with a padding in numbers.
@@ -169,8 +168,7 @@ class WhiteNoise(nn.Module):
         super().__init__()
         if not 0 < sigma < math.inf:
             raise ValueError(f"WhiteNoise: sigma needs a number above 0, got {sigma}")
-        if not 0 <= clean <= 1:
-            raise ValueError(f"WhiteNoise: clean needs a fraction in [0, 1], got {clean}")
+        check_options("WhiteNoise", "a fraction in [0, 1]", highest=1, clean=clean)
         self.sigma = sigma
         self.clean = clean
 
@@ -222,26 +220,19 @@ def _blur_kernel(side: float) -> Float[Tensor, "3 3"]:
 def _tap_covariance(images: Data, size: tuple[int, int]) -> Float[Tensor, "taps taps"]:
     """Return the covariance of the pixels under a kernel's taps, averaged over channels."""
     batches = image_batches("equal_gain_blur", images)
-    sample = next(batches, None)
-    if sample is None:
-        raise ValueError("equal_gain_blur needs images, got none")
-    channels, taps = sample.shape[1], math.prod(size)
-    layer = nn.Conv2d(channels, channels, size, groups=channels, bias=False)
-    first = FirstLayer("the images", layer, ())
-    statistics = patch_statistics("equal_gain_blur", layer, first, (sample, *batches))
-    return statistics.covariance.reshape(channels, taps, taps).mean(dim=0)
+    sample = next(batches)
+    channels = sample.shape[1]
+    sums = PatchSums(nn.Conv2d(channels, channels, size, groups=channels, device="meta"))
+    for part in chain([sample], batches):
+        sums.add(part)
+    sums.check("equal_gain_blur", "the images")
+    return sums.moments()[1].mean(dim=0)
 
 
-def _embedded(
-    rows: Float[Tensor, "n taps"], kernel_size: tuple[int, int], size: tuple[int, int]
-) -> Float[Tensor, "n wide"]:
-    """Return kernels as rows of a larger support, zeros around them."""
-    kernels = rows.reshape(-1, *kernel_size)
-    down, right = size[0] - kernel_size[0], size[1] - kernel_size[1]
-    padding = (right // 2, right - right // 2, down // 2, down - down // 2)
-    return F.pad(kernels, padding).flatten(1)
-
-
-def _noise_ratio(rows: Float[Tensor, "n taps"], covariance: Float[Tensor, "taps taps"]) -> float:
-    """Return unit noise over signal in the responses of these kernels, all together."""
+def _noise_ratio(
+    kernels: Float[Tensor, "n kh kw"], covariance: Float[Tensor, "taps taps"], size: tuple[int, int]
+) -> float:
+    """Return unit noise over signal in the responses of all these kernels, zeros around them up to `size`."""
+    down, right = size[0] - kernels.shape[1], size[1] - kernels.shape[2]
+    rows = F.pad(kernels, (right // 2, right - right // 2, down // 2, down - down // 2)).flatten(1)
     return float(rows.square().sum() / ((rows @ covariance) * rows).sum())

@@ -1,11 +1,12 @@
 """The proportion of a filter, learned and perturbed for every image: `modulate`.
 
-Two bands are the parts of `|w| (sqrt(a) l + sqrt(1 - a) h)`; more are the eigenfilters of the energy matrix,
-equal eigenvalues tied. What is perturbed is how a filter's energy is divided among them, and never its sum.
+What is perturbed is how a filter's energy is divided among its bands, and never its sum.
 """
 
 import math
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import torch
@@ -13,14 +14,24 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..filters import EQUAL_AREA, energy_matrix, padded, spans, unfold
+from ..filters import EQUAL_AREA, energy_matrix, padded, unfold
 from ..types import Filters
-from .proportion import TINY, Held, Share, checked_layer, hold, laid_out_as, size_of, working
+from .proportion import (
+    NOTHING,
+    TINY,
+    Held,
+    Share,
+    check_options,
+    checked_layer,
+    checked_spans,
+    energy_of,
+    hold,
+    laid_out_as,
+    working,
+)
 
 _Layer = TypeVar("_Layer", bound=nn.Module)
 
-# A filter with less of its norm than this in a part has no direction there, only rounding.
-_NOTHING = 1e-4
 # Eigenvalues closer than this are one: horizontal and vertical edges have the same energy.
 _TIED = 1e-6
 # The least part of a budget that a strength begins with; one of 0 could never be learned.
@@ -38,44 +49,33 @@ def modulate(
 ) -> _Layer:
     """Return the layer with its filters' proportions learned, and perturbed for every image in training.
 
-    The layer is changed in place. With two bands its filters become `|v| (sqrt(a) l + sqrt(1 - a) h)`: `l`
-    and `h` are the unit low and high parts of `v`, the parameter that was the weight; `a = sigmoid(theta)`,
-    one a filter, is a parameter of its own (see `proportion_parameters`: give it its own learning rate and
-    no weight decay, and make the optimizer afterwards). Low is spanned by the eigenfilters on or above the
-    line at the equal-area cutoff, high by the rest, so that any layer can be written so and is unchanged at
-    first. In training image i sees `sigmoid(theta + shared * e_i + independent * e_if)` in place of `a`,
-    with standard normal e.
+    The layer is changed in place, and is unchanged in value at first. With two bands, its filters become
+    `|v| (sqrt(a) l + sqrt(1 - a) h)`. `l` and `h` are the unit low and high parts of `v`, the parameter that
+    was the weight; `a = sigmoid(theta)`, one per filter, is a parameter of its own. Give it its own learning
+    rate and no weight decay (see `proportion_parameters`), and make the optimizer afterwards. Low is spanned
+    by the eigenfilters on or above the line at the equal-area cutoff, high by the rest. In training, image i
+    sees `sigmoid(theta + shared * e_i + independent * e_if)` in place of `a`, with standard normal e.
 
-    With `bands="eigen"` the parts are the eigenfilters themselves, those of equal energy tied (7 bands at
-    3x3). The power of a filter in band b is multiplied by `exp(theta_fb)`, theta 0 at first, and in training
-    by `exp(theta_fb + shared * e_ib + independent * e_ifb)`; the filter is then given back its energy.
+    With `bands="eigen"`, the parts are the eigenfilters themselves, those of equal energy tied (7 bands at
+    3x3). The power of a filter in band b is multiplied by `exp(theta_fb)`, and in training by
+    `exp(theta_fb + shared * e_ib + independent * e_ifb)`; the filter is then given back its energy. A layer
+    that `set_share` holds can be modulated so, within each filter's span; with two bands it is refused, since
+    a filter held in one span has no proportion.
 
-    Either way the energy of every filter stays. In evaluation, and for clean images, the layer is the plain
-    one. Draws come from torch's default generator.
+    The energy of every filter stays. In evaluation, and for clean images, the layer is the plain one. Draws
+    come from torch's default generator. The weight is a torch parametrization, and a forward hook replaces
+    the output. Both survive `copy.deepcopy` and `state_dict`; plain weights load too; `bake` removes both.
 
-    Mechanism: the weight is a torch parametrization, and a forward hook puts the perturbed output in place of
-    the layer's, by whichever costs less. Where a filter has no more inputs than the output has pixels, each
-    image's patches are multiplied with its own filters. Elsewhere (patch embeddings) the output is mixed:
-    with two bands with that of the quadrature filters `|v| (sqrt(1 - a) l - sqrt(a) h)`, towards which
-    another proportion turns the filter, so that two convolutions serve the whole batch; with more bands, one
-    convolution a band. Hook and parametrization survive `copy.deepcopy` and `state_dict`; plain weights load
-    too; `bake` removes both.
-
-    A layer that `set_share` holds can be modulated with `bands="eigen"`, within each filter's span, so that
-    the share stays exact for every image. With two bands it is refused: a filter held in one span has no
-    proportion. Learning `a` without perturbing it is only another way to write the same functions.
-
-    Strengths learned by plain descent go to 0, where the loss is lowest. With a `budget` they are learned by
-    ascent instead, and what is learned is how the budget is divided: the squares of all strengths (shared and
-    independent, of every band) add up to `budget^2` times the number of bands (1 for two bands), and their
-    gradient is reversed, so that any optimizer that descends the loss turns them to where it is highest.
-    `shared` and `independent` are then only where the division starts.
+    Strengths learned by plain descent go to 0, where the loss is lowest. With a `budget`, its division is
+    learned by ascent: the squares of all strengths (shared and independent, of every band) add up to
+    `budget^2` times the number of bands (1 for two bands), and their gradient is reversed. `shared` and
+    `independent` are then only where the division starts.
 
     Args:
         layer: A plain `torch.nn.Conv2d`, of any kernel larger than 1x1, stride and groups, undilated.
         shared: Standard deviation of the perturbation of theta that all filters of an image share, >= 0.
             Theta is the logarithm of a ratio of energies, in nepers of power.
-        independent: That of each filter's own.
+        independent: Standard deviation of each filter's own perturbation.
         clean: Chance of each image to stay unperturbed, in [0, 1].
         bands: `two` or `eigen`.
         budget: Root of the mean over bands of shared^2 + independent^2, above 0, to be divided by ascent;
@@ -96,23 +96,31 @@ def modulate(
     """
     if bands not in ("two", "eigen"):
         raise ValueError(f"modulate: bands needs 'two' or 'eigen', got {bands!r}")
-    _check_options(shared, independent, clean, budget)
+    check_options("modulate", "a number of at least 0", shared=shared, independent=independent)
+    check_options("modulate", "a fraction in [0, 1]", highest=1, clean=clean)
+    if budget is not None and not 0 < budget < math.inf:
+        raise ValueError(
+            f"modulate: budget needs a number above 0, got {budget}; leave it out to keep the strengths "
+            "fixed, or switch the perturbation off with clean=1"
+        )
+    if budget is not None and shared == independent == 0:
+        raise ValueError(
+            "modulate: a budget needs a division to start from; make shared or independent positive"
+        )
     conv = checked_layer("modulate", layer, held=Share)
     if type(conv).forward is not nn.Conv2d.forward:
         kind = type(conv).__name__
         raise ValueError(f"modulate needs a plain torch.nn.Conv2d, got a {kind} with its own forward")
     steps: Any = getattr(conv, "parametrizations", None)
     share = None if steps is None else steps.weight[0]
-    part: Proportion | Bands
+    part: Modulated
     if bands == "two":
         if share is not None:
             raise ValueError(
                 "modulate: each filter of this layer is held in one span by set_share, and has no proportion "
                 'to perturb; use bands="eigen", which stays within the span'
             )
-        low_span, high_span = spans(*conv.kernel_size, cutoff=EQUAL_AREA, guard=0.0, zero_mean=False)
-        if not len(low_span) or not len(high_span):
-            raise ValueError(f"modulate: a {size_of(conv)} kernel does not have both low and high filters")
+        low_span, _ = checked_spans("modulate", conv, cutoff=EQUAL_AREA, guard=0.0, zero_mean=False)
         spread = Spread(1, shared, independent, clean, budget)
         part = Proportion(low_span.T @ low_span, conv.out_channels, spread)
     else:
@@ -125,7 +133,7 @@ def modulate(
 
 
 def proportion_parameters(model: nn.Module) -> Iterator[nn.Parameter]:
-    """Yield what `modulate` learns beside the weights, of every layer in the model that it changed.
+    """Yield what `modulate` learns besides the weights, of every layer in the model that it changed.
 
     That is theta, and with a budget also its division.
 
@@ -133,7 +141,7 @@ def proportion_parameters(model: nn.Module) -> Iterator[nn.Parameter]:
     [torch.Size([8])]
     """
     for module in model.modules():
-        if isinstance(module, Proportion | Bands):
+        if isinstance(module, Modulated):
             yield module.theta
             if module.spread.division is not None:
                 yield module.spread.division
@@ -189,79 +197,116 @@ class Spread(nn.Module):
         return "shared=({}), independent=({}), clean={}, budget={}".format(*texts, self.clean, self.budget)
 
 
-class Proportion(Held):
+class Modulated(Held):
+    """Writes filters as gains on their parts, and gives each image gains of its own in training; abstract."""
+
+    def __init__(self, theta: Tensor, spread: Spread) -> None:
+        super().__init__()
+        self.theta = nn.Parameter(theta)
+        self.spread = spread
+
+    @abstractmethod
+    def _start(self, weight: Filters, *, is_new: bool) -> Tensor:
+        """Return the theta that makes the layer equal this weight; refuse a new weight that has none."""
+
+    @abstractmethod
+    def _parts(self, weight: Filters) -> Float[Tensor, "f bands c kh kw"]:
+        """Return the parts of each filter, in the precision that weights are computed in."""
+
+    @abstractmethod
+    def _filters(self, weight: Filters, theta: Tensor) -> Float[Tensor, "*n f c kh kw"]:
+        """Return the filters at this theta: their parts times gains."""
+
+    @abstractmethod
+    def _gains(self, parts: Float[Tensor, "f bands c kh kw"], theta: Tensor) -> Float[Tensor, "*n f bands"]:
+        """Return the factors of the parts that keep every filter's energy."""
+
+    def forward(self, weight: Filters) -> Filters:
+        """Return the filters at the present theta."""
+        return laid_out_as(weight, self._filters(weight, self.theta))
+
+    def right_inverse(self, weight: Filters) -> Filters:
+        """Return the weight itself, and take theta from it."""
+        with torch.no_grad():
+            self.theta.copy_(self._start(weight, is_new=True))
+        return weight
+
+    def taken(self, weight: Filters) -> tuple[Filters, dict[str, Tensor]]:
+        """Return the weight itself, and the state with its theta."""
+        own = {name: tensor.detach() for name, tensor in self.state_dict().items()}
+        return weight, {**own, "theta": self._start(weight, is_new=False).detach()}
+
+    def perturbed(self, count: int) -> Float[Tensor, "{count} f ..."]:
+        """Return theta as each of `count` images sees it."""
+        offsets = self.spread.offsets(count, self.theta.reshape(len(self.theta), -1))
+        moved: Tensor = self.theta + offsets.reshape(count, *self.theta.shape)
+        return moved
+
+    def respond(
+        self,
+        layer: nn.Conv2d,
+        weight: Filters,
+        images: Float[Tensor, "b i h w"],
+        output: Float[Tensor, "b f y x"],
+    ) -> Float[Tensor, "b f y x"]:
+        """Return what the layer answers to each image with filters of its own; `output` is the plain answer.
+
+        By whichever costs less: the image's patches times its own filters, or a mix of one answer per band.
+        """
+        theta = self.perturbed(len(images))
+        if _has_small_patches(layer, output):
+            return _respond_each(layer, self._filters(weight, theta), images, output)
+        parts = self._parts(weight)
+        # A filter's bands lie side by side, so that groups stay whole.
+        kernels = parts.flatten(0, 1).to(weight.dtype)
+        answers = layer._conv_forward(images, kernels, None).unflatten(1, parts.shape[:2])
+        mixed = torch.einsum("nfb,nfbhw->nfhw", self._gains(parts, theta).to(answers.dtype), answers)
+        if layer.bias is not None:
+            mixed = mixed + layer.bias.to(mixed.dtype)[:, None, None]
+        return mixed.to(output.dtype)
+
+
+class Proportion(Modulated):
     """Writes filters as a mix of their low and high parts, by a learned angle."""
 
     projector: Tensor
 
     def __init__(self, projector: Float[Tensor, "n n"], filters: int, spread: Spread) -> None:
-        super().__init__()
+        super().__init__(torch.zeros(filters), spread)
         self.register_buffer("projector", projector.float())
-        self.theta = nn.Parameter(torch.zeros(filters))
-        self.spread = spread
 
-    def forward(self, weight: Filters) -> Filters:
-        """Return the filters with their present proportions."""
-        low, high = self._parts(weight)
-        cosine, sine = _angle(self.theta)
-        return laid_out_as(weight, _each(cosine) * low + _each(sine) * high)
-
-    def right_inverse(self, weight: Filters) -> Filters:
-        """Return the weight itself, and take the proportions from it."""
-        low, high = (part.flatten(1).square().sum(dim=1) for part in self._split(weight))
+    def _start(self, weight: Filters, *, is_new: bool) -> Float[Tensor, " f"]:
+        low, high = (energy_of(part) for part in self._split(weight))
         whole = low + high
         for name, energy in (("low", low), ("high", high)):
-            lost = (whole > 0) & (energy <= _NOTHING**2 * whole)
-            if lost.any():
+            lost = (whole > 0) & (energy <= NOTHING**2 * whole)
+            if is_new and lost.any():
                 raise ValueError(
                     f"modulate: filter {int(lost.nonzero()[0])} has nothing in the {name} part, so that "
                     "there is no proportion to perturb"
                 )
-        with torch.no_grad():
-            self.theta.copy_(self._logit(weight))
-        return weight
-
-    def taken(self, weight: Filters) -> tuple[Filters, dict[str, Tensor]]:
-        """Return the weight itself with its proportions."""
-        own = {name: tensor.detach() for name, tensor in self.state_dict().items()}
-        return weight, {**own, "theta": self._logit(weight)}
-
-    def respond(
-        self, layer: nn.Conv2d, weight: Filters, images: Float[Tensor, "b i h w"], output: Tensor
-    ) -> Float[Tensor, "b f y x"]:
-        """Return the output with every filter turned by an angle of its own for each image."""
-        if _has_small_patches(layer, output):
-            low, high = self._parts(weight)
-            cosine, sine = _angle(self.perturbed(len(images)))
-            filters = cosine[..., None, None, None] * low + sine[..., None, None, None] * high
-            return _respond_each(layer, filters, images, output)
-        beside = layer._conv_forward(images, self._quadrature(weight), None)
-        cosine, sine = _angle(self.theta)
-        new_cosine, new_sine = _angle(self.perturbed(len(images)))
-        # Cosine and sine of the difference of the angles, which is within a quarter of a turn.
-        along = (cosine * new_cosine + sine * new_sine).to(output.dtype)
-        across = (sine * new_cosine - cosine * new_sine).to(output.dtype)
-        # torch.addcmul takes three times as long in bfloat16 with the channels last.
-        mixed: Tensor = output * along[..., None, None] + beside * across[..., None, None]
-        if layer.bias is not None:
-            mixed = mixed + ((1 - along) * layer.bias.to(output.dtype))[..., None, None]
-        return mixed
-
-    def perturbed(self, count: int) -> Float[Tensor, "{count} f"]:
-        """Return theta as each of `count` images sees it."""
-        moved: Tensor = self.theta + self.spread.offsets(count, self.theta[:, None])[:, :, 0]
-        return moved
-
-    def _quadrature(self, weight: Filters) -> Filters:
-        """Return the filters of the same energy, orthogonal to the present ones, between low and high."""
-        low, high = self._parts(weight)
-        cosine, sine = _angle(self.theta)
-        return (_each(sine) * low - _each(cosine) * high).to(weight.dtype)
-
-    def _logit(self, weight: Filters) -> Float[Tensor, " f"]:
-        low, high = (part.flatten(1).square().sum(dim=1) for part in self._split(weight))
         logit = low.clamp_min(TINY).log() - high.clamp_min(TINY).log()
-        return logit.masked_fill(low + high == 0, 0).detach()
+        return logit.masked_fill(whole == 0, 0)
+
+    def _parts(self, weight: Filters) -> Float[Tensor, "f 2 c kh kw"]:
+        # Each part is scaled to the whole filter's norm.
+        low, high = self._split(weight)
+        low_energy, high_energy = (energy_of(part) + TINY for part in (low, high))
+        whole = low_energy + high_energy
+        scales = ((whole / energy).sqrt()[:, None, None, None] for energy in (low_energy, high_energy))
+        return torch.stack([scale * part for scale, part in zip(scales, (low, high), strict=True)], dim=1)
+
+    def _filters(self, weight: Filters, theta: Float[Tensor, "*n f"]) -> Float[Tensor, "*n f c kh kw"]:
+        parts = self._parts(weight)
+        low, high = self._gains(parts, theta)[..., None, None, None].unbind(-4)
+        return low * parts[:, 0] + high * parts[:, 1]
+
+    def _gains(
+        self, parts: Float[Tensor, "f 2 c kh kw"], theta: Float[Tensor, "*n f"]
+    ) -> Float[Tensor, "*n f 2"]:
+        # sqrt(a) and sqrt(1 - a) for a = sigmoid(theta), with finite gradients at both ends.
+        del parts
+        return torch.stack([(F.logsigmoid(sign * theta) / 2).exp() for sign in (1, -1)], dim=-1)
 
     def _split(self, weight: Filters) -> tuple[Filters, Filters]:
         with torch.autocast(weight.device.type, enabled=False):
@@ -269,59 +314,19 @@ class Proportion(Held):
             low = (full.flatten(2) @ self.projector.to(full)).reshape(full.shape)
             return low, full - low
 
-    def _parts(self, weight: Filters) -> tuple[Filters, Filters]:
-        """Return the filters' low and high parts, each scaled to the whole filter's norm."""
-        low, high = self._split(weight)
-        low_energy, high_energy = (part.flatten(1).square().sum(dim=1) + TINY for part in (low, high))
-        energy = low_energy + high_energy
-        return _each((energy / low_energy).sqrt()) * low, _each((energy / high_energy).sqrt()) * high
 
-
-class Bands(Held):
+class Bands(Modulated):
     """Scales the power of filters in each band, and gives them back their energy."""
 
     projectors: Tensor
 
     def __init__(self, projectors: Float[Tensor, "bands n n"], filters: int, spread: Spread) -> None:
-        super().__init__()
+        super().__init__(torch.zeros(filters, len(projectors)), spread)
         self.register_buffer("projectors", projectors.float())
-        self.theta = nn.Parameter(torch.zeros(filters, len(projectors)))
-        self.spread = spread
 
-    def forward(self, weight: Filters) -> Filters:
-        """Return the filters with their present gains."""
-        parts = self._parts(weight)
-        gains = self._gains(parts, self.theta)
-        return laid_out_as(weight, torch.einsum("fb,fbckl->fckl", gains, parts))
-
-    def right_inverse(self, weight: Filters) -> Filters:
-        """Return the weight itself, with no gain."""
-        with torch.no_grad():
-            self.theta.zero_()
-        return weight
-
-    def taken(self, weight: Filters) -> tuple[Filters, dict[str, Tensor]]:
-        """Return the weight itself, with no gain."""
-        own = {name: tensor.detach() for name, tensor in self.state_dict().items()}
-        return weight, {**own, "theta": torch.zeros_like(self.theta)}
-
-    def respond(
-        self, layer: nn.Conv2d, weight: Filters, images: Float[Tensor, "b i h w"], output: Tensor
-    ) -> Float[Tensor, "b f y x"]:
-        """Return the output with gains of its own for each image."""
-        parts = self._parts(weight)
-        offsets = self.spread.offsets(len(images), self.theta)
-        gains = self._gains(parts, self.theta + offsets)
-        if _has_small_patches(layer, output):
-            filters = torch.einsum("nfb,fbckl->nfckl", gains, parts)
-            return _respond_each(layer, filters, images, output)
-        # A filter's bands lie side by side, so that groups stay whole.
-        kernels = parts.flatten(0, 1).to(weight.dtype)
-        responses = layer._conv_forward(images, kernels, None).unflatten(1, parts.shape[:2])
-        mixed = torch.einsum("nfb,nfbhw->nfhw", gains.to(responses.dtype), responses)
-        if layer.bias is not None:
-            mixed = mixed + layer.bias.to(mixed.dtype)[:, None, None]
-        return mixed.to(output.dtype)
+    def _start(self, weight: Filters, *, is_new: bool) -> Float[Tensor, "f bands"]:
+        del weight, is_new
+        return torch.zeros_like(self.theta)
 
     def _parts(self, weight: Filters) -> Float[Tensor, "f bands c kh kw"]:
         with torch.autocast(weight.device.type, enabled=False):
@@ -329,13 +334,16 @@ class Bands(Held):
             parts = full[:, None] @ self.projectors.to(full)
             return parts.reshape(len(weight), -1, *weight.shape[1:])
 
+    def _filters(self, weight: Filters, theta: Float[Tensor, "*n f bands"]) -> Float[Tensor, "*n f c kh kw"]:
+        parts = self._parts(weight)
+        return torch.einsum("...fb,fbckl->...fckl", self._gains(parts, theta), parts)
+
     def _gains(
-        self, parts: Float[Tensor, "f bands c kh kw"], log_power: Float[Tensor, "*n f bands"]
+        self, parts: Float[Tensor, "f bands c kh kw"], theta: Float[Tensor, "*n f bands"]
     ) -> Float[Tensor, "*n f bands"]:
-        """Return the bands' factors that keep every filter's energy."""
         energy = parts.flatten(2).square().sum(dim=2)
         # Only ratios count; the largest is 1, so that nothing overflows.
-        power = (log_power - log_power.amax(dim=-1, keepdim=True)).exp()
+        power = (theta - theta.amax(dim=-1, keepdim=True)).exp()
         whole, new = energy.sum(dim=-1, keepdim=True), (power * energy).sum(dim=-1, keepdim=True)
         gains: Tensor = (power * (whole + TINY) / (new + TINY)).sqrt()
         return gains
@@ -353,7 +361,7 @@ def _respond_each(
     images: Float[Tensor, "b i h w"],
     output: Float[Tensor, "b f y x"],
 ) -> Float[Tensor, "b f y x"]:
-    """Return what the layer answers to each image with filters of its own, with the channels last."""
+    """Return each image's patches times its own filters, with the channels last."""
     count, groups = len(images), layer.groups
     columns = unfold(layer, padded(layer, images.to(output.dtype)))
     patches = columns.reshape(count, groups, -1, columns.shape[2]).transpose(2, 3)
@@ -377,60 +385,24 @@ def _perturb(
     weight = steps.weight.original
     for other in before:
         weight = other(weight)
-    if images.ndim == 3:
-        perturbed: Tensor = part.respond(layer, weight, images[None], output[None])[0]
-    else:
-        perturbed = part.respond(layer, weight, images, output)
-    return perturbed
+    is_single = images.ndim == 3
+    batch, answers = (images[None], output[None]) if is_single else (images, output)
+    perturbed: Tensor = part.respond(layer, weight, batch, answers)
+    return perturbed[0] if is_single else perturbed
 
 
 def _eigenbands(conv: nn.Conv2d, share: Any) -> Float[Tensor, "bands n n"]:
     """Return projectors onto the eigenfilters, tied ones together, of the whole space or of both spans."""
     cutoff = EQUAL_AREA if share is None else share.cutoff
     matrix = energy_matrix(*conv.kernel_size, cutoff=cutoff)
-    spaces = [torch.eye(len(matrix), dtype=matrix.dtype)]
-    if share is not None:
-        spaces = list(share.projectors.cpu().double())
+    whole = torch.eye(len(matrix), dtype=matrix.dtype)
     bands: list[Tensor] = []
-    for space in spaces:
+    for space in [whole] if share is None else share.projectors.cpu().double():
         # Outside of the space the eigenvalue is -1, which no energy is.
-        values, vectors = torch.linalg.eigh(space @ matrix @ space - (torch.eye(len(space)) - space))
-        last = math.inf
-        for value, vector in zip(values.flip(0).tolist(), vectors.T.flip(0), strict=True):
-            if value < -0.5:
-                break
-            projector = torch.outer(vector, vector)
-            if last - value < _TIED:
-                bands[-1] = bands[-1] + projector
-            else:
-                bands.append(projector)
-            last = value
+        values, vectors = torch.linalg.eigh(space @ matrix @ space - (whole - space))
+        values, rows = values.flip(0), vectors.T.flip(0)[values.flip(0) > -0.5]
+        starts = [0, *((-values[: len(rows)].diff() >= _TIED).nonzero()[:, 0] + 1).tolist(), len(rows)]
+        bands += [rows[start:end].T @ rows[start:end] for start, end in pairwise(starts)]
     if len(bands) < 2:
-        raise ValueError(f"modulate: a {size_of(conv)} kernel has one band alone, and no proportion")
+        raise ValueError(f"modulate: a kernel of {conv.kernel_size} has one band alone, and no proportion")
     return torch.stack(bands)
-
-
-def _check_options(shared: float, independent: float, clean: float, budget: float | None) -> None:
-    for name, value in (("shared", shared), ("independent", independent)):
-        if not 0 <= value < math.inf:
-            raise ValueError(f"modulate: {name} needs a number of at least 0, got {value}")
-    if not 0 <= clean <= 1:
-        raise ValueError(f"modulate: clean needs a fraction in [0, 1], got {clean}")
-    if budget is not None and not 0 < budget < math.inf:
-        raise ValueError(
-            f"modulate: budget needs a number above 0, got {budget}; leave it out to keep the strengths "
-            "fixed, or switch the perturbation off with clean=1"
-        )
-    if budget is not None and shared == independent == 0:
-        raise ValueError(
-            "modulate: a budget needs a division to start from; make shared or independent positive"
-        )
-
-
-def _angle(theta: Float[Tensor, "*b f"]) -> tuple[Float[Tensor, "*b f"], Float[Tensor, "*b f"]]:
-    """Return sqrt(a) and sqrt(1 - a) for a = sigmoid(theta), with finite gradients at both ends."""
-    return (F.logsigmoid(theta) / 2).exp(), (F.logsigmoid(-theta) / 2).exp()
-
-
-def _each(factor: Float[Tensor, " f"]) -> Float[Tensor, "f 1 1 1"]:
-    return factor[:, None, None, None]

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from ..engine import settle_kernels
 from ..fourier import filter_images, radius_grid, shape_noise
 from ..types import FloatImages
+from .proportion import check_options, working
 
 BAND_EDGES = (0.5, 2.0, 4.0, 6.0, 8.0, 11.0, 14.0, 17.0, 23.0)
-"""Edges of the bands in cycles per 32 pixels; a band's centre is the geometric mean of its two."""
+"""Edges of the bands in cycles per 32 pixels; a band's center is the geometric mean of its two."""
 
 PROFILE = (0.05, 0.1, 0.2, 0.35, 0.5, 0.8, 1.0, 1.2)
 """Standard deviation of each band's log gain at strength 1, in nepers, from low to high.
@@ -46,43 +47,40 @@ class SpectralNoise(nn.Module):
     """Perturbs the power spectrum of each image at random in training, and does nothing in evaluation.
 
     Takes and returns NCHW floats in [0, 1], of any size from 8x8 and any number of channels. Place it in
-    front of a network, before its normalisation. Of the images that do not stay clean, a third gets gains
-    (parts 1 and 2), a third gains and then noise, a third noise (part 3); with one of the two kinds switched
-    off all of them get the other.
+    front of a network, before its normalization. Of the images that do not stay clean, a third gets gains
+    (parts 1 and 2), a third gains and then noise, a third noise (part 3). With one of the two kinds off, all
+    of them get the other.
 
     1. *Radial gain*: the amplitude at radius r is multiplied by `exp(strength * sum_b s_b xi_b phi_b(r))`,
        zero phase, the same in every channel. phi_b are 8 cosine bumps over log radius that sum to 1
        (`BAND_EDGES`), s_b is `PROFILE`, xi_b standard normal; the signs are such that 70 % of the curves
        are low-pass (sum_b s_b xi_b < 0).
-    2. *Shared gain*: all of it is multiplied by `exp(-gain * z)`, z exponential of scale 0.5 cut at 2
-       (mean 0.46): less contrast. The mean of the image stays.
+    2. *Shared gain*: everything but the mean is multiplied by `exp(-gain * z)`, z exponential of scale 0.5
+       cut at 2 (mean 0.46): less contrast.
     3. *Noise* of random spectrum: log power `-a log r + 0.7 sum_b xi_b phi_b(r)`, a uniform on [-1, 3],
        Gaussian of random phase, a share g of its power common to the channels, g uniform on [0, 1]. In 30 %
        of the images only 1 to 10 % of the pixels (some 8 at least) keep it. Its RMS over the image, taken
        before clamping, is exponential of mean `noise`, cut at 25/6 of that.
 
-    Draws come from torch's default generator of the images' device, as dropout's do; where several processes
-    train together, each must be seeded differently (its launcher adds the rank), or all perturb alike. The
-    transforms are in float32 also under autocast, and in float64 for float64 images.
+    Draws come from the default generator of the images' device, as those of dropout do: processes that train
+    together need different seeds. Transforms are in float32 also under autocast, or in the float64 of images.
 
     Args:
-        strength: Scale of the radial gains; 1 is the profile, the default half of it, 0 switches them off.
-        gain: Scale of the shared gain's logarithm; 1 as above, the default half of it, 0 switches it off.
+        strength: Scale of the radial gains; 1 is the profile, 0 switches them off.
+        gain: Scale of the shared gain's logarithm; 1 as above, 0 switches it off.
         noise: Mean RMS of the added noise, in units of the images' range; 0 switches it off.
         clean: Chance of each image to stay exactly as it is, in [0, 1].
         clamp: Clamp the result to [0, 1], as a camera would. Without it any range is taken.
         dc: Perturb frequency zero, the mean of each channel, as well.
         padding: `reflect` mirrors 4 pixels of border before the transform; `circular` does not, and opposite
             borders bleed into each other.
-        renormalise: Give each image back the energy it had about its means after the radial gain.
 
     Raises:
-        ValueError: An option outside of its range; `renormalise` with a shared gain, which it would cancel;
-            in training also images outside of [0, 1] with `clamp=True`, or too small for the padding.
+        ValueError: An option outside of its range; in training also images outside of [0, 1] with
+            `clamp=True`, or too small for the padding.
 
-    Source: our own. Spectral gains as data augmentation, in this form, are not from a paper; that random
-    power in the spectrum of the first layer's filters helps robustness is the claim of Jia, Bao, Ma 2020,
-    arXiv:1911.12044.
+    Source: our own. That random power in the spectrum of the first layer's filters helps robustness is the
+    claim of Jia, Bao, Ma 2020, arXiv:1911.12044; these gains are not from a paper.
 
     >>> images = torch.rand(8, 3, 32, 32)
     >>> SpectralNoise()(images).shape, bool((SpectralNoise().eval()(images) == images).all())
@@ -99,21 +97,14 @@ class SpectralNoise(nn.Module):
         clamp: bool = True,
         dc: bool = False,
         padding: str = "reflect",
-        renormalise: bool = False,
     ) -> None:
         super().__init__()
         settle_kernels()
-        for name, value in (("strength", strength), ("gain", gain), ("noise", noise)):
-            if not 0 <= value < math.inf:
-                raise ValueError(f"SpectralNoise: {name} needs a number of at least 0, got {value}")
-        if not 0 <= clean <= 1:
-            raise ValueError(f"SpectralNoise: clean needs a fraction in [0, 1], got {clean}")
+        verb = "SpectralNoise"
+        check_options(verb, "a number of at least 0", strength=strength, gain=gain, noise=noise)
+        check_options(verb, "a fraction in [0, 1]", highest=1, clean=clean)
         if padding not in ("reflect", "circular"):
             raise ValueError(f"SpectralNoise: padding needs 'reflect' or 'circular', got {padding!r}")
-        if renormalise and gain > 0:
-            raise ValueError(
-                f"SpectralNoise: renormalise=True would cancel the shared gain (gain={gain}); set gain=0"
-            )
         self.strength = strength
         self.gain = gain
         self.noise = noise
@@ -121,7 +112,6 @@ class SpectralNoise(nn.Module):
         self.clamp = clamp
         self.dc = dc
         self.padding = padding
-        self.renormalise = renormalise
 
     def forward(self, images: FloatImages) -> FloatImages:
         """Return the images, perturbed where the module is in training mode; never in place."""
@@ -135,7 +125,7 @@ class SpectralNoise(nn.Module):
         gained = part >= 0 if not has_noise else (part >= 0) & (part < 2)
         noised = part >= 0 if not has_gains else part >= 1
         with torch.autocast(images.device.type, enabled=False):
-            out = images.to(_working(images.dtype), copy=True)
+            out = images.to(working(images.dtype), copy=True)
             # Transforms of no image at all are an error on some processors.
             if has_gains and len(chosen := gained.nonzero()[:, 0]) > 0:
                 self._apply_gains(out, chosen)
@@ -147,7 +137,7 @@ class SpectralNoise(nn.Module):
 
     def extra_repr(self) -> str:
         """Return the options."""
-        names = ("strength", "gain", "noise", "clean", "clamp", "dc", "padding", "renormalise")
+        names = ("strength", "gain", "noise", "clean", "clamp", "dc", "padding")
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
 
     def _check(self, images: FloatImages) -> None:
@@ -190,15 +180,9 @@ class SpectralNoise(nn.Module):
         result = filter_images(padded, factor[:, None])
         if border:
             result = result[:, :, border:-border, border:-border]
-        mean, new_mean = images.mean(dim=(2, 3), keepdim=True), result.mean(dim=(2, 3), keepdim=True)
-        if self.renormalise:
-            before = (images - mean).square().sum(dim=(1, 2, 3), keepdim=True)
-            after = (result - new_mean).square().sum(dim=(1, 2, 3), keepdim=True)
-            scale = (before / after.clamp_min(torch.finfo(dtype).tiny)).sqrt()
-            result = new_mean + (result - new_mean) * scale
         if not self.dc and border:
             # The mirrored border counts in the transform's frequency zero, but is not part of the image.
-            result = result + (mean - new_mean)
+            result = result + (images.mean(dim=(2, 3), keepdim=True) - result.mean(dim=(2, 3), keepdim=True))
         out[chosen] = result
 
     def _add_noise(self, out: FloatImages, chosen: Int64[Tensor, " n"]) -> None:
@@ -231,10 +215,6 @@ class SpectralNoise(nn.Module):
         )
 
 
-def _working(dtype: torch.dtype) -> torch.dtype:
-    return torch.float64 if dtype == torch.float64 else torch.float32
-
-
 def _sparse(noise: Float[Tensor, "n c h w"], *, keep_mean: bool) -> Float[Tensor, "n c h w"]:
     """Return the noise on a random few pixels of each image, at 0 elsewhere."""
     count, _, height, width = noise.shape
@@ -263,7 +243,7 @@ def _cut_exponential(
 def _log_radius(
     height: int, width: int, *, half: bool, device: torch.device, dtype: torch.dtype
 ) -> Float[Tensor, " v"]:
-    """Return the logarithm of each frequency's radius; frequency zero counts as the lowest beside it."""
+    """Return the logarithm of each frequency's radius; frequency zero counts as the lowest next to it."""
     # Made in inference mode, a remembered tensor would break a later backward pass.
     with torch.inference_mode(False), torch.device("cpu"):
         radius = radius_grid(height, width, half=half).double()
@@ -278,11 +258,11 @@ def _bumps(
     """Return the bands' bumps at every frequency: at each, they sum to 1."""
     with torch.inference_mode(False), torch.device("cpu"):
         edges = torch.tensor(BAND_EDGES, dtype=torch.float64) / 32
-        centres = (edges[:-1] * edges[1:]).log() / 2
+        centers = (edges[:-1] * edges[1:]).log() / 2
         radius = _log_radius(height, width, half=half, device=torch.device("cpu"), dtype=torch.float64)
-        # Each frequency's place among the centres, from 0 to 7; a bump is cos^2 of the distance in places.
-        after = torch.searchsorted(centres, radius).clamp(1, len(centres) - 1)
-        before = centres[after - 1]
-        place = (after - 1 + (radius - before) / (centres[after] - before)).clamp(0, len(centres) - 1)
-        distance = (place - torch.arange(len(centres))[:, None]).abs().clamp(0, 1)
+        # Each frequency's place among the centers, from 0 to 7; a bump is cos^2 of the distance in places.
+        after = torch.searchsorted(centers, radius).clamp(1, len(centers) - 1)
+        before = centers[after - 1]
+        place = (after - 1 + (radius - before) / (centers[after] - before)).clamp(0, len(centers) - 1)
+        distance = (place - torch.arange(len(centers))[:, None]).abs().clamp(0, 1)
         return torch.cos(math.pi / 2 * distance).square().to(device, dtype)

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..filters import EQUAL_AREA, filters_low_energy, live_filters
+from .proportion import check_options
 
 
 def attract_share(
@@ -31,10 +32,8 @@ def attract_share(
     >>> bool(layer.weight.grad.abs().sum() > 0)
     True
     """
-    if not 0 <= target <= 1:
-        raise ValueError(f"attract_share: target needs a share in [0, 1], got {target}")
-    if not 0 <= strength < math.inf:
-        raise ValueError(f"attract_share: strength needs a number of at least 0, got {strength}")
+    check_options("attract_share", "a share in [0, 1]", highest=1, target=target)
+    check_options("attract_share", "a number of at least 0", strength=strength)
     layers = dict.fromkeys(
         layer
         for module in modules

@@ -1,9 +1,9 @@
 """The proportion of a filter, held: `set_share`, and what holds the weight of a layer.
 
-Every filter can be written as `|w| (sqrt(a) l + sqrt(1 - a) h)` with unit filters `l` and `h` of a low and a
-high part of filter space. The energy matrix leaves both parts invariant, so that its low-frequency energy is
-`a rho(l) + (1 - a) rho(h)`: the proportion `a` is all there is to set. `set_share` fixes it at 1 or 0 for
-each filter; `modulate` learns it.
+Every filter is `|w| (sqrt(a) l + sqrt(1 - a) h)`, with unit filters `l` and `h` of a low and a high part of
+filter space. The energy matrix leaves both parts invariant, so that the filter's low-frequency energy is
+`a rho(l) + (1 - a) rho(h)`. `set_share` fixes the proportion `a` at 1 or 0 for each filter; `modulate` learns
+it.
 """
 
 import math
@@ -22,7 +22,7 @@ from ..types import Filters
 _Layer = TypeVar("_Layer", bound=nn.Module)
 
 # A filter with less of its norm than this in a part has no direction there, only rounding.
-_NOTHING = 1e-4
+NOTHING = 1e-4
 # Keeps roots and quotients of a filter of zeros finite; far below the square of any living weight.
 TINY = 1e-30
 
@@ -38,18 +38,14 @@ def set_share(
 ) -> _Layer:
     """Return the layer with a share of its filters held in the low span and the rest in the high span.
 
-    The layer is changed in place and stays so at every step of training, whatever the optimizer does: each
+    The layer is changed in place and stays so at every step of training, whatever the optimizer does. Each
     kernel is projected onto its filter's span (see `spans`) whenever the weight is read, in float32 also
     under autocast. Filters keep the norms they have when this is called. The `Parameter` object stays the
     same (it moves to `layer.parametrizations.weight.original`), so that an optimizer made before works as
     one made after. `bake` leaves a plain layer.
 
-    Both the state dict of a controlled layer and that of a plain one load into it. Plain filters are taken as
-    an assigned weight is, except that those which are lowest in the file are the low ones.
-
-    Stride, groups and padding do not matter to a filter's spectrum. Dilated layers are refused: the
-    spectrum of spread taps repeats within the frequency square, and hardly any of their filters is low or
-    high (3x3 with dilation 2: shares from 0.30 to 0.73).
+    State dicts of controlled and of plain layers load into it; of plain filters, the lowest become the low
+    ones. Dilated layers are refused, because the spectrum of spread taps repeats within the frequency square.
 
     Args:
         layer: A `torch.nn.Conv2d` of any kernel for which both spans exist.
@@ -58,7 +54,7 @@ def set_share(
         zero_mean: High filters also sum to 0, in every channel.
         guard: Distance of both spans from the line, in [0, 1): low filters have at least `line + guard` of
             their energy within the cutoff, high ones at most `line - guard`.
-        seed: Of the choice which filters are low. None chooses those that are lowest at present, for
+        seed: Seed of the choice which filters are low. None chooses those that are lowest at present, for
             trained networks.
 
     Raises:
@@ -72,14 +68,14 @@ def set_share(
     >>> int((filters_low_energy(layer.weight) > 0.6).sum())
     48
     """
-    conv = checked_layer("set_share", layer)
-    low_span, high_span = checked_spans("set_share", conv, cutoff=cutoff, guard=guard, zero_mean=zero_mean)
-    weight = conv.weight
+    verb = "set_share"
+    conv = checked_layer(verb, layer)
+    parts = checked_spans(verb, conv, cutoff=cutoff, guard=guard, zero_mean=zero_mean)
     if seed is None:
-        order = filters_low_energy(weight.detach(), cutoff).argsort(descending=True, stable=True)
+        order = filters_low_energy(conv.weight.detach(), cutoff).argsort(descending=True, stable=True)
     else:
-        order = keyed_order(seed, "set_share", conv)
-    hold_share(conv, low_span, high_span, low=low, order=order, verb="set_share", cutoff=cutoff)
+        order = keyed_order(seed, verb, conv)
+    hold_share(conv, parts, low=low, order=order, verb=verb, cutoff=cutoff)
     return layer
 
 
@@ -107,21 +103,19 @@ def keyed_order(seed: int, verb: str, conv: nn.Conv2d) -> Int64[Tensor, " f"]:
 
 def hold_share(
     conv: nn.Conv2d,
-    low_span: Float[Tensor, "n taps"],
-    high_span: Float[Tensor, "m taps"],
+    parts: tuple[Float[Tensor, "n taps"], Float[Tensor, "m taps"]],
     *,
     low: float,
     order: Int64[Tensor, " f"],
     verb: str,
     cutoff: float,
 ) -> None:
-    """Hold the first `round(low * filters)` filters of an order in one span and all others in the other."""
-    if not 0 <= low <= 1:
-        raise ValueError(f"{verb}: low needs a share in [0, 1], got {low}")
+    """Hold the first `round(low * filters)` filters of an order in the first part, the rest in the second."""
+    check_options(verb, "a share in [0, 1]", highest=1, low=low)
     # Whole numbers, since averages of weights are taken of buffers too and torch subtracts no truth values.
     is_low = torch.zeros(conv.out_channels, dtype=torch.int64, device=conv.weight.device)
     is_low[order[: round(low * conv.out_channels)]] = 1
-    projectors = torch.stack([low_span.T @ low_span, high_span.T @ high_span])
+    projectors = torch.stack([part.T @ part for part in parts])
     hold(conv, Share(projectors, is_low, verb=verb, cutoff=cutoff))
 
 
@@ -177,10 +171,7 @@ class Share(Held):
         """Return the nearest filters of the spans, the lowest ones of the weight in the low span."""
         with torch.no_grad():
             kernels = weight.to(working(weight.dtype)).flatten(2)
-            low, high = (
-                (kernels @ projector).flatten(1).square().sum(dim=1)
-                for projector in self.projectors.to(kernels)
-            )
+            low, high = (energy_of(kernels @ projector) for projector in self.projectors.to(kernels))
             order = (low / (low + high + TINY)).argsort(descending=True, stable=True)
             is_low = torch.zeros_like(self.is_low, device=weight.device)
             is_low[order[: int(self.is_low.sum())]] = 1
@@ -202,16 +193,28 @@ class Share(Held):
         inside = self._projected(weight, is_low)
         before = torch.linalg.vector_norm(weight, dim=(1, 2, 3), keepdim=True)
         after = torch.linalg.vector_norm(inside, dim=(1, 2, 3), keepdim=True)
-        lost = (after <= _NOTHING * before) & (before > 0)
+        lost = (after <= NOTHING * before) & (before > 0)
         if lost.any():
             number = int(lost.flatten().nonzero()[0])
             part = "low" if is_low[number] else "high"
             raise ValueError(
-                f"{self.verb}: filter {number} has nothing in the {part} span that it shall keep to; "
-                "choose the filters by what they are (seed=None), or another seed"
+                f"{self.verb}: filter {number} has nothing in the {part} span, which would hold it; choose "
+                "the filters by what they are (seed=None), or take another seed"
             )
         rescaled: Tensor = inside * (before / after.clamp_min(TINY))
         return rescaled
+
+
+def energy_of(filters: Float[Tensor, "f ..."]) -> Float[Tensor, " f"]:
+    """Return the energy of each filter."""
+    return filters.flatten(1).square().sum(dim=1)
+
+
+def check_options(verb: str, needed: str, *, highest: float = math.inf, **options: float) -> None:
+    """Raise ValueError for an option that is not a finite number from 0 to `highest`."""
+    for name, value in options.items():
+        if not (0 <= value <= highest and math.isfinite(value)):
+            raise ValueError(f"{verb}: {name} needs {needed}, got {value}")
 
 
 def working(dtype: torch.dtype) -> torch.dtype:
@@ -219,19 +222,8 @@ def working(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def size_of(conv: nn.Conv2d) -> str:
-    """Return the size of the layer's kernel, as text."""
-    return "x".join(str(side) for side in conv.kernel_size)
-
-
 def checked_layer(verb: str, layer: nn.Module, *, held: type[Held] | None = None) -> nn.Conv2d:
-    """Return the layer if its filters can be held by a parametrization.
-
-    Args:
-        verb: Who asks.
-        layer: Perhaps a convolution.
-        held: What the layer may be held by already.
-    """
+    """Return the layer if its filters can be held by a parametrization; `held` may hold it already."""
     if not isinstance(layer, nn.Conv2d):
         kind = type(layer).__name__
         raise ValueError(f"{verb} needs a torch.nn.Conv2d, got {kind}; pass the layer itself, as model.conv1")

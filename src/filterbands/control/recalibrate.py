@@ -5,9 +5,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..models import evaluating
+from ..models import batch_norms, evaluating
 
 
 @torch.no_grad()
@@ -34,9 +33,7 @@ def recalibrate(loader: Iterable[Any], model: nn.Module) -> None:
     >>> int(model[1].num_batches_tracked)
     2
     """
-    norms = [
-        norm for norm in model.modules() if isinstance(norm, _BatchNorm) and norm.running_mean is not None
-    ]
+    norms = batch_norms(model)
     if not norms:
         return
     momenta = {norm: norm.momentum for norm in norms}

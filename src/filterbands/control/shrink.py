@@ -9,17 +9,18 @@ import copy
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain
 from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import parametrize
 
 from ..datasets import ImageSet
-from ..filters import FirstLayer, PatchStatistics, find_first_layer, image_batches, patch_statistics
-from ..models import evaluating
+from ..filters import PatchStatistics, image_batches, patch_statistics
+from ..models import evaluating, first_layer, run_on
 from ..types import FloatImages, Images
 
 _Model = TypeVar("_Model", bound=nn.Module)
@@ -68,17 +69,15 @@ class CleanCost:
 def shrink(model: _Model, data: Data, *, noise: float = 0.03) -> _Model:
     """Return the network with the best linear denoiser of a patch folded into its first spatial layer.
 
-    The network is changed in place: the weight W of the first `torch.nn.Conv2d` larger than 1x1 that an
-    image meets becomes `W C (C + N)^-1`. C is the covariance of its input patches on the images given,
-    channels together and padding included; N is what white noise of standard deviation `noise` at the
-    network's input adds to them, seen through whatever normalisation stands in front. The mean response
-    stays: the layer's bias takes up the difference, or the batch norm that reads the layer's output does.
-    Its running mean and variance are mapped in closed form, by the ratio of the clean response's moments
-    before and after. Where there is neither, C is the uncentred second moment. Nothing else is touched, and
-    parameters, names and speed stay.
+    The network is changed in place: the weight W of the first `torch.nn.Conv2d` larger than 1x1, in the order
+    of execution, becomes `W C (C + N)^-1`. C is the covariance of its input patches on the images given,
+    channels together and padding included. N is what white noise of standard deviation `noise` at the
+    network's input adds to them, behind the normalization. The mean response stays: the layer's bias takes up
+    the difference, or the batch norm that reads the layer's output does, whose running mean and variance are
+    mapped in closed form. Where there is neither, C is the uncentered second moment. Nothing else is touched.
 
-    No label is needed, and a few hundred images do: some 10 patches for every input of a filter. How much
-    clean accuracy it costs is to be looked at (`clean_cost`), or given (`choose_noise`).
+    No label is needed, and a few hundred images do: some 10 patches for every input of a filter. Look at the
+    cost in clean accuracy (`clean_cost`), or give it (`choose_noise`).
 
     Args:
         model: Takes NCHW floats in [0, 1]. On any device.
@@ -98,9 +97,11 @@ def shrink(model: _Model, data: Data, *, noise: float = 0.03) -> _Model:
     >>> bool((shrink(model, torch.rand(32, 3, 16, 16), noise=0.1)[0].weight.norm() < before.norm()))
     True
     """
-    _check_noise("shrink", noise)
-    first, statistics = _observe("shrink", model, data)
-    _Original.of(first, statistics).fold(noise)
+    if not 0 < noise < math.inf:
+        raise ValueError(
+            f"shrink: noise needs a standard deviation above 0, in units of [0, 1] images, got {noise}"
+        )
+    _observe("shrink", model, data).fold(noise)
     return model
 
 
@@ -124,8 +125,8 @@ def choose_noise(
     """Return the largest noise that `shrink` can allow for within a budget of clean accuracy, and the trials.
 
     Levels from 0.005 upwards, each the square root of 2 above the last, are tried on the held-out images
-    until one costs more than the budget; the last one within it is chosen. The network is not changed. The
-    choice is made on `held_out`, so that its cost there is a little too good: report the cost on others.
+    until one costs more than the budget. The network is not changed. The cost on `held_out` is a little too
+    good, because the choice is made there: report the cost on other images.
 
     Args:
         model: As for `shrink`.
@@ -145,8 +146,7 @@ def choose_noise(
     if not 0 < budget < 1:
         raise ValueError(f"choose_noise: budget needs a share of accuracy in (0, 1), got {budget}")
     twin = copy.deepcopy(model)
-    first, statistics = _observe("choose_noise", twin, data)
-    original = _Original.of(first, statistics)
+    original = _observe("choose_noise", twin, data)
     before = _answers(model, held_out)
     trials: list[CleanCost] = []
     chosen = 0.0
@@ -168,86 +168,66 @@ def choose_noise(
 class _Original:
     """The first layer and what it sees, with the numbers that it had, from which every level starts."""
 
-    first: FirstLayer
+    layer: _ConvNd
     statistics: PatchStatistics
     weight: Float[Tensor, "g f d"]
     bias: Float[Tensor, " n"] | None
-    moments: tuple[tuple[Tensor, Tensor], ...]
-
-    @staticmethod
-    def of(first: FirstLayer, statistics: PatchStatistics) -> "_Original":
-        layer = first.layer
-        weight = layer.weight.detach().double().reshape(layer.groups, -1, statistics.mean.shape[1])
-        bias = None if layer.bias is None else layer.bias.detach().clone()
-        moments = tuple(
-            (norm.running_mean.clone(), norm.running_var.clone())
-            for norm in first.norms
-            if norm.running_mean is not None and norm.running_var is not None
-        )
-        return _Original(first, statistics, weight, bias, moments)
+    moments: tuple[tuple[Tensor, Tensor, Tensor, Tensor], ...]
+    """Running mean and variance of each batch norm, and copies of both as they were."""
 
     @torch.no_grad()
     def fold(self, noise: float) -> None:
         """Write the weights, bias and batch norms that are right for this much noise."""
-        layer, seen = self.first.layer, self.statistics
-        offset_free = layer.bias is None and not self.moments
+        layer, seen = self.layer, self.statistics
         signal = seen.covariance
-        if offset_free:
+        if layer.bias is None and not self.moments:
             signal = signal + seen.mean[:, :, None] * seen.mean[:, None, :]
         whole = signal + noise**2 * seen.noise
         new = self.weight @ signal @ torch.linalg.pinv(whole, rtol=_RANK, hermitian=True)
         layer.weight.copy_(new.reshape(layer.weight.shape))
-        mean, new_mean = (_apply(weight, seen.mean) for weight in (self.weight, new))
-        shift = torch.zeros_like(mean) if self.bias is None else self.bias.double()
-        new_shift = shift
-        if layer.bias is not None:
-            new_shift = shift + mean - new_mean
-            layer.bias.copy_(new_shift)
-        variance, new_variance = (_variance(weight, seen.covariance) for weight in (self.weight, new))
+        (mean, variance), (new_mean, new_variance) = (self._response(each) for each in (self.weight, new))
+        if self.bias is not None and layer.bias is not None:
+            mean = mean + self.bias.double()
+            layer.bias.copy_(mean - new_mean)
+            new_mean = mean
         ratio = torch.where(variance > 0, new_variance / variance.clamp_min(1e-300), 1.0)
-        mean, new_mean = mean + shift, new_mean + new_shift
-        for norm, (running_mean, running_var) in zip(self.first.norms, self.moments, strict=True):
-            moved = new_mean + (running_mean.double() - mean) * ratio.sqrt()
-            norm.running_mean.copy_(moved)  # type: ignore[union-attr]  # moments are of norms that have them
-            norm.running_var.copy_(running_var.double() * ratio)  # type: ignore[union-attr]
+        for running_mean, running_var, first_mean, first_var in self.moments:
+            running_mean.copy_(new_mean + (first_mean.double() - mean) * ratio.sqrt())
+            running_var.copy_(first_var.double() * ratio)
+
+    def _response(self, weight: Float[Tensor, "g f d"]) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+        """Return mean and variance of what these weights answer to the patches, without bias."""
+        mean: Tensor = (weight @ self.statistics.mean[:, :, None]).flatten()
+        variance: Tensor = ((weight @ self.statistics.covariance) * weight).sum(dim=2).flatten()
+        return mean, variance
 
 
-def _apply(weight: Float[Tensor, "g f d"], mean: Float[Tensor, "g d"]) -> Float[Tensor, " n"]:
-    response: Tensor = (weight @ mean[:, :, None]).flatten()
-    return response
-
-
-def _variance(weight: Float[Tensor, "g f d"], covariance: Float[Tensor, "g d d"]) -> Float[Tensor, " n"]:
-    variance: Tensor = ((weight @ covariance) * weight).sum(dim=2).flatten()
-    return variance
-
-
-def _observe(verb: str, model: nn.Module, data: Data) -> tuple[FirstLayer, PatchStatistics]:
+def _observe(verb: str, model: nn.Module, data: Data) -> "_Original":
     batches = image_batches(verb, data)
-    sample = next(batches, None)
-    if sample is None:
-        raise ValueError(f"{verb} needs images, got none")
-    first = find_first_layer(verb, model, sample)
+    sample = next(batches)
+    first = first_layer(verb, model, sample)
     if parametrize.is_parametrized(first.layer):
         raise ValueError(f"{verb} needs plain weights, {first.name} is parametrized; bake the network first")
-
-    def all_batches() -> Iterable[FloatImages]:
-        yield sample
-        yield from batches
-
-    return first, patch_statistics(verb, model, first, all_batches())
+    layer, seen = first.layer, patch_statistics(verb, model, first, chain([sample], batches))
+    return _Original(
+        layer=layer,
+        statistics=seen,
+        weight=layer.weight.detach().double().reshape(layer.groups, -1, seen.mean.shape[1]),
+        bias=None if layer.bias is None else layer.bias.detach().clone(),
+        moments=tuple(
+            (norm.running_mean, norm.running_var, norm.running_mean.clone(), norm.running_var.clone())
+            for norm in first.norms.values()
+            if norm.running_mean is not None and norm.running_var is not None
+        ),
+    )
 
 
 @torch.no_grad()
 def _answers(model: nn.Module, data: ImageSet) -> Tensor:
     """Return the class that the network names for each image."""
-    place = next(islice(model.parameters(), 1), torch.zeros(0))
     with evaluating(model):
-        answers = [
-            model(part.to(place.device).to(place.dtype) / 255).argmax(dim=1).cpu()
-            for part in torch.split(data.images, 500)
-        ]
-    return torch.cat(answers)
+        parts = torch.split(data.images, 500)
+        return torch.cat([run_on(model, part.float() / 255).argmax(dim=1).cpu() for part in parts])
 
 
 def _compare(before: Tensor, after: Tensor, data: ImageSet, noise: float) -> CleanCost:
@@ -259,10 +239,3 @@ def _compare(before: Tensor, after: Tensor, data: ImageSet, noise: float) -> Cle
         after=float(is_right.double().mean()),
         changed=int((was_right != is_right).sum()),
     )
-
-
-def _check_noise(verb: str, noise: float) -> None:
-    if not 0 < noise < math.inf:
-        raise ValueError(
-            f"{verb}: noise needs a standard deviation above 0, in units of [0, 1] images, got {noise}"
-        )

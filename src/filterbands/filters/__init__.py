@@ -1,18 +1,10 @@
 """Filters: how low or high they are, measured exactly."""
 
 from .bands import EQUAL_AREA, eigenfilters, energy_matrix, filters_low_energy, line, live_filters, spans
-from .depth import GradientSpectrum, effective_first_layer, input_gradient_spectrum
+from .depth import GradientSpectrum, effective_first_layer, gradient_power, input_gradient_spectrum
 from .figures import FIGURES, Color, Figure, LayerSpectrum, ModelSpectrum
 from .measured import Reading
-from .moments import (
-    FirstLayer,
-    PatchStatistics,
-    find_first_layer,
-    image_batches,
-    padded,
-    patch_statistics,
-    unfold,
-)
+from .moments import PatchStatistics, PatchSums, image_batches, padded, patch_statistics, unfold
 from .response import patch_covariances, response_low_energy
 from .sensitivity import Sensitivity
 from .spectrum import analyze
@@ -23,11 +15,11 @@ __all__ = [
     "FIGURES",
     "Color",
     "Figure",
-    "FirstLayer",
     "GradientSpectrum",
     "LayerSpectrum",
     "ModelSpectrum",
     "PatchStatistics",
+    "PatchSums",
     "Reading",
     "Sensitivity",
     "SpectrumLogger",
@@ -38,7 +30,7 @@ __all__ = [
     "eigenfilters",
     "energy_matrix",
     "filters_low_energy",
-    "find_first_layer",
+    "gradient_power",
     "image_batches",
     "input_gradient_spectrum",
     "line",

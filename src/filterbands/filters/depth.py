@@ -1,5 +1,6 @@
 """Beyond the first layer: two layers composed, and the input gradient of the whole network."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,13 +10,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..datasets import ImageSet
-from ..fourier import power_spectrum, radius_grid
-from ..models import evaluating
-from ..types import Filters
+from ..fourier import centered, power_spectrum, radius_grid
+from ..models import convolutions, evaluating, first_layer, run_on
+from ..types import Filters, FloatImages, Labels
 from .bands import EQUAL_AREA, check_cutoff
 from .figures import LayerSpectrum
-from .layers import Layer, batch_norm_scale, checked, filters_of, followers, plain_name
-from .response import as_floats, images_of, run_on
+from .layers import Layer, checked, filters_of
+from .moments import as_floats
+from .response import images_of
 from .spectrum import measure
 from .tables import plain
 
@@ -30,12 +32,12 @@ def effective_first_layer(
 
     The composition is what the second layer's filters see of the image if nothing but the first convolution
     and its batch norm, in evaluation mode, stood before them: activations and pooling are left out. The
-    batch norm is the one registered right after the first convolution. Strides multiply, so that
-    `aliased_energy` is of both. There is no interval of chance: composed white filters are not white.
+    order is that of registration. Strides multiply, so that `aliased_energy` is of both. There is no
+    interval of chance: composed white filters are not white.
 
     Args:
         model: A network; it is left as it is.
-        first: Name of the first convolution; by default the first planar one.
+        first: Name of the first convolution; by default the first planar one larger than 1x1.
         second: Name of the second; by default the first one registered behind it that reads as many
             channels as the first one gives.
         cutoff: Radius between low and high in (0, 1/2], cycles per pixel of the image.
@@ -47,33 +49,28 @@ def effective_first_layer(
     (4, 3, 7, 7)
     """
     check_cutoff(cutoff)
-    planar = {
-        plain_name(path) or "weight": (path, module)
-        for path, module in model.named_modules()
-        if isinstance(module, nn.Conv2d)
-    }
-    names = list(planar)
+    found = {entry.name: entry for entry in convolutions(model) if isinstance(entry.layer, nn.Conv2d)}
+    names = list(found)
     for name in (first, second):
-        if name is not None and name not in planar:
+        if name is not None and name not in found:
             raise ValueError(f"no planar convolution {name!r}; there are {', '.join(names) or 'none'}")
-    if not names:
-        raise ValueError("effective_first_layer needs a network with planar convolutions, found none")
-    first = names[0] if first is None else first
-    path, one = planar[first]
+    if first is None:
+        first = first_layer("effective_first_layer", model).name
+    one = found[first].layer
     if second is None:
         behind = names[names.index(first) + 1 :]
-        second = next((name for name in behind if planar[name][1].in_channels == one.out_channels), None)
+        second = next((name for name in behind if found[name].layer.in_channels == one.out_channels), None)
         if second is None:
             raise ValueError(
                 f"no convolution behind {first} reads the {one.out_channels} channels that it gives"
             )
-    two = planar[second][1]
+    two = found[second].layer
     if two.in_channels != one.out_channels:
         raise ValueError(
             f"{second} reads {two.in_channels} channels, but {first} gives {one.out_channels}: "
             "they do not follow each other"
         )
-    scale, norm, _ = batch_norm_scale(followers(model).get(path), one.out_channels)
+    scale, norm, note = found[first].scale()
     inner = _dense(filters_of(one, first).double(), one.groups)
     if scale is not None:
         inner = inner * scale[:, None, None, None]
@@ -90,7 +87,7 @@ def effective_first_layer(
             stride=tuple(int(a) * int(b) for a, b in zip(one.stride, two.stride, strict=True)),
             dilation=(1, 1),
             batch_norm=norm,
-            notes=("composed linearly: activations and pooling between them are left out",),
+            notes=("composed linearly: activations and pooling between them are left out", note),
         ),
         cutoff,
         chance=False,
@@ -106,7 +103,7 @@ class GradientSpectrum:
     cutoff: float
     """Radius between low and high, cycles per pixel."""
     power: Float[Tensor, "h w"]
-    """Mean over images, summed over channels, frequency zero in the centre (at h // 2, w // 2); scaled to a
+    """Mean over images, summed over channels, frequency zero in the center (at h // 2, w // 2); scaled to a
     mean of 1, which a white gradient has everywhere."""
     low_energy: float
     """Share of all gradients' energy within the cutoff: images of high loss count most."""
@@ -168,16 +165,22 @@ def input_gradient_spectrum(
     """
     check_cutoff(cutoff)
     images = images_of(data)
-    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     total = torch.zeros(images.shape[2:], dtype=torch.float64)
     radius = radius_grid(*images.shape[2:]).double()
     inside = radius <= cutoff + 1e-6
     shares = []
+
+    def answer(part: FloatImages) -> Float[Tensor, "b classes"]:
+        logits, largest = run_on(model, part), int(data.labels.max())
+        if logits.ndim != 2 or largest >= logits.shape[1]:
+            raise ValueError(f"the network's output of shape {tuple(logits.shape)} has no class {largest}")
+        return logits
+
     with evaluating(model):
         for part, labels in zip(torch.split(images, _BATCH), torch.split(data.labels, _BATCH), strict=True):
-            power = power_spectrum(_gradient(model, as_floats(part).to(device), labels.to(device)))
+            power, norms = gradient_power(answer, as_floats(part), labels)
             each = power.double().sum(dim=1).cpu()
-            total += each.sum(dim=0)
+            total += (each * norms.double().cpu().square()[:, None, None]).sum(dim=0)
             shares.append((each * inside).sum(dim=(1, 2)) / each.sum(dim=(1, 2)))
     whole = float(total.sum())
     if not whole > 0:
@@ -185,11 +188,10 @@ def input_gradient_spectrum(
     share = torch.cat(shares)
     known = share[share.isfinite()]
     curve = torch.stack([total[radius <= step + 1e-6].sum() / whole for step in _RADII])
-    centred = torch.roll(total / total.mean(), [side // 2 for side in total.shape], dims=[0, 1])
     return GradientSpectrum(
         images=len(images),
         cutoff=cutoff,
-        power=centred,
+        power=centered(total / total.mean()),
         low_energy=float(total[inside].sum()) / whole,
         mean_low_energy=float(known.mean()),
         white_low_energy=float(inside.double().mean()),
@@ -200,16 +202,32 @@ def input_gradient_spectrum(
     )
 
 
-def _gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Float[Tensor, "b c h w"]:
+def gradient_power(
+    answer: Callable[[FloatImages], Float[Tensor, "b classes"]], images: FloatImages, labels: Labels
+) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, " b"]]:
+    """Return the spectra of each image's loss gradient at unit norm, and the gradients' norms.
+
+    The gradient is that of the cross-entropy with respect to the image; without any its spectrum is 0. Unit
+    norm keeps the squares of small gradients, which confident answers have, from vanishing.
+
+    Args:
+        answer: Returns the logits of images in [0, 1].
+        images: Images in [0, 1].
+        labels: Their classes.
+
+    >>> linear = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
+    >>> power, norms = gradient_power(linear, torch.rand(5, 3, 2, 2), torch.zeros(5, dtype=torch.int64))
+    >>> torch.allclose(power.sum(dim=(1, 2, 3)), torch.ones(5)), norms.shape
+    (True, torch.Size([5]))
+    """
+    leaf = images.detach().requires_grad_()
     with torch.enable_grad():
-        leaf = images.detach().requires_grad_()
-        logits = run_on(model, leaf)
-        if logits.ndim != 2 or int(labels.max()) >= logits.shape[1]:
-            raise ValueError(
-                f"the network's output of shape {tuple(logits.shape)} has no class {int(labels.max())}"
-            )
-        loss = F.cross_entropy(logits, labels, reduction="sum")
-        return torch.autograd.grad(loss, leaf)[0]
+        logits = answer(leaf)
+        loss = F.cross_entropy(logits, labels.to(logits.device), reduction="sum")
+    gradient: Tensor = torch.autograd.grad(loss, leaf)[0]
+    norms = gradient.flatten(1).norm(dim=1)
+    unit = gradient / norms.clamp_min(1e-30)[:, None, None, None]
+    return power_spectrum(unit), norms
 
 
 def _dense(weight: Filters, groups: int) -> Float[Tensor, "f d kh kw"]:

@@ -1,8 +1,7 @@
 """The convolutions of a network or of a heap of tensors: which there are, and what their filters are."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -10,9 +9,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
+from ..models import Convolution, convolutions, plain_name
+from ..types import FloatImages
 from .integrals import Sides
 
-# How old and new weight normalisation, pruning and parametrizations call what they compute a weight from.
+# How old and new weight normalization, pruning and parametrizations call what they compute a weight from.
 _HIDDEN_WEIGHTS = ("weight_v", "weight_orig")
 # What a kernel's own tensor is called: by torch, by Caffe2 and others (`conv1_w`), and by Keras and Flax,
 # who put the spatial axes first.
@@ -52,51 +53,66 @@ class Layer:
         return tuple(self.weight.shape[2:])
 
 
-def layers_of_network(model: nn.Module, *, fold_batch_norm: bool) -> list[Layer]:
-    """Return every convolution of a network, in its order; the network is left as it is.
+def layers_of_network(
+    model: nn.Module, *, fold_batch_norm: bool, images: FloatImages | None = None
+) -> list[Layer]:
+    """Return every convolution of a network, in the order of registration; the network is left as it is.
+
+    Args:
+        model: A network.
+        fold_batch_norm: Multiply each filter by the scale of the batch norm that reads the layer's output.
+        images: With them, batch norms are found by running the network; see `models.convolutions`.
 
     Raises:
         ValueError: Weights that are not finite real floating-point numbers, or not there yet.
     """
-    norms = followers(model) if fold_batch_norm else {}
     found = []
     for path, module in model.named_modules():
         name = plain_name(path) or "weight"
         weight = getattr(module, "weight", None)
-        # A weight of this many axes may be a convolution of any class; layer norms have three as well.
-        if not isinstance(weight, Tensor) or not (isinstance(module, _ConvNd) or weight.ndim in (4, 5)):
-            continue
-        if isinstance(weight, nn.parameter.UninitializedParameter):
+        if isinstance(weight, nn.parameter.UninitializedParameter) and isinstance(module, _ConvNd):
             raise ValueError(f"layer {name} is not initialised yet; run the network once on an image")
-        if not isinstance(module, _ConvNd):
+        if isinstance(module, _ConvNd):
+            found.append(layer_of(module, name))
+        elif isinstance(weight, Tensor) and weight.ndim in (4, 5):
+            # Perhaps a convolution of another class; three axes belong to layer norms as well.
             note = f"{type(module).__name__}: not measured"
             kernels = checked(name, weight)
             found.append(
                 Layer(name=name, shape=tuple(weight.shape), weight=kernels, measured=False, notes=(note,))
             )
-            continue
-        transposed = isinstance(module, _ConvTransposeNd)
-        kernels, norm, notes = filters_of(module, name), None, _notes(module)
-        if fold_batch_norm:
-            scale, norm, note = batch_norm_scale(norms.get(path), module.out_channels)
-            notes += (note,) if note else ()
-            if scale is not None:
-                scaled = kernels.double() * scale.reshape(-1, *[1] * (kernels.ndim - 1))
-                kernels = checked(f"{name} with {norm} folded in", scaled)
-        found.append(
-            Layer(
-                name=name,
-                shape=tuple(weight.shape),
-                weight=kernels,
-                stride=tuple(int(step) for step in module.stride),
-                dilation=tuple(int(step) for step in module.dilation),
-                transposed=transposed,
-                groups=module.groups,
-                batch_norm=norm,
-                notes=notes,
-            )
-        )
+    if fold_batch_norm:
+        norms = {entry.name: entry for entry in convolutions(model, images)}
+        found = [_folded(layer, norms.get(layer.name)) if layer.measured else layer for layer in found]
     return found
+
+
+def layer_of(module: _ConvNd, name: str) -> Layer:
+    """Return a convolution as a layer.
+
+    Raises:
+        ValueError: Weights that are not finite real floating-point numbers.
+    """
+    return Layer(
+        name=name,
+        shape=tuple(module.weight.shape),
+        weight=filters_of(module, name),
+        stride=tuple(int(step) for step in module.stride),
+        dilation=tuple(int(step) for step in module.dilation),
+        transposed=isinstance(module, _ConvTransposeNd),
+        groups=module.groups,
+        notes=_notes(module),
+    )
+
+
+def _folded(layer: Layer, entry: Convolution | None) -> Layer:
+    """Return a layer with its filters multiplied by the batch norm's scale, or with the reason why not."""
+    scale, norm, note = entry.scale() if entry else (None, None, "it does not run on these images")
+    kernels = layer.weight
+    if scale is not None:
+        scaled = kernels.double() * scale.reshape(-1, *[1] * (kernels.ndim - 1))
+        kernels = checked(f"{layer.name} with {norm} folded in", scaled)
+    return replace(layer, weight=kernels, batch_norm=norm, notes=(*layer.notes, note))
 
 
 def layers_of_tensors(tensors: Mapping[str, Tensor]) -> list[Layer]:
@@ -110,49 +126,30 @@ def layers_of_tensors(tensors: Mapping[str, Tensor]) -> list[Layer]:
         if not isinstance(tensor, Tensor) or tensor.ndim not in (3, 4, 5):
             continue
         path, last = _split(plain_name(key))
-        name = path or "weight"
-        spread = (1,) * (tensor.ndim - 2)
+        facts: dict[str, Any] = {"dilation": (1,) * (tensor.ndim - 2)}
         if last in _NAMES:
             kind = _KIND.get(tensor.ndim - 2)
-            layer = Layer(
-                name=name,
-                shape=tuple(tensor.shape),
-                weight=checked(name, tensor),
-                dilation=spread,
-                notes=(f"read as a {kind} convolution",) if kind else (),
-            )
+            facts["notes"] = (f"read as a {kind} convolution",) if kind else ()
         elif last in _SPATIAL_FIRST:
-            axes = [-1, -2] if last == "kernel" else [-2, -1]
-            moved = checked(name, tensor).permute(*axes, *range(tensor.ndim - 2))
-            if last == "depthwise_kernel":
-                # Inputs and multiples of each: a filter sees one channel.
-                moved = moved.flatten(0, 1)[:, None]
-            note = "read as stored by Keras and Flax, spatial axes first"
-            layer = Layer(name=name, shape=tuple(tensor.shape), weight=moved, dilation=spread, notes=(note,))
+            facts["notes"] = ("read as stored by Keras and Flax, spatial axes first",)
         elif last in _HIDDEN_WEIGHTS or path.endswith("parametrizations.weight"):
             path = path.removesuffix("parametrizations.weight").removesuffix(".")
-            name = path or "weight"
-            note = "weight not stored as such (parametrised): bake it, or pass the network"
-            layer = Layer(
-                name=name,
-                shape=tuple(tensor.shape),
-                weight=checked(name, tensor),
-                measured=False,
-                notes=(note,),
-            )
+            note = "weight not stored as such (parametrized): bake it, or pass the network"
+            facts = {"measured": False, "notes": (note,)}
         else:
             continue
+        name = path or "weight"
+        weight = checked(name, tensor)
+        if last in _SPATIAL_FIRST:
+            axes = [-1, -2] if last == "kernel" else [-2, -1]
+            weight = weight.permute(*axes, *range(tensor.ndim - 2))
+            if last == "depthwise_kernel":
+                # Inputs and multiples of each: a filter sees one channel.
+                weight = weight.flatten(0, 1)[:, None]
         # A weight may be kept in several parts, of which the largest has its shape.
-        if name not in found or found[name].weight.numel() < layer.weight.numel():
-            found[name] = layer
+        if name not in found or found[name].weight.numel() < weight.numel():
+            found[name] = Layer(name=name, shape=tuple(tensor.shape), weight=weight, **facts)
     return list(found.values())
-
-
-def plain_name(path: str) -> str:
-    """Return a name without what torch.compile and data parallelism put in front."""
-    for part in ("_orig_mod.", "module."):
-        path = path.removeprefix(part)
-    return "" if path in ("_orig_mod", "module") else path
 
 
 def filters_of(module: _ConvNd, name: str) -> Float[Tensor, "f c *k"]:
@@ -190,23 +187,6 @@ def checked(name: str, weight: Tensor) -> Float[Tensor, "f c *k"]:
     return kernels
 
 
-def batch_norm_scale(
-    following: tuple[str, nn.Module] | None, filters: int
-) -> tuple[Float[Tensor, " f"] | None, str | None, str]:
-    """Return what a batch norm multiplies each filter by, its name, and what to say where there is none."""
-    if following is None:
-        return None, None, "no batch norm follows"
-    name, module = following
-    if not isinstance(module, nn.modules.batchnorm._BatchNorm) or module.num_features != filters:
-        return None, None, "no batch norm follows"
-    if module.running_var is None:
-        return None, None, f"{name} keeps no running variance: not folded"
-    scale: Tensor = (module.running_var.detach().cpu().double() + module.eps).rsqrt()
-    if module.weight is not None:
-        scale = scale * module.weight.detach().cpu().double()
-    return scale, name, ""
-
-
 def _split(key: str) -> tuple[str, str]:
     """Return a tensor's layer and its own name: `conv1.weight`, `conv1/kernel:0` and `conv1_w` have both."""
     whole = key.removesuffix(":0").replace("/", ".")
@@ -233,14 +213,3 @@ def _notes(module: _ConvNd) -> tuple[str, ...]:
     if "weight" not in module._parameters and not nn.utils.parametrize.is_parametrized(module, "weight"):
         notes.append("its weight is set by a hook: as of the last forward pass")
     return tuple(notes)
-
-
-def followers(model: nn.Module) -> dict[str, tuple[str, nn.Module]]:
-    """Return, for each module's name, the module registered right after it in the same parent."""
-    following = {}
-    for path, parent in model.named_modules():
-        prefix = f"{path}." if path else ""
-        children = list(parent.named_children())
-        for (name, _), (after, module) in pairwise(children):
-            following[prefix + name] = (plain_name(prefix + after), module)
-    return following

@@ -1,14 +1,13 @@
 """What filters let through of given images: the share within the cutoff of a response, not of a kernel.
 
-A filter's low energy is what it lets through of white input. Natural images are not white: nearly all of
-their power lies at the lowest frequencies. `w^T B_S w / w^T A_S w` is the same share for the input a layer
-sees, with A_S the covariance of its patches and B_S that of the patches of the same input after an ideal
-low-pass. The mean over the data set is removed channel by channel; patches are those that lie whole within
-the input, so that no padding is mistaken for an image; the low-pass is circular.
+A filter's low energy is what it lets through of white input. For the input that a layer sees, the same share
+is `w^T B_S w / w^T A_S w`: A_S is the covariance of the input's patches, B_S that of its patches after an
+ideal, circular low-pass. The mean of each channel over the data set is removed. Patches lie whole within the
+input, so that no padding is mistaken for an image.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -17,11 +16,12 @@ from torch import Tensor, nn
 
 from ..datasets import ImageSet
 from ..fourier import filter_images, radius_grid
-from ..models import evaluating
+from ..models import evaluating, plain_name, run_on
 from ..types import Filters, FloatImages, Taps
 from .bands import EQUAL_AREA, check_cutoff, cutoff_of
 from .integrals import Sides
-from .layers import Layer, plain_name
+from .layers import Layer
+from .moments import PatchSums, as_floats
 
 _BATCH = 100
 
@@ -55,18 +55,14 @@ def patch_covariances(
     check_cutoff(cutoff)
     if not _fits(images.shape[2:], size, dilation):
         raise ValueError(f"no patch of {size} with dilation {dilation} fits into {tuple(images.shape[2:])}")
-    side = images.shape[1] * size[0] * size[1]
-    forms = torch.zeros(2, side, side, dtype=torch.float64, device=images.device)
-    mean = images.double().mean(dim=(0, 2, 3)).reshape(1, -1, 1, 1)
-    patches = 0
+    layer = nn.Conv2d(images.shape[1], 1, size, stride, dilation=dilation, device="meta")
+    whole, low = PatchSums(layer), PatchSums(layer)
     for part in torch.split(images, _BATCH):
-        whole = part.double() - mean
-        for form, seen in zip(forms, (whole, low_passed(whole, cutoff)), strict=True):
-            columns = F.unfold(seen, size, dilation=dilation, stride=stride).transpose(0, 1).flatten(1)
-            form += columns @ columns.T
-        patches += columns.shape[1]
-    forms /= patches
-    return forms[0], forms[1]
+        whole.add(part.double())
+        low.add(low_passed(part.double(), cutoff))
+    # The mean of each channel over all pixels, as what a patch of a constant image holds.
+    means = images.double().mean(dim=(0, 2, 3)).repeat_interleave(size[0] * size[1])
+    return whole.about(means)[0], low.about(means)[0]
 
 
 def response_low_energy(weight: Filters, whole: Taps, low: Taps) -> Float[Tensor, " f"]:
@@ -108,8 +104,8 @@ def response_of_network(
 ) -> dict[str, Float[Tensor, " f"]]:
     """Return the response low energy of each planar convolution's filters, by the layer's name.
 
-    The network is run once on the images, in evaluation mode and as it is otherwise; each layer's input is
-    caught on its way in. Layers that never run, or whose kernel is larger than their input, are left out.
+    The network is run once on the images, in evaluation mode. Layers that never run, or whose kernel is
+    larger than their input, are left out.
 
     Raises:
         ValueError: Images that the network cannot take.
@@ -122,12 +118,12 @@ def response_of_network(
         name = plain_name(path) or "weight"
         if name in wanted:
             tallies[name] = _Tally(wanted[name], cutoff_of(cutoff, 2))
-            hooks.append(module.register_forward_pre_hook(tallies[name].catch))
-    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+            catch = tallies[name].add
+            hooks.append(module.register_forward_pre_hook(lambda _, inputs, catch=catch: catch(inputs[0])))
     try:
         with evaluating(model), torch.no_grad():
             for part in torch.split(images, _BATCH):
-                run_on(model, as_floats(part).to(device))
+                run_on(model, as_floats(part))
     finally:
         for hook in hooks:
             hook.remove()
@@ -142,15 +138,12 @@ def response_of_tensors(
     They are taken to see the images in [0, 1], every patch of them.
     """
     images = images_of(data)
-    found = {}
-    for layer in layers:
-        if _is_planar(layer) and layer.weight.shape[1] == images.shape[1]:
-            tally = _Tally(layer, cutoff_of(cutoff, 2))
-            for part in torch.split(images, _BATCH):
-                tally.add(as_floats(part))
-            if tally.positions:
-                found[layer.name] = tally.share()
-    return found
+    readers = [layer for layer in layers if _is_planar(layer) and layer.weight.shape[1] == images.shape[1]]
+    tallies = {layer.name: _Tally(layer, cutoff_of(cutoff, 2)) for layer in readers}
+    for part in torch.split(images, _BATCH):
+        for tally in tallies.values():
+            tally.add(as_floats(part))
+    return {name: tally.share() for name, tally in tallies.items() if tally.positions}
 
 
 def images_of(data: ImageSet | Tensor) -> Tensor:
@@ -165,25 +158,6 @@ def images_of(data: ImageSet | Tensor) -> Tensor:
     if images.dtype != torch.uint8 and not images.is_floating_point():
         raise ValueError(f"data needs bytes or floats in [0, 1], got {images.dtype}")
     return images
-
-
-def as_floats(images: Tensor) -> FloatImages:
-    """Return images as floats in [0, 1]."""
-    return images.float() / 255 if images.dtype == torch.uint8 else images
-
-
-def run_on(model: nn.Module, images: FloatImages) -> Tensor:
-    """Return what a network answers to images.
-
-    Raises:
-        ValueError: It cannot take them.
-    """
-    try:
-        answers: Tensor = model(images)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"the network cannot take images of {tuple(images.shape[1:])}: {reason}") from None
-    return answers
 
 
 def _is_planar(layer: Layer) -> bool:
@@ -207,13 +181,9 @@ class _Tally:
     pixels: int = 0
     # About which everything is summed: the first batch's means, so that no large numbers cancel.
     origin: Tensor | None = None
-    means: Tensor = field(default_factory=lambda: torch.zeros(1))
-    sums: Tensor = field(default_factory=lambda: torch.zeros(1))
-    squares: Tensor = field(default_factory=lambda: torch.zeros(1))
-
-    def catch(self, _: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-        """Take a layer's input on its way in."""
-        self.add(arguments[0])
+    means: Tensor | float = 0.0
+    sums: Tensor | float = 0.0
+    squares: Tensor | float = 0.0
 
     def add(self, inputs: FloatImages) -> None:
         """Add a batch of inputs."""
@@ -222,29 +192,31 @@ class _Tally:
             return
         if self.origin is None:
             self.origin = inputs.mean(dim=(0, 2, 3)).reshape(1, -1, 1, 1)
-            filters = len(layer.weight)
-            self.means = torch.zeros(inputs.shape[1], dtype=torch.float64)
-            self.sums, self.squares = torch.zeros(2, 2, filters, dtype=torch.float64).unbind()
         weight = layer.weight.to(inputs)
-        centred = inputs - self.origin
-        for row, seen in enumerate((centred, low_passed(centred, self.cutoff))):
-            out = F.conv2d(
-                seen, weight, stride=layer.stride or 1, dilation=layer.dilation, groups=layer.groups
-            )
-            self.sums[row] += out.sum(dim=(0, 2, 3)).double().cpu()
-            self.squares[row] += out.square_().sum(dim=(0, 2, 3)).double().cpu()
-        self.positions += len(out) * out.shape[2] * out.shape[3]
-        self.means += centred.sum(dim=(0, 2, 3)).double().cpu()
-        self.pixels += len(inputs) * inputs.shape[2] * inputs.shape[3]
+        centered = inputs - self.origin
+        steps, spread = layer.stride or 1, layer.dilation
+        answers = [
+            F.conv2d(seen, weight, stride=steps, dilation=spread, groups=layer.groups)
+            for seen in (centered, low_passed(centered, self.cutoff))
+        ]
+        self.sums += torch.stack([_total(answer) for answer in answers])
+        self.squares += torch.stack([_total(answer.square_()) for answer in answers])
+        self.means += _total(centered)
+        self.positions += answers[0][:, 0].numel()
+        self.pixels += inputs[:, 0].numel()
 
     def share(self) -> Float[Tensor, " f"]:
         """Return each filter's share of the energy of its response, the channels' means removed."""
         groups, (filters, channels) = self.layer.groups, self.layer.weight.shape[:2]
         per_filter = self.layer.weight.double().sum(dim=(2, 3)).reshape(groups, filters // groups, channels)
-        means = (self.means / self.pixels).reshape(groups, channels)
+        means = torch.as_tensor(self.means / self.pixels).reshape(groups, channels)
         constant = torch.einsum("gfc,gc->gf", per_filter, means).flatten()
         # Of y - m, with m the response to the means: the sum of y^2 - 2 m y + m^2.
         energy = self.squares - 2 * constant * self.sums + self.positions * constant.square()
-        whole, low = energy.clamp_min(0)
+        whole, low = torch.as_tensor(energy).clamp_min(0)
         share: Tensor = torch.where(whole > 0, low / whole, torch.nan)
         return share
+
+
+def _total(answer: Float[Tensor, "b f h w"]) -> Float[Tensor, " f"]:
+    return answer.sum(dim=(0, 2, 3)).double().cpu()

@@ -17,7 +17,8 @@ from .figures import FIGURES, LayerSpectrum, ModelSpectrum, color_of
 from .integrals import ball_kernel, direction_kernel, sphere_kernel
 from .layers import Layer, layers_of_network, layers_of_tensors
 from .measured import Measured
-from .response import response_of_network, response_of_tensors
+from .moments import as_floats
+from .response import images_of, response_of_network, response_of_tensors
 from .sensitivity import sensitivity_of
 
 _RADII = tuple(step / 100 for step in range(1, 51))
@@ -44,8 +45,9 @@ def analyze(
         cutoff: Radius between low and high in (0, 1/2], cycles per pixel. The default is the disc of half of
             all frequencies, for kernels that are not planar the interval or ball of half of theirs.
         fold_batch_norm: Multiply each filter by what the batch norm behind it, in evaluation mode, does to
-            its scale. That is the one registered right after the convolution in the same parent, of as
-            many features. It changes who is dead, and `low_energy`; each filter's own share is the same.
+            its scale. With data, that is the batch norm that is given the convolution's output; without,
+            the next leaf module registered, of as many features. The layer's note says which of the two
+            was used. It changes who is dead, and `low_energy`; each filter's own share is the same.
         data: Images, as an `ImageSet`, as NCHW bytes or as NCHW floats in [0, 1], for
             `response_low_energy`. A network is run on them, on the device it is on; of tensors without
             one, only layers that read as many channels as an image has are taken to see the images.
@@ -63,7 +65,8 @@ def analyze(
     check_cutoff(cutoff)
     source = _opened(Path(model)) if isinstance(model, str | os.PathLike) else model
     if isinstance(source, nn.Module):
-        found = layers_of_network(source, fold_batch_norm=fold_batch_norm)
+        few = None if data is None else as_floats(images_of(data)[:2])
+        found = layers_of_network(source, fold_batch_norm=fold_batch_norm, images=few)
     elif isinstance(source, Mapping):
         if fold_batch_norm:
             raise ValueError(

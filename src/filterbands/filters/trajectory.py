@@ -1,7 +1,6 @@
 """Spectra over training: from checkpoints, from a Run, and logged while it goes on."""
 
 import json
-import math
 import os
 import re
 import sys
@@ -16,12 +15,13 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from ..disk import check_output
-from ..models import find_checkpoints, load_model
+from ..models import convolutions, find_checkpoints, first_layer, load_model
 from ..run import Run
+from ..types import FloatImages
 from . import tables
 from .bands import EQUAL_AREA, check_cutoff
-from .figures import FIGURES, LayerSpectrum, ModelSpectrum
-from .layers import Layer, filters_of, plain_name
+from .figures import FIGURES, ModelSpectrum
+from .layers import layer_of
 from .spectrum import analyze, measure
 
 
@@ -177,6 +177,8 @@ class SpectrumLogger:
         file: Where each record is appended as a line of JSON; its folder must exist.
         tensorboard: A folder, for which the package tensorboard must be installed, or a `SummaryWriter`:
             gets scalars and a histogram of the filters.
+        example: Images that the network takes. With them, `first` is the first convolution that runs, else
+            the first that is registered. `found_by` says which: `execution` or `registration`.
 
     Raises:
         ValueError: No such layers, an option outside of its range, or TensorBoard that is not installed.
@@ -197,6 +199,7 @@ class SpectrumLogger:
         cutoff: float = EQUAL_AREA,
         file: str | os.PathLike[str] | None = None,
         tensorboard: Any = None,
+        example: FloatImages | None = None,
     ) -> None:
         check_cutoff(cutoff)
         if every < 1:
@@ -204,6 +207,8 @@ class SpectrumLogger:
         self.every = every
         self.cutoff = cutoff
         self.seconds = 0.0
+        self.found_by = ""
+        self._example = example
         self._wanted = layers
         self._file = None if file is None else check_output(Path(file))
         self._writer = _writer(tensorboard) if isinstance(tensorboard, str | os.PathLike) else tensorboard
@@ -246,16 +251,11 @@ class SpectrumLogger:
         return type("SpectrumCallback", (_Hooks, *bases), {})(self)
 
     def _begin(self, model: nn.Module) -> None:
-        found = {
-            plain_name(path) or "weight": module
-            for path, module in model.named_modules()
-            if isinstance(module, _ConvNd) and math.prod(module.kernel_size) > 1
-        }
-        if not found:
-            raise ValueError("SpectrumLogger needs a network with a convolution larger than 1x1, found none")
+        first = first_layer("SpectrumLogger", model, self._example, kind=_ConvNd)
+        self.found_by = first.found_by
+        found = {entry.name: entry.layer for entry in convolutions(model) if entry.is_spatial}
         wanted = (self._wanted,) if isinstance(self._wanted, str) else tuple(self._wanted)
-        first = (next(iter(found)),)
-        names = first if wanted == ("first",) else tuple(found) if wanted == ("all",) else wanted
+        names = (first.name,) if wanted == ("first",) else tuple(found) if wanted == ("all",) else wanted
         for name in names:
             if name not in found:
                 raise ValueError(f"SpectrumLogger: no convolution {name!r}; there are {', '.join(found)}")
@@ -271,7 +271,7 @@ class SpectrumLogger:
         scalars: dict[str, float] = {}
         lines = []
         for name, module in self._layers.items():
-            layer = _measured(name, module, self.cutoff)
+            layer = measure(layer_of(module, name), self.cutoff, chance=False)
             row = {"step": step, "checkpoint": "", **layer.to_row()}
             self._rows.append(row)
             lines.append(json.dumps(row) + "\n")
@@ -291,19 +291,6 @@ class SpectrumLogger:
             logger.log_metrics(scalars, step=step)
         self._last = step
         self.seconds += time.perf_counter() - begun
-
-
-def _measured(name: str, module: _ConvNd, cutoff: float) -> LayerSpectrum:
-    layer = Layer(
-        name=name,
-        shape=tuple(module.weight.shape),
-        weight=filters_of(module, name),
-        stride=tuple(int(step) for step in module.stride),
-        dilation=tuple(int(step) for step in module.dilation),
-        transposed=module.transposed,
-        groups=module.groups,
-    )
-    return measure(layer, cutoff, chance=False)
 
 
 class _Hooks:

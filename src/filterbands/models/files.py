@@ -6,6 +6,7 @@ import re
 import struct
 import zipfile
 from collections.abc import Mapping
+from glob import glob
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +15,8 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
+
+from .layers import plain_name
 
 # Where trainers put the weights inside what they save.
 _WRAPPERS = ("state_dict", "net", "model", "model_state_dict", "weights", "params", "model_ema", "module")
@@ -59,7 +62,7 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], Mapping[str, s
         )
     if not tensors:
         raise ValueError(f"{path} holds no tensors")
-    return {_plain(name): tensor for name, tensor in tensors.items()}, metadata
+    return {plain_name(name): tensor for name, tensor in tensors.items()}, metadata
 
 
 def find_checkpoints(place: str | Path) -> tuple[Path, ...]:
@@ -67,7 +70,7 @@ def find_checkpoints(place: str | Path) -> tuple[Path, ...]:
 
     A file, a Run and the folder of a Hugging Face repository are one; any other folder is all the
     checkpoints and such folders in it, and a glob such as `runs/iter_*.pt` is what it matches. Files of a
-    folder are recognised by their content.
+    folder are recognized by their content.
 
     Raises:
         FileNotFoundError: No such file, or none that fits.
@@ -91,9 +94,7 @@ def find_checkpoints(place: str | Path) -> tuple[Path, ...]:
     if path.exists():
         return (path,)
     if any(letter in str(place) for letter in "*?["):
-        anchor = Path(path.anchor) if path.is_absolute() else Path()
-        pattern = str(path.relative_to(path.anchor)) if path.is_absolute() else str(path)
-        matched = sorted(anchor.glob(pattern), key=_natural)
+        matched = sorted(map(Path, glob(str(place), recursive=True)), key=_natural)
         if not matched:
             raise FileNotFoundError(f"no checkpoint fits {place}")
         return tuple(matched)
@@ -109,19 +110,21 @@ def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]
         raise ValueError(f"{file} is not a whole safetensors file: {error}") from None
 
 
-def _read_folder(folder: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
-    """Return the weights of a Run or of a Hugging Face repository's folder."""
-    if (folder / "weights.safetensors").exists():
-        return read_checkpoint(folder / "weights.safetensors")
-    for name in _HUB:
+def _parts(folder: Path) -> list[Path]:
+    """Return the files that hold the weights of a Run or of a Hugging Face repository; empty without any."""
+    for name in ("weights.safetensors", *_HUB):
         if (folder / name).exists():
-            return read_checkpoint(folder / name)
-        index = folder / f"{name}.index.json"
-        if index.exists():
-            tensors: dict[str, Tensor] = {}
-            for part in _shards(index):
-                tensors |= read_checkpoint(part)[0]
-            return tensors, {}
+            return [folder / name]
+        if (index := folder / f"{name}.index.json").exists():
+            return _shards(index)
+    return []
+
+
+def _read_folder(folder: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
+    read = [read_checkpoint(part) for part in _parts(folder)]
+    if read:
+        tensors = {name: tensor for found, _ in read for name, tensor in found.items()}
+        return tensors, read[0][1] if len(read) == 1 else {}
     inside = [] if (folder / "run.json").exists() else sorted(filter(_is_checkpoint, folder.iterdir()))
     if inside:
         raise ValueError(
@@ -173,10 +176,6 @@ def _kind(file: Path) -> str | None:
 def _natural(path: Path) -> list[tuple[int, str]]:
     """Return what sorts names by the numbers in them."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", str(path))]
-
-
-def _plain(name: str) -> str:
-    return name.removeprefix("_orig_mod.").removeprefix("module.")
 
 
 def _is_npz(file: Path) -> bool:

@@ -42,13 +42,14 @@ def load_model(
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
 ) -> nn.Module:
-    """Return a network in evaluation mode, with the weights of a file or freshly initialised.
+    """Return a network with the weights of a file, in evaluation mode, or a fresh one, in training mode.
 
     Args:
         path: `.safetensors`, a pickled state dict, `.npz`, a Run folder, the folder of a Hugging Face
             repository, `timm:NAME` or `torchvision:NAME` with their published weights, or
-            `module:function`, which imports and runs that function and takes the network it returns.
-            None initialises from torch's default generator.
+            `module:function`, which imports that function, runs it and takes the network it returns.
+            None initializes from torch's default generator. As with torch and timm, a fresh network is in
+            training mode; call `.eval()` before it is run as it is.
         arch: A name of `ARCHITECTURES`. A Run knows its own.
         classes: Number of outputs of a fresh network. A file's own number is read from its last layer.
         mean: What the network subtracts from each channel of images in [0, 1]. By default CIFAR-10's for our
@@ -81,15 +82,13 @@ def load_model(
         raise ValueError(f"classes needs a number of at least 1, got {classes}")
     head = weights.get("linear.weight")
     model = ARCHITECTURES[arch](len(head) if head is not None and head.ndim == 2 else classes)
-    set_normalisation(
-        model,
-        mean if mean is not None else _numbers(metadata.get("mean")),
-        std if std is not None else _numbers(metadata.get("std")),
-    )
+    own = {name: tuple(json.loads(metadata[name])) for name in ("mean", "std") if metadata.get(name)}
+    own |= {name: numbers for name, numbers in (("mean", mean), ("std", std)) if numbers is not None}
+    set_normalisation(model, own.get("mean"), own.get("std"))
     if path is not None:
         _fit_first_layer(model, weights.get("conv1.weight"))
         _fill(model, weights, where=spec, arch=arch)
-    return model.eval()
+    return model if path is None else model.eval()
 
 
 def describe(model: nn.Module, *, arch: str) -> dict[str, str]:
@@ -125,16 +124,13 @@ def _fill(model: nn.Module, weights: Mapping[str, Tensor], *, where: str, arch: 
         for name in own
         if name in weights and weights[name].shape != own[name].shape
     ]
-    if missing or extra or wrong:
-        parts = [
-            f"{label} {', '.join(found[:3])}{f' and {len(found) - 3} more' if len(found) > 3 else ''}"
-            for label, found in (
-                ("it lacks", missing),
-                ("it has besides", extra),
-                ("of another shape:", wrong),
-            )
-            if found
-        ]
+    faults = {"it lacks": missing, "it has besides": extra, "of another shape:": wrong}
+    parts = [
+        f"{label} {', '.join(found[:3])}{f' and {len(found) - 3} more' if len(found) > 3 else ''}"
+        for label, found in faults.items()
+        if found
+    ]
+    if parts:
         raise ValueError(f"{where} does not fit {arch}: {'; '.join(parts)}")
     model.load_state_dict(dict(weights), strict=False)
 
@@ -158,10 +154,7 @@ def _function_model(spec: str, mean: Numbers, std: Numbers) -> nn.Module:
 
 
 def _timm_model(name: str, mean: Numbers, std: Numbers) -> nn.Module:
-    try:
-        timm: Any = importlib.import_module("timm")
-    except ImportError:
-        raise ValueError(f"timm:{name} needs the package timm; install filterbands[vision]") from None
+    timm = _package("timm", "timm", name)
     if not timm.is_model(name):
         raise ValueError(f"timm knows no network {name!r}; timm.list_models() lists them")
     model: Any = timm.create_model(name, pretrained=True)
@@ -170,12 +163,7 @@ def _timm_model(name: str, mean: Numbers, std: Numbers) -> nn.Module:
 
 
 def _torchvision_model(name: str, mean: Numbers, std: Numbers) -> nn.Module:
-    try:
-        models: Any = importlib.import_module("torchvision.models")
-    except ImportError:
-        raise ValueError(
-            f"torchvision:{name} needs the package torchvision; install filterbands[vision]"
-        ) from None
+    models = _package("torchvision.models", "torchvision", name)
     if name not in models.list_models():
         raise ValueError(
             f"torchvision knows no network {name!r}; torchvision.models.list_models() lists them"
@@ -183,17 +171,22 @@ def _torchvision_model(name: str, mean: Numbers, std: Numbers) -> nn.Module:
     weights = models.get_model_weights(name).DEFAULT
     known = weights.transforms()
     model: nn.Module = models.get_model(name, weights=weights)
-    own = (getattr(known, "mean", None), getattr(known, "std", None))
-    return normalising(model, mean or own[0], std or own[1]).eval()
+    mean, std = mean or getattr(known, "mean", None), std or getattr(known, "std", None)
+    return normalising(model, mean, std).eval()
+
+
+def _package(module: str, package: str, name: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise ValueError(
+            f"{package}:{name} needs the package {package}; install filterbands[vision]"
+        ) from None
 
 
 _FOREIGN: Mapping[str, Callable[[str, Numbers, Numbers], nn.Module]] = MappingProxyType(
     {"timm": _timm_model, "torchvision": _torchvision_model}
 )
-
-
-def _numbers(text: str | None) -> tuple[float, ...] | None:
-    return tuple(json.loads(text)) if text else None
 
 
 def _names() -> str:

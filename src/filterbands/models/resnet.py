@@ -1,5 +1,7 @@
 """CIFAR ResNets under the parameter names that public checkpoints use."""
 
+from itertools import pairwise
+
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -45,7 +47,30 @@ class BasicBlock(nn.Module):
         return F.relu(self.bn2(self.conv2(out)) + self.shortcut(images))
 
 
-class ThreeStageResNet(Normalising):
+class _StagedResNet(Normalising):
+    """A 3x3 stem without pooling and stages of blocks, each but the first at half the size of the last."""
+
+    def __init__(self, widths: tuple[int, ...], blocks: int, *, classes: int, projection: bool) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, widths[0], 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(widths[0])
+        for number, (inputs, outputs) in enumerate(pairwise((widths[0], *widths)), start=1):
+            first = BasicBlock(inputs, outputs, 1 if number == 1 else 2, projection=projection)
+            rest = [BasicBlock(outputs, outputs, 1, projection=projection) for _ in range(blocks - 1)]
+            self.add_module(f"layer{number}", nn.Sequential(first, *rest))
+        self.linear = nn.Linear(widths[-1], classes)
+
+    def forward(self, images: FloatImages) -> Float[Tensor, "b classes"]:
+        """Return the logits of images in [0, 1]."""
+        out = F.relu(self.bn1(self.conv1(self.normalise(images))))
+        for name, stage in self.named_children():
+            if name.startswith("layer"):
+                out = stage(out)
+        logits: Tensor = self.linear(out.mean(dim=(2, 3)))
+        return logits
+
+
+class ThreeStageResNet(_StagedResNet):
     """The CIFAR ResNet of 6n + 2 layers, 16 to 64 channels wide, option-A shortcuts.
 
     Parameter names are those of github.com/akamaster/pytorch_resnet_cifar10.
@@ -54,28 +79,14 @@ class ThreeStageResNet(Normalising):
     """
 
     def __init__(self, depth: int, *, classes: int) -> None:
-        super().__init__()
-        blocks = (depth - 2) // 6
-        self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(16)
-        self.layer1 = _stage(16, 16, 1, blocks, projection=False)
-        self.layer2 = _stage(16, 32, 2, blocks, projection=False)
-        self.layer3 = _stage(32, 64, 2, blocks, projection=False)
-        self.linear = nn.Linear(64, classes)
+        super().__init__((16, 32, 64), (depth - 2) // 6, classes=classes, projection=False)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight)
 
-    def forward(self, images: FloatImages) -> Float[Tensor, "b classes"]:
-        """Return the logits of images in [0, 1]."""
-        out = F.relu(self.bn1(self.conv1(self.normalise(images))))
-        out = self.layer3(self.layer2(self.layer1(out)))
-        logits: Tensor = self.linear(out.mean(dim=(2, 3)))
-        return logits
 
-
-class FourStageResNet(Normalising):
-    """ResNet-18 for 32x32 images: a 3x3 stem without pooling, four stages of two blocks, 1x1 shortcuts.
+class FourStageResNet(_StagedResNet):
+    """ResNet-18 for 32x32 images: four stages of two blocks, 1x1 shortcuts.
 
     Parameter names are those of github.com/kuangliu/pytorch-cifar.
 
@@ -83,24 +94,4 @@ class FourStageResNet(Normalising):
     """
 
     def __init__(self, width: int, *, classes: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, width, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.layer1 = _stage(width, width, 1, 2, projection=True)
-        self.layer2 = _stage(width, 2 * width, 2, 2, projection=True)
-        self.layer3 = _stage(2 * width, 4 * width, 2, 2, projection=True)
-        self.layer4 = _stage(4 * width, 8 * width, 2, 2, projection=True)
-        self.linear = nn.Linear(8 * width, classes)
-
-    def forward(self, images: FloatImages) -> Float[Tensor, "b classes"]:
-        """Return the logits of images in [0, 1]."""
-        out = F.relu(self.bn1(self.conv1(self.normalise(images))))
-        out = self.layer4(self.layer3(self.layer2(self.layer1(out))))
-        logits: Tensor = self.linear(out.mean(dim=(2, 3)))
-        return logits
-
-
-def _stage(inputs: int, outputs: int, stride: int, blocks: int, *, projection: bool) -> nn.Sequential:
-    first = BasicBlock(inputs, outputs, stride, projection=projection)
-    rest = [BasicBlock(outputs, outputs, 1, projection=projection) for _ in range(blocks - 1)]
-    return nn.Sequential(first, *rest)
+        super().__init__((width, 2 * width, 4 * width, 8 * width), 2, classes=classes, projection=True)

@@ -1,6 +1,6 @@
 """Spectra: of what a corruption adds to images, and of the gradient by which a network sees them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,10 +13,78 @@ from torch import Tensor, nn
 from .. import fourier
 from ..corruptions import CORRUPTIONS, corrupt, expand_kinds
 from ..evaluation import Data, Source, Store, as_source, chunk_size
-from ..filters import EQUAL_AREA
+from ..filters import EQUAL_AREA, gradient_power
 from ..scores import SEVERITIES, Scores
-from ..types import Progress
+from ..types import FloatImages, Progress
 from .probe import Arrays, Probe, ProbeConfig, RankCorrelation, Spectrum, correlate, kept, probing
+
+
+def by_kind(cells: Mapping[tuple[str, int], Any]) -> dict[str, dict[str, Any]]:
+    """Return cells of kind and severity as a table per kind, for JSON."""
+    table: dict[str, dict[str, Any]] = {}
+    for (kind, severity), value in cells.items():
+        table.setdefault(kind, {})[str(severity)] = value
+    return table
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Corruptions:
+    """Which corruptions are compared with clean images, and where the results are kept."""
+
+    kinds: Sequence[str] | None
+    severities: Sequence[int]
+    parameters: str
+    seed: int
+    db: str | Path | None
+    progress: Progress | None
+
+    def parts(
+        self, source: Source, facts: Mapping[str, Any], compute: Callable[[Iterable[FloatImages]], Arrays]
+    ) -> dict[tuple[str, int], Arrays]:
+        """Return, by kind and severity, what is kept or else computed of (corrupted - clean) in [-1, 1]."""
+        wanted = expand_kinds(self.kinds or ("c",), parameters=self.parameters)
+        if not self.severities or not set(self.severities) <= set(SEVERITIES):
+            raise ValueError(f"severities need numbers from 1 to 5, got {tuple(self.severities)}")
+        for kind in wanted:
+            # Finds what is missing, such as textures, before the first long step.
+            self._added(source, kind, self.severities[0], torch.arange(1))
+        cells = [(kind, severity) for kind in wanted for severity in self.severities]
+        found = {}
+        for number, (kind, severity) in enumerate(cells):
+            own = {
+                **facts,
+                "data": source.fingerprint,
+                "kind": kind,
+                "severity": severity,
+                "parameters": self.parameters,
+                "version": CORRUPTIONS[kind].version,
+                "seed": self.seed,
+            }
+            differences = (self._added(source, kind, severity, part) for part in chunks(source))
+            found[kind, severity] = kept_in(self.db, own, partial(compute, differences))
+            if self.progress is not None:
+                self.progress(number + 1, len(cells), f"{kind} {severity}")
+        return found
+
+    def _added(self, source: Source, kind: str, severity: int, positions: Tensor) -> FloatImages:
+        clean, index = source.read(positions), source.index[positions]
+        table, seed = self.parameters, self.seed
+        made = corrupt(clean, kind, severity=severity, seed=seed, parameters=table, index=index)
+        added: Tensor = (made.float() - clean.float()) / 255
+        return added
+
+
+def kept_in(db: str | Path | None, facts: Mapping[str, Any], compute: Callable[[], Arrays]) -> Arrays:
+    """Return what a database holds for these facts; what it lacks is computed and kept there."""
+    if db is None:
+        return compute()
+    with Store(db) as store:
+        return kept(store, facts, compute)
+
+
+def chunks(source: Source) -> tuple[Tensor, ...]:
+    """Return the positions of all images, some at a time."""
+    return torch.split(torch.arange(len(source.labels)), chunk_size(source.shape))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,16 +104,13 @@ class CorruptionSpectra:
     @property
     def kinds(self) -> tuple[str, ...]:
         """The kinds at hand."""
-        return tuple(dict.fromkeys(kind for kind, _ in self.spectra))
+        return tuple(by_kind(self.spectra))
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
-        table: dict[str, dict[str, Any]] = {kind: {} for kind in self.kinds}
-        for (kind, severity), spectrum in self.spectra.items():
-            table[kind][str(severity)] = spectrum.to_json()
         return {
             "low_energy": {kind: self.low_energy(kind) for kind in self.kinds},
-            "kinds": table,
+            "kinds": by_kind({cell: spectrum.to_json() for cell, spectrum in self.spectra.items()}),
             "images": self.images,
         }
 
@@ -64,13 +129,13 @@ def corruption_spectra(
     """Return the mean power spectrum of what each corruption adds to images.
 
     Args:
-        data: As `evaluate` takes them.
+        data: Images, as `evaluate` takes them.
         kinds: Kinds, or sets of them, of `CORRUPTIONS`; None for the 19 of CIFAR-10-C.
         severities: From 1 to 5.
         parameters: Table of constants.
-        seed: Of the random kinds.
-        limit: Take the first so many images.
-        db: Database that finished spectra are kept in; None keeps nothing.
+        seed: Seed of the random kinds.
+        limit: Number of images, the first ones.
+        db: Database that keeps finished parts; None keeps nothing.
         progress: Called with corruptions done, in all, and a name.
 
     Raises:
@@ -82,49 +147,22 @@ def corruption_spectra(
     >>> spectra.low_energy("gaussian_noise") < 0.6 < spectra.low_energy("brightness")
     True
     """
-    wanted = expand_kinds(kinds or ("c",), parameters=parameters)
-    if not severities or not set(severities) <= set(SEVERITIES):
-        raise ValueError(f"severities need numbers from 1 to 5, got {tuple(severities)}")
     source = as_source(data, limit=limit)
-    cells = [(kind, severity) for kind in wanted for severity in severities]
-    first = source.read(torch.arange(1))
-    for kind in wanted:
-        corrupt(first, kind, severity=severities[0], seed=seed, parameters=parameters)
-    found = {}
-    with Store(db) as store:
-        for number, (kind, severity) in enumerate(cells):
-            facts = {
-                "probe": "corruption",
-                "data": source.fingerprint,
-                "kind": kind,
-                "severity": severity,
-                "parameters": parameters,
-                "version": CORRUPTIONS[kind].version,
-                "seed": seed,
-            }
-            compute = partial(_added, source, kind, severity, parameters, seed)
-            power = kept(store if db is not None else None, facts, compute)["power"]
-            found[kind, severity] = Spectrum(power=torch.from_numpy(np.asarray(power)))
-            if progress is not None:
-                progress(number + 1, len(cells), f"{kind} {severity}")
-    return CorruptionSpectra(spectra=found, images=len(source.labels))
 
+    def compute(differences: Iterable[FloatImages]) -> Arrays:
+        total = torch.zeros(source.shape[1:], dtype=torch.float64)
+        for added in differences:
+            total += fourier.power_spectrum(added).mean(dim=1).double().sum(dim=0)
+        return {"power": fourier.centered(total / len(source.labels)).float().numpy()}
 
-def _added(source: Source, kind: str, severity: int, parameters: str, seed: int) -> Arrays:
-    total = torch.zeros(source.shape[1:], dtype=torch.float64)
-    for positions in torch.split(torch.arange(len(source.labels)), chunk_size(source.shape)):
-        clean = source.read(positions)
-        made = corrupt(
-            clean,
-            kind,
-            severity=severity,
-            seed=seed,
-            parameters=parameters,
-            index=source.index[positions],
-        )
-        added = (made.float() - clean.float()) / 255
-        total += fourier.power_spectrum(added).mean(dim=1).double().sum(dim=0)
-    return {"power": fourier.centered(total / len(source.labels)).float().numpy()}
+    corruptions = Corruptions(
+        kinds=kinds, severities=severities, parameters=parameters, seed=seed, db=db, progress=progress
+    )
+    found = corruptions.parts(source, {"probe": "corruption"}, compute)
+    return CorruptionSpectra(
+        spectra={cell: Spectrum(power=torch.from_numpy(arrays["power"])) for cell, arrays in found.items()},
+        images=len(source.labels),
+    )
 
 
 def gradient_spectrum(
@@ -138,14 +176,14 @@ def gradient_spectrum(
     """Return the mean power spectrum of the loss's gradient with respect to the image.
 
     It says which frequencies a small change of an image must have to change the loss most. Each image's
-    gradient is scaled to unit norm first, since confident answers have vanishing ones.
+    gradient is scaled to unit norm first, because that of a confident answer vanishes.
 
     Args:
         model: Takes NCHW floats in [0, 1] (scaled by the config's mean and std) and returns logits.
-        data: As `evaluate` takes them.
-        limit: Take the first so many images.
-        config: How; see `ProbeConfig`.
-        db: Database that it is kept in; None keeps nothing.
+        data: Images and labels, as `evaluate` takes them.
+        limit: Number of images, the first ones.
+        config: See `ProbeConfig`.
+        db: Database that keeps the spectrum; None keeps nothing.
 
     Raises:
         ValueError: Data and network that do not fit.
@@ -163,30 +201,24 @@ def gradient_spectrum(
 def _gradient(probe: Probe) -> Arrays:
     total = torch.zeros(probe.images.shape[2:], dtype=torch.float64, device=probe.images.device)
     size = probe.config.batch_size
-    for start in range(0, len(probe.images), size):
-        images = probe.images[start : start + size].float().div_(255).requires_grad_()
-        labels = probe.labels[start : start + size]
-        with torch.enable_grad():
-            loss = nn.functional.cross_entropy(probe.outputs(images), labels, reduction="sum")
-        gradient: Tensor = torch.autograd.grad(loss, images)[0]
-        norm = gradient.flatten(1).norm(dim=1).clamp_min(1e-30)
-        unit = gradient / norm[:, None, None, None]
-        total += fourier.power_spectrum(unit).mean(dim=1).sum(dim=0).double()
+    for images, labels in zip(torch.split(probe.images, size), torch.split(probe.labels, size), strict=True):
+        power, _ = gradient_power(probe.outputs, images.float().div_(255), labels)
+        total += power.mean(dim=1).sum(dim=0).double()
     return {"power": fourier.centered(total / len(probe.images)).cpu().float().numpy()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrequencyGain:
-    """What one network gains over another under each kind, beside the frequency of that kind."""
+    """What one network gains over another under each kind, compared with the frequency of that kind."""
 
     kinds: tuple[str, ...]
     """The kinds that both were measured under, those of the highest frequencies first."""
     low_energy: tuple[float, ...]
     """Share of what each kind adds that lies within the cutoff."""
     gain: tuple[float, ...]
-    """Accuracy of the one less that of the other, a share."""
+    """Accuracy of the first network minus that of the other, a share."""
     correlation: RankCorrelation | None
-    """Of the two, over kinds; None of fewer than five, or where all gain alike."""
+    """Correlation of the two over kinds; None of fewer than five kinds, or where all gain alike."""
 
     @property
     def supported(self) -> bool | None:
@@ -225,15 +257,12 @@ def gain_by_frequency(one: Scores, other: Scores, spectra: CorruptionSpectra) ->
     """Return one network's gain over another under each kind, in the order of the kinds' frequencies.
 
     Args:
-        one: The network whose gain it is.
-        other: The one that it is compared with.
-        spectra: Of the corruptions.
+        one: Scores of the network whose gain it is.
+        other: Scores of the network that it is compared with.
+        spectra: Spectra of the corruptions.
     """
-    gains = {
-        kind: _mean(one, kind) - _mean(other, kind)
-        for kind in spectra.kinds
-        if kind in one.kinds and kind in other.kinds
-    }
+    both = [kind for kind in spectra.kinds if kind in one.kinds and kind in other.kinds]
+    gains = {kind: _mean(one, kind) - _mean(other, kind) for kind in both}
     gains = {kind: gain for kind, gain in gains.items() if not np.isnan(gain)}
     kinds = tuple(sorted(gains, key=spectra.low_energy))
     low = tuple(spectra.low_energy(kind) for kind in kinds)

@@ -28,7 +28,7 @@ from ..datasets import ImageSet, load_data
 from ..disk import make_folder, write_weights, write_whole
 from ..engine import Compiled, Fabric, compiling, device_name, launch, pick_device, process_count
 from ..filters import analyze
-from ..models import describe, load_model
+from ..models import describe, first_layer, load_model
 from ..run import Run
 from ..types import Progress
 from ..version import __version__, git_revision
@@ -446,12 +446,12 @@ def _clean_accuracy(model: nn.Module, batches: Batches, fabric: Fabric) -> float
 
 
 def _first_layer(model: nn.Module) -> dict[str, Any]:
-    weight: Any = model.get_submodule("conv1").weight
-    layer = analyze({"conv1.weight": weight.detach().cpu()})["conv1"]
+    first = first_layer("train", model)
+    layer = analyze({f"{first.name}.weight": first.layer.weight.detach().cpu()})[first.name]
     curve = [] if layer.curve is None else layer.curve.tolist()
     return {
         "first_layer": {
-            "name": "conv1",
+            "name": layer.name,
             "low_share": layer.low_share,
             "low_energy": layer.low_energy,
             "mean_low_energy": layer.mean_low_energy,

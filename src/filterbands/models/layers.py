@@ -1,0 +1,198 @@
+"""The convolutions of a network, the first spatial one, and the batch norms that read their output.
+
+With images, the network is run on two of them. Its convolutions then come in the order of execution, and a
+batch norm belongs to a convolution if it is given that convolution's output, unchanged. Without images, the
+order is that of registration, and a batch norm belongs to a convolution if it is the next leaf module (of the
+same number of features; identities do not count). Each result says which of the two was used.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain, pairwise
+from math import prod
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+
+from ..types import FloatImages
+from .normalising import evaluating
+
+# Modules whose output is that of the last module inside, or their input.
+_TRANSPARENT = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.Identity)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Convolution:
+    """A convolution of a network, and the batch norms that read its output."""
+
+    name: str
+    """Name in the network, without what torch.compile puts in front; `weight` for a bare layer."""
+    layer: _ConvNd
+    norms: dict[str, _BatchNorm]
+    """Batch norms by name; more than one only by execution."""
+    found_by: str
+    """`execution` or `registration`."""
+
+    @property
+    def is_spatial(self) -> bool:
+        """Whether the kernel is larger than 1x1."""
+        return prod(self.layer.kernel_size) > 1
+
+    def scale(self) -> tuple[Float[Tensor, " f"] | None, str | None, str]:
+        """Return what the batch norm multiplies each filter by, its name, and how it was found.
+
+        Scale and name are None where no single batch norm with a running variance reads the output; the text
+        is the reason then.
+        """
+        if len(self.norms) != 1:
+            names = " and ".join(self.norms)
+            return None, None, f"{names} read its output: not folded" if names else "no batch norm follows"
+        ((name, norm),) = self.norms.items()
+        if norm.running_var is None:
+            return None, None, f"{name} keeps no running variance: not folded"
+        scale: Tensor = (norm.running_var.detach().cpu().double() + norm.eps).rsqrt()
+        if norm.weight is not None:
+            scale = scale * norm.weight.detach().cpu().double()
+        return scale, name, f"{name} found by {self.found_by}"
+
+
+def convolutions(model: nn.Module, images: FloatImages | None = None) -> tuple[Convolution, ...]:
+    """Return the convolutions of a network, each with the batch norms that read its output.
+
+    Args:
+        model: A network; it is left as it is.
+        images: Images that it takes, at least one. With them, only convolutions that run are returned.
+
+    Raises:
+        ValueError: The network cannot take the images.
+
+    >>> layers = convolutions(nn.Sequential(nn.Sequential(nn.Conv2d(3, 8, 3)), nn.BatchNorm2d(8)))
+    >>> [(layer.name, list(layer.norms), layer.found_by) for layer in layers]
+    [('0.0', ['1'], 'registration')]
+    """
+    return _registered(model) if images is None else _executed(model, images[:2])
+
+
+def first_layer(
+    verb: str, model: nn.Module, images: FloatImages | None = None, *, kind: type[_ConvNd] = nn.Conv2d
+) -> Convolution:
+    """Return the first convolution larger than 1x1, and the batch norms that read its output.
+
+    Args:
+        verb: Who asks, for the error.
+        model: As for `convolutions`.
+        images: As for `convolutions`.
+        kind: Class that the convolution must have.
+
+    Raises:
+        ValueError: There is none, or the network cannot take the images.
+
+    >>> first_layer("shrink", nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 8, 3))).name
+    '1'
+    """
+    for found in convolutions(model, images):
+        if isinstance(found.layer, kind) and found.is_spatial:
+            return found
+    name = "convolution" if kind is _ConvNd else f"torch.nn.{kind.__name__}"
+    raise ValueError(f"{verb} needs a network with a {name} larger than 1x1, found none")
+
+
+def batch_norms(model: nn.Module) -> tuple[_BatchNorm, ...]:
+    """Return every batch norm that keeps running statistics, in the order of registration."""
+    return tuple(
+        norm for norm in model.modules() if isinstance(norm, _BatchNorm) and norm.running_mean is not None
+    )
+
+
+def plain_name(path: str) -> str:
+    """Return a name without what torch.compile and data parallelism put in front.
+
+    >>> plain_name("_orig_mod.module.conv1.weight")
+    'conv1.weight'
+    """
+    for part in ("_orig_mod.", "module."):
+        path = path.removeprefix(part)
+    return "" if path in ("_orig_mod", "module") else path
+
+
+def run_on(model: nn.Module, images: FloatImages) -> Tensor:
+    """Return what a network answers to images, which are moved to its device and precision.
+
+    Raises:
+        ValueError: The network cannot take them.
+    """
+    tensors = chain(model.parameters(), model.buffers())
+    place = next((tensor for tensor in tensors if tensor.is_floating_point()), images)
+    # Compiled code may have been made before hooks were hung on the modules inside.
+    plain: nn.Module = getattr(model, "_orig_mod", model)
+    try:
+        answers: Tensor = plain(images.to(place.device, place.dtype))
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"the network cannot take images of {tuple(images.shape[1:])}: {reason}") from None
+    return answers
+
+
+def _registered(model: nn.Module) -> tuple[Convolution, ...]:
+    found: dict[_ConvNd, Convolution] = {}
+    for (path, layer), (after, norm) in pairwise([*_in_order("", model), ("", model)]):
+        if isinstance(layer, _ConvNd) and layer not in found:
+            follows = isinstance(norm, _BatchNorm) and norm.num_features == layer.out_channels
+            norms = {plain_name(after): norm} if isinstance(norm, _BatchNorm) and follows else {}
+            found[layer] = Convolution(plain_name(path) or "weight", layer, norms, "registration")
+    return tuple(found.values())
+
+
+def _in_order(path: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield leaf modules in the order of registration, and a block of several leaves once more behind them.
+
+    Whether the last leaf of such a block gives the block's output is known to its forward alone.
+    """
+    prefix = f"{path}." if path else ""
+    inside = [
+        entry
+        for name, child in module.named_children()
+        if name != "parametrizations"
+        for entry in _in_order(prefix + name, child)
+    ]
+    if isinstance(module, _ConvNd):
+        yield path, module
+    yield from inside
+    if len(inside) != 1 and not isinstance(module, (*_TRANSPARENT, _ConvNd)):
+        yield path, module
+
+
+def _executed(model: nn.Module, images: FloatImages) -> tuple[Convolution, ...]:
+    found: dict[_ConvNd, Convolution] = {}
+    outputs: dict[_ConvNd, tuple[Tensor, int]] = {}
+
+    def on_convolution(module: _ConvNd, _: Any, output: Tensor) -> None:
+        if module not in found:
+            found[module] = Convolution(names[module] or "weight", module, {}, "execution")
+            # An activation in place changes the tensor's version, and not the tensor's identity.
+            outputs[module] = output, output._version
+
+    def on_norm(module: _BatchNorm, inputs: tuple[Any, ...]) -> None:
+        for layer, (output, version) in outputs.items():
+            if inputs and inputs[0] is output and output._version == version:
+                found[layer].norms[names[module]] = module
+
+    names = {module: plain_name(path) for path, module in model.named_modules()}
+    hooks = []
+    for module in names:
+        if isinstance(module, _ConvNd):
+            hooks.append(module.register_forward_hook(on_convolution))
+        elif isinstance(module, _BatchNorm):
+            hooks.append(module.register_forward_pre_hook(on_norm))
+    try:
+        # Tensors of inference mode have no version.
+        with evaluating(model), torch.inference_mode(False), torch.no_grad():
+            run_on(model, images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return tuple(found.values())

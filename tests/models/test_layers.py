@@ -1,0 +1,102 @@
+"""Which batch norm reads a convolution's output: by registration and by execution."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from filterbands.control import set_share
+from filterbands.models import batch_norms, convolutions, first_layer, run_on
+
+
+def conv(inputs: int = 3) -> nn.Conv2d:
+    return nn.Conv2d(inputs, 4, 3, padding=1)
+
+
+def norm(features: int = 4) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(features)
+
+
+class Wrapper(nn.Module):
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.inner(images)
+
+
+class PreActivation(nn.Module):
+    """A block whose output is a sum, which no batch norm behind it can be folded into."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn1 = norm()
+        self.conv1 = conv(4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images + self.conv1(self.bn1(images).relu())
+
+
+IMAGES = torch.rand(2, 3, 8, 8)
+# Name of each convolution, and names of the batch norms by registration and by execution.
+NETWORKS = {
+    "next": (nn.Sequential(conv(), norm()), {"0": (["1"], ["1"])}),
+    "identity": (nn.Sequential(conv(), nn.Identity(), nn.Sequential(), norm()), {"0": (["3"], ["3"])}),
+    "wrapped": (nn.Sequential(Wrapper(conv()), norm()), {"0.inner": (["1"], ["1"])}),
+    "activation": (nn.Sequential(conv(), nn.ReLU(), norm()), {"0": ([], [])}),
+    "in place": (nn.Sequential(conv(), nn.ReLU(inplace=True), norm()), {"0": ([], [])}),
+    "layer between": (nn.Sequential(conv(), conv(4), norm()), {"0": ([], []), "1": (["2"], ["2"])}),
+    "held": (nn.Sequential(set_share(conv(), low=0.5), norm()), {"0": (["1"], ["1"])}),
+    "blocks": (
+        nn.Sequential(conv(), PreActivation(), PreActivation()),
+        {"0": (["1.bn1"], ["1.bn1"]), "1.conv1": ([], []), "2.conv1": ([], [])},
+    ),
+    "alone": (conv(), {"weight": ([], [])}),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_batch_norm_that_reads_the_output_is_found_both_ways(name: str) -> None:
+    network, expected = NETWORKS[name]
+    for place, found in enumerate((convolutions(network), convolutions(network, IMAGES))):
+        assert {entry.name: list(entry.norms) for entry in found} == {
+            layer: norms[place] for layer, norms in expected.items()
+        }
+        assert {entry.found_by for entry in found} == {("registration", "execution")[place]}
+    assert network.training
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
+
+
+def test_a_batch_norm_of_other_features_does_not_follow() -> None:
+    assert first_layer("test", nn.Sequential(conv(), norm(5))).norms == {}
+
+
+def test_two_batch_norms_on_one_output_are_both_found_and_not_folded() -> None:
+    class Split(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.one, self.other = conv(), norm(), norm()
+
+        def forward(self, images: Tensor) -> Tensor:
+            out = self.conv(images)
+            return self.one(out) + self.other(out)
+
+    scale, name, note = first_layer("test", Split(), IMAGES).scale()
+    assert (scale, name) == (None, None)
+    assert note == "one and other read its output: not folded"
+
+
+def test_inference_mode_finds_the_same() -> None:
+    with torch.inference_mode():
+        assert list(first_layer("test", nn.Sequential(conv(), norm()), torch.rand(2, 3, 8, 8)).norms) == ["1"]
+
+
+def test_images_that_a_network_cannot_take_are_told_in_one_line() -> None:
+    with pytest.raises(ValueError, match=r"cannot take images of \(3, 8, 8\)") as caught:
+        run_on(conv(5), IMAGES)
+    assert "\n" not in str(caught.value)
+
+
+def test_batch_norms_without_statistics_are_left_out() -> None:
+    kept = norm()
+    assert batch_norms(nn.Sequential(kept, nn.BatchNorm2d(4, track_running_stats=False))) == (kept,)
