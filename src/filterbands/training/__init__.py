@@ -10,9 +10,10 @@ from .config import (
     with_settings,
 )
 from .methods import METHODS
+from .networks import build
 from .recipes import RECIPES
 from .timing import StepSeconds, measure_step
-from .train import build, train
+from .train import train
 
 __all__ = [
     "METHODS",

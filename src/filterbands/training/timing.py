@@ -9,11 +9,10 @@ from torch import Tensor, nn
 
 from ..datasets import ImageSet
 from ..engine import compiling, launch
-from .batches import Batches
+from .batches import Batches, check_count
 from .config import TrainConfig
-from .methods import METHODS
+from .networks import compiled, in_training
 from .optimizing import make_optimizer
-from .train import compiled, in_training
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +75,7 @@ def measure_step(
     """
     if steps < 1:
         raise ValueError(f"steps needs a number of at least 1, got {steps}")
-    if len(data) < config.batch_size:
-        raise ValueError(f"batch_size {config.batch_size} exceeds the {len(data)} images of {data.name}")
+    check_count(data, config)
     fabric = launch(device=device, precision=config.precision, threads=threads)
 
     def now() -> float:
@@ -106,14 +104,7 @@ def measure_step(
                 passes = iter(batches.epoch(epoch))
                 continue
             drawn = now()
-            step = METHODS[config.method](
-                clock,
-                batch.images,
-                batch.labels,
-                key=batch.key,
-                smoothing=config.label_smoothing,
-                partners=batch.partners,
-            )
+            step = batch.step(clock, config)
             fabric.backward(step.loss)
             backward = now()
             wrapped_optimizer.step()
@@ -121,5 +112,5 @@ def measure_step(
             marks.append((began, drawn, clock.began, clock.ended, backward, now()))
     kept = torch.tensor(marks[2:], dtype=torch.float64).diff(dim=1).mean(dim=0).tolist()
     names = ("data", "augmentation", "forward", "backward", "update")
-    # With parts, a step is that many passes and one update; an update more is nothing beside them.
+    # With parts, a step is that many passes and one update; one more update is negligible.
     return StepSeconds(**{name: value * config.accumulate for name, value in zip(names, kept, strict=True)})

@@ -16,14 +16,14 @@ from ... import rng
 from ...fourier import swap_amplitude
 from ...types import FloatImages, Images, Keys
 from .operations import operate, to_bytes
-from .protocol import Partners
+from .protocol import Partners, Views
 
 PAIRED, SINGLE = 0.6, 0.5
 
 
 def apr_p(
     images: FloatImages, *, key: Keys, partners: Partners, across_channels: bool = False, clip: bool = True
-) -> FloatImages:
+) -> Views:
     """Return the images and the same with other images' amplitudes.
 
     `apr_p_across` takes the transform over the color channels too and changes nothing else. It separates
@@ -36,7 +36,7 @@ def apr_p(
     return torch.cat([images, mixed])
 
 
-def apr_s(images: FloatImages, *, key: Keys, partners: Partners, as_code: bool = False) -> FloatImages:
+def apr_s(images: FloatImages, *, key: Keys, partners: Partners, as_code: bool = False) -> Views:
     """Return images recombined with operated versions of themselves.
 
     `apr_s_code`: transform over the channels too, bytes that wrap around.
@@ -48,7 +48,7 @@ def apr_s(images: FloatImages, *, key: Keys, partners: Partners, as_code: bool =
     return single_view(images, key=key, as_code=as_code)
 
 
-def apr_sp(images: FloatImages, *, key: Keys, partners: Partners, as_code: bool = False) -> FloatImages:
+def apr_sp(images: FloatImages, *, key: Keys, partners: Partners, as_code: bool = False) -> Views:
     """Return APR-S's images and the same with other images' amplitudes.
 
     The other images have gone through APR-S too, by draws of the key that they are mixed for. `apr_sp_code`

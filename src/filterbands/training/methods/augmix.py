@@ -9,12 +9,12 @@ from torch import Tensor
 from ... import rng
 from ...types import FloatImages, Keys
 from .operations import operate, to_bytes
-from .protocol import Partners
+from .protocol import Partners, Views
 
 WIDTH, DEPTH = 3, 3
 
 
-def augmix(images: FloatImages, *, key: Keys, partners: Partners) -> FloatImages:
+def augmix(images: FloatImages, *, key: Keys, partners: Partners) -> Views:
     """Return the mixed images, without the clean ones that the consistency loss needs.
 
     Source: Hendrycks et al. 2020, arXiv:1912.02781, section 3 ("AugMix without JSD" of its table 1).
@@ -23,7 +23,7 @@ def augmix(images: FloatImages, *, key: Keys, partners: Partners) -> FloatImages
     return augmix_view(images, key=key)
 
 
-def augmix_jsd(images: FloatImages, *, key: Keys, partners: Partners) -> FloatImages:
+def augmix_jsd(images: FloatImages, *, key: Keys, partners: Partners) -> Views:
     """Return the clean images and two mixed views of them.
 
     Source: Hendrycks et al. 2020, arXiv:1912.02781, section 3 and algorithm 1.
@@ -51,7 +51,7 @@ def augmix_view(images: FloatImages, *, key: Keys) -> FloatImages:
     return mix(images, chains.to(images.dtype) / 255, key=key)
 
 
-def several(view: Callable[..., Tensor], images: FloatImages, count: int, *, key: Keys) -> FloatImages:
+def several(view: Callable[..., Tensor], images: FloatImages, count: int, *, key: Keys) -> Views:
     """Return so many views of the images, one batch after the other, each with keys of its own."""
     return view(torch.cat([images] * count), key=rng.bits(key, count, stream=7).T.flatten())
 
@@ -73,7 +73,7 @@ def run_chains(images: Tensor, step: Callable[..., Tensor], *, key: Keys) -> Ten
     return chains
 
 
-def mix(images: FloatImages, chains: FloatImages, *, key: Keys) -> FloatImages:
+def mix(images: FloatImages, chains: Views, *, key: Keys) -> FloatImages:
     """Return the images mixed with their chains, which stand one batch after the other."""
     weights, share = mixture(key)
     mixed = images * (1 - share)

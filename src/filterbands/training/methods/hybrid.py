@@ -6,10 +6,10 @@ from ... import rng
 from ...types import FloatImages, Keys
 from .apr import PAIRED, SINGLE, blurred, paired_view, recombined, two_views, wrapped_bytes
 from .operations import to_bytes
-from .protocol import Partners
+from .protocol import Partners, Views
 
 
-def hybridaugment(images: FloatImages, *, key: Keys, partners: Partners) -> FloatImages:
+def hybridaugment(images: FloatImages, *, key: Keys, partners: Partners) -> Views:
     """Return single hybrids and the same with other images' high frequencies.
 
     The paper's HA_PS. Deviations: the mean of two losses, where the code has their sum (twice the learning
@@ -23,9 +23,7 @@ def hybridaugment(images: FloatImages, *, key: Keys, partners: Partners) -> Floa
     return torch.cat([view, paired_hybrid(view, partners[0], key=key)])
 
 
-def hybridaugment_pp(
-    images: FloatImages, *, key: Keys, partners: Partners, as_code: bool = False
-) -> FloatImages:
+def hybridaugment_pp(images: FloatImages, *, key: Keys, partners: Partners, as_code: bool = False) -> Views:
     """Return HybridAugment's views with the low frequencies' amplitudes recombined, HA++_PS.
 
     Deviations as in `hybridaugment`. `hybridaugment_pp_code` transforms over the channels too, casts to bytes

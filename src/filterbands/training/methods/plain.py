@@ -4,18 +4,18 @@ import torch
 
 from ... import rng
 from ...types import FloatImages, Keys
-from .protocol import Partners
+from .protocol import Partners, Views
 
 SIGMA = 0.1
 
 
-def standard(images: FloatImages, *, key: Keys, partners: Partners) -> FloatImages:
+def standard(images: FloatImages, *, key: Keys, partners: Partners) -> Views:
     """Return the images as they are."""
     del key, partners
     return images
 
 
-def gaussian(images: FloatImages, *, key: Keys, partners: Partners) -> FloatImages:
+def gaussian(images: FloatImages, *, key: Keys, partners: Partners) -> Views:
     """Return each image, with chance 1/2 with white noise of standard deviation 0.1.
 
     The noise is independent for every pixel and channel, added in [0, 1] and clamped to it.

@@ -12,7 +12,7 @@ from ... import rng
 from ...types import FloatImages, Keys
 from .augmix import mix, run_chains, several
 from .operations import sample_bilinear
-from .protocol import Partners
+from .protocol import Partners, Views
 
 # The strongest of each primitive; strengths are uniform below.
 FILTER_SIGMA = 4.0
@@ -27,7 +27,7 @@ def prime(
     key: Keys,
     partners: Partners,
     primitives: tuple[int, ...] = (_SPECTRAL, _COLOR, _SPATIAL),
-) -> FloatImages:
+) -> Views:
     """Return the clean images and two views made of primitives.
 
     `prime_spectral` draws from the random filters alone, to compare random filtering with this library's.

@@ -10,6 +10,8 @@ from ...types import FloatImages, Keys, Labels
 
 Partners = Float[Tensor, "p b c h w"]
 """Other images that each image of a batch is mixed with: p of them per image."""
+Views = Float[Tensor, "n c h w"]
+"""Views of a batch, one whole batch after the other."""
 
 
 class Step(NamedTuple):
@@ -23,7 +25,7 @@ class Step(NamedTuple):
 class View(Protocol):
     """What the network sees of a batch."""
 
-    def __call__(self, images: FloatImages, *, key: Keys, partners: Partners) -> FloatImages:
+    def __call__(self, images: FloatImages, *, key: Keys, partners: Partners) -> Views:
         """Return the views of cropped and flipped images in [0, 1], one whole batch after the other."""
         ...
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from ... import rng
 from ...types import FloatImages, Keys
 from .augmix import several
-from .protocol import Partners
+from .protocol import Partners, Views
 
 SIZES = (1, 3, 5, 7)
 ORIGINAL = 0.5
@@ -15,7 +15,7 @@ CONSISTENCY = 10.0
 _MEAN, _STD = 0.47, 0.25
 
 
-def randconv(images: FloatImages, *, key: Keys, partners: Partners) -> FloatImages:
+def randconv(images: FloatImages, *, key: Keys, partners: Partners) -> Views:
     """Return three views drawn by `randconv_view`, whose divergence from their mean has the weight 10.
 
     Deviations: every image has a filter of its own, where the paper has one per batch; images are clamped to
