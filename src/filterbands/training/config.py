@@ -195,8 +195,9 @@ class TrainConfig:
             "schedule": SCHEDULES,
         }
         for name, table in tables.items():
-            if getattr(self, name) not in table:
-                raise ValueError(_unknown(name, getattr(self, name), table))
+            if (value := getattr(self, name)) not in table:
+                known = ", ".join(table)
+                raise ValueError(f"unknown {name} {value!r}{hint(value, table)}; known are {known}")
         # What torch's generators take.
         _check("seed", self.seed, -(2**63), 2**63 - 1)
         _check("size", self.size, 0, 4096)
@@ -291,9 +292,8 @@ def _change(plain: dict[str, Any], config: Any, path: list[str], text: str, *, w
     """Put a text's value into the plain form of a config, whose fields say what it must be."""
     known = {entry.name: entry for entry in fields(config)}
     if path[0] not in known:
-        close = difflib.get_close_matches(path[0], known, n=1)
-        hint = f" (did you mean {close[0]}?)" if close else ""
-        raise ValueError(f"--set {whole}: there is no field {path[0]!r}{hint}; there are {', '.join(known)}")
+        near = hint(path[0], known)
+        raise ValueError(f"--set {whole}: there is no field {path[0]!r}{near}; there are {', '.join(known)}")
     value = getattr(config, path[0])
     if is_dataclass(value):
         if len(path) == 1:
@@ -323,10 +323,14 @@ def _parsed(text: str, kind: Any, *, whole: str) -> Any:
         raise ValueError(f"--set {whole} needs {noun}, got {text!r}") from None
 
 
-def _unknown(name: str, value: str, known: Collection[str]) -> str:
+def hint(value: str, known: Collection[str]) -> str:
+    """Return ` (did you mean ...?)` with the known name that is nearest; nothing where none is near.
+
+    >>> hint("epoch", ["epochs", "ema"])
+    ' (did you mean epochs?)'
+    """
     close = difflib.get_close_matches(value, known, n=1)
-    hint = f" (did you mean {close[0]}?)" if close else ""
-    return f"unknown {name} {value!r}{hint}; known are {', '.join(known)}"
+    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def _check(
