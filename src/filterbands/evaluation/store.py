@@ -375,11 +375,11 @@ class Store:
         # Two processes that open a new database at once cannot both switch it; SQLite does not wait here.
         for attempt in range(100):
             try:
-                self._connection.execute("PRAGMA journal_mode = WAL")
+                self._execute("PRAGMA journal_mode = WAL")
                 return
-            except sqlite3.Error as error:
+            except ValueError as error:
                 if attempt == 99 or "locked" not in str(error):
-                    raise self._explained(error) from None
+                    raise
                 time.sleep(0.05)
 
     def _version(self) -> int:
@@ -402,13 +402,10 @@ class Store:
     def _transaction(self) -> Iterator[None]:
         self._execute("BEGIN IMMEDIATE")
         try:
-            yield
-            self._execute("COMMIT")
-        except BaseException:
-            # SQLite itself ends a transaction after some errors, a full disk among them.
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            raise
+            with self._connection:
+                yield
+        except sqlite3.Error as error:
+            raise self._explained(error) from None
 
 
 def _width(numbers: np.ndarray[Any, np.dtype[np.int64]]) -> str:

@@ -21,7 +21,7 @@ from ..disk import make_folder
 from ..engine import pick_device, set_threads
 from ..evaluation import evaluate
 from ..models import load_model
-from ..training import TrainConfig, changed_fields, train
+from ..training import TrainConfig, changed_fields, check_count, train
 from ..types import Progress
 from ..workers import run_jobs
 from .file import StudyConfig
@@ -179,11 +179,7 @@ def load(study: StudyConfig) -> tuple[dict[str, ImageSet], ImageSet]:
     size = config.size or None
     splits = {entry.split: load_data(study.data, split=entry.split, size=size) for entry in study.configs}
     for entry in study.configs:
-        if len(splits[entry.split]) < entry.batch_size:
-            raise ValueError(
-                f"{entry.recipe}: batch_size {entry.batch_size} exceeds the {len(splits[entry.split])} "
-                f"images of {study.data}"
-            )
+        check_count(splits[entry.split], entry)
     return splits, _test_images(study, config)
 
 

@@ -1,5 +1,6 @@
 """Training: one loop, methods that are losses, recipes that are configs."""
 
+from .batches import check_count
 from .config import (
     ModulateConfig,
     ShareConfig,
@@ -27,6 +28,7 @@ __all__ = [
     "TrainConfig",
     "build",
     "changed_fields",
+    "check_count",
     "from_plain",
     "hint",
     "measure_step",
