@@ -26,7 +26,7 @@ def table(lines: Iterable[Mapping[str, Any]]) -> str:
     figures = dict(_FIGURES)
     if any(_all_close(lines, "robust", name) for name in ("average_15", "average_19")):
         del figures["robust"]
-    heads = ("row", "seeds", *figures.values(), *FAMILIES, "hours a run")
+    heads = ("row", "seeds", *figures.values(), *FAMILIES, "hours per run")
     text = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for row in dict.fromkeys(line["recipe"] for line in lines):
         group = [line for line in lines if line["recipe"] == row]
