@@ -28,7 +28,6 @@ from typing import Any
 import altair as alt
 import torch
 import torch.nn.functional as F
-from intervals import student
 from PIL import Image
 from torch import Tensor, nn
 
@@ -40,7 +39,7 @@ from filterbands.filters import analyze
 from filterbands.models import load_model, read_weights
 from filterbands.report.style import GRID, INK, MUTED, RUN_COLORS
 from filterbands.run import Run
-from filterbands.scores import BENCHMARK_15
+from filterbands.scores import BENCHMARK_15, student_interval
 from filterbands.training import RECIPES, TrainConfig, train, with_settings
 from filterbands.version import git_revision
 
@@ -271,7 +270,7 @@ def chart(lines: list[dict[str, Any]]) -> alt.LayerChart:
         row: dict[str, Any] = {"arm": arm, "of": _family(arm)}
         for name, to in (("clean", "x"), ("extra_4", "y")):
             gains = [100 * (line[name] - standard[line["seed"]][name]) for line in group]
-            low, high = student(gains) if len(gains) > 1 else (gains[0], gains[0])
+            low, high = student_interval(gains) if len(gains) > 1 else (gains[0], gains[0])
             row |= {to: mean(gains), f"{to}_low": low, f"{to}_high": high}
         rows.append(row)
     base = alt.Chart(alt.Data(values=rows))
@@ -360,7 +359,7 @@ def _text(shares: list[float], *, sign: bool = False) -> str:
     if len(values) == 1:
         return text
     if sign:
-        return "{} ({:+.2f} to {:+.2f})".format(text, *student(values))
+        return "{} ({:+.2f} to {:+.2f})".format(text, *student_interval(values))
     return f"{text} ± {stdev(values):.2f}"
 
 

@@ -20,10 +20,10 @@ from statistics import mean
 from typing import Any
 
 import torch
-from intervals import student
 
 from filterbands.datasets import load_data
 from filterbands.models import load_model
+from filterbands.scores import student_interval
 from filterbands.training import RECIPES, TrainConfig, train, with_settings
 from filterbands.version import git_revision
 
@@ -144,7 +144,7 @@ def effects(rows: list[dict[str, Any]]) -> str:
             continue
         interval = "one seed"
         if len(gains) > 1:
-            low, high = student(gains)
+            low, high = student_interval(gains)
             interval = f"{low:+.1f} to {high:+.1f}"
         lines.append(
             f"| {band} band | {amplitude:g} | {epochs} | {arm} | {len(gains)} | {mean(gains):+.1f} | "

@@ -38,6 +38,9 @@ def die_once(folder, number):
 def die(number):
     os._exit(7)
 
+def leave(number):
+    os._exit(0)
+
 def fail(number):
     print("printed by a job")
     return {}[number]
@@ -97,6 +100,11 @@ def test_the_job_of_a_worker_that_dies_is_done_again(work, tmp_path: Path) -> No
 def test_a_job_that_always_kills_its_worker_is_given_up(work) -> None:
     with pytest.raises(JobError, match=r"job 0 was given up: its worker ended 1 times, last by exit code 7"):
         list(run_jobs(work.die, [0], workers=2, retries=0))
+
+
+def test_a_worker_that_ends_as_if_all_were_well_has_died_too(work) -> None:
+    with pytest.raises(JobError, match=r"job 0 was given up: its worker ended 2 times, last by exit code 0"):
+        list(run_jobs(work.leave, [0], workers=2))
 
 
 def test_a_failed_job_tells_where_and_a_mistake_keeps_its_line(work, capfd) -> None:
@@ -195,6 +203,33 @@ def test_workers_end_with_a_parent_that_is_killed(work, tmp_path: Path, tied: bo
     try:
         workers = seen(marks, 2)
         assert all(map(alive, workers))
+    finally:
+        parent.send_signal(signal.SIGKILL)
+        parent.wait()
+    assert_gone(workers, within=2)
+
+
+SLOW_TO_IMPORT = """
+import os, sys, time
+from pathlib import Path
+from filterbands.workers import run_jobs
+class Same:
+    def __call__(self, number): return number
+if __name__ == "__main__":
+    list(run_jobs(Same(), range(2), workers=2))
+else:
+    Path(sys.argv[1], f"0.{os.getpid()}").touch()
+    time.sleep(600)
+"""
+
+
+def test_workers_that_still_import_the_users_script_end_with_their_parent(tmp_path: Path) -> None:
+    marks, script = tmp_path / "marks", tmp_path / "script.py"
+    marks.mkdir()
+    script.write_text(SLOW_TO_IMPORT)
+    parent = subprocess.Popen([sys.executable, script, marks])
+    try:
+        workers = seen(marks, 2)
     finally:
         parent.send_signal(signal.SIGKILL)
         parent.wait()

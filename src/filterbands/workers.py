@@ -2,6 +2,10 @@
 
 Local workers are fresh interpreters that read jobs from their standard input. The end of that pipe is their
 parent's end, so they stop in the middle of a job as soon as the parent is gone, however it went.
+
+Neither `concurrent.futures` nor Pebble passes `tests/test_workers.py`. Their workers import the user's script
+before they can watch their parent, and outlive it for as long. If one worker dies, `concurrent.futures` ends
+all others with their jobs, and Pebble waits forever where the exit code was 0.
 """
 
 import contextlib
@@ -19,7 +23,8 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import IO, Any, TypeVar
+from itertools import islice
+from typing import IO, Any, TypeVar, cast
 
 # Torch is loaded by the workers after they have begun to watch their parent: it takes seconds.
 
@@ -40,10 +45,8 @@ class JobError(RuntimeError):
 class _Failure:
     """What a job raised."""
 
-    said: str
-    """Type and text, in one line."""
-    trace: str
-    """The traceback."""
+    told: str
+    """Type and text in one line, then the traceback."""
     mistake: BaseException | None = None
     """The error itself, where it is a user's mistake that has its own clear line."""
 
@@ -113,37 +116,36 @@ def _on_processes(
     function: bytes, jobs: Iterator[Any], workers: int, threads: int, retries: int
 ) -> Iterator[tuple[int, Any]]:
     inbox: queue.SimpleQueue[tuple[_Worker, bytes | None]] = queue.SimpleQueue()
-    drawn = enumerate(jobs)
+    tasks = ((number, _pickled(job, f"job {number}")) for number, job in enumerate(jobs))
     deaths: dict[int, int] = {}
     busy: list[_Worker] = []
+
+    def begin(number: int, job: bytes) -> None:
+        busy.append(_Worker(function, threads, inbox))
+        busy[-1].give(number, job)
+
     try:
-        while len(busy) < workers and (task := next(drawn, None)) is not None:
-            busy.append(_Worker(function, threads, inbox))
-            busy[-1].give(task[0], _pickled(task[1], f"job {task[0]}"))
+        for task in islice(tasks, workers):
+            begin(*task)
         while busy:
             worker, answer = inbox.get()
             if worker not in busy:
                 continue  # It was ended for want of jobs.
+            if answer is not None:
+                yield worker.number, _opened(worker.number, pickle.loads(answer))
+                if (following := next(tasks, None)) is not None:
+                    worker.give(*following)
+                    continue
+            busy.remove(worker)
+            ended = worker.end()
             if answer is None:
-                busy.remove(worker)
-                ended = worker.end()
                 deaths[worker.number] = deaths.get(worker.number, 0) + 1
                 if deaths[worker.number] > retries:
                     raise JobError(
                         f"job {worker.number} was given up: its worker ended {deaths[worker.number]} times, "
                         f"last by {ended}; if memory ran out, take fewer workers or smaller batches"
                     )
-                busy.append(_Worker(function, threads, inbox))
-                busy[-1].give(worker.number, worker.job)
-                continue
-            result = _opened(worker.number, pickle.loads(answer))
-            yield worker.number, result
-            task = next(drawn, None)
-            if task is None:
-                busy.remove(worker)
-                worker.end()
-            else:
-                worker.give(task[0], _pickled(task[1], f"job {task[0]}"))
+                begin(worker.number, worker.job)
     finally:
         for worker in busy:
             worker.end()
@@ -173,6 +175,10 @@ class _Worker:
         self.process = subprocess.Popen(
             [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
         )
+        self._requests, self._answers = (
+            cast(IO[bytes], self.process.stdin),
+            cast(IO[bytes], self.process.stdout),
+        )
         self.number = -1
         self.job = b""
         self._listener = threading.Thread(target=self._listen, args=(inbox,), daemon=True)
@@ -190,29 +196,23 @@ class _Worker:
         self.process.kill()
         code = self.process.wait()
         self._listener.join()
-        for stream in (self.process.stdin, self.process.stdout):
+        for stream in (self._requests, self._answers):
             # What could not be written to a dead worker cannot be flushed either.
             with contextlib.suppress(OSError):
-                _there(stream).close()
+                stream.close()
         return f"signal {-code}" if code < 0 else f"exit code {code}"
 
     def _send(self, message: object) -> None:
         # A worker that has died meanwhile is reported by its listener.
         with contextlib.suppress(OSError):
-            pickle.dump(message, _there(self.process.stdin))
-            _there(self.process.stdin).flush()
+            pickle.dump(message, self._requests)
+            self._requests.flush()
 
     def _listen(self, inbox: "queue.SimpleQueue[tuple[_Worker, bytes | None]]") -> None:
         with contextlib.suppress(EOFError, pickle.UnpicklingError, OSError):
             while True:
-                inbox.put((self, pickle.load(_there(self.process.stdout))))
+                inbox.put((self, pickle.load(self._answers)))
         inbox.put((self, None))
-
-
-def _there(stream: IO[bytes] | None) -> IO[bytes]:
-    if stream is None:
-        raise ValueError("a worker was made without pipes")
-    return stream
 
 
 def _serve(tied: bool) -> None:
@@ -284,7 +284,7 @@ def _failure(error: Exception) -> _Failure:
     if isinstance(error, ValueError | OSError):
         with contextlib.suppress(Exception):
             mistake = pickle.loads(pickle.dumps(error))
-    return _Failure(said=_said(error), trace=traceback.format_exc(), mistake=mistake)
+    return _Failure(told=f"{_said(error)}\n{traceback.format_exc()}", mistake=mistake)
 
 
 def _said(error: BaseException) -> str:
@@ -295,7 +295,7 @@ def _opened(number: int, answer: Any) -> Any:
     """Return a result; raise what came in its place."""
     if not isinstance(answer, _Failure):
         return answer
-    told = JobError(f"job {number} failed: {answer.said}\n{answer.trace}")
+    told = JobError(f"job {number} failed: {answer.told}")
     if answer.mistake is not None:
         raise answer.mistake from told
     raise told
@@ -321,41 +321,32 @@ def _on_ray(
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError) as error:
             raise ValueError(f"no Ray cluster answers at {address}: {' '.join(str(error).split())}") from None
-    return _through_ray(ray, function, jobs, workers, threads, retries, started)
 
+    def results() -> Iterator[tuple[int, Any]]:
+        try:
+            # Ray's own pickle carries classes of the user's script by value.
+            sent = ray.put(function)
+            task = ray.remote(_ray_job).options(num_cpus=threads, max_retries=retries)
+            fitting = max(1, int(ray.cluster_resources().get("CPU", 1)) // threads)  # type: ignore[no-untyped-call]
+            drawn = enumerate(jobs)
+            flying: dict[Any, int] = {}
+            while True:
+                for number, job in islice(drawn, (workers if workers > 1 else fitting) - len(flying)):
+                    flying[task.remote(sent, job, threads)] = number
+                if not flying:
+                    return
+                [done], _ = ray.wait(list(flying), num_returns=1)
+                number = flying.pop(done)
+                try:
+                    answer = ray.get(done)
+                except ray.exceptions.RayError as error:
+                    raise JobError(f"job {number} was given up by Ray: {_said(error)}") from error
+                yield number, _opened(number, answer)
+        finally:
+            if started:
+                ray.shutdown()
 
-def _through_ray(
-    ray: Any,
-    function: Callable[[Any], Any],
-    jobs: Iterator[Any],
-    workers: int,
-    threads: int,
-    retries: int,
-    started: bool,
-) -> Iterator[tuple[int, Any]]:
-    try:
-        # Ray's own pickle carries classes of the user's script by value.
-        sent = ray.put(function)
-        task = ray.remote(_ray_job).options(num_cpus=threads, max_retries=retries)
-        width = workers if workers > 1 else max(1, int(ray.cluster_resources().get("CPU", 1)) // threads)
-        drawn = enumerate(jobs)
-        flying: dict[Any, int] = {}
-        while True:
-            while len(flying) < width and (following := next(drawn, None)) is not None:
-                number, job = following
-                flying[task.remote(sent, job, threads)] = number
-            if not flying:
-                return
-            [done], _ = ray.wait(list(flying), num_returns=1)
-            number = flying.pop(done)
-            try:
-                answer = ray.get(done)
-            except ray.exceptions.RayError as error:
-                raise JobError(f"job {number} was given up by Ray: {_said(error)}") from error
-            yield number, _opened(number, answer)
-    finally:
-        if started:
-            ray.shutdown()
+    return results()
 
 
 def _ray_job(function: Callable[[Any], Any], job: Any, threads: int) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from filterbands.evaluation import Store
-from filterbands.evaluation.store import _TABLES, SCHEMA, Cell, Outcome, Stored
+from filterbands.evaluation.store import SCHEMA, Cell, Outcome, Stored
 
 # The children use SQLite and numpy alone, which a copy of this process can; a fresh one would load torch.
 FORKS = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -243,10 +243,71 @@ def test_a_claim_keeps_others_out_and_dies_with_its_process(tmp_path: Path) -> N
         assert store.claim(CELL.key)
 
 
+# The tables as versions 1 and 2 of the schema wrote them: files with these are on people's disks.
+VERSION_1 = """
+CREATE TABLE models (
+  fingerprint TEXT PRIMARY KEY,
+  name TEXT NOT NULL
+);
+CREATE TABLE data (
+  fingerprint TEXT PRIMARY KEY,
+  name TEXT NOT NULL,
+  split TEXT NOT NULL,
+  images INTEGER NOT NULL,
+  labels BLOB NOT NULL,
+  classes TEXT NOT NULL
+);
+CREATE TABLE cells (
+  key TEXT PRIMARY KEY,
+  model TEXT NOT NULL REFERENCES models ON DELETE CASCADE,
+  data TEXT NOT NULL REFERENCES data,
+  kind TEXT NOT NULL,
+  severity INTEGER NOT NULL,
+  parameters TEXT NOT NULL,
+  version INTEGER NOT NULL,
+  seed INTEGER NOT NULL,
+  source TEXT NOT NULL,
+  precision TEXT NOT NULL,
+  first INTEGER NOT NULL,
+  step INTEGER NOT NULL,
+  images INTEGER NOT NULL,
+  correct INTEGER NOT NULL,
+  bits BLOB NOT NULL,
+  seconds REAL NOT NULL,
+  created TEXT NOT NULL,
+  filterbands TEXT NOT NULL
+);
+CREATE INDEX cells_of_a_model ON cells (model, data);
+"""
+VERSION_2 = """
+ALTER TABLE models ADD COLUMN overlap TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE cells ADD COLUMN predictions BLOB;
+ALTER TABLE cells ADD COLUMN failed TEXT NOT NULL DEFAULT '';
+CREATE TABLE logits (
+  cell TEXT PRIMARY KEY REFERENCES cells ON DELETE CASCADE,
+  classes INTEGER NOT NULL,
+  numbers BLOB NOT NULL,
+  calibration_error REAL NOT NULL
+);
+CREATE TABLE folders (
+  folder TEXT NOT NULL,
+  cell TEXT NOT NULL REFERENCES cells ON DELETE CASCADE,
+  PRIMARY KEY (folder, cell)
+);
+CREATE TABLE IF NOT EXISTS probes (
+  key TEXT PRIMARY KEY,
+  probe TEXT NOT NULL,
+  content BLOB NOT NULL,
+  created TEXT NOT NULL,
+  filterbands TEXT NOT NULL
+);
+"""
+
+
 def _of_version_1(file: Path) -> None:
     """Write a database as the first version did: one cell, no columns for what came later."""
     connection = sqlite3.connect(file)
-    connection.executescript(_TABLES + "PRAGMA user_version = 1;")
+    connection.executescript(VERSION_1 + "PRAGMA user_version = 1;")
     connection.execute("INSERT INTO models VALUES ('m', 'net')")
     connection.execute("INSERT INTO data VALUES ('d', 'set', 'test', 11, ?, '[\"a\"]')", (bytes(88),))
     values = (CELL.key, "m", "d", "fog", 1, "cifar", 1, 0, "", "float32", 0, 1, 11, 7)
@@ -272,6 +333,54 @@ def test_a_database_of_an_older_version_is_brought_up_to_date_with_its_rows(
     connection = sqlite3.connect(file)
     assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA,)
     connection.close()
+
+
+def test_a_database_of_schema_2_is_read_as_it_was_written(tmp_path: Path) -> None:
+    file = tmp_path / "r.db"
+    _of_version_1(file)
+    connection = sqlite3.connect(file)
+    connection.executescript(VERSION_2 + "PRAGMA user_version = 2;")
+    named, logits = np.arange(11, dtype="<u1"), np.arange(22, dtype="<f2").reshape(11, 2)
+    connection.execute("UPDATE models SET overlap = '[\"noise\"]'")
+    connection.execute("UPDATE cells SET predictions = ?", (named.tobytes(),))
+    connection.execute("INSERT INTO logits VALUES (?, 2, ?, 0.25)", (CELL.key, logits.tobytes()))
+    connection.execute("INSERT INTO folders VALUES ('/copies', ?)", (CELL.key,))
+    connection.execute("INSERT INTO probes VALUES ('k', 'heatmap', ?, '2026-01-01', '0.1')", (b"content",))
+    connection.commit()
+    connection.close()
+    before = file.read_bytes()
+    with Store(file, readonly=True) as store:
+        ((cell, outcome),) = store.cells(kind="fog")
+        assert (cell, outcome.bits.tolist(), outcome.seconds) == (CELL, BITS.tolist(), 0.5)
+        assert outcome.predictions is not None
+        assert outcome.predictions.tolist() == list(range(11))
+        assert outcome.calibration_error == 0.25
+        kept = store.logits(CELL.key)
+        assert kept is not None
+        assert kept.tolist() == logits.tolist()
+        assert (store.overlaps(), store.folders()) == ({"m": ("noise",)}, {CELL.key: ["/copies"]})
+        assert store.probed("k") == b"content"
+        [row] = store.rows()
+        assert (row["name"], row["data"], row["correct"], row["key"]) == ("net", "set", 7, CELL.key)
+    assert file.read_bytes() == before
+
+
+def test_the_tables_of_a_new_database_are_those_of_schema_2(tmp_path: Path) -> None:
+    def columns(file: Path) -> dict[str, list[object]]:
+        connection = sqlite3.connect(file)
+        tables = [
+            name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        ]
+        found = {name: list(connection.execute(f"PRAGMA table_info({name})")) for name in tables}
+        connection.close()
+        return found
+
+    with Store(tmp_path / "new.db") as store:
+        store.put_probed("k", "heatmap", b"content")
+    connection = sqlite3.connect(tmp_path / "old.db")
+    connection.executescript(VERSION_1 + VERSION_2)
+    connection.close()
+    assert columns(tmp_path / "new.db") == columns(tmp_path / "old.db")
 
 
 def test_an_older_database_that_cannot_be_changed_is_told(

@@ -4,9 +4,16 @@ import itertools
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, t, ttest_1samp
 
-from filterbands.scores import bootstrap, calibration_error, holm, mcnemar
+from filterbands.scores import (
+    bootstrap,
+    calibration_error,
+    holm,
+    mcnemar,
+    student_interval,
+    student_quantile,
+)
 
 
 @pytest.mark.parametrize(
@@ -50,6 +57,23 @@ def test_the_test_rejects_as_often_as_it_says_where_nothing_differs() -> None:
     rejected = np.mean([mcnemar(row) < 0.05 for row in differences])
     # Its standard error is 0.5 points.
     assert 0.035 < rejected < 0.065
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 9, 10, 50])
+def test_students_quantile_is_exact_at_any_number_of_seeds(freedom: int) -> None:
+    for probability in (0.8, 0.975):
+        assert student_quantile(probability, freedom) == pytest.approx(t.ppf(probability, freedom), rel=1e-12)
+    # Of a table of 1908: 12.706 with one degree of freedom, 2.228 with ten.
+    golden = {1: 12.706, 10: 2.228}
+    if freedom in golden:
+        assert student_quantile(0.975, freedom) == pytest.approx(golden[freedom], abs=5e-4)
+
+
+@pytest.mark.parametrize("count", [2, 3, 12])
+def test_students_interval_is_that_of_a_one_sample_test(count: int) -> None:
+    values = np.random.default_rng(count).normal(size=count).tolist()
+    expected = ttest_1samp(values, 0).confidence_interval(0.95)
+    assert student_interval(values) == pytest.approx((expected.low, expected.high), rel=1e-9)
 
 
 def test_what_is_very_unlikely_is_told_as_1e_30_and_nothing_as_1() -> None:

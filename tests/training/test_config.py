@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import FrozenInstanceError, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -159,6 +160,31 @@ def test_a_recipe_is_listed_under_its_own_name(name: str) -> None:
 def test_a_config_is_the_same_after_json(name: str) -> None:
     config = with_settings(RECIPES[name](), ["seed=3", "learning_rate=0.1"])
     assert from_plain(json.loads(json.dumps(to_plain(config)))) == config
+
+
+@pytest.mark.parametrize(
+    ("name", "default", "other"),
+    [("lookahead", 0, 5), ("optimizer", "sgd", "adamw"), ("sync_batch_norm", False, True)],
+)
+def test_a_field_of_an_older_version_is_read_at_its_default_alone(
+    name: str, default: Any, other: Any
+) -> None:
+    config = with_settings(TrainConfig(), ["seed=3"])
+    assert from_plain({**to_plain(config), name: default}) == config
+    with pytest.raises(ValueError, match=f"this version has no {name} and cannot read {other!r}") as error:
+        from_plain({**to_plain(config), name: other})
+    one_line(error)
+    with pytest.raises(ValueError, match=f"there is no field '{name}'"):
+        with_settings(config, [f"{name}={default}"])
+
+
+def test_the_configs_of_the_committed_results_are_read() -> None:
+    results = Path(__file__).parents[2] / "results"
+    lines = [json.loads(line) for file in results.glob("*.jsonl") for line in file.read_text().splitlines()]
+    plain = [line["config"] for line in lines if "config" in line]
+    assert any("lookahead" in config for config in plain)
+    for config in plain:
+        assert from_plain(config).recipe == config["recipe"]
 
 
 def test_the_recipe_perturbs_as_spectral_noise_does_by_itself() -> None:

@@ -18,7 +18,7 @@ from filterbands.training.methods import METHODS, apr, operations
 from filterbands.training.methods.apr import paired_view, single_view
 from filterbands.training.methods.augmix import augmix_view, mixture
 from filterbands.training.methods.hybrid import paired_hybrid, single_hybrid
-from filterbands.training.methods.prime import displaced, filtered, prime_view, recoloured
+from filterbands.training.methods.prime import displaced, filtered, prime_view, recolored
 from filterbands.training.methods.randconv import randconv_view
 
 Array = np.ndarray[Any, Any]
@@ -238,9 +238,9 @@ def test_a_random_filter_is_the_identity_plus_noise() -> None:
             assert_close(out[place, channel], alone[0, 0].clamp(0, 1), rtol=0, atol=1e-5)
 
 
-def test_random_colours_are_a_sum_of_sines_of_the_value() -> None:
+def test_random_colors_are_a_sum_of_sines_of_the_value() -> None:
     images, key = smooth(5), keys(5)
-    out = recoloured(images, key=key)
+    out = recolored(images, key=key)
     cut = 1 + rng.integers(key, 0, 100, (), stream=1)
     variance = 0.01 * rng.uniform(key, (), stream=2)
     factors = rng.normal(key, (3, 100), stream=3)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from ..study import Plan, Study, plan_study, read_study, run_study, table
+from ..study import Plan, StudyConfig, plan_study, read_study, run_study, table
 from .shared import Answer, Options, check_range, progress_bar
 
 
@@ -68,7 +68,7 @@ def _document(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _text(plan: Plan, study: Study) -> str:
+def _text(plan: Plan, study: StudyConfig) -> str:
     rows = [
         f"  {row}: {training / 60:.1f} min training, {evaluation / 60:.1f} min evaluation a run"
         for row, (training, evaluation) in plan.seconds.items()

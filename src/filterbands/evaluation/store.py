@@ -1,4 +1,4 @@
-"""The database of results, and the only SQL: a row a cell, its key a hash of all it depends on."""
+"""The database of results, and the only SQLite: a row per cell, its key a hash of all it depends on."""
 
 import contextlib
 import json
@@ -17,76 +17,7 @@ import numpy as np
 from ..disk import check_output
 from ..scores import Bits
 from ..version import __version__
-
-SCHEMA = 2
-"""Number of the present schema, kept in the database's `user_version`."""
-
-_TABLES = """
-CREATE TABLE models (
-  fingerprint TEXT PRIMARY KEY,
-  name TEXT NOT NULL
-);
-CREATE TABLE data (
-  fingerprint TEXT PRIMARY KEY,
-  name TEXT NOT NULL,
-  split TEXT NOT NULL,
-  images INTEGER NOT NULL,
-  labels BLOB NOT NULL,
-  classes TEXT NOT NULL
-);
-CREATE TABLE cells (
-  key TEXT PRIMARY KEY,
-  model TEXT NOT NULL REFERENCES models ON DELETE CASCADE,
-  data TEXT NOT NULL REFERENCES data,
-  kind TEXT NOT NULL,
-  severity INTEGER NOT NULL,
-  parameters TEXT NOT NULL,
-  version INTEGER NOT NULL,
-  seed INTEGER NOT NULL,
-  source TEXT NOT NULL,
-  precision TEXT NOT NULL,
-  first INTEGER NOT NULL,
-  step INTEGER NOT NULL,
-  images INTEGER NOT NULL,
-  correct INTEGER NOT NULL,
-  bits BLOB NOT NULL,
-  seconds REAL NOT NULL,
-  created TEXT NOT NULL,
-  filterbands TEXT NOT NULL
-);
-CREATE INDEX cells_of_a_model ON cells (model, data);
-"""
-# Predictions are of the width that the classes need; a failed cell has a reason and no bits. A cell of a file
-# may have been read from several folders, and a folder may come to hold another file.
-_SECOND = """
-ALTER TABLE models ADD COLUMN overlap TEXT NOT NULL DEFAULT '[]';
-ALTER TABLE cells ADD COLUMN predictions BLOB;
-ALTER TABLE cells ADD COLUMN failed TEXT NOT NULL DEFAULT '';
-CREATE TABLE logits (
-  cell TEXT PRIMARY KEY REFERENCES cells ON DELETE CASCADE,
-  classes INTEGER NOT NULL,
-  numbers BLOB NOT NULL,
-  calibration_error REAL NOT NULL
-);
-CREATE TABLE folders (
-  folder TEXT NOT NULL,
-  cell TEXT NOT NULL REFERENCES cells ON DELETE CASCADE,
-  PRIMARY KEY (folder, cell)
-)
-"""
-# From schema n to n + 1: _MIGRATIONS[n]. The first one makes a database.
-_MIGRATIONS = (_TABLES, _SECOND)
-
-# Made when the first part is kept: nothing refers to it, so that it needs no schema of its own.
-_PROBES = """
-CREATE TABLE IF NOT EXISTS probes (
-  key TEXT PRIMARY KEY,
-  probe TEXT NOT NULL,
-  content BLOB NOT NULL,
-  created TEXT NOT NULL,
-  filterbands TEXT NOT NULL
-)
-"""
+from .schema import MIGRATIONS, PROBES, SCHEMA
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,9 +35,9 @@ class Cell:
     parameters: str = ""
     """Table of constants; empty where nothing was corrupted here."""
     version: int = 0
-    """Of the corruption's bytes."""
+    """Version of the corruption's bytes."""
     seed: int = 0
-    """Of the corruption."""
+    """Seed of the corruption."""
     source: str = ""
     """sha256 of the file of corrupted images; empty where they were made here."""
     precision: str = "float32"
@@ -127,15 +58,15 @@ class Outcome:
     """What running a network on a cell's images gave."""
 
     bits: Bits
-    """Per image, whether its class was named; of no image where the cell failed."""
+    """Whether the network named the class, per image; empty where the cell failed."""
     seconds: float
-    """What it took."""
+    """Seconds that the cell took."""
     predictions: np.ndarray[Any, np.dtype[np.int64]] | None = None
-    """Per image, the class named; None in rows of older versions."""
+    """The class that the network named, per image; None in rows of older versions."""
     logits: np.ndarray[Any, np.dtype[np.float16]] | None = None
-    """(images, classes), less each image's largest, where they were asked for."""
+    """(images, classes), less each image's largest logit; None unless they were asked for."""
     calibration_error: float | None = None
-    """Of the logits; see `statistics.calibration_error`."""
+    """Calibration error of the logits; see `scores.calibration_error`."""
     failed: str = ""
     """Why the cell has no accuracy, such as NaN among its outputs."""
 
@@ -330,18 +261,15 @@ class Store:
         Raises:
             ValueError: There is no such network.
         """
-        found = [fingerprint for fingerprint, known in self.models().items() if known == name]
-        if not found:
-            known = ", ".join(sorted(set(self.models().values()))) or "none"
+        if name not in (names := set(self.models().values())):
+            known = ", ".join(sorted(names)) or "none"
             raise ValueError(f"no results of {name!r}; there are results of {known}")
+        own = "SELECT fingerprint FROM models WHERE name = ?"
         with self._transaction():
-            count = 0
-            for fingerprint in found:
-                [(cells,)] = self._execute("SELECT COUNT(*) FROM cells WHERE model = ?", (fingerprint,))
-                count += int(cells)
-                self._execute("DELETE FROM models WHERE fingerprint = ?", (fingerprint,))
+            [(count,)] = self._execute(f"SELECT COUNT(*) FROM cells WHERE model IN ({own})", (name,))
+            self._execute("DELETE FROM models WHERE name = ?", (name,))
             self._execute("DELETE FROM data WHERE fingerprint NOT IN (SELECT data FROM cells)")
-        return count
+        return int(count)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return every cell as plain values by column, without its bits."""
@@ -402,7 +330,7 @@ class Store:
             content: Whatever the probe reads back.
         """
         with self._transaction():
-            self._execute(_PROBES)
+            self._execute(PROBES)
             created = datetime.now(timezone.utc).isoformat(timespec="seconds")
             self._execute(
                 "INSERT OR IGNORE INTO probes VALUES (?, ?, ?, ?, ?)",
@@ -437,7 +365,7 @@ class Store:
         with self._transaction():
             # Another process may have been here in the meantime.
             for number in range(self._version(), SCHEMA):
-                for statement in _MIGRATIONS[number].split(";"):
+                for statement in MIGRATIONS[number].split(";"):
                     self._execute(statement)
             self._execute(f"PRAGMA user_version = {SCHEMA}")
         if readonly:
@@ -447,11 +375,11 @@ class Store:
         # Two processes that open a new database at once cannot both switch it; SQLite does not wait here.
         for attempt in range(100):
             try:
-                self._connection.execute("PRAGMA journal_mode = WAL")
+                self._execute("PRAGMA journal_mode = WAL")
                 return
-            except sqlite3.Error as error:
+            except ValueError as error:
                 if attempt == 99 or "locked" not in str(error):
-                    raise self._explained(error) from None
+                    raise
                 time.sleep(0.05)
 
     def _version(self) -> int:
@@ -474,13 +402,10 @@ class Store:
     def _transaction(self) -> Iterator[None]:
         self._execute("BEGIN IMMEDIATE")
         try:
-            yield
-            self._execute("COMMIT")
-        except BaseException:
-            # SQLite itself ends a transaction after some errors, a full disk among them.
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            raise
+            with self._connection:
+                yield
+        except sqlite3.Error as error:
+            raise self._explained(error) from None
 
 
 def _width(numbers: np.ndarray[Any, np.dtype[np.int64]]) -> str:

@@ -13,7 +13,16 @@ from .compare import (
 )
 from .published import PUBLISHED, Place, Published, place_among_published
 from .scores import BENCHMARK_15, EXTRA_4, FAMILIES, SEVERITIES, Answers, Estimate, Scores, overlapping_kinds
-from .statistics import RESAMPLES, Bits, bootstrap, calibration_error, holm, mcnemar
+from .statistics import (
+    RESAMPLES,
+    Bits,
+    bootstrap,
+    calibration_error,
+    holm,
+    mcnemar,
+    student_interval,
+    student_quantile,
+)
 
 __all__ = [
     "BENCHMARK_15",
@@ -43,4 +52,6 @@ __all__ = [
     "over_seeds",
     "overlapping_kinds",
     "place_among_published",
+    "student_interval",
+    "student_quantile",
 ]

@@ -1,12 +1,12 @@
 """Comparisons: two runs on the same images, a run against a baseline that must hold, runs over seeds."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from .scores import Scores, per_image
+from .scores import Estimate, Scores, per_image
 from .statistics import Integers, bootstrap, holm, mcnemar
 
 
@@ -17,7 +17,7 @@ class Difference:
     difference: float
     """First minus second, in [-1, 1]."""
     ci95: tuple[float, float]
-    """95 % interval of it over images, paired, stratified as an estimate's."""
+    """95 % interval of the difference over images, paired, stratified as an estimate's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,7 @@ class KindDifference:
     ci95: tuple[float, float]
     """95 % interval of it, for this kind alone."""
     p: float
-    """McNemar's exact test, its form for several answers an image; see `statistics.mcnemar`."""
+    """McNemar's exact test, its form for several answers per image; see `statistics.mcnemar`."""
     p_holm: float
     """The same, adjusted for all kinds compared (Holm)."""
 
@@ -102,7 +102,7 @@ class OverSeeds:
     mean: float
     """Their mean."""
     deviation: float
-    """Their standard deviation (n - 1); nan for one run."""
+    """Their standard deviation (n - 1); NaN for one run."""
     runs: int
     """How many there are."""
 
@@ -223,18 +223,22 @@ def over_seeds(runs: Sequence[Scores]) -> dict[str, OverSeeds]:
         raise ValueError("over_seeds needs at least one run, got none")
     for run in runs[1:]:
         _check_same_images(runs[0], run)
-    figures: dict[str, Callable[[Scores], float | None]] = {"clean": lambda run: run.clean}
-    for name in ("15", "19", "ex_noise", "ex_overlap", "cbar"):
-        figures[f"average_{name}"] = lambda run, name=name: (  # type: ignore[misc]
-            None if (found := getattr(run, f"average_{name}")()) is None else found.accuracy
-        )
     table = {}
-    for name, figure in figures.items():
-        values = [value for run in runs if (value := figure(run)) is not None]
+    averages = ("average_15", "average_19", "average_ex_noise", "average_ex_overlap", "average_cbar")
+    for name in ("clean", *averages):
+        values = [value for run in runs if (value := _figure(run, name)) is not None]
         if len(values) == len(runs):
             deviation = float(np.std(values, ddof=1)) if len(runs) > 1 else float("nan")
             table[name] = OverSeeds(mean=float(np.mean(values)), deviation=deviation, runs=len(runs))
     return table
+
+
+def _figure(scores: Scores, name: str) -> float | None:
+    """Return the clean accuracy, or an average's; None where it is not there."""
+    if name == "clean":
+        return scores.clean
+    found: Estimate | None = getattr(scores, name)()
+    return None if found is None else found.accuracy
 
 
 def _check_same_images(first: Scores, second: Scores) -> None:

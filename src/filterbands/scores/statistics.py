@@ -1,7 +1,8 @@
-"""Pure statistics on arrays: bootstrap, tests on pairs, correction for several tests, calibration."""
+"""Pure statistics: bootstrap, Student's law, tests on pairs, correction for several tests, calibration."""
 
 import math
 from collections.abc import Sequence
+from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ Bits = np.ndarray[Any, np.dtype[np.bool_]]
 """Per image, whether the network named its class."""
 Integers = np.ndarray[Any, np.dtype[np.int64]]
 
-# Beyond so many standard deviations a binomial's share is under the least p-value that is told.
+# Beyond so many standard deviations a binomial's share is under the least p-value that is returned.
 _FAR, _LEAST = 12.0, 1e-30
 
 
@@ -24,8 +25,8 @@ def bootstrap(values: Floats, weights: Floats, strata: Integers, *, seed: int = 
     """Return the 95 % percentile interval of a weighted sum when items are drawn anew within each stratum.
 
     Args:
-        values: One an item.
-        weights: One an item.
+        values: One per item.
+        weights: One per item.
         strata: Number of each item's stratum.
         seed: Of the resampling.
 
@@ -53,21 +54,42 @@ def bootstrap(values: Floats, weights: Floats, strata: Integers, *, seed: int = 
     return round(float(low), 12), round(float(high), 12)
 
 
+def student_quantile(probability: float, freedom: int) -> float:
+    """Return the quantile of Student's t distribution with so many degrees of freedom.
+
+    >>> round(student_quantile(0.975, 4), 3)
+    2.776
+    """
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, probability))
+
+
+def student_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Return Student's 95 % interval of the mean of two values or more, such as one per seed.
+
+    >>> tuple(round(end, 3) for end in student_interval([1.0, 2.0, 3.0]))
+    (-0.484, 4.484)
+    """
+    half = student_quantile(0.975, len(values) - 1) * stdev(values) / math.sqrt(len(values))
+    return mean(values) - half, mean(values) + half
+
+
 def mcnemar(differences: Integers) -> float:
-    """Return the exact two-sided p-value of two networks being equally good, from one number an image.
+    """Return the exact two-sided p-value of two networks being equally good, from one number per image.
 
     An image's number is how many of its cells the first network alone got right, less how many the second
     alone. If neither network is better, each sign is a fair coin, whatever the size, and the sum's
-    distribution is known: a convolution of binomials. With one cell an image this is McNemar's exact test;
+    distribution is known: a convolution of binomials. With one cell per image this is McNemar's exact test;
     with several it does not take the answers to one image as independent, which the usual pooled table does.
 
     Args:
-        differences: One an image.
+        differences: One per image.
 
     Returns:
-        In [1e-30, 1]: what is smaller is told as 1e-30.
+        In [1e-30, 1]: a smaller value is returned as 1e-30.
 
-    Source: McNemar 1947, Psychometrika 12; the sign-flip distribution for more than one answer an image,
+    Source: McNemar 1947, Psychometrika 12; the sign-flip distribution for more than one answer per image,
         Fisher 1935, "The design of experiments", section 21.
 
     >>> round(mcnemar(np.array([1, 1, 1, 1, 1, -1, 0])), 5)
@@ -94,8 +116,10 @@ def mcnemar(differences: Integers) -> float:
 
 def _binomial(count: int, heads: Integers) -> Floats:
     """Return the probability of so many heads among `count` fair coins."""
-    logs = np.array([math.lgamma(k + 1) + math.lgamma(count - k + 1) for k in heads.tolist()])
-    share: Floats = np.exp(math.lgamma(count + 1) - logs - count * math.log(2))
+    from scipy.special import gammaln
+
+    ways = gammaln(count + 1) - gammaln(heads + 1) - gammaln(count - heads + 1)
+    share: Floats = np.exp(ways - count * math.log(2))
     return share
 
 
@@ -125,7 +149,7 @@ def calibration_error(logits: np.ndarray[Any, np.dtype[Any]], labels: Integers) 
 
     Args:
         logits: (images, classes).
-        labels: One an image.
+        labels: One per image.
 
     Source: Guo et al. 2017, arXiv:1706.04599, equation 3.
 

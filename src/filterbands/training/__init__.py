@@ -1,18 +1,22 @@
 """Training: one loop, methods that are losses, recipes that are configs."""
 
+from .batches import check_count
 from .config import (
     ModulateConfig,
     ShareConfig,
     SpectralConfig,
     TrainConfig,
+    changed_fields,
     from_plain,
+    hint,
     to_plain,
     with_settings,
 )
 from .methods import METHODS
+from .networks import build
 from .recipes import RECIPES
 from .timing import StepSeconds, measure_step
-from .train import build, train
+from .train import train
 
 __all__ = [
     "METHODS",
@@ -23,7 +27,10 @@ __all__ = [
     "StepSeconds",
     "TrainConfig",
     "build",
+    "changed_fields",
+    "check_count",
     "from_plain",
+    "hint",
     "measure_step",
     "to_plain",
     "train",

@@ -6,14 +6,14 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Int64, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 
 from .. import rng
 from ..datasets import ImageSet
 from ..types import FloatImages, Images, Keys, Labels
 from .config import TrainConfig
 from .methods import METHODS
-from .methods.protocol import Partners
+from .methods.protocol import Partners, Step
 
 
 class Batch(NamedTuple):
@@ -22,9 +22,20 @@ class Batch(NamedTuple):
     images: FloatImages
     labels: Labels
     key: Keys
-    """One an image, fresh every epoch."""
+    """One per image, fresh every epoch."""
     partners: Partners
     """As many other images for each as the method wants, cropped and flipped as their own are."""
+
+    def step(self, model: nn.Module, config: TrainConfig) -> Step:
+        """Return what the config's method makes of it."""
+        return METHODS[config.method](
+            model,
+            self.images,
+            self.labels,
+            key=self.key,
+            smoothing=config.label_smoothing,
+            partners=self.partners,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +60,12 @@ class Batches:
     def of(
         data: ImageSet, config: TrainConfig, device: torch.device, *, rank: int = 0, processes: int = 1
     ) -> "Batches":
-        """Return the images on a device, their borders reflected as far as crops reach."""
+        """Return the images on a device, their borders reflected as far as crops reach.
+
+        Raises:
+            ValueError: Images smaller than crops, or fewer than a batch.
+        """
+        check_count(data, config)
         height, width = data.images.shape[2:]
         rows, columns = (_reflected(side, config.crop).to(device) for side in (height, width))
         padded = data.images.to(device)[:, :, rows][:, :, :, columns]
@@ -95,6 +111,12 @@ class Batches:
         side = self.config.crop
         height, width = self.size
         return self.padded[places, :, side : side + height, side : side + width].float().div_(255)
+
+
+def check_count(data: ImageSet, config: TrainConfig) -> None:
+    """Raise a `ValueError` where there are fewer images than a batch."""
+    if len(data) < config.batch_size:
+        raise ValueError(f"batch_size {config.batch_size} exceeds the {len(data)} images of {data.name}")
 
 
 def _reflected(side: int, by: int) -> Int64[Tensor, " s"]:

@@ -11,11 +11,11 @@ from ..filters import EQUAL_AREA
 from ..models import ARCHITECTURES
 from .methods import FILTERS, METHODS, NOISES
 
-OPTIMIZERS = ("sgd", "adamw")
-"""What descends."""
-
 SCHEDULES = ("triangle", "cosine", "steps", "thirds")
 """How the learning rate rises and falls."""
+
+_REMOVED = {"lookahead": 0, "optimizer": "sgd", "sync_batch_norm": False}
+"""Fields of older versions and the only value that is still read: what they did by default."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +33,7 @@ class ShareConfig:
     random: bool = False
     """Whether two random parts of filter space stand in for low and high, a control; `set_random_share`."""
     fixed: bool = False
-    """Whether the first layer stays as it is initialised, a control; also where `low` is None."""
+    """Whether the first layer stays as it is initialized, a control; also where `low` is None."""
 
     def __post_init__(self) -> None:
         if self.low is not None:
@@ -124,20 +124,18 @@ class TrainConfig:
     epochs: int = 8
     """Passes over the data."""
     batch_size: int = 256
-    """Images a step, of all processes; the last incomplete batch of an epoch is left out."""
+    """Images per step, of all processes; the last incomplete batch of an epoch is left out."""
     accumulate: int = 1
     """Parts a step's batch is computed in, one after the other, for less memory; batch norms see parts."""
     learning_rate: float = 0.4
     """Peak of the schedule."""
-    optimizer: str = "sgd"
-    """`sgd`, with Nesterov's momentum, or `adamw`."""
     schedule: str = "triangle"
     """`triangle`: straight up and straight down to 0; `cosine`: straight up and half a cosine down to 0;
     `steps`: a fifth each after 0.3, 0.6, 0.8 and 0.95 of training; `thirds`: a tenth after 0.34 and 0.67."""
     peak: float = 0.2
     """Where in training the peak of `triangle` and `cosine` lies, in (0, 1)."""
     momentum: float = 0.9
-    """Nesterov momentum of SGD; the first moment's decay of AdamW."""
+    """Nesterov momentum of SGD."""
     weight_decay: float = 5e-4
     """Of weights of two and more dimensions; not of biases, batch norms and proportions."""
     label_smoothing: float = 0.05
@@ -145,10 +143,8 @@ class TrainConfig:
     clip: float = 0.0
     """Largest L2 norm of a step's gradient, to which a longer one is scaled; 0 for none."""
     ema: float = 0.0
-    """Decay a step of the average of weights that is the result, in [0, 1), say 0.995; 0 for none.
-    It remembers some 1 / (1 - ema) steps, which should be few beside those of the training."""
-    lookahead: int = 0
-    """Steps after which fast weights go half of the way back to slow ones; 0 for none."""
+    """Decay per step of the average of weights that is the result, in [0, 1), say 0.995; 0 for none.
+    It remembers some 1 / (1 - ema) steps, which should be few compared with those of the training."""
     flip: bool = True
     """Random horizontal flips."""
     crop: int = 4
@@ -159,8 +155,6 @@ class TrainConfig:
     """Memory layout of the convolutions."""
     compile: bool = False
     """Whether the network is compiled by torch, which takes a minute first."""
-    sync_batch_norm: bool = False
-    """Whether batch norms of several processes share their statistics; CUDA only."""
     init: str = ""
     """A checkpoint or Run to start from, as `load_model` takes it; empty for random weights."""
     checkpoint_every: int = 1
@@ -198,12 +192,12 @@ class TrainConfig:
             "method": METHODS,
             "arch": ARCHITECTURES,
             "precision": PRECISIONS,
-            "optimizer": OPTIMIZERS,
             "schedule": SCHEDULES,
         }
         for name, table in tables.items():
-            if getattr(self, name) not in table:
-                raise ValueError(_unknown(name, getattr(self, name), table))
+            if (value := getattr(self, name)) not in table:
+                known = ", ".join(table)
+                raise ValueError(f"unknown {name} {value!r}{hint(value, table)}; known are {known}")
         # What torch's generators take.
         _check("seed", self.seed, -(2**63), 2**63 - 1)
         _check("size", self.size, 0, 4096)
@@ -222,7 +216,6 @@ class TrainConfig:
         _check("label_smoothing", self.label_smoothing, 0, 1, open_above=True)
         _check("clip", self.clip, 0, math.inf)
         _check("ema", self.ema, 0, 1, open_above=True)
-        _check("lookahead", self.lookahead, 0, math.inf)
         _check("checkpoint_every", self.checkpoint_every, 1, math.inf)
         _check("keep_every", self.keep_every, 0, math.inf)
         _check("crop", self.crop, 0, 64)
@@ -263,26 +256,44 @@ def to_plain(config: TrainConfig) -> dict[str, Any]:
 
 
 def from_plain(plain: dict[str, Any]) -> TrainConfig:
-    """Return the config that `to_plain` made plain.
+    """Return the config that `to_plain` made plain, in this version or an older one.
 
     Raises:
         ValueError: It has fields that this version does not know, or values out of range.
     """
     nested = {"share": ShareConfig, "modulate": ModulateConfig, "spectral": SpectralConfig}
+    for name, default in _REMOVED.items():
+        if plain.get(name, default) != default:
+            raise ValueError(
+                f"this version has no {name} and cannot read {plain[name]!r}; it reads {default!r} alone"
+            )
+    known = {name: value for name, value in plain.items() if name not in _REMOVED}
     try:
-        parts = {name: nested[name](**value) for name, value in plain.items() if name in nested}
-        return TrainConfig(**{**plain, **parts})
+        parts = {name: nested[name](**value) for name, value in known.items() if name in nested}
+        return TrainConfig(**{**known, **parts})
     except TypeError as error:
         raise ValueError(f"this version does not know such a config: {error}") from None
+
+
+def changed_fields(before: dict[str, Any], now: TrainConfig) -> dict[str, tuple[Any, Any]]:
+    """Return the fields in which a plain config differs from another, each with its value before and now.
+
+    Raises:
+        ValueError: As for `from_plain`.
+
+    >>> changed_fields({"epochs": 3, "lookahead": 0}, TrainConfig(epochs=4))
+    {'epochs': (3, 4)}
+    """
+    was, plain = to_plain(from_plain(before)), to_plain(now)
+    return {name: (was[name], plain[name]) for name in plain if was[name] != plain[name]}
 
 
 def _change(plain: dict[str, Any], config: Any, path: list[str], text: str, *, whole: str) -> None:
     """Put a text's value into the plain form of a config, whose fields say what it must be."""
     known = {entry.name: entry for entry in fields(config)}
     if path[0] not in known:
-        close = difflib.get_close_matches(path[0], known, n=1)
-        hint = f" (did you mean {close[0]}?)" if close else ""
-        raise ValueError(f"--set {whole}: there is no field {path[0]!r}{hint}; there are {', '.join(known)}")
+        near = hint(path[0], known)
+        raise ValueError(f"--set {whole}: there is no field {path[0]!r}{near}; there are {', '.join(known)}")
     value = getattr(config, path[0])
     if is_dataclass(value):
         if len(path) == 1:
@@ -312,10 +323,14 @@ def _parsed(text: str, kind: Any, *, whole: str) -> Any:
         raise ValueError(f"--set {whole} needs {noun}, got {text!r}") from None
 
 
-def _unknown(name: str, value: str, known: Collection[str]) -> str:
+def hint(value: str, known: Collection[str]) -> str:
+    """Return ` (did you mean ...?)` with the known name that is nearest; nothing where none is near.
+
+    >>> hint("epoch", ["epochs", "ema"])
+    ' (did you mean epochs?)'
+    """
     close = difflib.get_close_matches(value, known, n=1)
-    hint = f" (did you mean {close[0]}?)" if close else ""
-    return f"unknown {name} {value!r}{hint}; known are {', '.join(known)}"
+    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def _check(

@@ -1,4 +1,4 @@
-"""Optimizers, schedules and averages of weights."""
+"""The optimizer, schedules and the average of weights."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -14,10 +14,8 @@ from .config import TrainConfig
 
 
 def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """Return the config's optimizer, each group with its own `peak` learning rate."""
+    """Return SGD, each of its groups with its own `peak` learning rate."""
     groups = parameter_groups(network, config)
-    if config.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=0.0, betas=(config.momentum, 0.999))
     return torch.optim.SGD(groups, lr=0.0, momentum=config.momentum, nesterov=config.momentum > 0)
 
 
@@ -111,36 +109,6 @@ class Averages:
     def apply(self, network: nn.Module) -> None:
         """Make the network its average for good."""
         _fill(network, self.values)
-
-    def state(self) -> dict[str, Any]:
-        """Return what `load` takes."""
-        return {"steps": self.steps, "values": self.values}
-
-    def load(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state."""
-        self.steps = state["steps"]
-        for name, value in self.values.items():
-            value.copy_(state["values"][name])
-
-
-class Lookahead:
-    """Slow weights that go half of the way to the fast ones every so many steps, and take them back.
-
-    Source: Zhang et al. 2019, arXiv:1907.08610, algorithm 1, with alpha = 0.5.
-    """
-
-    def __init__(self, network: nn.Module, every: int) -> None:
-        self.every = every
-        self.steps = 0
-        self.values = {name: value.detach().clone() for name, value in network.named_parameters()}
-
-    @torch.no_grad()
-    def update(self, network: nn.Module) -> None:
-        """Count one more step; every few, move slow and fast weights together."""
-        self.steps += 1
-        if self.steps % self.every == 0:
-            for name, value in network.named_parameters():
-                value.copy_(self.values[name].lerp_(value, 0.5))
 
     def state(self) -> dict[str, Any]:
         """Return what `load` takes."""

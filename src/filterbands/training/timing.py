@@ -1,19 +1,17 @@
 """Where a training step's time goes."""
 
 import time
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, fields
+from itertools import count
 
 import torch
-from torch import Tensor, nn
 
 from ..datasets import ImageSet
 from ..engine import compiling, launch
-from .batches import Batches
+from .batches import Batches, check_count
 from .config import TrainConfig
-from .methods import METHODS
+from .networks import compiled, in_training
 from .optimizing import make_optimizer
-from .train import compiled, in_training
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,23 +32,7 @@ class StepSeconds:
     @property
     def total(self) -> float:
         """Seconds of the whole step."""
-        return self.data + self.augmentation + self.forward + self.backward + self.update
-
-
-class _Clock(nn.Module):
-    """A network that notes when it begins and ends."""
-
-    def __init__(self, network: nn.Module, now: Any) -> None:
-        super().__init__()
-        self.network = network
-        self.now = now
-        self.began = self.ended = 0.0
-
-    def forward(self, images: Tensor) -> Tensor:
-        self.began = self.now()
-        logits: Tensor = self.network(images)
-        self.ended = self.now()
-        return logits
+        return float(sum(asdict(self).values()))
 
 
 def measure_step(
@@ -76,8 +58,7 @@ def measure_step(
     """
     if steps < 1:
         raise ValueError(f"steps needs a number of at least 1, got {steps}")
-    if len(data) < config.batch_size:
-        raise ValueError(f"batch_size {config.batch_size} exceeds the {len(data)} images of {data.name}")
+    check_count(data, config)
     fabric = launch(device=device, precision=config.precision, threads=threads)
 
     def now() -> float:
@@ -92,34 +73,24 @@ def measure_step(
         optimizer = make_optimizer(network, config)
         wrapped, wrapped_optimizer = fabric.setup(compiled(network, config), optimizer)
         wrapped.train()
-        clock = _Clock(wrapped, now)
+        forward: list[float] = []
+        wrapped.register_forward_pre_hook(lambda *_: forward.append(now()))
+        wrapped.register_forward_hook(lambda *_: forward.append(now()))
         batches = Batches.of(data, config, fabric.device)
         for group in optimizer.param_groups:
             group["lr"] = 1e-3 * group["peak"]
         marks: list[tuple[float, ...]] = []
-        epoch, passes = 1, iter(batches.epoch(1))
-        while len(marks) < steps + 2:
+        passes = (batch for epoch in count(1) for batch in batches.epoch(epoch))
+        for _ in range(steps + 2):
             began = now()
-            batch = next(passes, None)
-            if batch is None:
-                epoch += 1
-                passes = iter(batches.epoch(epoch))
-                continue
+            batch = next(passes)
             drawn = now()
-            step = METHODS[config.method](
-                clock,
-                batch.images,
-                batch.labels,
-                key=batch.key,
-                smoothing=config.label_smoothing,
-                partners=batch.partners,
-            )
-            fabric.backward(step.loss)
+            fabric.backward(batch.step(wrapped, config).loss)
             backward = now()
             wrapped_optimizer.step()
             wrapped_optimizer.zero_grad()
-            marks.append((began, drawn, clock.began, clock.ended, backward, now()))
+            marks.append((began, drawn, *forward[-2:], backward, now()))
     kept = torch.tensor(marks[2:], dtype=torch.float64).diff(dim=1).mean(dim=0).tolist()
-    names = ("data", "augmentation", "forward", "backward", "update")
-    # With parts, a step is that many passes and one update; an update more is nothing beside them.
+    names = [part.name for part in fields(StepSeconds)]
+    # With parts, a step is that many passes and one update; one more update is negligible.
     return StepSeconds(**{name: value * config.accumulate for name, value in zip(names, kept, strict=True)})

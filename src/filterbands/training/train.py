@@ -14,34 +14,22 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ..control import (
-    SpectralNoise,
-    WhiteNoise,
-    bake,
-    modulate,
-    recalibrate,
-    set_blur,
-    set_random_share,
-    set_share,
-)
+from ..control import bake, recalibrate
 from ..datasets import ImageSet, load_data
 from ..disk import make_folder, write_weights, write_whole
-from ..engine import Compiled, Fabric, compiling, device_name, launch, pick_device, process_count
+from ..engine import Fabric, compiling, device_name, launch, process_count
 from ..filters import analyze
-from ..models import describe, first_layer, load_model
+from ..models import describe, first_layer
 from ..run import Run
 from ..types import Progress
 from ..version import __version__, git_revision
-from .batches import Batches
-from .config import TrainConfig, from_plain, to_plain
-from .methods import METHODS
-from .optimizing import FACTORS, Averages, Lookahead, make_optimizer
+from .batches import Batches, check_count
+from .config import TrainConfig, changed_fields, to_plain
+from .networks import compiled, in_training
+from .optimizing import FACTORS, Averages, make_optimizer
 
 # Images on which the effect of recalibrating the batch norms is shown.
 _WITNESSES = 5000
-# Rounds where the network does: else the gradient of a maximum looks for a value that fused code has never
-# rounded, finds none and divides by 0.
-_COMPILING: dict[str, str | int | bool | Callable[..., Any]] = {"emulate_precision_casts": True}
 # Steps between looks at the loss on a device that would have to wait for it.
 _CHECK_EVERY = 50
 
@@ -71,7 +59,7 @@ def train(
         threads: Threads of torch's operations; None leaves the setting as it is.
         progress: Called after every step with steps done, steps in all, and a line of figures.
         on_epoch: Called with each record of the log as it is written: that of the network before training,
-            then one an epoch; of a resumed run with those that are new. For loggers of your own.
+            then one per epoch; of a resumed run with those that are new. For loggers of your own.
 
     Raises:
         ValueError: The folder holds a run already, or one of another config or other images, or files
@@ -97,16 +85,13 @@ def train(
             f"batch_size {config.batch_size} cannot be shared equally by {processes} processes in "
             f"{config.accumulate} parts each; choose a multiple of {config.accumulate * processes}"
         )
-    if config.sync_batch_norm and pick_device(device).type == "cpu":
-        raise ValueError("sync_batch_norm needs CUDA devices; set it to false on a CPU")
     begun_by = run.read().get("processes", 1) if run.checkpoint.exists() else processes
     if begun_by != processes:
         raise ValueError(
             f"{run.folder} was begun by {begun_by} processes and is resumed by as many, not {processes}"
         )
     data = load_data(config.data, split=config.split, size=config.size or None)
-    if len(data) < config.batch_size:
-        raise ValueError(f"batch_size {config.batch_size} exceeds the {len(data)} images of {config.data}")
+    check_count(data, config)
     if run.checkpoint.exists() and run.read()["data"]["fingerprint"] != data.fingerprint():
         raise ValueError(
             f"{run.folder} was begun on other images than {config.data} holds now; bring those back, or "
@@ -116,7 +101,8 @@ def train(
     cuda = [fabric.device.index or 0] if fabric.device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda), compiling():
         torch.manual_seed(config.seed)
-        return _train(config, run, data, fabric, progress, on_epoch)
+        _train(config, run, data, fabric, progress, on_epoch)
+    return run
 
 
 def _train(
@@ -126,7 +112,7 @@ def _train(
     fabric: Fabric,
     progress: Progress | None,
     on_epoch: Callable[[dict[str, Any]], None] | None,
-) -> Run:
+) -> None:
     model, network = in_training(config, classes=len(data.classes))
     records = [{"epoch": 0, **_first_layer(model)}]
     optimizer = make_optimizer(network, config)
@@ -134,15 +120,17 @@ def _train(
     rank, processes = fabric.global_rank, fabric.world_size
     batches = Batches.of(data, config, fabric.device, rank=rank, processes=processes)
     steps = config.epochs * batches.count
-    method, schedule = METHODS[config.method], FACTORS[config.schedule]
     averages = Averages(network, config.ema) if config.ema else None
-    lookahead = Lookahead(network, config.lookahead) if config.lookahead else None
+
+    def learned() -> dict[str, Any]:
+        return {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
+
     if rank:
         # Layers draw from torch's generator: each process its own numbers.
         torch.manual_seed((config.seed + rank * 1_000_003) % 2**63)
 
     first_epoch, seconds, cpu_seconds = 1, 0.0, 0.0
-    begun = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    begun = _now()
     if run.checkpoint.exists():
         state = run.read_checkpoint()
         first_epoch, records = state["epoch"] + 1, state["records"]
@@ -150,9 +138,8 @@ def _train(
         begun = run.read()["started"]
         network.load_state_dict(state["network"])
         optimizer.load_state_dict(state["optimizer"])
-        for keeper, name in ((averages, "averages"), (lookahead, "lookahead")):
-            if keeper is not None:
-                keeper.load(state[name])
+        if averages is not None:
+            averages.load(state["averages"])
         _set_random_state(state["random"], fabric)
     description: dict[str, Any] = {
         "config": to_plain(config),
@@ -187,21 +174,14 @@ def _train(
         # Sums stay on the device, so that no step waits for them.
         loss_sum = torch.zeros((), device=fabric.device)
         hits = torch.zeros((), device=fabric.device, dtype=torch.int64)
-        speed = _Speed()
+        epoch_started = time.perf_counter()
         for number, batch in enumerate(batches.epoch(epoch)):
             done = (epoch - 1) * batches.count + number // config.accumulate
             for group in optimizer.param_groups:
-                group["lr"] = group["peak"] * schedule(done / steps, config.peak)
+                group["lr"] = group["peak"] * FACTORS[config.schedule](done / steps, config.peak)
             last_part = (number + 1) % config.accumulate == 0
             with fabric.no_backward_sync(wrapped, enabled=not last_part):
-                step = method(
-                    wrapped,
-                    batch.images,
-                    batch.labels,
-                    key=batch.key,
-                    smoothing=config.label_smoothing,
-                    partners=batch.partners,
-                )
+                step = batch.step(wrapped, config)
                 fabric.backward(step.loss / config.accumulate)
             loss_sum += step.loss.detach() / config.accumulate
             hits += (step.logits.detach().argmax(dim=1) == batch.labels).sum()
@@ -214,19 +194,18 @@ def _train(
                 )
             wrapped_optimizer.step()
             wrapped_optimizer.zero_grad()
-            for keeper in (lookahead, averages):
-                if keeper is not None:
-                    keeper.update(network)
+            if averages is not None:
+                averages.update(network)
             shown = done + 1 - (epoch - 1) * batches.count
             if (fabric.device.type == "cpu" or done % _CHECK_EVERY == 0) and not bool(loss_sum.isfinite()):
-                raise _stopped(run, config, network, optimizer, batches, epoch, float(loss_sum), done)
+                raise _stopped(run, batches, epoch, done, float(loss_sum), learned())
             if progress is not None and rank == 0:
                 seen = shown * config.batch_size
                 figures = (
                     f"epoch {epoch}/{config.epochs}",
                     f"loss {float(loss_sum) / shown:.3f}",
                     f"accuracy in training {100 * int(hits) * processes / seen:.1f} %",
-                    f"{speed(seen):,.0f} images/s",
+                    f"{seen / max(time.perf_counter() - epoch_started, 1e-9):,.0f} images/s",
                     f"low energy {records[-1]['first_layer']['mean_low_energy']:.3f}",
                 )
                 progress(done + 1, steps, "  ".join(figures))
@@ -235,7 +214,7 @@ def _train(
             hits = cast(Tensor, fabric.all_reduce(hits, reduce_op="sum"))
         loss = float(loss_sum) / batches.count
         if not math.isfinite(loss):
-            raise _stopped(run, config, network, optimizer, batches, epoch, loss, done)
+            raise _stopped(run, batches, epoch, done, loss, learned())
         seconds = time.perf_counter() - started
         with averages.applied(network) if averages is not None else nullcontext():
             first_layer = _first_layer(model)
@@ -247,7 +226,7 @@ def _train(
                 "loss": loss,
                 "accuracy": int(hits) / (batches.count * config.batch_size),
                 "seconds": seconds,
-                **first_layer,
+                **layer_record,
             }
         )
         random = _random_state(fabric)
@@ -262,137 +241,42 @@ def _train(
                     "seconds": seconds,
                     "cpu_seconds": time.process_time() - cpu_started,
                     "records": records,
-                    "network": network.state_dict(),
-                    "optimizer": optimizer.state_dict(),
                     "random": random,
+                    **learned(),
                     **({"averages": averages.state()} if averages is not None else {}),
-                    **({"lookahead": lookahead.state()} if lookahead is not None else {}),
                 }
             )
 
     if rank == 0:
         if averages is not None:
             averages.apply(network)
-        if config.sync_batch_norm:
-            # Its batch norms would wait for the other processes.
-            weights = model.state_dict()
-            model = build(config, classes=len(data.classes)).to(fabric.device)
-            model.load_state_dict(weights)
         if config.spectral.on or config.modulate.on or config.white_noise:
             description["recalibrated"] = _recalibrated(model, batches, config, fabric)
         plain = bake(model.eval())
         description["seconds"] = time.perf_counter() - started
         description["cpu_seconds"] = time.process_time() - cpu_started
-        description["finished"] = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        description["finished"] = _now()
         run.write(description)
         run.write_weights(plain.state_dict(), describe(plain, arch=config.arch))
         run.checkpoint.unlink()
     fabric.barrier()
-    return run
-
-
-def in_training(config: TrainConfig, *, classes: int) -> tuple[nn.Module, nn.Module]:
-    """Return the network that `build` gives, and the same with what stands in front of it in training."""
-    model = build(config, classes=classes)
-    network: nn.Module = (
-        nn.Sequential(*_front(config), model) if config.spectral.on or config.white_noise else model
-    )
-    if config.sync_batch_norm:
-        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
-    if config.channels_last:
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return model, network
-
-
-def compiled(network: nn.Module, config: TrainConfig) -> nn.Module:
-    """Return the network as the config says: compiled by torch at its first batch, or as it is."""
-    if not config.compile:
-        return network
-    Compiled.forget()
-    # A module, which it is: torch says it may be a function.
-    return cast(nn.Module, torch.compile(network, options=_COMPILING))
-
-
-def build(config: TrainConfig, *, classes: int) -> nn.Module:
-    """Return a network, fresh or from `init`, its first layer controlled or modulated as the config says."""
-    model = load_model(config.init or None, arch=config.arch, classes=classes)
-    head = model.get_submodule("linear").weight
-    if config.init and len(head) != classes:  # type: ignore[arg-type]
-        raise ValueError(f"init {config.init} tells {len(head)} classes apart, the data have {classes}")  # type: ignore[arg-type]
-    layer = model.get_submodule("conv1")
-    if config.share.low is not None:
-        share = config.share
-        hold = set_random_share if share.random else set_share
-        hold(
-            layer,
-            low=config.share.low,
-            cutoff=share.cutoff,
-            zero_mean=share.zero_mean,
-            guard=share.guard,
-            seed=config.seed,
-        )
-    if config.modulate.on:
-        part = config.modulate
-        modulate(
-            layer,
-            shared=part.shared,
-            independent=part.independent,
-            clean=part.clean,
-            bands=part.bands,
-            budget=part.budget,
-        )
-    if config.blur:
-        set_blur(layer, side=config.blur)
-    if config.share.fixed:
-        layer.requires_grad_(False)
-    return model
-
-
-def _front(config: TrainConfig) -> list[nn.Module]:
-    """Return what perturbs the images in training."""
-    part, front = config.spectral, list[nn.Module]()
-    if part.on:
-        front.append(
-            SpectralNoise(strength=part.strength, gain=part.gain, noise=part.noise, clean=part.clean)
-        )
-    if config.white_noise:
-        front.append(WhiteNoise(config.white_noise))
-    return front
-
-
-class _Speed:
-    """Images a second since it was made."""
-
-    def __init__(self) -> None:
-        self.begun = time.perf_counter()
-
-    def __call__(self, images: int) -> float:
-        return images / max(time.perf_counter() - self.begun, 1e-9)
 
 
 def _stopped(
-    run: Run,
-    config: TrainConfig,
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    batches: Batches,
-    epoch: int,
-    loss: float,
-    done: int,
+    run: Run, batches: Batches, epoch: int, done: int, loss: float, state: dict[str, Any]
 ) -> ValueError:
-    """Return the error of a loss that is no number, after saving what there is to look at."""
+    """Return the error of a loss that is not finite, after saving the state and the batch."""
+    config = batches.config
     step = done - (epoch - 1) * batches.count
     # Batches are drawn by keys, so that this one can be had again.
     batch = next(islice(batches.epoch(epoch), step * config.accumulate, None))
-    state = {
+    state |= {
         "epoch": epoch,
         "step": step,
         "seed": config.seed,
         "images": batch.images.cpu(),
         "labels": batch.labels.cpu(),
         "key": batch.key.cpu(),
-        "network": network.state_dict(),
-        "optimizer": optimizer.state_dict(),
     }
     file = run.failure(batches.rank)
     write_whole(file, lambda path: torch.save(state, path))
@@ -401,6 +285,10 @@ def _stopped(
         f"{config.seed}, first key of the batch {int(batch.key[0])}); {file} has the state and the images; "
         f"lower learning_rate (now {config.learning_rate}) and train anew in another folder than {run.folder}"
     )
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def _keep(run: Run, model: nn.Module, config: TrainConfig, epoch: int) -> None:
@@ -476,18 +364,17 @@ def _is_done(run: Run, config: TrainConfig, *, resume: bool) -> bool:
             f"{run.folder} already holds a run; continue it with --resume, or name another folder with --out"
         )
     try:
-        plain, before = to_plain(config), to_plain(from_plain(run.read()["config"]))
+        changed = changed_fields(run.read()["config"], config)
     except ValueError as error:
         raise ValueError(f"{run.folder} cannot be resumed: {error}") from None
-    changed = [name for name in plain if plain[name] != before[name]]
     if changed:
-        differences = ", ".join(f"{name} was {before[name]!r}, now {plain[name]!r}" for name in changed)
+        differences = ", ".join(f"{name} was {was!r}, now {now!r}" for name, (was, now) in changed.items())
         raise ValueError(f"{run.folder} cannot be resumed with another configuration: {differences}")
     return run.finished
 
 
 def _random_state(fabric: Fabric) -> dict[str, Tensor]:
-    """Return the generators' states, with one row a process where there are several."""
+    """Return the generators' states, with one row per process where there are several."""
     state = {"cpu": torch.get_rng_state()}
     if fabric.device.type == "cuda":
         state["cuda"] = torch.cuda.get_rng_state(fabric.device)

@@ -1,7 +1,7 @@
 """Amplitude-phase recombination: an image's phases under other amplitudes.
 
 Each method stands twice: as its paper says, and as its public code does (`_code`), where that changes the
-score. The code takes the transform over the colour channels too, as if they were a third side of the image;
+score. The code takes the transform over the color channels too, as if they were a third side of the image;
 casts what comes out of the single form to bytes without a clip, so that values beyond black and white wrap
 around (a free impulse noise); and sums the losses of two views where ours takes their mean, which doubles
 the learning rate. Both forms here: a coin for every image, where the code of the paired forms throws one for
@@ -10,129 +10,57 @@ the batch, and single operations on cropped and flipped images, where the code c
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ... import rng
 from ...fourier import swap_amplitude
-from ...types import FloatImages, Images, Keys, Labels
+from ...types import FloatImages, Images, Keys
 from .operations import operate, to_bytes
-from .protocol import Partners, Step
-from .standard import standard
-from .views import mean_of_views
+from .protocol import Partners, Views
 
 PAIRED, SINGLE = 0.6, 0.5
 
 
 def apr_p(
-    model: nn.Module,
-    images: FloatImages,
-    labels: Labels,
-    *,
-    key: Keys,
-    smoothing: float,
-    partners: Partners,
-    across_channels: bool = False,
-) -> Step:
-    """Return the mean cross entropy of the images and of the same with other images' amplitudes.
+    images: FloatImages, *, key: Keys, partners: Partners, across_channels: bool = False, clip: bool = True
+) -> Views:
+    """Return the images and the same with other images' amplitudes.
 
-    `across_channels` takes the transform over the colour channels too, all that `apr_p_across` changes:
-    it tells apart what `apr_p_code` changes at once.
+    `apr_p_across` takes the transform over the color channels too and changes nothing else. It separates
+    one of the changes of `apr_p_code`, which also does not clip, and sums the losses of the two views.
 
-    Source: Chen et al. 2021, arXiv:2108.08487, section 3.3, "APR-P"; its chance of 0.6.
+    Source: Chen et al. 2021, arXiv:2108.08487, section 3.3, "APR-P"; its chance of 0.6. `apr_p_code`:
+    github.com/iCGY96/APR at b8f1e18, `datasets/APR.py` and the training loop.
     """
-    mixed = paired_view(images, partners[0], key=key, across_channels=across_channels)
-    return mean_of_views(model, images, mixed, labels, smoothing=smoothing)
+    mixed = paired_view(images, partners[0], key=key, across_channels=across_channels, clip=clip)
+    return torch.cat([images, mixed])
 
 
-def apr_s(
-    model: nn.Module,
-    images: FloatImages,
-    labels: Labels,
-    *,
-    key: Keys,
-    smoothing: float,
-    partners: Partners,
-) -> Step:
-    """Return the cross entropy of images recombined with operated versions of themselves.
+def apr_s(images: FloatImages, *, key: Keys, partners: Partners, as_code: bool = False) -> Views:
+    """Return images recombined with operated versions of themselves.
 
-    Source: Chen et al. 2021, arXiv:2108.08487, section 3.3, "APR-S".
+    `apr_s_code`: transform over the channels too, bytes that wrap around.
+
+    Source: Chen et al. 2021, arXiv:2108.08487, section 3.3, "APR-S". `apr_s_code`: github.com/iCGY96/APR at
+    b8f1e18, `datasets/APR.py`.
     """
-    view = single_view(images, key=key)
-    return standard(model, view, labels, key=key, smoothing=smoothing, partners=partners)
+    del partners
+    return single_view(images, key=key, as_code=as_code)
 
 
-def apr_sp(
-    model: nn.Module,
-    images: FloatImages,
-    labels: Labels,
-    *,
-    key: Keys,
-    smoothing: float,
-    partners: Partners,
-) -> Step:
-    """Return the mean cross entropy of APR-S's images and of the same with other images' amplitudes.
+def apr_sp(images: FloatImages, *, key: Keys, partners: Partners, as_code: bool = False) -> Views:
+    """Return APR-S's images and the same with other images' amplitudes.
 
-    The other images have gone through APR-S too, by draws of the key that they are mixed for.
+    The other images have gone through APR-S too, by draws of the key that they are mixed for. `apr_sp_code`
+    is both forms as `apr_s_code` and `apr_p_code` have them, and sums the losses of the two views.
 
-    Source: Chen et al. 2021, arXiv:2108.08487, section 3.3, "APR-SP".
+    Source: Chen et al. 2021, arXiv:2108.08487, section 3.3, "APR-SP". `apr_sp_code`: github.com/iCGY96/APR at
+    b8f1e18, `datasets/APR.py` and the training loop.
     """
-    view = single_view(images, key=key)
-    others = single_view(partners[0], key=rng.bits(key, 1, stream=25)[:, 0])
-    mixed = paired_view(view, others, key=key)
-    return mean_of_views(model, view, mixed, labels, smoothing=smoothing)
-
-
-def apr_p_code(
-    model: nn.Module,
-    images: FloatImages,
-    labels: Labels,
-    *,
-    key: Keys,
-    smoothing: float,
-    partners: Partners,
-) -> Step:
-    """Return APR-P's loss as its public code computes it: transform over channels, no clip, losses summed.
-
-    Source: github.com/iCGY96/APR at b8f1e18, `datasets/APR.py` and the training loop.
-    """
-    mixed = paired_view(images, partners[0], key=key, across_channels=True, clip=False)
-    return summed(mean_of_views(model, images, mixed, labels, smoothing=smoothing))
-
-
-def apr_s_code(
-    model: nn.Module,
-    images: FloatImages,
-    labels: Labels,
-    *,
-    key: Keys,
-    smoothing: float,
-    partners: Partners,
-) -> Step:
-    """Return APR-S's loss as its public code computes it: transform over channels, bytes that wrap around.
-
-    Source: github.com/iCGY96/APR at b8f1e18, `datasets/APR.py`.
-    """
-    view = single_view(images, key=key, as_code=True)
-    return standard(model, view, labels, key=key, smoothing=smoothing, partners=partners)
-
-
-def apr_sp_code(
-    model: nn.Module,
-    images: FloatImages,
-    labels: Labels,
-    *,
-    key: Keys,
-    smoothing: float,
-    partners: Partners,
-) -> Step:
-    """Return APR-SP's loss as its public code computes it; see `apr_s_code` and `apr_p_code`.
-
-    Source: github.com/iCGY96/APR at b8f1e18, `datasets/APR.py` and the training loop.
-    """
-    view = single_view(images, key=key, as_code=True)
-    others = single_view(partners[0], key=rng.bits(key, 1, stream=25)[:, 0], as_code=True)
-    mixed = paired_view(view, others, key=key, across_channels=True, clip=False)
-    return summed(mean_of_views(model, view, mixed, labels, smoothing=smoothing))
+    view = single_view(images, key=key, as_code=as_code)
+    others = single_view(partners[0], key=rng.bits(key, 1, stream=25)[:, 0], as_code=as_code)
+    mixed = paired_view(view, others, key=key, across_channels=as_code, clip=not as_code)
+    return torch.cat([view, mixed])
 
 
 def paired_view(
@@ -147,9 +75,9 @@ def paired_view(
 
     Args:
         images: NCHW in [0, 1].
-        others: One for each.
-        key: One an image.
-        across_channels: Transform over the colour channels too, as the public code does.
+        others: One per image.
+        key: One per image.
+        across_channels: Transform over the color channels too, as the public code does.
         clip: Keep to [0, 1], which the public code does not.
 
     >>> image = torch.rand(2, 3, 8, 8)
@@ -171,7 +99,7 @@ def single_view(images: FloatImages, *, key: Keys, as_code: bool = False) -> Flo
 
     Args:
         images: NCHW in [0, 1].
-        key: One an image.
+        key: One per image.
         as_code: As the public code has it: transform over the channels too, bytes that wrap around.
 
     >>> single_view(torch.rand(2, 3, 8, 8), key=rng.keys(0, "doc", index=torch.arange(2))).shape
@@ -203,12 +131,6 @@ def wrapped_bytes(values: Tensor) -> Tensor:
     """Return what a cast to bytes on an x86 makes of numbers: cut to integers, modulo 256; over 255."""
     bytes_: Tensor = values.trunc().long().bitwise_and(255).float() / 255
     return bytes_
-
-
-def summed(step: Step) -> Step:
-    """Return a step whose loss is the sum over its two views, not their mean."""
-    doubled: Tensor = step.loss * 2
-    return Step(doubled, step.logits)
 
 
 def blurred(images: FloatImages) -> FloatImages:

@@ -1,53 +1,35 @@
 """AugMix: chains of image operations, mixed."""
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from ... import rng
-from ...types import FloatImages, Keys, Labels
+from ...types import FloatImages, Keys
 from .operations import operate, to_bytes
-from .protocol import Partners, Step
-from .standard import standard
-from .views import consistent_views
+from .protocol import Partners, Views
 
 WIDTH, DEPTH = 3, 3
 
 
-def augmix(
-    model: nn.Module,
-    images: FloatImages,
-    labels: Labels,
-    *,
-    key: Keys,
-    smoothing: float,
-    partners: Partners,
-) -> Step:
-    """Return the cross entropy of the mixed images, without the consistency loss.
+def augmix(images: FloatImages, *, key: Keys, partners: Partners) -> Views:
+    """Return the mixed images, without the clean ones that the consistency loss needs.
 
     Source: Hendrycks et al. 2020, arXiv:1912.02781, section 3 ("AugMix without JSD" of its table 1).
     """
-    mixed = augmix_view(images, key=key)
-    return standard(model, mixed, labels, key=key, smoothing=smoothing, partners=partners)
+    del partners
+    return augmix_view(images, key=key)
 
 
-def augmix_jsd(
-    model: nn.Module,
-    images: FloatImages,
-    labels: Labels,
-    *,
-    key: Keys,
-    smoothing: float,
-    partners: Partners,
-) -> Step:
-    """Return the clean images' cross entropy and their divergence from two mixed views.
+def augmix_jsd(images: FloatImages, *, key: Keys, partners: Partners) -> Views:
+    """Return the clean images and two mixed views of them.
 
     Source: Hendrycks et al. 2020, arXiv:1912.02781, section 3 and algorithm 1.
     """
     del partners
-    keys = rng.bits(key, 2, stream=7)
-    first, second = augmix_view(torch.cat([images] * 2), key=keys.T.flatten()).chunk(2)
-    return consistent_views(model, images, first, second, labels, smoothing=smoothing)
+    return torch.cat([images, several(augmix_view, images, 2, key=key)])
 
 
 def augmix_view(images: FloatImages, *, key: Keys) -> FloatImages:
@@ -57,7 +39,7 @@ def augmix_view(images: FloatImages, *, key: Keys) -> FloatImages:
 
     Args:
         images: NCHW in [0, 1]; operations see them as bytes.
-        key: One an image.
+        key: One per image.
 
     Source: Hendrycks et al. 2020, arXiv:1912.02781, algorithm 1. Cropped and flipped images are mixed, as
     in the public code.
@@ -65,23 +47,44 @@ def augmix_view(images: FloatImages, *, key: Keys) -> FloatImages:
     >>> augmix_view(torch.rand(2, 3, 8, 8), key=rng.keys(0, "doc", index=torch.arange(2))).shape
     torch.Size([2, 3, 8, 8])
     """
+    chains = run_chains(to_bytes(images), operate, key=key)
+    return mix(images, chains.to(images.dtype) / 255, key=key)
+
+
+def several(view: Callable[..., Tensor], images: FloatImages, count: int, *, key: Keys) -> Views:
+    """Return so many views of the images, one batch after the other, each with keys of its own."""
+    return view(torch.cat([images] * count), key=rng.bits(key, count, stream=7).T.flatten())
+
+
+def run_chains(images: Tensor, step: Callable[..., Tensor], *, key: Keys) -> Tensor:
+    """Return what 3 chains of 1 to 3 steps make of each image, one batch per chain.
+
+    Args:
+        images: NCHW, of the type that the step takes.
+        step: Called with the images of all chains, a key per image, and `active`, whose chains go on.
+        key: One per image.
+    """
+    keys = rng.bits(key, WIDTH * DEPTH, stream=2)
+    depths = rng.integers(key, 1, DEPTH + 1, (WIDTH,), stream=3).T.flatten()
+    # All chains of all images at once: one call per step, whatever the width.
+    chains = images.repeat(WIDTH, 1, 1, 1)
+    for place in range(DEPTH):
+        chains = step(chains, key=keys[:, place::DEPTH].T.flatten(), active=depths > place)
+    return chains
+
+
+def mix(images: FloatImages, chains: Views, *, key: Keys) -> FloatImages:
+    """Return the images mixed with their chains, which stand one batch after the other."""
     weights, share = mixture(key)
     mixed = images * (1 - share)
-    chain_keys = rng.bits(key, WIDTH * DEPTH, stream=2)
-    depths = rng.integers(key, 1, DEPTH + 1, (WIDTH,), stream=3)
-    # All chains of all images at once: one call an operation of the chain, whatever the width.
-    chains = to_bytes(images).repeat(WIDTH, 1, 1, 1)
-    for place in range(DEPTH):
-        keys = chain_keys[:, place::DEPTH].T.flatten()
-        chains = operate(chains, key=keys, active=(depths > place).T.flatten())
-    for number, chain in enumerate(chains.chunk(WIDTH)):
-        mixed += (share * weights[number]) * (chain.to(images.dtype) / 255)
+    for weight, chain in zip(weights, chains.chunk(WIDTH), strict=True):
+        mixed += (share * weight) * chain
     return mixed.clamp_(0, 1)
 
 
 def mixture(key: Keys) -> tuple[Float[Tensor, "chains b 1 1 1"], Float[Tensor, "b 1 1 1"]]:
     """Return the weights of three chains, which sum to 1, and the share of all three in the mixture."""
-    # Normalised exponentials are uniform on the simplex; no uniform is 1, so that no logarithm is of 0.
+    # Normalized exponentials are uniform on the simplex; no uniform is 1, so that no logarithm is of 0.
     exponential = -torch.log1p(-rng.uniform(key, (WIDTH,), stream=4)) + 1e-12
     weights = exponential / exponential.sum(dim=1, keepdim=True)
     share = rng.uniform(key, (), stream=5)

@@ -1,26 +1,16 @@
 """HybridAugment: low frequencies of one image, high frequencies of another."""
 
 import torch
-from torch import nn
 
 from ... import rng
-from ...types import FloatImages, Keys, Labels
-from .apr import PAIRED, SINGLE, blurred, paired_view, recombined, summed, two_views, wrapped_bytes
+from ...types import FloatImages, Keys
+from .apr import PAIRED, SINGLE, blurred, paired_view, recombined, two_views, wrapped_bytes
 from .operations import to_bytes
-from .protocol import Partners, Step
-from .views import mean_of_views
+from .protocol import Partners, Views
 
 
-def hybridaugment(
-    model: nn.Module,
-    images: FloatImages,
-    labels: Labels,
-    *,
-    key: Keys,
-    smoothing: float,
-    partners: Partners,
-) -> Step:
-    """Return the mean cross entropy of single hybrids and of the same with other images' high frequencies.
+def hybridaugment(images: FloatImages, *, key: Keys, partners: Partners) -> Views:
+    """Return single hybrids and the same with other images' high frequencies.
 
     The paper's HA_PS. Deviations: the mean of two losses, where the code has their sum (twice the learning
     rate); a coin for every image, not for the batch; images clamped to [0, 1], where the code's cast to
@@ -30,49 +20,23 @@ def hybridaugment(
     chances (0.6 paired, 0.5 single) and the order of operations of its public code.
     """
     view = single_hybrid(images, key=key)
-    mixed = paired_hybrid(view, partners[0], key=key)
-    return mean_of_views(model, view, mixed, labels, smoothing=smoothing)
+    return torch.cat([view, paired_hybrid(view, partners[0], key=key)])
 
 
-def hybridaugment_pp(
-    model: nn.Module,
-    images: FloatImages,
-    labels: Labels,
-    *,
-    key: Keys,
-    smoothing: float,
-    partners: Partners,
-) -> Step:
-    """Return HybridAugment's loss with the low frequencies' amplitudes recombined, HA++_PS.
+def hybridaugment_pp(images: FloatImages, *, key: Keys, partners: Partners, as_code: bool = False) -> Views:
+    """Return HybridAugment's views with the low frequencies' amplitudes recombined, HA++_PS.
 
-    Deviations as in `hybridaugment`.
+    Deviations as in `hybridaugment`. `hybridaugment_pp_code` transforms over the channels too, casts to bytes
+    that wrap around, does not clip the paired form and sums the losses of the two views. It keeps a coin for
+    every image, where the public code throws one for the batch.
 
     Source: Yucel, Cinbis, Duygulu 2023, arXiv:2307.11823, section 3.3, and its public code.
+    `hybridaugment_pp_code`: github.com/MKYucel/hybrid_augment at 71ea041, `core/train.py` and
+    `datasets/APR.py`.
     """
-    view = single_hybrid(images, key=key, recombine=True)
-    mixed = paired_hybrid(view, partners[0], key=key, amplitudes=partners[1])
-    return mean_of_views(model, view, mixed, labels, smoothing=smoothing)
-
-
-def hybridaugment_pp_code(
-    model: nn.Module,
-    images: FloatImages,
-    labels: Labels,
-    *,
-    key: Keys,
-    smoothing: float,
-    partners: Partners,
-) -> Step:
-    """Return HA++_PS's loss as its public code computes it.
-
-    Transforms over the channels too, casts to bytes that wrap around, no clip of the paired form, losses
-    summed. A coin for every image, where the code throws one for the batch.
-
-    Source: github.com/MKYucel/hybrid_augment at 71ea041, `core/train.py` and `datasets/APR.py`.
-    """
-    view = single_hybrid(images, key=key, recombine=True, as_code=True)
-    mixed = paired_hybrid(view, partners[0], key=key, amplitudes=partners[1], as_code=True)
-    return summed(mean_of_views(model, view, mixed, labels, smoothing=smoothing))
+    view = single_hybrid(images, key=key, recombine=True, as_code=as_code)
+    mixed = paired_hybrid(view, partners[0], key=key, amplitudes=partners[1], as_code=as_code)
+    return torch.cat([view, mixed])
 
 
 def paired_hybrid(
@@ -87,8 +51,8 @@ def paired_hybrid(
 
     Args:
         images: NCHW in [0, 1].
-        others: One for each.
-        key: One an image.
+        others: One per image.
+        key: One per image.
         amplitudes: Images whose low frequencies give amplitudes to those that stay, with chance 0.6; None
             leaves them.
         as_code: As the public code has it.
@@ -110,7 +74,7 @@ def single_hybrid(
 
     Args:
         images: NCHW in [0, 1].
-        key: One an image.
+        key: One per image.
         recombine: Put APR-S on the low frequencies, as HybridAugment++ does.
         as_code: As the public code has it.
     """

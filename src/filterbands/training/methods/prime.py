@@ -1,94 +1,72 @@
 """PRIME: maximum-entropy primitives in three domains, mixed."""
 
 import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
-from torch import Tensor, nn
+from torch import Tensor
 
 from ... import rng
-from ...types import FloatImages, Keys, Labels
-from .augmix import DEPTH, WIDTH, mixture
+from ...types import FloatImages, Keys
+from .augmix import mix, run_chains, several
 from .operations import sample_bilinear
-from .protocol import Partners, Step
-from .views import consistent_views
+from .protocol import Partners, Views
 
 # The strongest of each primitive; strengths are uniform below.
 FILTER_SIGMA = 4.0
-COLOUR_CUT, COLOUR_TEMPERATURE = 100, 0.01
+COLOR_CUT, COLOR_TEMPERATURE = 100, 0.01
 WARP_CUTS = (2, 100)
-_SPECTRAL, _COLOUR, _SPATIAL = range(3)
+_SPECTRAL, _COLOR, _SPATIAL = range(3)
 
 
 def prime(
-    model: nn.Module,
     images: FloatImages,
-    labels: Labels,
     *,
     key: Keys,
-    smoothing: float,
     partners: Partners,
-) -> Step:
-    """Return the clean images' cross entropy and their divergence from two views made of primitives.
+    primitives: tuple[int, ...] = (_SPECTRAL, _COLOR, _SPATIAL),
+) -> Views:
+    """Return the clean images and two views made of primitives.
+
+    `prime_spectral` draws from the random filters alone, to compare random filtering with this library's.
 
     Source: Modas et al. 2022, arXiv:2112.13547, section 3 and appendix (CIFAR: with the consistency loss),
-    constants of its public configuration for CIFAR-10.
+    constants of its public configuration for CIFAR-10. `prime_spectral`: section 3, "Spectral domain".
     """
     del partners
-    return _consistent(model, images, labels, (_SPECTRAL, _COLOUR, _SPATIAL), key=key, smoothing=smoothing)
-
-
-def prime_spectral(
-    model: nn.Module,
-    images: FloatImages,
-    labels: Labels,
-    *,
-    key: Keys,
-    smoothing: float,
-    partners: Partners,
-) -> Step:
-    """Return PRIME's loss with random filters alone: what random filtering does without this library's.
-
-    Source: Modas et al. 2022, arXiv:2112.13547, section 3, "Spectral domain".
-    """
-    del partners
-    return _consistent(model, images, labels, (_SPECTRAL,), key=key, smoothing=smoothing)
+    return torch.cat([images, several(partial(prime_view, primitives=primitives), images, 2, key=key)])
 
 
 def prime_view(
-    images: FloatImages, *, key: Keys, primitives: tuple[int, ...] = (_SPECTRAL, _COLOUR, _SPATIAL)
+    images: FloatImages, *, key: Keys, primitives: tuple[int, ...] = (_SPECTRAL, _COLOR, _SPATIAL)
 ) -> FloatImages:
     """Return each image mixed with 3 chains of 1 to 3 primitives on it.
 
-    Every image and place of a chain draws its primitive and strength: where the public code draws the
-    strength of a primitive, and the whole of the spatial one, once a batch.
+    Every image and place of a chain draws its primitive and strength. The public code draws the strength of
+    a primitive, and the whole of the spatial one, once per batch.
 
     Args:
         images: NCHW in [0, 1].
-        key: One an image.
-        primitives: Which to draw from: 0 random filters, 1 colours, 2 displacements.
+        key: One per image.
+        primitives: Which to draw from: 0 random filters, 1 colors, 2 displacements.
 
     Source: Modas et al. 2022, arXiv:2112.13547, algorithm 1.
 
     >>> prime_view(torch.rand(2, 3, 8, 8), key=rng.keys(0, "doc", index=torch.arange(2))).shape
     torch.Size([2, 3, 8, 8])
     """
-    weights, share = mixture(key)
-    keys = rng.bits(key, WIDTH * DEPTH, stream=2)
-    depths = rng.integers(key, 1, DEPTH + 1, (WIDTH,), stream=3).T.flatten()
-    chains = images.repeat(WIDTH, 1, 1, 1)
-    for place in range(DEPTH):
-        own = keys[:, place::DEPTH].T.flatten()
-        drawn = rng.integers(own, 0, len(primitives), (), stream=0)
+
+    def step(chains: Tensor, *, key: Keys, active: Tensor) -> Tensor:
+        drawn = rng.integers(key, 0, len(primitives), (), stream=0)
         for number, primitive in enumerate(primitives):
-            chosen = torch.nonzero((depths > place) & (drawn == number)).squeeze(1)
+            chosen = torch.nonzero(active & (drawn == number)).squeeze(1)
             if len(chosen):
-                chains[chosen] = _FUNCTIONS[primitive](chains[chosen], key=own[chosen])
-    mixed = images * (1 - share)
-    for number, chain in enumerate(chains.chunk(WIDTH)):
-        mixed += (share * weights[number]) * chain
-    return mixed.clamp_(0, 1)
+                chains[chosen] = _FUNCTIONS[primitive](chains[chosen], key=key[chosen])
+        return chains
+
+    return mix(images, run_chains(images, step, key=key), key=key)
 
 
 def filtered(images: FloatImages, *, key: Keys) -> FloatImages:
@@ -109,7 +87,7 @@ def filtered(images: FloatImages, *, key: Keys) -> FloatImages:
     return filtered_images.transpose(0, 1).reshape(count, channels, height, width).clamp(0, 1)
 
 
-def recoloured(images: FloatImages, *, key: Keys) -> FloatImages:
+def recolored(images: FloatImages, *, key: Keys) -> FloatImages:
     """Return images whose values v become v + sum_k b_k sin(k pi v), clamped, per channel.
 
     k runs to a cut uniform on 1..100, b_k are normal with a variance uniform on [0, 0.01].
@@ -117,11 +95,11 @@ def recoloured(images: FloatImages, *, key: Keys) -> FloatImages:
     Source: Modas et al. 2022, arXiv:2112.13547, section 3, "Color domain".
     """
     channels = images.shape[1]
-    cut = 1 + rng.integers(key, 0, COLOUR_CUT, (), stream=1)
-    variance = COLOUR_TEMPERATURE * rng.uniform(key, (), stream=2)
-    order = torch.arange(1, COLOUR_CUT + 1, device=images.device)
+    cut = 1 + rng.integers(key, 0, COLOR_CUT, (), stream=1)
+    variance = COLOR_TEMPERATURE * rng.uniform(key, (), stream=2)
+    order = torch.arange(1, COLOR_CUT + 1, device=images.device)
     strength = variance.sqrt()[:, None] * (order <= cut[:, None])
-    factors = rng.normal(key, (channels, COLOUR_CUT), stream=3) * strength[:, None]
+    factors = rng.normal(key, (channels, COLOR_CUT), stream=3) * strength[:, None]
     # One curve of 256 values a channel, straight between them: its shortest wave has 2.5 of them a bend
     # at the highest order, and bytes have no more.
     levels = torch.linspace(0, 1, 256, device=images.device)
@@ -177,18 +155,4 @@ def _sines(side: int, order: Int64[Tensor, " m"]) -> Float[Tensor, "s m"]:
     return torch.sin(math.pi * place[:, None] * order)
 
 
-def _consistent(
-    model: nn.Module,
-    images: FloatImages,
-    labels: Labels,
-    primitives: tuple[int, ...],
-    *,
-    key: Keys,
-    smoothing: float,
-) -> Step:
-    keys = rng.bits(key, 2, stream=7).T.flatten()
-    first, second = prime_view(torch.cat([images] * 2), key=keys, primitives=primitives).chunk(2)
-    return consistent_views(model, images, first, second, labels, smoothing=smoothing)
-
-
-_FUNCTIONS = (filtered, recoloured, displaced)
+_FUNCTIONS = (filtered, recolored, displaced)

@@ -1,4 +1,4 @@
-"""What a training method is: a function from a batch to a loss, and what it declares of itself."""
+"""What a training method is: views of a batch, a loss over their logits, and what it declares of itself."""
 
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from ...types import FloatImages, Keys, Labels
 
 Partners = Float[Tensor, "p b c h w"]
-"""Other images that each image of a batch is mixed with: p of them an image."""
+"""Other images that each image of a batch is mixed with: p of them per image."""
+Views = Float[Tensor, "n c h w"]
+"""Views of a batch, one whole batch after the other."""
 
 
 class Step(NamedTuple):
@@ -20,20 +22,22 @@ class Step(NamedTuple):
 
 
 @runtime_checkable
+class View(Protocol):
+    """What the network sees of a batch."""
+
+    def __call__(self, images: FloatImages, *, key: Keys, partners: Partners) -> Views:
+        """Return the views of cropped and flipped images in [0, 1], one whole batch after the other."""
+        ...
+
+
+@runtime_checkable
 class Loss(Protocol):
-    """The loss of a method."""
+    """A loss over the logits of one or several views."""
 
     def __call__(
-        self,
-        model: nn.Module,
-        images: FloatImages,
-        labels: Labels,
-        *,
-        key: Keys,
-        smoothing: float,
-        partners: Partners,
-    ) -> Step:
-        """Return the loss of one batch of cropped and flipped images in [0, 1]."""
+        self, logits: Float[Tensor, "n classes"], labels: Labels, *, smoothing: float
+    ) -> Float[Tensor, ""]:
+        """Return the loss of the logits of all views, which follow each other as the views do."""
         ...
 
 
@@ -50,14 +54,16 @@ class Method:
     torch.Size([])
     """
 
+    view: View
+    """What the network sees of a batch."""
     loss: Loss
-    """What it descends."""
+    """What is descended."""
     views: int = 1
-    """Forward passes an image and step; plain training has one."""
+    """Forward passes per image and step; plain training has one."""
     partners: int = 0
-    """How many other images an image is mixed with."""
+    """How many other images each image is mixed with."""
     resembles: tuple[str, ...] = ()
-    """Benchmark kinds that it shows images of, or nearly: its scores there say little about the others."""
+    """Benchmark kinds that the views resemble: accuracy on them does not show robustness to unseen kinds."""
 
     def __call__(
         self,
@@ -75,21 +81,14 @@ class Method:
             model: Takes NCHW in [0, 1], returns logits. It is called once.
             images: The batch; left as it is.
             labels: Its class numbers.
-            key: One random key an image, fresh every epoch. With its partners it decides all that is drawn.
+            key: One random key per image, fresh every epoch. With its partners it decides all that is drawn.
             smoothing: Label smoothing, in [0, 1).
             partners: The images to mix with, as many as `partners` says or more; None takes those that
                 follow in the batch, so that an image's view then depends on the batch.
         """
         if partners is None:
-            partners = images.new_empty(0, *images.shape)
-            if self.partners:
-                partners = _neighbours(images, self.partners)
-        return self.loss(model, images, labels, key=key, smoothing=smoothing, partners=partners)
-
-
-def _neighbours(images: FloatImages, count: int) -> Partners:
-    rolled = [images.roll(-1 - number, dims=0) for number in range(count)]
-    partners: Tensor = images.new_empty(count, *images.shape)
-    for number, batch in enumerate(rolled):
-        partners[number] = batch
-    return partners
+            partners = images.new_empty(self.partners, *images.shape)
+            for number in range(self.partners):
+                partners[number] = images.roll(-1 - number, dims=0)
+        logits: Tensor = model(self.view(images, key=key, partners=partners))
+        return Step(self.loss(logits, labels, smoothing=smoothing), logits[: len(images)])

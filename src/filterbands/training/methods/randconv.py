@@ -2,57 +2,41 @@
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
 
 from ... import rng
-from ...types import FloatImages, Keys, Labels
-from .protocol import Partners, Step
+from ...types import FloatImages, Keys
+from .augmix import several
+from .protocol import Partners, Views
 
 SIZES = (1, 3, 5, 7)
 ORIGINAL = 0.5
 CONSISTENCY = 10.0
-# Images are random-filtered in about the units of a normalised image: from grey, a standard deviation as 1.
+# Images are random-filtered in about the units of a normalized image: from gray, a standard deviation as 1.
 _MEAN, _STD = 0.47, 0.25
 
 
-def randconv(
-    model: nn.Module,
-    images: FloatImages,
-    labels: Labels,
-    *,
-    key: Keys,
-    smoothing: float,
-    partners: Partners,
-) -> Step:
-    """Return the first view's cross entropy and 10 times the divergence of three views from their mean.
+def randconv(images: FloatImages, *, key: Keys, partners: Partners) -> Views:
+    """Return three views drawn by `randconv_view`, whose divergence from their mean has the weight 10.
 
-    Views are drawn by `randconv_view`. Deviations: every image has a filter of its own, where the paper has
-    one a batch; images are clamped to [0, 1]; one grey mean and deviation stand for a data set's own.
+    Deviations: every image has a filter of its own, where the paper has one per batch; images are clamped to
+    [0, 1]; one gray mean and deviation stand for a data set's own.
 
     Source: Xu et al. 2021, arXiv:2007.13003, section 3 (RC_mix over kernels of 1 to 7 pixels, the
     original with chance 1/2, the consistency loss of its equation 3 with factor 10).
     """
     del partners
-    keys = rng.bits(key, 3, stream=7).T.flatten()
-    logits: Tensor = model(randconv_view(torch.cat([images] * 3), key=keys))
-    first = logits[: len(images)]
-    logs = F.log_softmax(logits.float(), dim=1).reshape(3, len(images), -1)
-    probabilities = logs.exp()
-    mean = probabilities.mean(dim=0).clamp(min=1e-7).log()
-    divergence = (probabilities * (logs - mean)).sum(dim=2).mean()
-    loss = F.cross_entropy(first, labels, label_smoothing=smoothing)
-    return Step(loss + CONSISTENCY * divergence, first)
+    return several(randconv_view, images, 3, key=key)
 
 
 def randconv_view(images: FloatImages, *, key: Keys) -> FloatImages:
     """Return each image, with chance 1/2 mixed with itself after a random convolution over all channels.
 
     The kernel's size is 1, 3, 5 or 7, its taps are normal of variance 1 / (channels * size^2)
-    (He's initialisation with gain 1), the mixture's share uniform on [0, 1].
+    (He's initialization with gain 1), the mixture's share uniform on [0, 1].
 
     Args:
         images: NCHW in [0, 1].
-        key: One an image.
+        key: One per image.
 
     Source: Xu et al. 2021, arXiv:2007.13003, section 3.2 and its public code.
 

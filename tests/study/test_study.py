@@ -1,5 +1,6 @@
 """A study: every row and seed once, resumed where it stopped, its cost and its power told before."""
 
+import importlib
 import json
 from pathlib import Path
 from statistics import mean
@@ -10,10 +11,20 @@ import pytest
 import torch
 from scipy.stats import t as student
 
-from filterbands import study as module
 from filterbands.cli import main
 from filterbands.datasets import PlantedConfig, planted
-from filterbands.study import as_study, detectable, plan_study, read_lines, read_study, run_study, seed_spread
+from filterbands.study import (
+    as_study,
+    detectable,
+    plan_study,
+    read_lines,
+    read_study,
+    run_study,
+    seed_spread,
+    table,
+)
+
+run_module = importlib.import_module("filterbands.study.run")
 
 
 @pytest.fixture(scope="module")
@@ -109,9 +120,9 @@ def test_a_study_is_finished_row_by_row_and_not_done_twice(
         assert 0 <= line["robust"] <= 1
         assert line["average_15"] is None
         assert set(line["kinds"]) == {"contrast", "brightness"}
-    monkeypatch.setattr(module, "train", None)
+    monkeypatch.setattr(run_module, "train", None)
     assert run_study(study, tmp_path) == lines
-    text = module.table(lines)
+    text = table(lines)
     assert "| mixed | 2 |" in text
     cells = next(row for row in text.splitlines() if row.startswith("| mixed")).split(" | ")
     assert cells[6:8] == ["not measured", "not measured"]  # noise and blur
@@ -125,6 +136,21 @@ def test_a_study_is_finished_row_by_row_and_not_done_twice(
     other = as_study({**plain, "set": {"epochs": 2, "batch_size": 32}})
     with pytest.raises(ValueError, match="holds standard-fastnet-0 with another epochs"):
         run_study(other, tmp_path)
+
+
+def test_lines_of_an_older_version_are_done_and_of_another_training_are_refused(
+    plain: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = as_study({**plain, "recipes": ["standard"], "seeds": [0]})
+    [line] = run_study(study, tmp_path)
+    monkeypatch.setattr(run_module, "train", None)
+    older = {**line["config"], "lookahead": 0, "optimizer": "sgd", "sync_batch_norm": False}
+    del older["white_noise"], older["share"]["random"]
+    (tmp_path / "runs.jsonl").write_text(json.dumps({**line, "config": older}) + "\n")
+    assert [found["clean"] for found in run_study(study, tmp_path)] == [line["clean"]]
+    (tmp_path / "runs.jsonl").write_text(json.dumps({**line, "config": {**older, "lookahead": 5}}) + "\n")
+    with pytest.raises(ValueError, match="this version has no lookahead and cannot read 5"):
+        run_study(study, tmp_path)
 
 
 def test_a_run_that_fails_does_not_stop_the_others(plain: dict[str, Any], tmp_path: Path) -> None:
@@ -158,7 +184,7 @@ def test_the_plan_says_what_is_missing(plain: dict[str, Any], tmp_path: Path) ->
 def test_the_detectable_difference_is_that_of_students_law() -> None:
     for seeds in (2, 3, 5, 20):
         factor = student.ppf(0.975, 2 * seeds - 2) + student.ppf(0.8, 2 * seeds - 2)
-        assert detectable(seeds, 0.004) == pytest.approx(factor * 0.004 * (2 / seeds) ** 0.5, rel=1e-6)
+        assert detectable(seeds, 0.004) == pytest.approx(factor * 0.004 * (2 / seeds) ** 0.5, rel=1e-12)
     assert detectable(1, 0.004) is None
 
 
@@ -183,6 +209,6 @@ def test_a_study_without_a_terminal_says_a_line_for_every_run(
     assert len(json.loads(caught.out)["runs"]) == 2
 
 
-@pytest.mark.parametrize("file", sorted((Path(__file__).parents[1] / "benchmarks").glob("*_study.json")))
+@pytest.mark.parametrize("file", sorted((Path(__file__).parents[2] / "benchmarks").glob("*_study.json")))
 def test_the_studies_of_this_project_are_readable_and_named_as_their_files(file: Path) -> None:
     assert f"{read_study(file).name}_study" == file.stem

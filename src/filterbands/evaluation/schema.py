@@ -1,0 +1,71 @@
+"""The tables of the database of results, and how those of older versions become the present ones."""
+
+SCHEMA = 2
+"""Number of the present schema, kept in the database's `user_version`."""
+
+_TABLES = """
+CREATE TABLE models (
+  fingerprint TEXT PRIMARY KEY,
+  name TEXT NOT NULL
+);
+CREATE TABLE data (
+  fingerprint TEXT PRIMARY KEY,
+  name TEXT NOT NULL,
+  split TEXT NOT NULL,
+  images INTEGER NOT NULL,
+  labels BLOB NOT NULL,
+  classes TEXT NOT NULL
+);
+CREATE TABLE cells (
+  key TEXT PRIMARY KEY,
+  model TEXT NOT NULL REFERENCES models ON DELETE CASCADE,
+  data TEXT NOT NULL REFERENCES data,
+  kind TEXT NOT NULL,
+  severity INTEGER NOT NULL,
+  parameters TEXT NOT NULL,
+  version INTEGER NOT NULL,
+  seed INTEGER NOT NULL,
+  source TEXT NOT NULL,
+  precision TEXT NOT NULL,
+  first INTEGER NOT NULL,
+  step INTEGER NOT NULL,
+  images INTEGER NOT NULL,
+  correct INTEGER NOT NULL,
+  bits BLOB NOT NULL,
+  seconds REAL NOT NULL,
+  created TEXT NOT NULL,
+  filterbands TEXT NOT NULL
+);
+CREATE INDEX cells_of_a_model ON cells (model, data);
+"""
+# Predictions are of the width that the classes need; a failed cell has a reason and no bits. A cell of a file
+# may have been read from several folders, and a folder may come to hold another file.
+_SECOND = """
+ALTER TABLE models ADD COLUMN overlap TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE cells ADD COLUMN predictions BLOB;
+ALTER TABLE cells ADD COLUMN failed TEXT NOT NULL DEFAULT '';
+CREATE TABLE logits (
+  cell TEXT PRIMARY KEY REFERENCES cells ON DELETE CASCADE,
+  classes INTEGER NOT NULL,
+  numbers BLOB NOT NULL,
+  calibration_error REAL NOT NULL
+);
+CREATE TABLE folders (
+  folder TEXT NOT NULL,
+  cell TEXT NOT NULL REFERENCES cells ON DELETE CASCADE,
+  PRIMARY KEY (folder, cell)
+)
+"""
+# From schema n to n + 1: MIGRATIONS[n]. The first one makes a database.
+MIGRATIONS = (_TABLES, _SECOND)
+
+# Made when the first part is kept: nothing refers to it, so that it needs no schema of its own.
+PROBES = """
+CREATE TABLE IF NOT EXISTS probes (
+  key TEXT PRIMARY KEY,
+  probe TEXT NOT NULL,
+  content BLOB NOT NULL,
+  created TEXT NOT NULL,
+  filterbands TEXT NOT NULL
+)
+"""

@@ -1,0 +1,191 @@
+"""The study's file: one JSON object that says which rows, seeds and evaluations there are.
+
+    {
+      "name": "narrow",
+      "data": "cifar10:DIR",
+      "recipes": ["standard", "apr_sp",
+                  {"name": "apr_sp_spectral", "recipe": "apr_sp", "set": {"spectral.strength": 1.0}}],
+      "set": {"arch": "cifar_resnet18_narrow", "epochs": 12, "split": "full_train"},
+      "grid": {"share.low": ["none", 1.0]},
+      "seeds": [0, 1, 2],
+      "evaluate": {"kinds": ["all-but-frost"], "spread": true, "precision": "bfloat16"}
+    }
+
+Every recipe is trained with every combination of the grid's values and every seed: all rows of the first
+seed come before any of the second.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from ..corruptions import expand_kinds
+from ..evaluation import EvaluateConfig
+from ..training import RECIPES, TrainConfig, hint, with_settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluateOptions:
+    """How the networks of a study are evaluated."""
+
+    split: str = "test"
+    """The split, say `validation` while there is a choice to make."""
+    kinds: tuple[str, ...] = ("c",)
+    """Kinds or sets of kinds; `c` are all 19, `none` for clean accuracy alone."""
+    spread: bool = True
+    """Every kind sees every image, at one severity each: a fifth of the cost."""
+    precision: str = "float32"
+    """`float32` or `bfloat16`."""
+    limit: int | None = None
+    """The first so many images."""
+    seed: int = 0
+    """Of the corruptions."""
+
+    def config(self, name: str, *, device: str | None = None) -> EvaluateConfig:
+        """Return the evaluation's own config, under a network's name."""
+        kinds = () if self.kinds in ((), ("none",)) else expand_kinds(list(self.kinds))
+        return EvaluateConfig(
+            name=name,
+            kinds=kinds,
+            spread=self.spread,
+            precision=self.precision,
+            limit=self.limit,
+            seed=self.seed,
+            device=None if device == "auto" else device,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyConfig:
+    """What is to be trained and evaluated, and where."""
+
+    name: str
+    """The results folder's name."""
+    data: str
+    """As `load_data` takes it."""
+    configs: tuple[TrainConfig, ...]
+    """Every training, in order; its recipe is the row it belongs to."""
+    evaluate: EvaluateOptions = field(default_factory=EvaluateOptions)
+    """How they are evaluated."""
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """The rows' names, in order."""
+        return tuple(dict.fromkeys(config.recipe for config in self.configs))
+
+
+def read_study(path: str | Path) -> StudyConfig:
+    """Return the study of a JSON file, every config of it checked.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: Not such a file: an unknown key, recipe or field, or a value that does not fit.
+    """
+    file = Path(path)
+    if not file.exists():
+        raise FileNotFoundError(f"no such file: {path}")
+    try:
+        content = json.loads(file.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None
+    try:
+        return as_study(content, name=file.stem)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def as_study(content: Any, *, name: str = "study") -> StudyConfig:
+    """Return the study that plain values describe; see `read_study`.
+
+    >>> study = as_study({"data": "planted", "recipes": ["standard"], "seeds": [0, 1]})
+    >>> [(config.recipe, config.seed) for config in study.configs]
+    [('standard', 0), ('standard', 1)]
+    """
+    known = ("name", "data", "recipes", "set", "grid", "seeds", "evaluate")
+    _known_keys(content, known, "a study")
+    for key, kind in (("name", str), ("data", str), ("set", dict), ("grid", dict), ("evaluate", dict)):
+        if key in content and not isinstance(content[key], kind):
+            raise ValueError(f"{key} needs {_NOUNS[kind]}, got {content[key]!r}")
+    for key in ("recipes", "seeds"):
+        if not isinstance(content.get(key), list) or not content[key]:
+            raise ValueError(f"{key} needs a list that is not empty, got {content.get(key)!r}")
+    if "data" not in content:
+        raise ValueError("data is missing: planted, cifar10:DIR or another set of load_data")
+    seeds = content["seeds"]
+    if not all(isinstance(seed, int) for seed in seeds) or len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds needs different whole numbers, got {seeds!r}")
+    grid = content.get("grid", {})
+    for setting, values in grid.items():
+        if not isinstance(values, list) or not values:
+            raise ValueError(f"grid.{setting} needs a list of values, got {values!r}")
+    points = list(product(*([(setting, value) for value in values] for setting, values in grid.items())))
+    rows = [_row(entry) for entry in content["recipes"]]
+    if len({row for row, _, _ in rows}) < len(rows):
+        raise ValueError("two recipes have one name; give each a name of its own")
+    configs = [
+        _config(row, recipe, [*content.get("set", {}).items(), *own, *point], content["data"], seed, point)
+        for seed in seeds
+        for row, recipe, own in rows
+        for point in points
+    ]
+    return StudyConfig(
+        name=content.get("name", name),
+        data=content["data"],
+        configs=tuple(configs),
+        evaluate=_options(content.get("evaluate", {})),
+    )
+
+
+def _row(entry: Any) -> tuple[str, str, list[tuple[str, Any]]]:
+    """Return a row's name, its recipe and its own settings."""
+    if isinstance(entry, str):
+        entry = {"recipe": entry}
+    _known_keys(entry, ("name", "recipe", "set"), "a recipe")
+    recipe = entry.get("recipe")
+    if recipe not in RECIPES:
+        near, known = hint(str(recipe), RECIPES), ", ".join(RECIPES)
+        raise ValueError(f"unknown recipe {recipe!r}{near}; known are {known}")
+    return entry.get("name", recipe), recipe, list(entry.get("set", {}).items())
+
+
+def _config(
+    row: str,
+    recipe: str,
+    settings: Sequence[tuple[str, Any]],
+    data: str,
+    seed: int,
+    point: Sequence[tuple[str, Any]],
+) -> TrainConfig:
+    config = with_settings(RECIPES[recipe](), [f"data={data}", *map(_text, settings), f"seed={seed}"])
+    return replace(config, recipe=" ".join([row, *map(_text, point)]))
+
+
+def _text(setting: tuple[str, Any]) -> str:
+    name, value = setting
+    return f"{name}={'none' if value is None else value}"
+
+
+def _options(plain: Mapping[str, Any]) -> EvaluateOptions:
+    _known_keys(plain, [entry.name for entry in fields(EvaluateOptions)], "evaluate")
+    given = dict(plain)
+    if "kinds" in given:
+        if not isinstance(given["kinds"], list):
+            raise ValueError(f"evaluate.kinds needs a list of names, got {given['kinds']!r}")
+        given["kinds"] = tuple(given["kinds"])
+    options = EvaluateOptions(**given)
+    options.config("check")
+    return options
+
+
+_NOUNS = {str: "a text", dict: "an object"}
+
+
+def _known_keys(content: Any, known: Sequence[str], what: str) -> None:
+    if not isinstance(content, dict):
+        raise ValueError(f"{what} needs an object with {', '.join(known)}, got {content!r}")
+    for key in content:
+        if key not in known:
+            raise ValueError(f"{what} has no key {key!r}{hint(key, known)}; there are {', '.join(known)}")

@@ -1,0 +1,194 @@
+"""The run of a study: every training and evaluation that is missing, on any number of workers.
+
+A folder holds a Run for each training, one database of evaluations, and runs.jsonl with a line for each that
+is finished.
+"""
+
+import functools
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from itertools import cycle
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import torch
+
+from ..datasets import ImageSet, load_data
+from ..disk import make_folder
+from ..engine import pick_device, set_threads
+from ..evaluation import evaluate
+from ..models import load_model
+from ..training import TrainConfig, changed_fields, check_count, train
+from ..types import Progress
+from ..workers import run_jobs
+from .file import StudyConfig
+
+
+def run_study(
+    study: StudyConfig,
+    out: str | Path,
+    *,
+    workers: int = 1,
+    ray: str | None = None,
+    threads: int | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> list[dict[str, Any]]:
+    """Train and evaluate what is missing and return a line for every finished run, in the study's order.
+
+    A run that was killed is resumed from its checkpoint; one whose worker dies is begun again there. A run
+    whose loss is no longer finite does not stop the others.
+
+    Args:
+        study: What to do.
+        out: Folder of runs, of results.db and of runs.jsonl; made if need be. With `ray`, all nodes see it.
+        workers: Trainings at once, one per process.
+        ray: Address of a Ray cluster, as for `run_jobs`.
+        threads: Torch threads of each worker; None for 1 each with several, else as they are.
+        device: As for `train`; several workers of this machine take its CUDA devices in turn.
+        progress: Called after every run with runs done, runs in all, and what was found.
+
+    Raises:
+        ValueError: Data that do not fit, results of another configuration in the folder, or runs that
+            failed, once all others are done.
+
+    >>> import tempfile
+    >>> from filterbands.study import as_study
+    >>> one = as_study({"data": "planted", "recipes": ["standard"], "seeds": [0], "evaluate": {"kinds": []},
+    ...                 "set": {"epochs": 1, "split": "validation"}})
+    >>> with tempfile.TemporaryDirectory() as out:
+    ...     len(run_study(one, out))
+    1
+    """
+    folder = make_folder(out)
+    load(study)
+    lines = read_lines(folder)
+    todo = [config for config in study.configs if line_of(config, lines, folder) is None]
+    work = functools.partial(_run_one, folder=str(folder), study=study, threads=threads)
+    devices = [device]
+    if workers > 1 and ray is None and pick_device(device) == torch.device("cuda"):
+        devices = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    jobs = zip(todo, cycle(devices))
+    failed = []
+    done = len(study.configs) - len(todo)
+    for _, line in run_jobs(work, jobs, workers=workers, ray=ray, threads=threads or 1):
+        done += 1
+        if "failed" in line:
+            failed.append(f"{line['name']}: {line['failed']}")
+        else:
+            with (folder / "runs.jsonl").open("a") as stream:
+                stream.write(json.dumps(line) + "\n")
+            lines.append(line)
+        if progress is not None:
+            progress(done, len(study.configs), _said(line))
+    if failed:
+        raise ValueError(
+            f"{len(failed)} of {len(study.configs)} runs failed, the others are kept: {failed[0]}"
+        )
+    found = [line_of(config, lines, folder) for config in study.configs]
+    return [line for line in found if line is not None]
+
+
+def read_lines(folder: Path) -> list[dict[str, Any]]:
+    """Return the finished runs' lines, without one that was cut short."""
+    file = folder / "runs.jsonl"
+    lines = []
+    for text in file.read_text().splitlines() if file.exists() else []:
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            continue
+    return lines
+
+
+def _run_one(
+    job: tuple[TrainConfig, str], *, folder: str, study: StudyConfig, threads: int | None
+) -> dict[str, Any]:
+    """Train and evaluate one network on a device and return its line."""
+    config, device = job
+    set_threads(threads)
+    name = _name(config)
+    place = Path(folder) / name
+    try:
+        run = train(config, place, resume=(place / "run.json").exists(), device=device)
+    except ValueError as error:
+        return {"name": name, "failed": str(error)}
+    described = run.read()
+    began = time.perf_counter()
+    model = load_model(run.folder)
+    settings = replace(study.evaluate.config(name, device=device), overlap=config.resembles or None)
+    scores = evaluate(model, _test_images(study, config), config=settings, db=Path(folder) / "results.db")
+    plain = scores.to_json()
+    averages = {
+        key: None if plain[key] is None else plain[key]["accuracy"] for key in ("average_15", "average_19")
+    }
+    cells = [value for values in plain["kinds"].values() for value in values if value is not None]
+    layer = run.read_log()[-1]["first_layer"]
+    return {
+        "name": name,
+        "recipe": config.recipe,
+        "arch": config.arch,
+        "data": study.data.partition(":")[0],
+        "split": config.split,
+        "seed": config.seed,
+        "epochs": config.epochs,
+        "images": plain["images"],
+        "clean": plain["clean"]["accuracy"],
+        **averages,
+        "robust": mean(cells) if cells else None,
+        "kinds": plain["kinds"],
+        "low_share": layer["low_share"],
+        "mean_low_energy": layer["mean_low_energy"],
+        "seconds": described["seconds"],
+        "evaluation_seconds": time.perf_counter() - began,
+        "device": described["device"],
+        "git": described["git"],
+        "config": described["config"],
+        "evaluation": {**asdict(study.evaluate), "kinds": list(study.evaluate.kinds)},
+    }
+
+
+def _name(config: TrainConfig) -> str:
+    safe = "".join(letter if letter.isalnum() or letter in "-_.=" else "_" for letter in config.recipe)
+    return f"{safe}-{config.arch}-{config.seed}"
+
+
+def line_of(config: TrainConfig, lines: Sequence[Mapping[str, Any]], folder: Path) -> dict[str, Any] | None:
+    """Return a run's line; refuse a folder whose run of that name is another."""
+    for line in lines:
+        if line["name"] == _name(config):
+            try:
+                changed = changed_fields(line["config"], config)
+            except ValueError as error:
+                raise ValueError(f"{folder} holds {line['name']}: {error}") from None
+            if changed:
+                raise ValueError(
+                    f"{folder} holds {line['name']} with another {', '.join(changed)}; use another folder, "
+                    "or give the row another name"
+                )
+            return dict(line)
+    return None
+
+
+def load(study: StudyConfig) -> tuple[dict[str, ImageSet], ImageSet]:
+    """Return the training sets by split, and the images to evaluate, after checking what can fail."""
+    config = study.configs[0]
+    size = config.size or None
+    splits = {entry.split: load_data(study.data, split=entry.split, size=size) for entry in study.configs}
+    for entry in study.configs:
+        check_count(splits[entry.split], entry)
+    return splits, _test_images(study, config)
+
+
+def _test_images(study: StudyConfig, config: TrainConfig) -> ImageSet:
+    return load_data(study.data, split=study.evaluate.split, size=config.size or None)
+
+
+def _said(line: Mapping[str, Any]) -> str:
+    if "failed" in line:
+        return f"{line['name']} failed"
+    robust = "" if line["robust"] is None else f", corrupted {100 * line['robust']:.1f} %"
+    return f"{line['name']}: clean {100 * line['clean']:.1f} %{robust}"

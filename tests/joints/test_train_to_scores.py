@@ -1,0 +1,99 @@
+"""From a config through a Run and a database to scores: the same numbers in memory and on disk."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from filterbands.datasets import load_data
+from filterbands.evaluation import EvaluateConfig, Store, evaluate, load_scores
+from filterbands.models import load_model
+from filterbands.run import Run
+from filterbands.training import TrainConfig, train, with_settings
+
+SETTINGS = EvaluateConfig(name="trained", kinds=("fog", "gaussian_noise"), severities=(1, 5))
+
+
+class StoppedError(Exception):
+    """Raised in the middle of a training."""
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
+    """A training on a file of 48 images of three colors, written by NumPy alone."""
+    generator = np.random.default_rng(0)
+    labels = np.arange(48) % 3
+    images = generator.integers(0, 100, (48, 3, 16, 16), dtype=np.uint8)
+    images[np.arange(48), labels] += 120
+    file = tmp_path_factory.mktemp("data") / "colors.npz"
+    np.savez(file, images=images, labels=labels)
+    settings = ["epochs=3", "batch_size=16", "seed=4", "spectral.strength=1", "share.low=0.75", "ema=0.5"]
+    return with_settings(TrainConfig(data=f"npz:{file}", precision="float32"), settings)
+
+
+def stop_at(step: int) -> Callable[[int, int, str], None]:
+    def progress(done: int, total: int, what: str) -> None:
+        if done == step:
+            raise StoppedError
+
+    return progress
+
+
+def test_scores_of_a_trained_network_are_the_same_in_memory_and_in_the_file(
+    config: TrainConfig, tmp_path: Path
+) -> None:
+    run = train(config, tmp_path / "run")
+    data, db = load_data(config.data, split="test"), tmp_path / "r.db"
+    made = evaluate(load_model(run.folder), data, config=replace(SETTINGS, overlap=config.resembles), db=db)
+    [kept] = load_scores(db)
+    assert kept.to_json() == made.to_json()
+    assert (kept.name, kept.overlap, kept.labels.tolist()) == (
+        "trained",
+        config.resembles,
+        data.labels.tolist(),
+    )
+    assert set(kept.cells) == {("clean", 0), *((kind, s) for kind in SETTINGS.kinds or () for s in (1, 5))}
+    for cell, answers in made.cells.items():
+        assert kept.cells[cell].bits.tolist() == answers.bits.tolist()
+    # The clean accuracy is that of the network on its images, computed here by hand.
+    model = load_model(run.weights).eval()
+    with torch.no_grad():
+        right = model(data.images.float() / 255).argmax(dim=1) == data.labels
+    assert made.clean == float(right.double().mean())
+    assert made.clean > 0.5
+
+
+def test_a_run_stopped_and_resumed_fills_no_new_cell(config: TrainConfig, tmp_path: Path) -> None:
+    whole = train(config, tmp_path / "whole")
+    with pytest.raises(StoppedError):
+        train(config, tmp_path / "stopped", progress=stop_at(5))
+    assert not Run(tmp_path / "stopped").finished
+    resumed = train(config, tmp_path / "stopped", resume=True)
+    data, db = load_data(config.data, split="test"), tmp_path / "r.db"
+    first = evaluate(load_model(whole.folder), data, config=SETTINGS, db=db)
+    done: list[int] = []
+    second = evaluate(
+        load_model(resumed.folder), data, config=SETTINGS, db=db, progress=lambda *step: done.append(step[0])
+    )
+    # Weights equal to the bit have one fingerprint, so that every cell is already there.
+    assert done == []
+    assert second.to_json() == first.to_json()
+    with Store(db, readonly=True) as store:
+        assert len(list(store.cells())) == 5
+
+
+def test_other_weights_are_another_network_to_the_database(config: TrainConfig, tmp_path: Path) -> None:
+    run = train(replace(config, epochs=1), tmp_path / "run")
+    data, db = load_data(config.data, split="test"), tmp_path / "r.db"
+    model = load_model(run.folder)
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        other.get_submodule("linear").bias[0] += 1e-3  # type: ignore[index, operator]
+    clean = replace(SETTINGS, kinds=())
+    evaluate(model, data, config=clean, db=db)
+    evaluate(other, data, config=replace(clean, name="other"), db=db)
+    assert sorted(scores.name for scores in load_scores(db)) == ["other", "trained"]
