@@ -74,7 +74,6 @@ class EvaluateOptions:
             kinds=kinds,
             spread=self.spread,
             precision=self.precision,
-            limit=self.limit,
             seed=self.seed,
             device=None if device == "auto" else device,
         )
@@ -389,7 +388,8 @@ def _run_one(
     began = time.perf_counter()
     model = load_model(run.folder)
     settings = replace(study.evaluate.config(name, device=device), overlap=config.resembles or None)
-    test = load_data(study.data, split=study.evaluate.split, size=config.size or None)
+    options, size = study.evaluate, config.size or None
+    test = load_data(study.data, split=options.split, size=size, limit=options.limit)
     scores = evaluate(model, test, config=settings, db=Path(folder) / "results.db")
     plain = scores.to_json()
     averages = {
@@ -457,20 +457,17 @@ def _load(study: Study) -> tuple[dict[str, ImageSet], ImageSet]:
                 f"{entry.recipe}: batch_size {entry.batch_size} exceeds the {len(splits[entry.split])} "
                 f"images of {study.data}"
             )
-    test = load_data(study.data, split=study.evaluate.split, size=size)
+    test = load_data(study.data, split=study.evaluate.split, size=size, limit=study.evaluate.limit)
     return splits, test
 
 
 def _evaluation_seconds(study: Study, config: TrainConfig, test: ImageSet, device: str) -> float:
     count = min(100, len(test))
-    settings = replace(
-        study.evaluate.config("plan", device=device), limit=count, spread=False, severities=(3,)
-    )
+    settings = replace(study.evaluate.config("plan", device=device), spread=False, severities=(3,))
     model = load_model(arch=config.arch, classes=len(test.classes))
     began = time.perf_counter()
-    evaluate(model, test, config=settings)
-    images = min(study.evaluate.limit or len(test), len(test))
-    return (time.perf_counter() - began) * images / count * (1 if study.evaluate.spread else 5)
+    evaluate(model, test.subset(torch.arange(count)), config=settings)
+    return (time.perf_counter() - began) * len(test) / count * (1 if study.evaluate.spread else 5)
 
 
 def _row(entry: Any) -> tuple[str, str, list[tuple[str, Any]]]:

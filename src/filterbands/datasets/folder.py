@@ -106,19 +106,23 @@ def read_images(paths: tuple[Path, ...], *, size: int | None = None) -> Images:
     return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
 
 
-def load_folder(folder: str | Path, *, split: str = "test", size: int | None = None) -> ImageSet:
+def load_folder(
+    folder: str | Path, *, split: str = "test", size: int | None = None, limit: int | None = None
+) -> ImageSet:
     """Return one split of a folder with a folder a class, all in memory.
 
     Args:
         folder: As `list_images` takes it.
         split: `train`, `validation`, `full_train` (both) or `test`.
         size: As `read_images` takes it.
+        limit: Read the first so many files; None for all.
 
     Raises:
         FileNotFoundError: As `list_images`.
         ValueError: As `list_images` and `read_images`.
     """
     files = list_images(folder, split=split)
+    files = files if limit is None else files.first(limit)
     images = read_images(files.paths, size=size)
     return ImageSet(
         name=f"folder:{Path(folder).resolve().name}",

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from .fastnet import FastNet
 from .files import read_checkpoint
-from .normalising import Normalising, normalising, set_normalisation
+from .normalizing import Normalizing, Numbers, normalizing
 from .resnet import FourStageResNet, ThreeStageResNet
 
-ARCHITECTURES: Mapping[str, Callable[[int], Normalising]] = MappingProxyType(
+ARCHITECTURES: Mapping[str, Callable[[int], Normalizing]] = MappingProxyType(
     {
         "fastnet": lambda classes: FastNet((24, 64, 64), classes=classes),
         "fastnet_wide": lambda classes: FastNet((64, 256, 256), classes=classes),
@@ -81,7 +81,7 @@ def load_model(
         raise ValueError(f"classes needs a number of at least 1, got {classes}")
     head = weights.get("linear.weight")
     model = ARCHITECTURES[arch](len(head) if head is not None and head.ndim == 2 else classes)
-    set_normalisation(
+    normalizing(
         model,
         mean if mean is not None else _numbers(metadata.get("mean")),
         std if std is not None else _numbers(metadata.get("std")),
@@ -139,9 +139,6 @@ def _fill(model: nn.Module, weights: Mapping[str, Tensor], *, where: str, arch: 
     model.load_state_dict(dict(weights), strict=False)
 
 
-Numbers = tuple[float, ...] | None
-
-
 def _function_model(spec: str, mean: Numbers, std: Numbers) -> nn.Module:
     module_name, _, function_name = spec.partition(":")
     try:
@@ -154,7 +151,7 @@ def _function_model(spec: str, mean: Numbers, std: Numbers) -> nn.Module:
     model = function()
     if not isinstance(model, nn.Module):
         raise ValueError(f"{spec} returned a {type(model).__name__}, expected a torch.nn.Module")
-    return normalising(model, mean, std).eval()
+    return normalizing(model, mean, std).eval()
 
 
 def _timm_model(name: str, mean: Numbers, std: Numbers) -> nn.Module:
@@ -166,7 +163,7 @@ def _timm_model(name: str, mean: Numbers, std: Numbers) -> nn.Module:
         raise ValueError(f"timm knows no network {name!r}; timm.list_models() lists them")
     model: Any = timm.create_model(name, pretrained=True)
     known = getattr(model, "pretrained_cfg", {})
-    return normalising(model, mean or known.get("mean"), std or known.get("std")).eval()
+    return normalizing(model, mean or known.get("mean"), std or known.get("std")).eval()
 
 
 def _torchvision_model(name: str, mean: Numbers, std: Numbers) -> nn.Module:
@@ -184,7 +181,7 @@ def _torchvision_model(name: str, mean: Numbers, std: Numbers) -> nn.Module:
     known = weights.transforms()
     model: nn.Module = models.get_model(name, weights=weights)
     own = (getattr(known, "mean", None), getattr(known, "std", None))
-    return normalising(model, mean or own[0], std or own[1]).eval()
+    return normalizing(model, mean or own[0], std or own[1]).eval()
 
 
 _FOREIGN: Mapping[str, Callable[[str, Numbers, Numbers], nn.Module]] = MappingProxyType(

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..types import FloatImages
-from .normalising import Normalising
+from .normalizing import Normalizing
 
 
 class PadShortcut(nn.Module):
@@ -45,7 +45,7 @@ class BasicBlock(nn.Module):
         return F.relu(self.bn2(self.conv2(out)) + self.shortcut(images))
 
 
-class ThreeStageResNet(Normalising):
+class ThreeStageResNet(Normalizing):
     """The CIFAR ResNet of 6n + 2 layers, 16 to 64 channels wide, option-A shortcuts.
 
     Parameter names are those of github.com/akamaster/pytorch_resnet_cifar10.
@@ -68,13 +68,13 @@ class ThreeStageResNet(Normalising):
 
     def forward(self, images: FloatImages) -> Float[Tensor, "b classes"]:
         """Return the logits of images in [0, 1]."""
-        out = F.relu(self.bn1(self.conv1(self.normalise(images))))
+        out = F.relu(self.bn1(self.conv1(self.normalize(images))))
         out = self.layer3(self.layer2(self.layer1(out)))
         logits: Tensor = self.linear(out.mean(dim=(2, 3)))
         return logits
 
 
-class FourStageResNet(Normalising):
+class FourStageResNet(Normalizing):
     """ResNet-18 for 32x32 images: a 3x3 stem without pooling, four stages of two blocks, 1x1 shortcuts.
 
     Parameter names are those of github.com/kuangliu/pytorch-cifar.
@@ -94,7 +94,7 @@ class FourStageResNet(Normalising):
 
     def forward(self, images: FloatImages) -> Float[Tensor, "b classes"]:
         """Return the logits of images in [0, 1]."""
-        out = F.relu(self.bn1(self.conv1(self.normalise(images))))
+        out = F.relu(self.bn1(self.conv1(self.normalize(images))))
         out = self.layer4(self.layer3(self.layer2(self.layer1(out))))
         logits: Tensor = self.linear(out.mean(dim=(2, 3)))
         return logits

@@ -93,7 +93,7 @@ def fourier_heatmap(
     are kept in the database as they are finished, and a stopped map goes on from there.
 
     Args:
-        model: Takes NCHW floats in [0, 1] (scaled by the config's mean and std) and returns logits.
+        model: Takes NCHW floats in [0, 1] and returns logits.
         data: As `evaluate` takes them.
         norm: L2 norm of the perturbation in each channel, images in [0, 1]; above 0.
         limit: Take the first so many images.

@@ -78,7 +78,7 @@ def pass_curves(
     Filters are circular and keep each channel's mean, so that what is left is an image; it is cut to [0, 1].
 
     Args:
-        model: Takes NCHW floats in [0, 1] (scaled by the config's mean and std) and returns logits.
+        model: Takes NCHW floats in [0, 1] and returns logits.
         data: As `evaluate` takes them.
         limit: Take the first so many images.
         config: How; see `ProbeConfig`.

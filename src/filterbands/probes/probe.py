@@ -20,10 +20,18 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from .. import fourier
-from ..engine import PRECISIONS, Compiled, pick_device
-from ..evaluation import Data, Scale, Source, Store, as_source, model_fingerprint
+from ..engine import PRECISIONS, Compiled
+from ..evaluation import (
+    Data,
+    Source,
+    Store,
+    as_source,
+    check_outputs,
+    logits_of,
+    model_fingerprint,
+    running_on,
+)
 from ..filters import EQUAL_AREA
-from ..models import evaluating
 from ..types import FloatImages, Images
 
 Arrays = dict[str, np.ndarray[Any, np.dtype[Any]]]
@@ -34,22 +42,24 @@ _BYTES_AT_ONCE = 1 << 30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeConfig:
-    """How a network is probed."""
+    """How a network is probed.
 
-    mean: tuple[float, ...] | None = None
-    """Subtracted from each channel of images in [0, 1] before the network; 0 by default."""
-    std: tuple[float, ...] | None = None
-    """Divided by; 1 by default."""
+    What the network subtracts from the images and divides them by is part of the network: see `load_model`.
+
+    >>> ProbeConfig(precision="bfloat16").batch_size
+    250
+    """
+
     seed: int = 0
-    """Of random signs and phases."""
+    """Seed of signs, phases and random kinds."""
     precision: str = "float32"
-    """`float32`, or `bfloat16` by autocast."""
+    """Precision of the network: float32, or bfloat16 by autocast."""
     compile: bool = False
-    """Compile the network first, some ten seconds: pays for heat maps of more than a few hundred images."""
+    """Compile the network first, some ten seconds; pays for heat maps of more than a few hundred images."""
     batch_size: int = 250
     """Images the network takes at a time; no part of a result."""
     device: str | None = None
-    """`cpu`, `cuda` or `cuda:N`; None is where the network is."""
+    """Device: auto (CUDA where there is one), cpu, cuda or cuda:N; None is where the network is."""
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -110,7 +120,7 @@ def _rings(height: int, width: int) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """A network in evaluation mode and the images it is probed with, both on their device."""
+    """A network in evaluation mode and the images that it is probed with, both on one device."""
 
     network: nn.Module
     """Takes floats in [0, 1]."""
@@ -153,12 +163,9 @@ class Probe:
         Raises:
             ValueError: The network gives NaN.
         """
-        low = self.config.precision == "bfloat16"
-        with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=low):
-            found = (run or self.network)(images.contiguous(memory_format=torch.channels_last))
-        found = found.float()
+        found = logits_of(run or self.network, images, self.config.precision)
         if bool(found.isnan().any()):
-            raise ValueError("the network gives NaN for probed images, so that nothing can be said of them")
+            raise ValueError("the network gives NaN for the probed images; look for weights that overflowed")
         return found
 
     def part(self, what: Mapping[str, Any], compute: Callable[[], Arrays]) -> Arrays:
@@ -207,56 +214,28 @@ def probing(
             f"a probe holds its images in memory, at most {_BYTES_AT_ONCE >> 30} GiB, got "
             f"{len(source.labels):,} of shape {source.shape}; set a limit (--limit)"
         )
-    scaled = config.mean is not None or config.std is not None
-    network = nn.Sequential(Scale(config.mean, config.std), model) if scaled else model
-    home = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
-    device = home if config.device is None else pick_device(config.device)
-    with evaluating(network):
-        try:
-            network.to(device)
-            images = source.read(torch.arange(len(source.labels))).to(device)
-            facts = {
-                "model": model_fingerprint(network),
-                "data": source.fingerprint,
-                "seed": config.seed,
-                # Compiled code rounds elsewhere: its own parts.
-                "precision": config.precision + (", compiled" if config.compile else ""),
-            }
-            with contextlib.ExitStack() as stack:
-                store = stack.enter_context(Store(db)) if db is not None else None
-                compiled = None
-                if config.compile:
-                    compiled = Compiled(network, config.batch_size)
-                    stack.callback(compiled.forget)
-                probe = Probe(
-                    network=network,
-                    source=source,
-                    images=images,
-                    config=config,
-                    facts=facts,
-                    store=store,
-                    compiled=compiled,
-                )
-                _check(probe)
-                yield probe
-        finally:
-            network.to(home)
-
-
-def _check(probe: Probe) -> None:
-    first = probe.floats()[:2]
-    try:
-        with torch.inference_mode():
-            logits = probe.outputs(first)
-    except (RuntimeError, AssertionError) as error:
-        said = str(error).partition("\n")[0]
-        raise ValueError(f"the network cannot take images of shape {tuple(first.shape)}: {said}") from error
-    classes = len(probe.source.classes)
-    if logits.ndim != 2 or logits.shape[1] < classes or (probe.source.named and logits.shape[1] != classes):
-        raise ValueError(
-            f"the network gives {tuple(logits.shape)} for {tuple(first.shape)}, expected "
-            f"({len(first)}, {classes}): {probe.source.name} has {classes} classes"
+    with running_on(model, config.device) as device, contextlib.ExitStack() as stack:
+        facts = {
+            "model": model_fingerprint(model),
+            "data": source.fingerprint,
+            "seed": config.seed,
+            # Compiled code rounds differently, so that its parts are parts of their own.
+            "precision": config.precision + (", compiled" if config.compile else ""),
+        }
+        compiled = Compiled(model, config.batch_size) if config.compile else None
+        if compiled is not None:
+            stack.callback(compiled.forget)
+        probe = Probe(
+            network=model,
+            source=source,
+            images=source.read(torch.arange(len(source.labels))).to(device),
+            config=config,
+            facts=facts,
+            store=stack.enter_context(Store(db)) if db is not None else None,
+            compiled=compiled,
         )
+        check_outputs(source, lambda images: probe.outputs(images.float().div_(255)), device)
+        yield probe
 
 
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
@@ -267,17 +246,13 @@ def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
     >>> rank_correlation([1, 2, 3], [10, 20, 15])
     0.5
     """
-    ranks = [_ranks(np.asarray(values, dtype=np.float64)) for values in (first, second)]
+    # Only correlations wait for it to load.
+    from scipy.stats import rankdata
+
+    ranks = [rankdata(np.asarray(values, dtype=np.float64)) for values in (first, second)]
     one, other = (rank - rank.mean() for rank in ranks)
     scale = float(np.sqrt((one**2).sum() * (other**2).sum()))
     return round(float((one * other).sum()) / scale, 12) if scale > 0 else float("nan")
-
-
-def _ranks(values: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(count).astype(np.float64)
-    mean: np.ndarray[Any, np.dtype[np.float64]] = (last - (count - 1) / 2)[place]
-    return mean
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

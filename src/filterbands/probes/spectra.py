@@ -141,7 +141,7 @@ def gradient_spectrum(
     gradient is scaled to unit norm first, since confident answers have vanishing ones.
 
     Args:
-        model: Takes NCHW floats in [0, 1] (scaled by the config's mean and std) and returns logits.
+        model: Takes NCHW floats in [0, 1] and returns logits.
         data: As `evaluate` takes them.
         limit: Take the first so many images.
         config: How; see `ProbeConfig`.
