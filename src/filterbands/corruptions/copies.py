@@ -28,7 +28,8 @@ from ..disk import write_whole
 from ..types import Progress
 from ..version import __version__
 from ..workers import run_jobs
-from .table import CORRUPTIONS, CORRUPTIONS_VERSION, corrupt
+from .constants import PARAMETERS
+from .table import CORRUPTIONS, CORRUPTIONS_VERSION, corrupt, expand_kinds
 
 # Images of one job: enough to hide its cost, few enough that progress and the cores are kept even.
 _PIXELS_A_JOB = 1 << 20
@@ -38,16 +39,28 @@ _PIXELS_A_JOB = 1 << 20
 class CopyConfig:
     """What is made."""
 
-    kinds: tuple[str, ...]
-    """Keys of `CORRUPTIONS`."""
+    kinds: tuple[str, ...] = ("c",)
+    """Kinds of corruption or sets of them: c (all 19), cbar, all-but-frost (needs no textures)."""
     severities: tuple[int, ...] = (1, 2, 3, 4, 5)
-    """From 1 to 5, ascending."""
+    """Severities from 1 to 5, ascending."""
     parameters: str = "cifar"
-    """`cifar` or `imagenet`."""
+    """Table of constants, cifar or imagenet."""
     seed: int = 0
-    """Of the random kinds."""
+    """Seed of the random kinds."""
     jpeg85: bool = False
-    """End with a JPEG step of quality 85, as the published ImageNet-C does."""
+    """With parameters imagenet: end with the JPEG step of quality 85 that ends the published set."""
+
+    def __post_init__(self) -> None:
+        if self.parameters not in PARAMETERS:
+            raise ValueError(f"parameters needs {' or '.join(PARAMETERS)}, got {self.parameters!r}")
+        object.__setattr__(self, "kinds", expand_kinds(self.kinds, parameters=self.parameters))
+        ascending = tuple(sorted(set(self.severities) & {1, 2, 3, 4, 5}))
+        if not ascending or ascending != tuple(self.severities):
+            raise ValueError(f"severities needs numbers from 1 to 5, ascending, got {self.severities}")
+        if self.jpeg85 and self.parameters != "imagenet":
+            raise ValueError(
+                "jpeg85 is the last step of ImageNet-C; set parameters to imagenet, or leave it out"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

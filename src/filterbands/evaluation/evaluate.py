@@ -50,7 +50,7 @@ class EvaluateConfig:
     compile: bool = False
     """Compile the network first, some ten seconds; results are kept under a precision of their own."""
     spread: bool = False
-    """Severity s sees the images i with i = s - 1 modulo 5: every image once per kind, a fifth of the cost."""
+    """Severity s sees the images i with i = s - 1 modulo 5: each image once per kind, a fifth of the cost."""
     corrupted: str | None = None
     """Folder of corrupted arrays in the published layout, read instead of corrupting here."""
     logits: bool = False
@@ -64,7 +64,7 @@ class EvaluateConfig:
     batch_size: int = 500
     """Images the network takes at a time; no part of a result."""
     device: str | None = None
-    """Device: auto (CUDA where there is one), cpu, cuda or cuda:N; None is where the network is."""
+    """Device: auto (CUDA where there is one), cpu, cuda or cuda:N; without one, where the network is."""
 
     @property
     def rounding(self) -> str:

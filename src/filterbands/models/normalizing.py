@@ -108,10 +108,12 @@ def input_std(model: nn.Module) -> tuple[float, ...] | None:
 
 def check_mean_std(mean: Numbers, std: Numbers) -> None:
     """Raise ValueError unless each of the two is None or 3 finite numbers, those of `std` above 0."""
-    for name, values, low in (("mean", mean, -torch.inf), ("std", std, 0.0)):
+    for name, values, low, rule in (
+        ("mean", mean, -torch.inf, "that are finite"),
+        ("std", std, 0.0, "above 0"),
+    ):
         if values is not None and not (len(values) == 3 and all(low < one < torch.inf for one in values)):
-            rule = "finite numbers" if name == "mean" else "finite numbers above 0"
-            raise ValueError(f"{name} needs 3 numbers (red, green, blue), {rule}, got {tuple(values)}")
+            raise ValueError(f"{name} needs 3 numbers {rule} (red, green, blue), got {tuple(values)}")
 
 
 @contextmanager

@@ -59,7 +59,7 @@ class ProbeConfig:
     batch_size: int = 250
     """Images the network takes at a time; no part of a result."""
     device: str | None = None
-    """Device: auto (CUDA where there is one), cpu, cuda or cuda:N; None is where the network is."""
+    """Device: auto (CUDA where there is one), cpu, cuda or cuda:N; without one, where the network is."""
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
