@@ -55,15 +55,7 @@ __all__ = [
 _ROOMS = {
     "corruptions": ("CORRUPTIONS", "Corrupting", "corrupt"),
     "datasets": ("load_data",),
-    "control": (
-        "SpectralNoise",
-        "attract_share",
-        "bake",
-        "modulate",
-        "recalibrate",
-        "set_share",
-        "shrink",
-    ),
+    "control": ("SpectralNoise", "attract_share", "bake", "modulate", "recalibrate", "set_share", "shrink"),
     "evaluation": ("EvaluateConfig", "evaluate"),
     "filters": ("SpectrumLogger", "analyze", "filters_low_energy"),
     "models": ("load_model",),

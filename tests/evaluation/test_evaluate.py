@@ -518,7 +518,7 @@ def test_outputs_that_cannot_be_scored_are_refused(net: nn.Module, line: str) ->
 @pytest.mark.parametrize(
     ("data", "line"),
     [
-        ((torch.zeros(2, 3, 16, 16), [0, 1, 2]), "one label an image, got 2 images, labels"),
+        ((torch.zeros(2, 3, 16, 16), [0, 1, 2]), "one label per image, got 2 images, labels"),
         ((torch.zeros(0, 3, 16, 16), []), "at least one image"),
         ((torch.zeros(2, 3, 16, 16), [0, -1]), "labels from 0"),
         ((torch.zeros(2, 1, 16, 16), [0, 1]), r"got \(2, 1, 16, 16\)"),

@@ -19,7 +19,6 @@ from tyro.constructors import (
     StructConstructorSpec,
     StructFieldSpec,
     StructTypeInfo,
-    UnsupportedTypeAnnotationError,
 )
 
 Verb = TypeVar("Verb")
@@ -44,7 +43,7 @@ _METAVARS = {
     "parameters": "cifar|imagenet",
     "precision": "float32|bfloat16",
 }
-_NUMBERS: dict[Any, str] = {int: "whole number", float: "number"}
+_ITEMS: dict[Any, str] = {int: "whole number", float: "number", str: "name"}
 _MARKERS = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
 _RULES = ConstructorRegistry()
 
@@ -139,70 +138,36 @@ def _default(text: str) -> str:
 
 
 @_RULES.primitive_rule
-def _number(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
-    """Read an int or a float, and say clearly what is none."""
-    kind = info.type
-    if kind not in _NUMBERS:
+def _from_word(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    """Read a number, a text, or `tuple[X, ...]` with commas, from one word; `X | None` as X.
+
+    Positional and repeated tuples are left to tyro.
+    """
+    kind: Any = next((one for one in get_args(info.type) if type(None) in get_args(info.type)), info.type)
+    is_list = get_origin(kind) is tuple
+    item = get_args(kind)[0] if is_list else kind
+    if item not in _ITEMS or (is_list and {tyro.conf.Positional, tyro.conf.UseAppendAction} & info.markers):
         return None
 
     def read(words: list[str]) -> Any:
+        parts = [part.strip() for part in words[0].split(",") if part.strip()] if is_list else words
         try:
-            return kind(words[0])
-        except ValueError:
-            raise ValueError(f"needs a {_NUMBERS[kind]}, got {words[0]!r}") from None
-
-    return PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="N",
-        instance_from_str=read,
-        is_instance=lambda value: isinstance(value, kind),
-        str_from_instance=lambda value: [str(value)],
-    )
-
-
-@_RULES.primitive_rule
-def _optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
-    """Read `X | None` as X; None is what stands where the option is not given."""
-    kinds = [kind for kind in get_args(info.type) if kind is not type(None)]
-    if type(None) not in get_args(info.type) or len(kinds) != 1:
-        return None
-    inner = _spec_of(kinds[0])
-    return dataclasses.replace(
-        inner, str_from_instance=lambda value: [] if value is None else inner.str_from_instance(value)
-    )
-
-
-@_RULES.primitive_rule
-def _comma_list(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
-    """Read `tuple[X, ...]` from one word with commas; leave positional and repeated words to tyro."""
-    usual = {tyro.conf.Positional, tyro.conf.UseAppendAction}
-    if get_origin(info.type) is not tuple or usual & info.markers:
-        return None
-    kind = get_args(info.type)[0]
-    item = _spec_of(kind)
-
-    def read(words: list[str]) -> tuple[Any, ...]:
-        parts = [part.strip() for part in words[0].split(",") if part.strip()]
-        try:
-            values = [item.instance_from_str([part]) for part in parts]
+            values = [item(part) for part in parts]
         except ValueError:
             values = []
         if not values:
-            raise ValueError(f"needs {_NUMBERS.get(kind, 'name')}s separated by commas, got {words[0]!r}")
+            what = f"{_ITEMS[item]}s separated by commas" if is_list else f"a {_ITEMS[item]}"
+            raise ValueError(f"needs {what}, got {words[0]!r}")
         # Whole numbers are severities: each once, in order.
-        return tuple(sorted(set(values)) if kind is int else values)
+        return (tuple(sorted(set(values)) if item is int else values)) if is_list else values[0]
+
+    def written(value: Any) -> list[str]:
+        return [] if value is None else [",".join(map(str, value)) if is_list else str(value)]
 
     return PrimitiveConstructorSpec(
         nargs=1,
-        metavar="A,B",
+        metavar="X",
         instance_from_str=read,
-        is_instance=lambda value: isinstance(value, tuple),
-        str_from_instance=lambda value: [",".join(map(str, value))],
+        is_instance=lambda value: isinstance(value, tuple if is_list else item),
+        str_from_instance=written,
     )
-
-
-def _spec_of(kind: Any) -> PrimitiveConstructorSpec[Any]:
-    found = ConstructorRegistry.get_primitive_spec(PrimitiveTypeInfo.make(kind, set()))
-    if isinstance(found, UnsupportedTypeAnnotationError):
-        raise found
-    return found

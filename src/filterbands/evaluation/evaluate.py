@@ -219,25 +219,24 @@ def evaluate(
 def _plan(
     config: EvaluateConfig, kinds: Sequence[str], folder: Corrupted | None, model: str, data: str
 ) -> list[Cell]:
-    cells = [Cell(model=model, data=data, kind="clean", severity=0, precision=config.rounding)]
-    for kind in kinds:
-        for severity in sorted(set(config.severities)):
-            cells.append(
-                Cell(
-                    model=model,
-                    data=data,
-                    kind=kind,
-                    severity=severity,
-                    parameters=config.parameters if folder is None else "",
-                    version=CORRUPTIONS[kind].version if folder is None else 0,
-                    seed=config.seed if folder is None else 0,
-                    source="" if folder is None else folder.sha256(kind),
-                    precision=config.rounding,
-                    first=severity - 1 if config.spread else 0,
-                    step=len(SEVERITIES) if config.spread else 1,
-                )
-            )
-    return cells
+    clean = Cell(model=model, data=data, kind="clean", severity=0, precision=config.rounding)
+    cells = [
+        replace(
+            clean,
+            kind=kind,
+            severity=severity,
+            first=severity - 1 if config.spread else 0,
+            step=len(SEVERITIES) if config.spread else 1,
+        )
+        for kind in kinds
+        for severity in sorted(set(config.severities))
+    ]
+    if folder is not None:
+        return [clean, *(replace(cell, source=folder.sha256(cell.kind)) for cell in cells)]
+    table, seed = config.parameters, config.seed
+    versions = {kind: CORRUPTIONS[kind].version for kind in kinds}
+    made = (replace(cell, version=versions[cell.kind], parameters=table, seed=seed) for cell in cells)
+    return [clean, *made]
 
 
 def _check_kinds(

@@ -91,26 +91,19 @@ class Runner:
 
     def _on_all(self, images: Images) -> Tensor:
         """Return the logits of a piece, batch by batch; halve the batch where memory runs out."""
-        found, start = [], 0
-        while start < len(images):
-            batch = images[start : start + self.batch_size]
-            logits = self._if_it_fits(batch)
-            if logits is None:
-                if len(batch) == 1:
-                    raise ValueError(
-                        f"the network runs out of memory on one image of shape {tuple(batch.shape[1:])}; "
-                        "take another device"
-                    )
-                self.batch_size = len(batch) // 2
-                _LOG.warning(
-                    "evaluate: out of memory at %d images a batch; going on with %d",
-                    len(batch),
-                    self.batch_size,
-                )
-                continue
-            found.append(logits)
-            start += len(batch)
-        return torch.cat(found)
+        if len(images) > self.batch_size:
+            return torch.cat([self._on_all(batch) for batch in torch.split(images, self.batch_size)])
+        if (logits := self._if_it_fits(images)) is not None:
+            return logits
+        count = len(images)
+        if count == 1:
+            raise ValueError(
+                f"the network runs out of memory on one image of shape {tuple(images.shape[1:])}; "
+                "take another device"
+            )
+        self.batch_size = count // 2
+        _LOG.warning("evaluate: out of memory at %d images a batch; going on with %d", count, self.batch_size)
+        return self._on_all(images)
 
     def _if_it_fits(self, batch: Images) -> Tensor | None:
         if self.compile and (self._compiled is None or self._compiled.batch_size > self.batch_size):
@@ -180,23 +173,14 @@ def running_on(network: nn.Module, device: str | None) -> Iterator[torch.device]
 
 def _out_of_memory(error: RuntimeError) -> bool:
     said = str(error).lower()
-    return (
-        isinstance(error, torch.OutOfMemoryError)
-        or "can't allocate memory" in said
-        or "out of memory" in said
-    )
+    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in said or "out of memory" in said
 
 
 def _outcome(logits: Tensor, labels: Labels, started: float, *, keep_logits: bool) -> Outcome:
-    bad = int(logits.isnan().any(dim=1).sum())
-    nothing = np.zeros(0, dtype=np.bool_)
     seconds = time.perf_counter() - started
-    if bad:
-        return Outcome(
-            bits=nothing,
-            seconds=seconds,
-            failed=f"the network gives NaN for {bad:,} of {len(logits):,} images",
-        )
+    if bad := int(logits.isnan().any(dim=1).sum()):
+        failed = f"the network gives NaN for {bad:,} of {len(logits):,} images"
+        return Outcome(bits=np.zeros(0, dtype=np.bool_), seconds=seconds, failed=failed)
     named = logits.argmax(dim=1)
     kept, error = None, None
     if keep_logits:

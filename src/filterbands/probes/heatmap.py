@@ -88,7 +88,7 @@ def fourier_heatmap(
     """Return a network's error under a perturbation along every two-dimensional Fourier basis image.
 
     To each channel of each image the basis image of a frequency is added, scaled to `norm` and with a random
-    sign of its own, and the sum is cut to [0, 1] as a camera would, before any normalisation. Frequencies
+    sign of its own, and the sum is cut to [0, 1] as a camera would, before any normalization. Frequencies
     that mirror each other share their basis image, so that of 32 x 32 only 514 are computed. Rows of the map
     are kept in the database as they are finished, and a stopped map goes on from there.
 
@@ -152,7 +152,7 @@ def _heat_map(
     done = 0
     facts = {"probe": "heatmap", "norm": norm, "layer": layer, "shape": list(shape)}
     with _perturbed(model, layer) as addition:
-        clean = probe.part({"probe": "clean"}, lambda: {"wrong": np.packbits(_clean(probe).cpu().numpy())})
+        clean_error = float(probe.clean().double().mean())
         for i, columns in rows.items():
             pairs = torch.stack([torch.full_like(columns, i), columns], dim=1)
             found = probe.part(
@@ -169,10 +169,9 @@ def _heat_map(
     # Frequency zero to the centre; of an even side the first row, -h/2, is repeated as +h/2.
     down = torch.arange(-(height // 2), height // 2 + 1) % height
     right = torch.arange(-(width // 2), width // 2 + 1) % width
-    bits = np.unpackbits(clean["wrong"], count=count)
     return HeatMap(
         error=errors[down][:, right].float(),
-        clean_error=float(bits.mean()),
+        clean_error=clean_error,
         norm=norm,
         size=(height, width),
         layer=layer,
@@ -230,13 +229,6 @@ def _signs(key: Int64[Tensor, " b"], channels: int, stream: int) -> Float[Tensor
     words = rng.bits(key, -(-channels // _WORD), stream=stream)
     bits = (words[:, :, None] >> torch.arange(_WORD)) & 1
     return bits.flatten(1)[:, :channels].float() * 2 - 1
-
-
-@torch.inference_mode()
-def _clean(probe: Probe) -> Tensor:
-    size = probe.config.batch_size
-    batches = zip(torch.split(probe.floats(), size), torch.split(probe.labels, size), strict=True)
-    return torch.cat([probe.wrong(images, labels) for images, labels in batches])
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from .. import fourier, rng
 from ..evaluation import Data
 from ..scores import RESAMPLES
 from ..types import FloatImages, Progress
-from .probe import Arrays, Probe, ProbeConfig, probing
+from .probe import Arrays, Probe, ProbeConfig, probing, unpacked
 
 STEPS = 16
 """Radii of a curve."""
@@ -96,31 +97,25 @@ def pass_curves(
     with probing(model, data, limit=limit, config=config, db=db) as probe:
         radii = torch.arange(1, STEPS + 1, dtype=torch.float64) * (CORNER / STEPS)
         names = [f"{band}_{shape}" for shape in SHAPES for band in BANDS]
-        total = len(names) * STEPS + 3
-        found: dict[tuple[str, int], Bool[Tensor, " n"]] = {}
-        parts: list[tuple[str, int]] = [("clean", 0), ("phase_only", 0), ("amplitude_only", 0)]
-        parts += [(name, step) for name in names for step in range(STEPS)]
+        parts = [("phase_only", 0), ("amplitude_only", 0), *product(names, range(STEPS))]
         mean = fourier.amplitude_image(probe.floats())
+        clean = ~probe.clean().numpy()
+        right: dict[str, list[Bool[Tensor, " n"]]] = {}
         for number, (name, step) in enumerate(parts):
-            wanted = {"probe": "passes" if name != "clean" else "clean"}
-            if name != "clean":
-                wanted |= {"filter": name, "step": str(step)}
-            arrays = probe.part(wanted, partial(_wrong, probe, name, step, mean))
-            bits = np.unpackbits(arrays["wrong"], count=len(probe.images)).astype(bool)
-            found[name, step] = torch.from_numpy(~bits)
+            wanted = {"probe": "passes", "filter": name, "step": str(step)}
+            wrong = unpacked(probe.part(wanted, partial(_wrong, probe, name, step, mean)), len(clean))
+            right.setdefault(name, []).append(~wrong)
             if progress is not None:
-                progress(number + 1, total, name.replace("_", " "))
+                progress(number + 1, len(parts), name.replace("_", " "))
         classes = len(probe.source.classes)
-    low = torch.stack([found["low_ideal", step] for step in range(STEPS)]).numpy()
-    clean = found["clean", 0].numpy()
+    curves = {name: torch.stack(bits).float().mean(dim=1) for name, bits in right.items()}
+    low = torch.stack(right["low_ideal"]).numpy()
     return PassCurves(
         radii=radii.float(),
-        curves={
-            name: torch.stack([found[name, step].float().mean() for step in range(STEPS)]) for name in names
-        },
+        curves={name: curves[name] for name in names},
         clean=float(clean.mean()),
-        phase_only=float(found["phase_only", 0].float().mean()),
-        amplitude_only=float(found["amplitude_only", 0].float().mean()),
+        phase_only=float(curves["phase_only"]),
+        amplitude_only=float(curves["amplitude_only"]),
         reached={share: reached(low, clean, radii.numpy(), share, 1 / classes) for share in (0.1, 0.9)},
         images=len(clean),
     )
@@ -157,18 +152,18 @@ def _half_at(distance: Tensor, half: float) -> Tensor:
 
 
 def _wrong(probe: Probe, name: str, step: int, mean: FloatImages) -> Arrays:
-    """Return, packed, which images go wrong when filtered."""
+    """Return, packed, which images are misclassified when filtered."""
     found = []
     size = probe.config.batch_size
     height, width = probe.images.shape[2:]
-    gain = None if name.endswith("only") or name == "clean" else pass_gain(name, step, height, width)
+    gain = None if name.endswith("only") else pass_gain(name, step, height, width)
     for start in range(0, len(probe.images), size):
         images = probe.images[start : start + size].float().div_(255)
         if gain is not None:
             images = fourier.filter_images(images, gain.to(images.device)[None, None])
         elif name == "phase_only":
             images = fourier.swap_amplitude(images, mean.expand_as(images))
-        elif name == "amplitude_only":
+        else:
             index = probe.source.index[start : start + size]
             noise = rng.normal(rng.keys(probe.config.seed, "amplitude_only", index=index), (1, height, width))
             # A large mean has phase zero: the image keeps its own. Channels share the phases.

@@ -148,12 +148,23 @@ class Probe:
 
     @torch.inference_mode()
     def wrong(self, images: FloatImages, labels: Tensor) -> Bool[Tensor, " b"]:
-        """Return which of these images get another class than theirs.
+        """Return which of these images are misclassified.
 
         Raises:
             ValueError: The network gives NaN.
         """
         return self.outputs(images, self.compiled or self.network).argmax(dim=1) != labels
+
+    def clean(self) -> Bool[Tensor, " n"]:
+        """Return which of the images themselves are misclassified; a part of its own."""
+
+        def compute() -> Arrays:
+            size = self.config.batch_size
+            batches = zip(torch.split(self.floats(), size), torch.split(self.labels, size), strict=True)
+            wrong = torch.cat([self.wrong(images, labels) for images, labels in batches])
+            return {"wrong": np.packbits(wrong.cpu().numpy())}
+
+        return unpacked(self.part({"probe": "clean"}, compute), len(self.images))
 
     def outputs(
         self, images: FloatImages, run: Callable[[Tensor], Tensor] | None = None
@@ -171,6 +182,11 @@ class Probe:
     def part(self, what: Mapping[str, Any], compute: Callable[[], Arrays]) -> Arrays:
         """Return a part of a probe: what the database holds of it, else what is computed and kept there."""
         return kept(self.store, {**self.facts, **what}, compute)
+
+
+def unpacked(arrays: Arrays, count: int) -> Bool[Tensor, " n"]:
+    """Return the bits of the images that are misclassified."""
+    return torch.from_numpy(np.unpackbits(arrays["wrong"], count=count).astype(bool))
 
 
 def kept(store: Store | None, facts: Mapping[str, Any], compute: Callable[[], Arrays]) -> Arrays:
