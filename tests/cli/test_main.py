@@ -12,9 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from filterbands.cli import VERBS, main
-from filterbands.cli.evaluate import EvaluateOptions
-from filterbands.cli.parsing import field_names, parse
-from filterbands.evaluation import EvaluateConfig
+from filterbands.cli.parsing import field_names
 
 
 def _run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
@@ -72,31 +70,6 @@ def test_every_verb_explains_itself(
         assert f"--{flag}" in out
     for nothing in ("(default: '')", "(default: False)", "(default: None)", "(default: )", "None is"):
         assert nothing not in out
-
-
-@pytest.mark.parametrize(
-    ("flag", "metavar"),
-    [
-        *(("mean", "R,G,B"), ("kinds", "A,B"), ("severities", "1,2"), ("parameters", "cifar|imagenet")),
-        *(("precision", "float32|bfloat16"), ("corrupted", "DIR"), ("workers", "N"), ("max-drop", "X")),
-        *(("data", "SPEC"), ("split", "NAME"), ("db", "FILE"), ("ray", "ADDRESS"), ("device", "NAME")),
-    ],
-)
-def test_a_flag_shows_what_it_takes(flag: str, metavar: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert f"--{flag} {metavar}" in _run(capsys, "evaluate", "--help")[1]
-
-
-def test_a_config_of_the_library_is_read_as_it_is() -> None:
-    words = "net.pt --kinds all-but-frost --severities 5,1,5 --overlap blur --mean .5,.4,.3 --limit 7"
-    options = parse(EvaluateOptions, "evaluate", words.split())
-    assert isinstance(options, EvaluateOptions)
-    expected = {"kinds": ("all-but-frost",), "severities": (1, 5), "overlap": ("blur",), "device": "auto"}
-    assert options.config == EvaluateConfig(**expected)
-    assert len(options.config.kinds or ()) == 18
-    assert (options.network.mean, options.images.limit) == ((0.5, 0.4, 0.3), 7)
-    none = parse(EvaluateOptions, "evaluate", ["net.pt", "--kinds", "none"])
-    assert isinstance(none, EvaluateOptions)
-    assert none.config.kinds == ()
 
 
 def test_version_and_usage(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,7 @@
 
 import operator
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,21 +30,10 @@ from ..models import ARCHITECTURES, find_checkpoints, read_checkpoint
 from ..run import Run
 from .shared import Answer, DeviceOptions, ImageOptions, NetworkOptions
 
-_COMPARISONS: dict[str, Callable[[float, float], bool]] = {
-    ">=": operator.ge,
-    "<=": operator.le,
-    ">": operator.gt,
-    "<": operator.lt,
-}
+_COMPARISONS: dict[str, Any] = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 _KEYS = (
-    "low_share",
-    "low_energy",
-    "mean_low_energy",
-    "response_low_energy",
-    "centroid",
-    "zero_leak",
-    "aliased_energy",
-    "dead",
+    *("low_share", "low_energy", "mean_low_energy", "response_low_energy"),
+    *("centroid", "zero_leak", "aliased_energy", "dead"),
 )
 
 
@@ -68,7 +57,7 @@ class AnalyzeOptions(DeviceOptions):
     layer: str | None = None
     """Show this layer alone."""
     require: str | None = None
-    """Exit 1 unless it holds, say "conv1.low_energy>0.7"; several are separated by commas."""
+    """Exit 1 unless this holds, for example "conv1.low_energy>0.7"; separate several by commas."""
     html: str | None = None
     """Write a page with tables and curves."""
     table: str | None = None
@@ -127,7 +116,10 @@ def run(options: AnalyzeOptions) -> Answer:
     together = _together(found)
     # Of a folder of checkpoints the course is shown, not a hundred tables.
     if together is not None and len(options.models) < len(paths):
-        texts = [str(_of_layer(together, options.layer or _first(found[-1].spectrum)))]
+        spectrum = found[-1].spectrum
+        layer = options.layer or next(one.name for one in (*spectrum.spatial, *spectrum.layers))
+        rows = tuple(row for row in together.rows if row["layer"] == layer)
+        texts = [str(Trajectory(rows=rows))]
     if options.html:
         # Loading Altair takes longer than analyzing most files.
         from ..report import Analyzed, write_spectra
@@ -144,7 +136,9 @@ def run(options: AnalyzeOptions) -> Answer:
         ]
         write_spectra(pages, options.html, together=together)
     if options.table:
-        write_table(_rows(found, options.layer), options.table)
+        measured = [(one.path, layer) for one in found for layer in one.spectrum]
+        kept = [(path, layer) for path, layer in measured if options.layer in (None, layer.name)]
+        write_table([{"model": path, **layer.to_row()} for path, layer in kept], options.table)
     document = documents[0] if len(documents) == 1 else {"models": documents}
     if together is not None:
         document = {**document, **together.to_json()}
@@ -229,23 +223,6 @@ def _together(found: list[_Found]) -> Trajectory | None:
         for row in rows_of(by_path[str(path)], step=step, checkpoint=str(path))
     ]
     return Trajectory(rows=tuple(rows))
-
-
-def _first(spectrum: ModelSpectrum) -> str:
-    return next((layer.name for layer in spectrum.spatial), spectrum.layers[0].name)
-
-
-def _of_layer(whole: Trajectory, layer: str) -> Trajectory:
-    return Trajectory(rows=tuple(row for row in whole.rows if row["layer"] == layer))
-
-
-def _rows(found: list[_Found], layer: str | None) -> list[dict[str, Any]]:
-    return [
-        {"model": one.path, **measured.to_row()}
-        for one in found
-        for measured in one.spectrum
-        if layer in (None, measured.name)
-    ]
 
 
 def _requirement(text: str) -> tuple[str, str, str, float]:

@@ -33,9 +33,11 @@ class BakeOptions(DeviceOptions):
 
 OPTIONS = BakeOptions
 
+_KEYS = ("name", "low_share", "low_energy", "mean_low_energy")
+
 
 def run(options: BakeOptions) -> Answer:
-    """Write the plain weights and say what they are."""
+    """Write the plain weights and return what they are."""
     out = check_output(options.out)
     saved, known = read_checkpoint(options.model)
     weights = bake_weights(saved)
@@ -54,12 +56,7 @@ def run(options: BakeOptions) -> Answer:
         "arch": arch,
         "numbers": count,
         "folded": folded,
-        "first_layer": {
-            "name": first.name,
-            "low_share": first.low_share,
-            "low_energy": first.low_energy,
-            "mean_low_energy": first.mean_low_energy,
-        },
+        "first_layer": {key: getattr(first, key) for key in _KEYS},
     }
     text = (
         f"{out}: {metadata['arch']}, {count:,} numbers"

@@ -48,7 +48,7 @@ _SMALL = 5000
 
 
 def run(options: CorruptOptions) -> Answer:
-    """Write what is missing and say what is there."""
+    """Write the missing kinds and return what the folder holds."""
     config = options.config
     if "frost" in config.kinds:
         find_textures()  # before any work, not after half of it

@@ -166,7 +166,7 @@ def _from_word(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
 
     return PrimitiveConstructorSpec(
         nargs=1,
-        metavar="X",
+        metavar="TEXT",
         instance_from_str=read,
         is_instance=lambda value: isinstance(value, tuple if is_list else item),
         str_from_instance=written,

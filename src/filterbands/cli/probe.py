@@ -164,15 +164,9 @@ def _names(models: tuple[str, ...]) -> list[str]:
 
 
 def _document(entry: Probed) -> dict[str, Any]:
-    found = {
-        "heatmap": entry.heatmap,
-        "passes": entry.passes,
-        "gradient": entry.gradient,
-        "vulnerability": entry.vulnerability,
-    }
-    plain: dict[str, Any] = {"model": entry.name}
-    plain |= {part: None if value is None else value.to_json() for part, value in found.items()}
-    return plain
+    found = {part: getattr(entry, part) for part in ("heatmap", "passes", "gradient", "vulnerability")}
+    plain = {part: None if value is None else value.to_json() for part, value in found.items()}
+    return {"model": entry.name, **plain}
 
 
 def _text(entry: Probed) -> str:
@@ -194,7 +188,7 @@ def _text(entry: Probed) -> str:
         for share, reach in passes.reached.items():
             if reach is not None:
                 lines.append(
-                    f"    {100 * share:.0f} % of what it knows needs radii up to {reach[0]:.3f} "
+                    f"    {100 * share:.0f} % of its gain over guessing needs radii up to {reach[0]:.3f} "
                     f"({reach[1]:.3f} to {reach[2]:.3f})"
                 )
     if entry.gradient is not None:

@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -148,53 +148,35 @@ def check_range(flag: str, value: float, low: float, high: float, *, what: str =
         raise ValueError(f"{flag} needs {what} {upper}, got {value:g}")
 
 
-@dataclass(slots=True)
-class _Bar:
-    """A progress bar that appears with the first report."""
-
-    rich: RichProgress
-    tasks: dict[str, Any] = field(default_factory=dict)
-
-    def __call__(self, done: int, total: int, what: str) -> None:
-        if "task" not in self.tasks:
-            self.tasks["task"] = self.rich.add_task(what, total=total)
-        self.rich.update(self.tasks["task"], completed=done, total=total, description=what)
-
-
-@dataclass(slots=True)
-class _Lines:
-    """One line per report, for work of hours whose output goes to a file."""
-
-    label: str
-    began: float = field(default_factory=time.monotonic)
-
-    def __call__(self, done: int, total: int, what: str) -> None:
-        elapsed = timedelta(seconds=int(time.monotonic() - self.began))
-        print(f"{self.label}: {done} of {total} after {elapsed}: {what}", file=sys.stderr, flush=True)  # noqa: T201
-
-
 @contextmanager
 def progress_bar(label: str, *, lines: bool = False) -> Iterator[Progress | None]:
     """Yield a reporter that draws a bar with elapsed and remaining time on standard error.
 
-    Where standard error is not a terminal, nothing is drawn and it yields None; with `lines`, it yields a
-    reporter that writes one line each time.
+    Where standard error is not a terminal, nothing is drawn and it yields None; with `lines`, for work of
+    hours whose output goes to a file, it yields a reporter that writes one line each time.
     """
     if not sys.stderr.isatty():
-        yield _Lines(label) if lines else None
+        began = time.monotonic()
+
+        def write(done: int, total: int, what: str) -> None:
+            elapsed = timedelta(seconds=int(time.monotonic() - began))
+            print(f"{label}: {done} of {total} after {elapsed}: {what}", file=sys.stderr, flush=True)  # noqa: T201
+
+        yield write if lines else None
         return
     columns = (
-        TextColumn(label),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        # Names come from users, and are shown as they are.
+        *(TextColumn(label), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn()),
+        *(TextColumn("left"), TimeRemainingColumn()),
+        # Names come from users and are not markup.
         TextColumn("{task.description}", markup=False),
     )
     with RichProgress(*columns, console=Console(stderr=True), transient=True) as rich:
-        yield _Bar(rich)
+        task = rich.add_task("", visible=False)
+
+        def draw(done: int, total: int, what: str) -> None:
+            rich.update(task, completed=done, total=total, description=what, visible=True)
+
+        yield draw
 
 
 def say(line: str) -> None:

@@ -1,4 +1,4 @@
-"""`filterbands shrink`: the best linear denoiser of a patch, folded into a trained network."""
+"""`filterbands shrink`: folds the best linear denoiser of a patch into a trained network."""
 
 import copy
 import math
@@ -17,7 +17,7 @@ from .shared import Answer, DeviceOptions, NetworkOptions, OutFile, Spec, check_
 
 @dataclass(frozen=True, kw_only=True)
 class ShrinkOptions(DeviceOptions):
-    """Make a trained network robust to noise without training, and say what it costs on clean images.
+    """Make a trained network robust to noise without training, and show the cost on clean images.
 
     The covariance of patches is taken from the `train` split, a budget is spent on `validation`, and the
     cost is shown on `test`.
@@ -53,7 +53,7 @@ OPTIONS = ShrinkOptions
 
 
 def run(options: ShrinkOptions) -> Answer:
-    """Shrink, write the weights, and say what it costs."""
+    """Shrink, write the weights, and return the clean cost."""
     out = check_output(options.out)
     device = options.start(options.device)
     seen, test = _images(options, "train", limit=options.images), _images(options, "test")
@@ -88,11 +88,4 @@ def _images(options: ShrinkOptions, split: str, *, limit: int | None = None) -> 
 
 
 def _plain(cost: CleanCost) -> dict[str, Any]:
-    return {
-        "noise": cost.noise,
-        "images": cost.images,
-        "before": cost.before,
-        "after": cost.after,
-        "drop": cost.drop,
-        "margin": cost.margin,
-    }
+    return {name: getattr(cost, name) for name in ("noise", "images", "before", "after", "drop", "margin")}

@@ -1,6 +1,6 @@
 """`filterbands study`: train and evaluate a grid of configurations and seeds."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +19,7 @@ class StudyOptions(ComputeOptions):
     out: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
     """Folder of runs and results; ./study-NAME by default."""
     plan: bool = False
-    """Only say what the study will cost and which difference it can find."""
+    """Only show the cost of the study and the difference that it can detect."""
     workers: int = 1
     """Trainings at once."""
     ray: str | None = None
@@ -53,17 +53,10 @@ def run(options: StudyOptions) -> Answer:
 
 
 def _document(plan: Plan) -> dict[str, Any]:
-    return {
-        "runs": plan.runs,
-        "missing": plan.missing,
-        "hours": plan.hours,
-        "seconds": {
-            row: {"training": training, "evaluation": evaluation}
-            for row, (training, evaluation) in plan.seconds.items()
-        },
-        "spread": plan.spread,
-        "detectable": plan.detectable,
+    seconds = {
+        row: dict(zip(("training", "evaluation"), pair, strict=True)) for row, pair in plan.seconds.items()
     }
+    return {**asdict(plan), "seconds": seconds}
 
 
 def _text(plan: Plan, study: Study) -> str:

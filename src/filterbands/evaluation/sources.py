@@ -90,7 +90,7 @@ def as_source(data: Data, *, limit: int | None = None) -> Source:
         limit: Take the first so many.
 
     Raises:
-        ValueError: Other data, images that are no bytes or of several sizes, or labels that do not fit.
+        ValueError: Other data, images that are not bytes or differ in size, or labels that do not fit.
     """
     if isinstance(data, Files):
         return _from_files(data, data.files if limit is None else data.files.first(limit))

@@ -1,4 +1,4 @@
-"""Pass curves: how often a network is right when only some frequencies of an image are left."""
+"""Pass curves: accuracy of a network when only some frequencies of the images are left."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -18,13 +18,13 @@ from ..types import FloatImages, Progress
 from .probe import Arrays, Probe, ProbeConfig, probing, unpacked
 
 STEPS = 16
-"""Radii of a curve."""
+"""Number of radii of a curve."""
 CORNER = 0.5**0.5
-"""The largest radius, where a low-pass leaves everything, in cycles per pixel."""
+"""The largest radius, in cycles per pixel, where a low-pass filter removes nothing."""
 BANDS = ("low", "high", "band")
-"""What a filter lets through: up to a radius, beyond it, or the ring that ends there."""
+"""Pass bands of a filter: up to a radius, beyond it, or the ring that ends there."""
 SHAPES = ("ideal", "gaussian")
-"""How a filter ends: at once, or as a Gaussian whose gain at the radius is one half."""
+"""Edges of a filter: sharp, or a Gaussian whose gain at the radius is one half."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +32,7 @@ class PassCurves:
     """Accuracy on filtered images."""
 
     radii: Float[Tensor, " r"]
-    """Cut-off radii, cycles per pixel, equally far apart; the last is the corner of the frequency square."""
+    """Cutoff radii in cycles per pixel, equally spaced; the last is the corner of the frequency square."""
     curves: dict[str, Float[Tensor, " r"]]
     """Accuracy at each radius, by `low`, `high` and `band`, each followed by `_ideal` or `_gaussian`."""
     clean: float
@@ -42,11 +42,10 @@ class PassCurves:
     amplitude_only: float
     """Accuracy on images with their own amplitudes and random phases."""
     reached: dict[float, tuple[float, float, float] | None]
-    """Radius up to which an ideal low-pass must let through for 10 % and for 90 % of what the network knows,
-    with the 95 % interval over images; what it knows is its clean accuracy less that of guessing. None for a
-    network that knows nothing."""
+    """Radius that an ideal low-pass filter needs for 10 % and for 90 % of the gain of clean accuracy over
+    guessing, with the 95 % interval over images. None for a network that is not better than guessing."""
     images: int
-    """How many images the figures are over."""
+    """Number of images."""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -73,17 +72,18 @@ def pass_curves(
     db: str | Path | None = None,
     progress: Progress | None = None,
 ) -> PassCurves:
-    """Return a network's accuracy on images of which a filter lets some frequencies through.
+    """Return a network's accuracy on filtered images.
 
-    At 16 radii each: low-, high- and band-pass, ideal and Gaussian; and with phases or amplitudes alone.
-    Filters are circular and keep each channel's mean, so that what is left is an image; it is cut to [0, 1].
+    Low-, high- and band-pass filters, ideal and Gaussian, are applied at 16 radii each; two more figures are
+    for images with their phases or their amplitudes alone. Filters are circular and keep the mean of each
+    channel, so that an image is left, which is clipped to [0, 1].
 
     Args:
         model: Takes NCHW floats in [0, 1] and returns logits.
         data: As `evaluate` takes them.
         limit: Take the first so many images.
-        config: How; see `ProbeConfig`.
-        db: Database that finished parts are kept in; None keeps nothing.
+        config: How the network is probed.
+        db: Database that keeps finished parts; None keeps nothing.
         progress: Called with filters done, filters in all, and a name.
 
     Raises:
@@ -180,14 +180,14 @@ def reached(
     share: float,
     guessing: float,
 ) -> tuple[float, float, float] | None:
-    """Return the radius at which a low-pass curve reaches a share of what a network knows, and its interval.
+    """Return the radius at which a low-pass curve reaches a share of the gain over guessing (with interval).
 
     The radius lies on the line between the two steps around the first crossing. The interval is the 95 %
     percentile bootstrap over images (1,000 resamples).
 
     Args:
-        right: (radii, images), whether each was right.
-        clean: Per image, whether it was right unfiltered.
+        right: (radii, images), whether each filtered image is classified correctly.
+        clean: Per image, whether it is classified correctly without a filter.
         radii: Ascending.
         share: In (0, 1).
         guessing: Accuracy of guessing.

@@ -1,8 +1,8 @@
-"""What the probes of a network share: how they are set, the images they use, what is kept of them.
+"""What the probes of a network share: their config, the images that they use, the parts that are kept.
 
-A probe asks which frequencies a network looks at. The Fourier heat map is in `heatmap`, filtered images in
-`passes`, the spectra of corruptions and of gradients in `spectra`, and what corruptions do to the first
-layer's filters in `vulnerability`.
+A probe measures which frequencies a network looks at: `heatmap` adds one frequency to the images, `passes`
+filters them, `spectra` has the spectra of corruptions and of gradients, and `vulnerability` measures how
+corruptions move the filters of the first layer.
 """
 
 import contextlib
@@ -73,7 +73,7 @@ class Spectrum:
     """Power over frequencies, and what it adds up to."""
 
     power: Float[Tensor, "h w"]
-    """Mean |DFT|^2 / (h w) over images and channels, frequency zero in the centre, (h // 2, w // 2)."""
+    """Mean |DFT|^2 / (h w) over images and channels, frequency zero in the center, (h // 2, w // 2)."""
 
     @property
     def radii(self) -> Float[Tensor, " r"]:
@@ -273,7 +273,7 @@ def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankCorrelation:
-    """Spearman's correlation over items, with the interval that drawing the items anew gives."""
+    """Spearman's correlation over items, with its interval over resampled items."""
 
     value: float
     """In [-1, 1]."""
