@@ -84,8 +84,8 @@ def _said(event: tyro_errors.ParseErrorEvent, names: Sequence[str], hint: str) -
     if isinstance(event, tyro_errors.InstantiationFailure):
         if event.argument is not None:
             return f"{event.argument.display_name()} {event.message}"
-        # The library's own checks begin with the name of the field.
-        return re.sub(r"^\w+", lambda found: flags.get(found[0], found[0]), event.message)
+        # The library's own checks begin with the name of the field, which is a flag here.
+        return re.sub(r"^\w+(?= (?:needs|is) )", lambda found: flags.get(found[0], found[0]), event.message)
     if isinstance(event, tyro_errors.MissingArgs):
         missing = [_name(one.arg) for one in event.missing_arguments]
         return f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing{hint}"
