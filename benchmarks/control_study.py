@@ -189,10 +189,8 @@ def run_arm(arm: str, seed: int, given: argparse.Namespace) -> dict[str, Any]:
     if arm == "projected":
         model = projected(model, load_data(given.data, split="train"))
     split, kinds = ("test", BENCHMARK_15) if given.benchmark else ("validation", KINDS)
-    data = load_data(given.data, split=split)
-    settings = EvaluateConfig(
-        name=f"{arm}-{seed}", kinds=kinds, limit=given.images or None, precision=given.precision
-    )
+    data = load_data(given.data, split=split, limit=given.images or None)
+    settings = EvaluateConfig(name=f"{arm}-{seed}", kinds=kinds, precision=given.precision)
     scores = evaluate(model, data, config=settings).to_json()
     average = mean(mean(scores["kinds"][kind]) for kind in kinds)
     layer = next(iter(analyze(model)))

@@ -7,7 +7,7 @@ One run times, in turn, on the same machine:
             (the seconds of compiling among them)
   bare      514 forward passes over the images and nothing else, in batches of the same size and layout
   loop      for each of the 544 frequencies of a half plane, one pass over the data set through a DataLoader
-            that converts, perturbs and normalises each image by itself, as the public tool
+            that converts, perturbs and normalizes each image by itself, as the public tool
             (gatheluck/FourierHeatmap, fhmap/fourier/heatmap.py) does, with its batch of 512 and 8 workers;
             measured on a tenth of the frequencies and scaled up. It has no decoding of images and no
             preparation of the data set for each frequency, which the tool has besides.
@@ -145,7 +145,7 @@ def looped(model: nn.Module, images: Tensor, labels: Tensor, given: argparse.Nam
     pairs = [(i, j) for i in range(-(height // 2), height // 2) for j in range(width // 2 + 1)]
     chosen = pairs[:: given.share]
     device = next(model.parameters()).device
-    # The loader normalises already.
+    # The loader normalizes already.
     model.mean.zero_()
     model.std.fill_(1)
     started = time.perf_counter()

@@ -52,7 +52,7 @@ def run(checkpoint: str | Path, data: str, *, images: int) -> Scores:
     model = load_model(
         checkpoint, arch="cifar_resnet20", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
     )
-    return evaluate(model, load_data(data), config=EvaluateConfig(name="resnet20", limit=images))
+    return evaluate(model, load_data(data, limit=images), config=EvaluateConfig(name="resnet20"))
 
 
 def beside(scores: Scores, statistics: dict[str, Any]) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def main() -> None:
         mean, std = (tuple(map(float, text.split(","))) if text else None for text in (given.mean, given.std))
         model = load_model(given.model, arch=given.arch or None, mean=mean, std=std)
     seen = load_data(given.data, split="train").subset(torch.arange(given.images))
-    test = load_data(given.data, split="test")
+    test = load_data(given.data, split="test", limit=given.limit or None)
     print(f"| noise | seconds | clean | {' | '.join(KINDS)} |")
     print("|---" * (3 + len(KINDS)) + "|")
     for level in (0.0, *map(float, given.noise.split(","))):
@@ -74,7 +74,7 @@ def main() -> None:
             begun = time.perf_counter()
             shrink(network, seen, noise=level)
             taken = time.perf_counter() - begun
-        settings = EvaluateConfig(kinds=KINDS, spread=True, limit=given.limit or None)
+        settings = EvaluateConfig(kinds=KINDS, spread=True)
         scores = evaluate(network, test, config=settings).to_json()
         cells = [scores["clean"]["accuracy"]]
         for kind in KINDS:

@@ -16,18 +16,21 @@ if TYPE_CHECKING:
     from .control.bake import bake
     from .control.recalibrate import recalibrate
     from .control.shrink import shrink
-    from .corruptions import CORRUPTIONS, corrupt
+    from .corruptions import CORRUPTIONS, Corrupting, corrupt
     from .datasets import load_data
-    from .evaluation.evaluate import evaluate
+    from .evaluation.evaluate import EvaluateConfig, evaluate
     from .filters import SpectrumLogger, analyze, filters_low_energy
     from .models import load_model
-    from .probes import fourier_heatmap, pass_curves
+    from .probes import ProbeConfig, fourier_heatmap, pass_curves
     from .report import write_report
     from .training import TrainConfig
     from .training.train import train
 
 __all__ = [
     "CORRUPTIONS",
+    "Corrupting",
+    "EvaluateConfig",
+    "ProbeConfig",
     "SpectralNoise",
     "SpectrumLogger",
     "TrainConfig",
@@ -50,21 +53,13 @@ __all__ = [
 ]
 
 _ROOMS = {
-    "corruptions": ("CORRUPTIONS", "corrupt"),
+    "corruptions": ("CORRUPTIONS", "Corrupting", "corrupt"),
     "datasets": ("load_data",),
-    "control": (
-        "SpectralNoise",
-        "attract_share",
-        "bake",
-        "modulate",
-        "recalibrate",
-        "set_share",
-        "shrink",
-    ),
-    "evaluation": ("evaluate",),
+    "control": ("SpectralNoise", "attract_share", "bake", "modulate", "recalibrate", "set_share", "shrink"),
+    "evaluation": ("EvaluateConfig", "evaluate"),
     "filters": ("SpectrumLogger", "analyze", "filters_low_energy"),
     "models": ("load_model",),
-    "probes": ("fourier_heatmap", "pass_curves"),
+    "probes": ("ProbeConfig", "fourier_heatmap", "pass_curves"),
     "report": ("write_report",),
     "training": ("TrainConfig", "train"),
 }
@@ -72,7 +67,7 @@ _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    """Load a public name's room when it is first asked for, so that nobody waits for what they do not use."""
+    """Load the room of a public name at its first use, so that no other room has to load."""
     if name not in _ROOM_OF:
         raise AttributeError(f"module 'filterbands' has no attribute {name!r}")
     value = getattr(import_module(f".{_ROOM_OF[name]}", __name__), name)

@@ -1,6 +1,5 @@
 """The command line: one clear line for a mistake, one JSON document on request, frozen flags."""
 
-import dataclasses
 import json
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from filterbands.cli import VERBS, main
+from filterbands.cli.parsing import field_names
 
 
 def _run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
@@ -33,7 +33,7 @@ def checkpoint(tmp_path: Path) -> Path:
 FLAGS = {
     "demo": "batch_size device json out threads",
     "analyze": "arch batch_size cutoff data device fold_batch_norm html json layer limit mean models require "
-    "split std table threads",
+    "size split std table threads",
     "train": "batch_size data device json out recipe resume seed set split tensorboard threads",
     "bake": "arch batch_size device json mean model out std threads",
     "shrink": "arch batch_size budget data device images json mean model noise out size std threads",
@@ -53,15 +53,23 @@ FLAGS = {
 @pytest.mark.parametrize("verb", VERBS)
 def test_flags_are_those_that_others_rely_on(verb: str) -> None:
     options = import_module(f"filterbands.cli.{verb}").OPTIONS
-    assert sorted(field.name for field in dataclasses.fields(options)) == sorted(FLAGS[verb].split())
+    assert sorted(field_names(options)) == sorted(FLAGS[verb].split())
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_verb_explains_itself(
+    verb: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     code, out, err = _run(capsys, verb, "--help")
     assert code == 0
     assert f"filterbands {verb}" in out
     assert not err
+    positional = {"models", "model", "recipe", "spec", "db", "file", "sources", "folder", "name"}
+    for flag in {name.replace("_", "-") for name in FLAGS[verb].split() if name not in positional}:
+        assert f"--{flag}" in out
+    for nothing in ("(default: '')", "(default: False)", "(default: None)", "(default: )", "None is"):
+        assert nothing not in out
 
 
 def test_version_and_usage(capsys: pytest.CaptureFixture[str]) -> None:
@@ -111,15 +119,24 @@ def test_version_and_usage(capsys: pytest.CaptureFixture[str]) -> None:
         ("bake {model} --arch fastnet", "--out FILE is missing"),
         ("corrupt planted --out {folder}/c --kinds fogg", "unknown kind 'fogg'"),
         ("corrupt planted --out {folder}/c --severities 6", "--severities needs numbers from 1 to 5"),
-        ("corrupt planted --out {folder}/c --limit -3", "--limit needs a number at least 0, got -3"),
+        ("corrupt planted --out {folder}/c --limit -3", "--limit needs a number of at least 0, got -3"),
         ("corrupt planted --out {folder}/c --parameters cifer", "--parameters needs cifar or imagenet"),
-        ("evaluate {model} --arch fastnet --std 0,0,0", "--std needs numbers above 0, got '0,0,0'"),
+        (
+            "evaluate {model} --arch fastnet --std 0,0,0",
+            "--std needs 3 numbers above 0 (red, green, blue), got (0.0",
+        ),
         ("evaluate {model} --arch fastnet --mean 1,2", "--mean needs 3 numbers"),
         ("evaluate {model} --arch fastnet --limit -3", "--limit needs"),
         ("evaluate {model} --arch fastnet --severities 0", "--severities needs"),
         ("evaluate {model} --arch fastnet --kinds fogg", "unknown kind 'fogg'"),
         ("evaluate {model} --arch fastnet", "does not fit fastnet"),
         ("evaluate {model}", "--arch"),
+        ("evaluate {model} --workers x", "--workers needs a whole number, got 'x'"),
+        ("evaluate {model} --workers", "--workers N needs a value"),
+        ("evaluate {model} --severities 1,x", "--severities needs whole numbers separated by commas, got"),
+        ("evaluate {model} more", "unrecognized options: more"),
+        ("corrupt --kinds fog", "SPEC and --out DIR are missing"),
+        ("corrupt planted --out {folder}/c --jpeg85", "--jpeg85 is the last step of ImageNet-C"),
         ("probe", "name a MODEL"),
         ("probe {model} --norm 0", "--norm needs a number above 0"),
         ("probe {model} --norm -2", "--norm needs a number above 0"),

@@ -158,7 +158,7 @@ def test_arrays_and_datasets_score_as_the_image_set_does(form: str, tmp_path: Pa
 def test_limit_takes_the_first_and_spread_a_fifth_a_severity() -> None:
     data, net = _images(), _Net()
     whole = evaluate(net, data, config=EvaluateConfig(kinds=("fog",)))
-    few = evaluate(net, data, config=EvaluateConfig(kinds=("fog",), limit=11))
+    few = evaluate(net, data.subset(torch.arange(11)), config=EvaluateConfig(kinds=("fog",)))
     spread = evaluate(net, data, config=EvaluateConfig(kinds=("fog",), spread=True))
     seen = []
     for severity in range(1, 6):
@@ -221,7 +221,7 @@ def _changes(patch: pytest.MonkeyPatch) -> dict[str, tuple[int, Callable[[], tup
         "pixels": (2, pixel),
         "labels": (2, lambda: (_Net(), replace(data, labels=data.labels.flip(0)), fog)),
         "index": (2, lambda: (_Net(), replace(data, index=data.index + 1), fog)),
-        "limit": (2, lambda: (_Net(), data, replace(fog, limit=42))),
+        "limit": (2, lambda: (_Net(), data.subset(torch.arange(42)), fog)),
         "precision": (2, lambda: (_Net(), data, replace(fog, precision="bfloat16"))),
         "kind": (1, lambda: (_Net(), data, replace(fog, kinds=("snow",)))),
         "severity": (1, lambda: (_Net(), data, replace(fog, severities=(5,)))),
@@ -336,7 +336,8 @@ def test_published_arrays_score_as_what_is_corrupted_here(tmp_path: Path) -> Non
     made = evaluate(_Net(), data, config=EvaluateConfig(kinds=("fog", "gaussian_noise")))
     assert _bits(read) == _bits(made)
     assert read.parameters == ""
-    few = evaluate(_Net(), data, config=replace(config, limit=9, kinds=("fog",), severities=(2, 5)))
+    fog = replace(config, kinds=("fog",), severities=(2, 5))
+    few = evaluate(_Net(), data.subset(torch.arange(9)), config=fog)
     assert few.cells["fog", 5].bits.tolist() == made.cells["fog", 5].bits[:9].tolist()
     spread = evaluate(_Net(), data, config=replace(config, spread=True))
     assert spread.cells["fog", 3].bits.tolist() == made.cells["fog", 3].bits[2::5].tolist()
@@ -470,13 +471,13 @@ def test_arrays_that_do_not_fit_are_refused_before_the_first_batch(
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        ({"kinds": ("fogg",)}, r"unknown kind 'fogg' \(did you mean fog\?\)"),
+        ({"kinds": ("fogg",)}, r"unknown kind 'fogg'; did you mean 'fog'\?"),
         ({"kinds": ("clean",)}, "leave clean out of kinds"),
         ({"severities": (6,)}, r"from 1 to 5, got \(6,\)"),
         ({"severities": ()}, "from 1 to 5"),
         ({"parameters": "mnist"}, "cifar or imagenet, got 'mnist'"),
         ({"precision": "float16"}, "float32 or bfloat16, got 'float16'"),
-        ({"limit": 0}, "limit needs a number of at least 1, got 0"),
+        ({"workers": 1025}, "workers needs a number from 1 to 1024, got 1025"),
         ({"batch_size": 0}, "batch_size needs a number of at least 1, got 0"),
     ],
 )
@@ -517,7 +518,7 @@ def test_outputs_that_cannot_be_scored_are_refused(net: nn.Module, line: str) ->
 @pytest.mark.parametrize(
     ("data", "line"),
     [
-        ((torch.zeros(2, 3, 16, 16), [0, 1, 2]), "one label an image, got 2 images, labels"),
+        ((torch.zeros(2, 3, 16, 16), [0, 1, 2]), "one label per image, got 2 images, labels"),
         ((torch.zeros(0, 3, 16, 16), []), "at least one image"),
         ((torch.zeros(2, 3, 16, 16), [0, -1]), "labels from 0"),
         ((torch.zeros(2, 1, 16, 16), [0, 1]), r"got \(2, 1, 16, 16\)"),

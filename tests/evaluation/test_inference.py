@@ -185,6 +185,28 @@ def test_a_folder_that_is_read_in_turn_scores_as_one_in_memory(
     }
 
 
+@pytest.mark.parametrize("kind", ["folder", "npz", "planted"])
+def test_a_limit_of_the_data_gives_the_images_and_keys_of_a_limit_of_before(
+    kind: str, folder: Path, tmp_path: Path
+) -> None:
+    """Results of a limited evaluation are found again: the fingerprint is part of every key."""
+    data = _images()
+    np.savez(tmp_path / "s.npz", images=data.images.numpy(), labels=data.labels.numpy())
+    spec = {"folder": f"folder:{folder}", "npz": f"npz:{tmp_path / 's.npz'}", "planted": "planted"}[kind]
+    limited = load_data(spec, limit=11)
+    assert len(limited) == 11
+    assert limited.fingerprint() == as_source(load_data(spec), limit=11).fingerprint
+    assert load_data(spec, limit=10**6).fingerprint() == load_data(spec).fingerprint()
+    if kind == "folder":
+        files = Files(files=list_images(folder).first(11))
+        assert as_source(files).fingerprint == limited.fingerprint()
+        # Other files are not read.
+        sorted(folder.rglob("*.png"))[-1].write_text("no image")
+        assert load_data(spec, limit=11).fingerprint() == limited.fingerprint()
+    with pytest.raises(ValueError, match="limit needs a number of at least 1, got 0"):
+        load_data(spec, limit=0)
+
+
 def test_a_folder_of_two_sizes_names_two_files(folder: Path) -> None:
     Image.new("RGB", (20, 16)).save(folder / "d" / "99.png")
     with pytest.raises(ValueError, match=r"00\.png is 16x16 and .*99\.png is 16x20"):

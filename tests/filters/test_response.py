@@ -129,7 +129,7 @@ def test_the_response_of_the_public_resnet20_is_measured_on_2000_images(shared, 
         std=(0.229, 0.224, 0.225),
     )
     first = nn.Sequential(network.conv1)
-    inputs = network.normalise(images.float() / 255)
+    inputs = network.normalize(images.float() / 255)
     layer = analyze(first, data=inputs)["0"]
     expected = measured(inputs, network.conv1.weight.detach(), EQUAL_AREA)
     # Two filters are zero but for rounding, and let nothing through.

@@ -47,7 +47,7 @@ def test_parameter_counts_are_the_published_ones(arch: str, count: int) -> None:
     assert sum(parameter.numel() for parameter in load_model(arch=arch).parameters()) == count
 
 
-def test_normalisation_is_what_the_caller_says() -> None:
+def test_normalization_is_what_the_caller_says() -> None:
     torch.manual_seed(0)
     model = load_model(arch="fastnet", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)).eval()
     images = torch.rand(1, 3, 32, 32)
@@ -267,7 +267,7 @@ def test_anyones_network_takes_images_in_0_1_and_keeps_its_names(
     torch.testing.assert_close(scaled(images), plain((images - mean) / std))
     torch.testing.assert_close(copy.deepcopy(scaled)(images), scaled(images))
     assert list(scaled.state_dict()) == list(plain.state_dict())
-    with pytest.raises(ValueError, match="std needs 3 positive numbers"):
+    with pytest.raises(ValueError, match="std needs 3 numbers above 0"):
         load_model("theirs:net", std=(0.0, 1.0, 1.0))
 
 
@@ -279,7 +279,7 @@ def test_zoos_that_are_not_installed_are_named(kind: str, monkeypatch: pytest.Mo
         load_model(f"{kind}:resnet18")
 
 
-def test_zoos_give_their_weights_and_their_normalisation(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_zoos_give_their_weights_and_their_normalization(monkeypatch: pytest.MonkeyPatch) -> None:
     def network(*_: object, **__: object) -> torch.nn.Module:
         torch.manual_seed(0)
         model = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 3))
@@ -302,8 +302,8 @@ def test_zoos_give_their_weights_and_their_normalisation(monkeypatch: pytest.Mon
             load_model(f"{kind}:unknown")
 
 
-def test_numbers_that_cannot_normalise_are_refused() -> None:
-    with pytest.raises(ValueError, match="positive"):
+def test_numbers_that_cannot_normalize_are_refused() -> None:
+    with pytest.raises(ValueError, match="above 0"):
         load_model(arch="fastnet", std=(0.0, 0.0, 0.0))
     with pytest.raises(ValueError, match="3 numbers"):
         load_model(arch="fastnet", mean=(1.0, 2.0))

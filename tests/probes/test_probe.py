@@ -225,7 +225,7 @@ def test_a_stopped_map_goes_on_where_it_was(tmp_path: Path) -> None:
 def test_the_network_is_left_as_it_was() -> None:
     model = small_network().train()
     model[0].eval()
-    fourier_heatmap(model, images_of(2, 8, 8), norm=1.0, config=ProbeConfig(mean=(0.5, 0.5, 0.5)))
+    fourier_heatmap(model, images_of(2, 8, 8), norm=1.0, config=ProbeConfig())
     assert model.training
     assert not model[0].training
     assert all(parameter.grad is None for parameter in model.parameters())

@@ -1,20 +1,18 @@
-"""`filterbands analyze`: how low- or high-frequency every convolution's filters are."""
+"""`filterbands analyze`: shows how low- or high-frequency the filters of every convolution are."""
 
-import math
 import operator
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 import tyro
 from torch import nn
 
-from ..datasets import SPLITS, ImageSet, load_data
+from ..datasets import ImageSet
 from ..disk import check_output, check_table, write_table
-from ..engine import pick_device, set_threads
 from ..filters import (
     EQUAL_AREA,
     FIGURES,
@@ -31,54 +29,43 @@ from ..filters import (
 )
 from ..models import ARCHITECTURES, find_checkpoints, read_checkpoint
 from ..run import Run
-from .shared import Answer, ModelOptions, check_arch, check_range, three_numbers
+from .shared import Answer, DeviceOptions, ImageOptions, NetworkOptions
 
-_COMPARISONS: dict[str, Callable[[float, float], bool]] = {
-    ">=": operator.ge,
-    "<=": operator.le,
-    ">": operator.gt,
-    "<": operator.lt,
-}
+_COMPARISONS: dict[str, Any] = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnalyzeOptions(ModelOptions):
+class AnalyzeOptions(DeviceOptions):
     """Show how low- or high-frequency the filters of every convolution are."""
 
-    models: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="MODEL ...")]
+    models: tyro.conf.Positional[tuple[str, ...]]
     """Checkpoints, Runs, folders or globs of them, timm:NAME, torchvision:NAME, or module:function (which
     runs that code)."""
-    cutoff: Annotated[float, tyro.conf.arg(metavar="R")] = EQUAL_AREA
+    network: NetworkOptions = field(default_factory=NetworkOptions)
+    """The network, and what it expects of its images."""
+    cutoff: float = EQUAL_AREA
     """Radius between low and high, in cycles per pixel, up to 0.5."""
-    fold_batch_norm: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    fold_batch_norm: bool = False
     """Scale each filter by the batch norm behind it; needs the network, so --arch for plain weights."""
-    data: Annotated[str, tyro.conf.arg(metavar="SPEC")] = ""
+    data: str | None = None
     """Images for the response low energy and the input gradient: planted, cifar10:DIR, folder:DIR ..."""
-    split: Annotated[str, tyro.conf.arg(metavar="NAME")] = "test"
-    """Which of them."""
-    limit: Annotated[int, tyro.conf.arg(metavar="N")] = 2000
-    """How many of them, the first ones; 0 for all."""
-    layer: Annotated[str, tyro.conf.arg(metavar="NAME")] = ""
+    images: ImageOptions = field(default_factory=lambda: ImageOptions(limit=2000))
+    """Which images of the data set are taken."""
+    layer: str | None = None
     """Show this layer alone."""
-    require: Annotated[str, tyro.conf.arg(metavar="EXPR")] = ""
-    """Exit 1 unless it holds, say "conv1.low_energy>0.7"; several are separated by commas."""
-    html: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
+    require: str | None = None
+    """Exit 1 unless this holds, for example "conv1.low_energy>0.7"; separate several by commas."""
+    html: str | None = None
     """Write a page with tables and curves."""
-    table: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
-    """Write a row a model and layer: .csv, .json, or .parquet."""
+    table: str | None = None
+    """Write one row per model and layer: .csv, .json, or .parquet."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_arch(self.arch)
         if not self.models:
             raise ValueError("name a MODEL: a checkpoint, a Run folder, timm:NAME or module:function")
         if not 0 < self.cutoff <= 0.5:
             raise ValueError(f"--cutoff needs cycles per pixel above 0 and up to 0.5, got {self.cutoff:g}")
-        check_range("--limit", self.limit, 0, math.inf)
-        if self.split not in SPLITS:
-            raise ValueError(f"--split needs one of {', '.join(SPLITS)}, got {self.split!r}")
-        three_numbers("--mean", self.mean)
-        three_numbers("--std", self.std)
 
 
 OPTIONS = AnalyzeOptions
@@ -86,7 +73,7 @@ OPTIONS = AnalyzeOptions
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Found:
-    """One model and all that was measured of it."""
+    """One model and everything that was measured of it."""
 
     path: str
     spectrum: ModelSpectrum
@@ -107,15 +94,15 @@ class _Found:
 
 def run(options: AnalyzeOptions) -> Answer:
     """Return the spectra of every model, and whether what is required holds."""
-    set_threads(options.threads or None)
+    device = options.start(options.device)
     requirements = [_requirement(part) for part in options.require.split(",")] if options.require else []
     if options.html:
         check_output(options.html)
     if options.table:
         check_table(options.table)
     paths = [path for model in options.models for path in _expanded(model)]
-    data = _data(options)
-    found = [_measured(path, options, data) for path in paths]
+    data = options.images.load(options.data) if options.data else None
+    found = [_measured(path, options, data, device) for path in paths]
     documents, texts, failures = [], [], []
     for one in found:
         shown = [one.spectrum[options.layer]] if options.layer else list(one.spectrum)
@@ -124,11 +111,14 @@ def run(options: AnalyzeOptions) -> Answer:
         for requirement in requirements:
             failures += _failure(one, *requirement)
     together = _together(found)
-    # A folder of checkpoints is read for its course, not for a hundred tables.
+    # Of a folder of checkpoints the course is shown, not a hundred tables.
     if together is not None and len(options.models) < len(paths):
-        texts = [str(_of_layer(together, options.layer or _first(found[-1].spectrum)))]
+        spectrum = found[-1].spectrum
+        layer = options.layer or next(one.name for one in (*spectrum.spatial, *spectrum.layers))
+        rows = tuple(row for row in together.rows if row["layer"] == layer)
+        texts = [str(Trajectory(rows=rows))]
     if options.html:
-        # Altair takes longer to load than most files to analyze.
+        # Loading Altair takes longer than analyzing most files.
         from ..report import Analyzed, write_spectra
 
         pages = [
@@ -143,7 +133,9 @@ def run(options: AnalyzeOptions) -> Answer:
         ]
         write_spectra(pages, options.html, together=together)
     if options.table:
-        write_table(_rows(found, options.layer), options.table)
+        measured = [(one.path, layer) for one in found for layer in one.spectrum]
+        kept = [(path, layer) for path, layer in measured if options.layer in (None, layer.name)]
+        write_table([{"model": path, **layer.to_row()} for path, layer in kept], options.table)
     document = documents[0] if len(documents) == 1 else {"models": documents}
     if together is not None:
         document = {**document, **together.to_json()}
@@ -158,26 +150,20 @@ def _expanded(model: str) -> list[str]:
     return [model] if _is_code(model) else [str(path) for path in find_checkpoints(model)]
 
 
-def _data(options: AnalyzeOptions) -> ImageSet | None:
-    if not options.data:
-        return None
-    data = load_data(options.data, split=options.split)
-    return data.subset(torch.arange(min(options.limit, len(data)))) if options.limit else data
-
-
 def _network(path: str, options: AnalyzeOptions) -> nn.Module | None:
-    """Return the network, where it is known which one it is."""
-    if options.arch or _is_code(path) or read_checkpoint(path)[1].get("arch") in ARCHITECTURES:
-        return options.load(path)
-    if options.mean or options.std:
+    """Return the network; None where nothing says which architecture the weights are of."""
+    given = options.network
+    if given.arch or _is_code(path) or read_checkpoint(path)[1].get("arch") in ARCHITECTURES:
+        return given.load(path)
+    if given.mean or given.std:
         raise ValueError(f"--mean and --std need to know which network {path} is; name it with --arch")
     return None
 
 
-def _measured(path: str, options: AnalyzeOptions, data: ImageSet | None) -> _Found:
+def _measured(path: str, options: AnalyzeOptions, data: ImageSet | None, device: torch.device) -> _Found:
     network = _network(path, options)
     if network is not None and data is not None:
-        network = network.to(pick_device(options.device))
+        network = network.to(device)
     spectrum = analyze(
         path if network is None else network,
         cutoff=options.cutoff,
@@ -235,23 +221,6 @@ def _together(found: list[_Found]) -> Trajectory | None:
         for row in rows_of(by_path[str(path)], step=step, checkpoint=str(path))
     ]
     return Trajectory(rows=tuple(rows))
-
-
-def _first(spectrum: ModelSpectrum) -> str:
-    return next((layer.name for layer in spectrum.spatial), spectrum.layers[0].name)
-
-
-def _of_layer(whole: Trajectory, layer: str) -> Trajectory:
-    return Trajectory(rows=tuple(row for row in whole.rows if row["layer"] == layer))
-
-
-def _rows(found: list[_Found], layer: str) -> list[dict[str, Any]]:
-    return [
-        {"model": one.path, **measured.to_row()}
-        for one in found
-        for measured in one.spectrum
-        if layer in ("", measured.name)
-    ]
 
 
 def _requirement(text: str) -> tuple[str, str, str, float]:

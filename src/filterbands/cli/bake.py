@@ -1,8 +1,8 @@
-"""`filterbands bake`: the plain weights, ready to deploy."""
+"""`filterbands bake`: writes the plain weights, ready to deploy."""
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -13,11 +13,11 @@ from ..control import bake, bake_weights
 from ..disk import check_output, write_weights
 from ..filters import analyze
 from ..models import describe, read_checkpoint
-from .shared import Answer, ModelOptions
+from .shared import Answer, DeviceOptions, NetworkOptions, OutFile
 
 
 @dataclass(frozen=True, kw_only=True)
-class BakeOptions(ModelOptions):
+class BakeOptions(DeviceOptions):
     """Write the plain weights of a run or checkpoint as safetensors.
 
     A checkpoint that was saved while layers were held by set_share or modulate is folded.
@@ -25,21 +25,27 @@ class BakeOptions(ModelOptions):
 
     model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL_OR_RUN")]
     """A checkpoint file or a Run folder."""
-    out: Annotated[str, tyro.conf.arg(metavar="FILE")]
+    network: NetworkOptions = field(default_factory=NetworkOptions)
+    """The network, and what it expects of its images."""
+    out: OutFile
     """The .safetensors file to write."""
 
 
 OPTIONS = BakeOptions
 
+_KEYS = ("name", "low_share", "low_energy", "mean_low_energy")
+
 
 def run(options: BakeOptions) -> Answer:
-    """Write the plain weights and say what they are."""
+    """Write the plain weights and return what they are."""
     out = check_output(options.out)
     saved, known = read_checkpoint(options.model)
     weights = bake_weights(saved)
     folded = sorted(set(weights) - set(saved))
-    model = _with_weights(options, weights, known) if folded else bake(options.load(options.model).eval())
-    arch = options.arch or known.get("arch", "")
+    model = (
+        _with_weights(options, weights, known) if folded else bake(options.network.load(options.model).eval())
+    )
+    arch = options.network.arch or known.get("arch", "")
     metadata = describe(model, arch=arch)
     plain = model.state_dict()
     write_weights(out, plain, metadata)
@@ -50,12 +56,7 @@ def run(options: BakeOptions) -> Answer:
         "arch": arch,
         "numbers": count,
         "folded": folded,
-        "first_layer": {
-            "name": first.name,
-            "low_share": first.low_share,
-            "low_energy": first.low_energy,
-            "mean_low_energy": first.mean_low_energy,
-        },
+        "first_layer": {key: getattr(first, key) for key in _KEYS},
     }
     text = (
         f"{out}: {metadata['arch']}, {count:,} numbers"
@@ -72,6 +73,6 @@ def _with_weights(options: BakeOptions, weights: dict[str, Tensor], known: Mappi
         file = Path(folder) / "plain.safetensors"
         write_weights(file, weights, known)
         try:
-            return options.load(str(file))
+            return options.network.load(str(file))
         except ValueError as error:
             raise ValueError(str(error).replace(str(file), options.model)) from None

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import tyro
 
@@ -19,11 +18,11 @@ _FETCH: dict[str, Callable[..., Path]] = {"cifar10": fetch_cifar10, "cifar100": 
 class DataOptions(Options):
     """Fetch and verify a data set or frost's textures, or list what was fetched."""
 
-    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")]
+    name: tyro.conf.Positional[str]
     """cifar10, cifar100, frost, or list."""
-    folder: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DIR")] = ""
-    """Where the data set shall lie; its archive is taken from there if it is there. The cache by default.
-    For frost: a folder that holds the six textures; they go into the cache."""
+    folder: tyro.conf.Positional[str | None] = None
+    """Folder for the data set, by default the cache; an archive that lies in it is used. For frost: a folder
+    that holds the six textures, which are copied into the cache."""
 
 
 OPTIONS = DataOptions

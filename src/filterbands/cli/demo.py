@@ -1,13 +1,10 @@
-"""`filterbands demo`: the main job, on generated images whose bands are known."""
+"""`filterbands demo`: does the main job on generated images, whose class stands in known bands."""
 
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import tyro
-
-from ..corruptions import expand_kinds
 from ..datasets import load_data
 from ..disk import make_folder
 from ..evaluation import EvaluateConfig, evaluate
@@ -15,23 +12,23 @@ from ..models import load_model
 from ..report import write_report
 from ..scores import Scores
 from ..training import RECIPES, TrainConfig, train, with_settings
-from .shared import Answer, ComputeOptions, progress_bar, say
+from .shared import Answer, DeviceOptions, OutFolder, progress_bar, say
 
 RUNS = ("standard", "share_low", "modulated")
 """The recipes compared."""
 EPOCHS = 7
 """Of each training: passes over 8,000 images."""
 TEMPERED = ("spectral.strength=0.5", "spectral.gain=0.5", "spectral.noise=0.02", "spectral.clean=0.4")
-"""Less noise than the recipe's, on more images: more would drown cues of an RMS of 0.01 in so few epochs."""
+"""Less noise than the recipe adds: in so few epochs, more would hide cues whose RMS is 0.01."""
 ONE_BAND = {"low": "planted:high=0", "high": "planted:low=0"}
-"""Test images with the class in one band alone: what a network reads in that band."""
+"""Test images that show the class in one band alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class DemoOptions(ComputeOptions):
+class DemoOptions(DeviceOptions):
     """Train a standard, a share-controlled and a modulated network, evaluate them, write a report."""
 
-    out: Annotated[str, tyro.conf.arg(metavar="DIR")] = "demo-output"
+    out: OutFolder = "demo-output"
     """Folder for runs, results and report; what is finished there is kept."""
 
 
@@ -67,7 +64,7 @@ def run(options: DemoOptions) -> Answer:
 def _measured(
     config: TrainConfig, folder: Path, db: Path, options: DemoOptions
 ) -> tuple[Scores, dict[str, float]]:
-    """Train, evaluate clean and corrupted, and read each band alone; what is there already is kept."""
+    """Train and evaluate: clean, corrupted, and each band alone; finished parts are kept."""
     with progress_bar("train") as progress:
         done = train(
             config,
@@ -81,7 +78,7 @@ def _measured(
     settings = EvaluateConfig(
         name=done.name,
         # Frost needs textures that cannot come with the package.
-        kinds=expand_kinds(["all-but-frost"]),
+        kinds=("all-but-frost",),
         spread=True,
         overlap=config.resembles or None,
         precision=config.precision,

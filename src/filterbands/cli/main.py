@@ -1,20 +1,16 @@
-"""Reads the command line, runs the verb, prints its answer."""
+"""Runs a verb of the command line and prints its answer."""
 
-import contextlib
 import difflib
-import io
 import json
 import os
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from types import MappingProxyType
 from typing import Any
 
-import tyro
-
 from ..version import __version__
+from .parsing import parse
 
 VERBS: Mapping[str, str] = MappingProxyType(
     {
@@ -32,7 +28,7 @@ VERBS: Mapping[str, str] = MappingProxyType(
         "data": "fetch and verify a data set or the frost textures",
     }
 )
-"""Every verb, and what it does in a line. Each lives in the file of its name."""
+"""Every verb, and one line that says what it does. The file of its name holds it."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Only the verb's own file is loaded, so that --help and mistakes answer at once.
     module: Any = import_module(f".{verb}", __package__)
     try:
-        parsed = _parse(module.OPTIONS, verb, words[1:])
+        parsed = parse(module.OPTIONS, verb, words[1:])
         if isinstance(parsed, str):
             _out(parsed)
             return 0
@@ -69,43 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-def _parse(options: Any, verb: str, words: list[str]) -> Any:
-    """Return the verb's options, or the text of its help."""
-    caught = io.StringIO()
-    try:
-        with contextlib.redirect_stdout(caught), contextlib.redirect_stderr(caught):
-            return tyro.cli(options, args=words, prog=f"filterbands {verb}")
-    except SystemExit as leaving:
-        text = caught.getvalue()
-        if not leaving.code:
-            return text.rstrip()
-        raise ValueError(_parse_error(text, verb)) from None
-
-
-def _parse_error(text: str, verb: str) -> str:
-    """Return tyro's boxed message as one line."""
-    text = re.sub(r"[│╭╰╮╯─┌└┐┘├┤|]", " ", text)
-    lines = [" ".join(line.split()) for line in text.splitlines()]
-    lines = [line for line in lines if line and not set(line) <= {"-"}]
-    joined = " ".join(lines[1:])
-    # A value that a verb's own options refuse says all there is to say.
-    refused = re.match(r"Error parsing \w+Options: (.*)", joined)
-    help_hint = f" (filterbands {verb} --help shows the options)"
-    if refused:
-        return re.split(r" For full helptext", refused[1])[0].strip()
-    missing = re.findall(r"from filterbands \S+: (--\S+(?: [A-Z][A-Z_,|]*)?|\S+)", joined)
-    if missing:
-        return f"{' and '.join(missing)} is missing{help_hint}"
-    body = re.split(r" (?:Argument helptext|For full helptext|Perhaps you meant)", joined)[0].strip(" :")
-    close = re.search(r"Perhaps you meant: (--[\w-]+)", joined)
-    hint = f"; did you mean {close.group(1)}?" if close else ""
-    return f"{body[:1].lower()}{body[1:]}{hint}{help_hint}"
-
-
 def _one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    # KeyError quotes its message, and a message of several lines is no message.
+    # KeyError quotes its message, and some libraries write several lines.
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     return " ".join(text.split())
 
@@ -133,7 +96,7 @@ def _out(text: str) -> None:
     try:
         print(text, flush=True)  # noqa: T201
     except BrokenPipeError:
-        # The reader, say `head`, has had enough; the interpreter must not flush into it at exit.
+        # The reader, say `head`, has closed the pipe; the interpreter must not flush into it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

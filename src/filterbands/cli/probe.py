@@ -1,25 +1,20 @@
-"""`filterbands probe`: which frequencies a network looks at."""
+"""`filterbands probe`: shows which frequencies a network looks at."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import tyro
 from torch import nn
 
-from ..datasets import ImageSet, load_data
+from ..datasets import ImageSet
 from ..disk import check_output
-from ..engine import PRECISIONS, pick_device, set_threads
 from ..evaluation import load_scores, model_fingerprint
 from ..filters import LayerSpectrum, analyze
-from ..models import Normalising
 from ..probes import (
     CorruptionSpectra,
-    HeatMap,
-    PassCurves,
     ProbeConfig,
-    Spectrum,
     Vulnerability,
     cifar10_moments,
     corruption_spectra,
@@ -32,55 +27,44 @@ from ..probes import (
 )
 from ..report import Probed, write_probe_page
 from ..scores import Scores
-from .shared import Answer, ModelOptions, check_range, listed, progress_bar, three_numbers
+from .shared import Answer, ComputeOptions, ImageOptions, NetworkOptions, Spec, progress_bar
 
 PARTS = ("heatmap", "passes", "gradient", "corruptions", "vulnerability")
 """What is probed, in order."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProbeOptions(ModelOptions):
+class ProbeOptions(ComputeOptions):
     """Show which frequencies a network looks at: Fourier heat map, filtered images, what corruptions add."""
 
-    models: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="MODEL")] = ()
-    """Checkpoint files, Run folders, timm:NAME, or module:function (which runs that code)."""
-    data: Annotated[str, tyro.conf.arg(metavar="SPEC")] = "planted"
-    """planted, cifar10:DIR, cifar100:DIR, folder:DIR or npz:FILE."""
-    split: Annotated[str, tyro.conf.arg(metavar="NAME")] = "test"
-    """train, validation, full_train or test."""
-    norm: Annotated[float, tyro.conf.arg(metavar="X")] = 4.0
-    """L2 norm of the heat map's perturbation in each colour channel, images in [0, 1]."""
-    layer: Annotated[str, tyro.conf.arg(metavar="NAME")] = ""
-    """Perturb this module's output instead of the image."""
-    only: Annotated[str, tyro.conf.arg(metavar="A,B")] = ""
-    """Of heatmap, passes, gradient, corruptions and vulnerability; all by default."""
-    limit: Annotated[int, tyro.conf.arg(metavar="N")] = 200
-    """Take the first N images; 0 for all."""
-    size: Annotated[int, tyro.conf.arg(metavar="N")] = 0
-    """Side in pixels that images of folder:DIR are brought to; 0 takes them as they are."""
-    seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
-    """Seed of signs, phases and random kinds."""
-    precision: Annotated[str, tyro.conf.arg(metavar="float32|bfloat16")] = "float32"
-    """Precision of the network."""
-    compile: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Compile the network for the heat map and the filtered images; pays above a few hundred images."""
-    db: Annotated[str, tyro.conf.arg(metavar="FILE")] = "results.db"
-    """Database that finished parts are kept in, and that accuracies for the page are read from."""
-    html: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
-    """Write a page on which the networks stand side by side."""
+    models: tyro.conf.Positional[tuple[str, ...]]
+    """Checkpoints, Run folders, timm:NAME, torchvision:NAME, or module:function (which runs that code)."""
+    network: NetworkOptions = field(default_factory=NetworkOptions)
+    """The network, and what it expects of its images."""
+    data: Spec = "planted"
+    images: ImageOptions = field(default_factory=lambda: ImageOptions(limit=200))
+    """Which images of the data set are taken."""
+    config: ProbeConfig = field(default_factory=lambda: ProbeConfig(device="auto"))
+    """How the network is probed."""
+    norm: float = 4.0
+    """L2 norm of the perturbation of the heat map in each color channel, images in [0, 1]."""
+    layer: str = ""
+    """Perturb the output of this module instead of the image."""
+    only: tuple[str, ...] = PARTS
+    """Parts to compute, of heatmap, passes, gradient, corruptions and vulnerability."""
+    db: str = "results.db"
+    """Database of finished parts; accuracies for the page are read from it too."""
+    html: str | None = None
+    """Write a page that shows the networks next to each other."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not (math.isfinite(self.norm) and self.norm > 0):
             raise ValueError(f"--norm needs a number above 0, got {self.norm:g}")
-        check_range("--limit", self.limit, 0, math.inf)
-        check_range("--size", self.size, 0, 4096)
-        three_numbers("--mean", self.mean)
-        three_numbers("--std", self.std)
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"--precision needs {' or '.join(PRECISIONS)}, got {self.precision!r}")
-        if unknown := [part for part in listed(self.only) if part not in PARTS]:
+        if unknown := [part for part in self.only if part not in PARTS]:
             raise ValueError(f"--only knows no {unknown[0]!r}; parts are {', '.join(PARTS)}")
+        if not self.models:
+            raise ValueError("name a MODEL (filterbands probe --help shows the options)")
 
 
 OPTIONS = ProbeOptions
@@ -88,23 +72,21 @@ OPTIONS = ProbeOptions
 
 def run(options: ProbeOptions) -> Answer:
     """Probe every network and return what was found."""
-    if not options.models:
-        raise ValueError("name a MODEL (filterbands probe --help shows the options)")
     page = check_output(options.html) if options.html else None
     check_output(options.db)
-    set_threads(options.threads or None)
-    pick_device(options.device)
-    parts = listed(options.only) or PARTS
-    networks = [options.load(model) for model in options.models]
+    options.start(options.config.device)
+    networks = [options.network.load(model) for model in options.models]
     for network in networks if options.layer else ():
         find_module(network, options.layer)
-    data = load_data(options.data, split=options.split, size=options.size or None)
-    added = _spectra(options, data) if "corruptions" in parts else None
-    measured = _measured(options)
-    names = _names(options.models)
+    data = options.images.load(options.data)
+    added = None
+    if "corruptions" in options.only:
+        with progress_bar("corruptions") as progress:
+            added = corruption_spectra(data, seed=options.config.seed, db=options.db, progress=progress)
+    measured = _measured(options.db)
     probed = [
-        _probed(options, name, network, data, parts, measured)
-        for name, network in zip(names, networks, strict=True)
+        _probed(options, name, network, data, measured)
+        for name, network in zip(_names(options.models), networks, strict=True)
     ]
     if page is not None:
         write_probe_page(probed, page, corruptions=added)
@@ -124,102 +106,51 @@ def run(options: ProbeOptions) -> Answer:
     return Answer(document=document, text="\n\n".join(texts))
 
 
-def _spectra(options: ProbeOptions, data: ImageSet) -> CorruptionSpectra:
-    with progress_bar("corruptions") as progress:
-        return corruption_spectra(
-            data,
-            seed=options.seed,
-            limit=options.limit or None,
-            db=options.db,
-            progress=progress,
+def _probed(
+    options: ProbeOptions, name: str, model: nn.Module, data: ImageSet, measured: dict[str, Scores]
+) -> Probed:
+    parts = options.only
+    layer = next((found for found in analyze(model) if found.filters_low_energy is not None), None)
+    moved, why = _vulnerability(options, model, layer, data) if "vulnerability" in parts else (None, "")
+    with progress_bar(f"probe {name}") as progress:
+        given: dict[str, Any] = {"config": options.config, "db": options.db}
+        shown = {**given, "progress": progress}
+        return Probed(
+            name=name,
+            heatmap=fourier_heatmap(model, data, norm=options.norm, layer=options.layer, **shown)
+            if "heatmap" in parts
+            else None,
+            passes=pass_curves(model, data, **shown) if "passes" in parts else None,
+            gradient=gradient_spectrum(model, data, **given) if "gradient" in parts else None,
+            vulnerability=moved,
+            why=why,
+            layer=layer,
+            scores=measured.get(model_fingerprint(model)),
         )
 
 
-def _probed(
-    options: ProbeOptions,
-    name: str,
-    model: nn.Module,
-    data: ImageSet,
-    parts: tuple[str, ...],
-    measured: dict[str, Scores],
-) -> Probed:
-    own = isinstance(model, Normalising)
-    mean = None if own else three_numbers("--mean", options.mean)
-    std = None if own else three_numbers("--std", options.std)
-    config = ProbeConfig(
-        mean=mean,
-        std=std,
-        seed=options.seed,
-        precision=options.precision,
-        compile=options.compile,
-        batch_size=options.batch_size or 250,
-        device=str(pick_device(options.device)),
-    )
-    limit = options.limit or None
-    heat: HeatMap | None = None
-    moved: Vulnerability | None = None
-    passes: PassCurves | None = None
-    gradient: Spectrum | None = None
-    with progress_bar(f"probe {name}") as progress:
-        if "heatmap" in parts:
-            heat = fourier_heatmap(
-                model,
-                data,
-                norm=options.norm,
-                limit=limit,
-                layer=options.layer,
-                config=config,
-                db=options.db,
-                progress=progress,
-            )
-        if "passes" in parts:
-            passes = pass_curves(model, data, limit=limit, config=config, db=options.db, progress=progress)
-        if "gradient" in parts:
-            gradient = gradient_spectrum(model, data, limit=limit, config=config, db=options.db)
-        spectra = (found for found in analyze(model) if found.filters_low_energy is not None)
-        layer = next(spectra, None)
-        why = ""
-        if "vulnerability" in parts:
-            moved, why = _vulnerability(options, model, layer, data, std)
-    return Probed(
-        name=name,
-        heatmap=heat,
-        passes=passes,
-        gradient=gradient,
-        vulnerability=moved,
-        why=why,
-        layer=layer,
-        scores=measured.get(model_fingerprint(model)),
-    )
-
-
 def _vulnerability(
-    options: ProbeOptions,
-    model: nn.Module,
-    layer: LayerSpectrum | None,
-    data: ImageSet,
-    std: tuple[float, ...] | None,
+    options: ProbeOptions, model: nn.Module, layer: LayerSpectrum | None, data: ImageSet
 ) -> tuple[Vulnerability | None, str]:
-    """Return how corruptions move the first layer, or why that cannot be said."""
+    """Return how much corruptions change the first layer, or why that cannot be computed."""
     if layer is None or len(layer.shape) != 4:
         return None, "no two-dimensional convolution was measured"
     kernel = (layer.shape[2], layer.shape[3])
     moments = cifar10_moments()
     try:
         if data.name != moments.name or kernel != moments.kernel:
-            limit = options.limit or None
-            moments = patch_moments(data, kernel=kernel, seed=options.seed, limit=limit, db=options.db)
-        return vulnerability(model, moments, std=std, images=data.images[:2].float() / 255), ""
+            moments = patch_moments(data, kernel=kernel, seed=options.config.seed, db=options.db)
+        return vulnerability(model, moments, images=data.images[:2].float() / 255), ""
     except ValueError as error:
         return None, str(error)
 
 
-def _measured(options: ProbeOptions) -> dict[str, Scores]:
-    """Return, by network, the scores in the database; those over the most images."""
-    if not Path(options.db).exists():
+def _measured(db: str) -> dict[str, Scores]:
+    """Return for each network in the database its scores over the most images and kinds."""
+    if not Path(db).exists():
         return {}
     found: dict[str, Scores] = {}
-    for scores in load_scores(options.db):
+    for scores in load_scores(db):
         known = found.get(scores.model)
         if known is None or len(scores.kinds) * len(scores.labels) > len(known.kinds) * len(known.labels):
             found[scores.model] = scores
@@ -233,15 +164,9 @@ def _names(models: tuple[str, ...]) -> list[str]:
 
 
 def _document(entry: Probed) -> dict[str, Any]:
-    found = {
-        "heatmap": entry.heatmap,
-        "passes": entry.passes,
-        "gradient": entry.gradient,
-        "vulnerability": entry.vulnerability,
-    }
-    plain: dict[str, Any] = {"model": entry.name}
-    plain |= {part: None if value is None else value.to_json() for part, value in found.items()}
-    return plain
+    found = {part: getattr(entry, part) for part in ("heatmap", "passes", "gradient", "vulnerability")}
+    plain = {part: None if value is None else value.to_json() for part, value in found.items()}
+    return {"model": entry.name, **plain}
 
 
 def _text(entry: Probed) -> str:
@@ -263,7 +188,7 @@ def _text(entry: Probed) -> str:
         for share, reach in passes.reached.items():
             if reach is not None:
                 lines.append(
-                    f"    {100 * share:.0f} % of what it knows needs radii up to {reach[0]:.3f} "
+                    f"    {100 * share:.0f} % of its gain over guessing needs radii up to {reach[0]:.3f} "
                     f"({reach[1]:.3f} to {reach[2]:.3f})"
                 )
     if entry.gradient is not None:

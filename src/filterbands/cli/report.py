@@ -7,7 +7,7 @@ import tyro
 
 from ..disk import check_output
 from ..report import write_report
-from .shared import Answer, Options
+from .shared import Answer, Options, OutFile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +16,7 @@ class ReportOptions(Options):
 
     sources: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="RUN_OR_DB ...")]
     """Run folders and result databases."""
-    out: Annotated[str, tyro.conf.arg(metavar="FILE")]
+    out: OutFile
     """The .html file to write."""
 
     def __post_init__(self) -> None:

@@ -16,13 +16,13 @@ class ResultsOptions(Options):
 
     db: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DB")]
     """The database."""
-    model: Annotated[str, tyro.conf.arg(metavar="NAME")] = ""
+    model: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """List the network of this name alone, kind by kind."""
-    export: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
+    export: str | None = None
     """Write every cell as .csv, .json or .parquet."""
-    robustbench: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
+    robustbench: str | None = None
     """Write the network that --model names as a leaderboard's JSON entry."""
-    delete: Annotated[str, tyro.conf.arg(metavar="NAME")] = ""
+    delete: str | None = None
     """Delete every result of the network of this name."""
 
     def __post_init__(self) -> None:
@@ -60,24 +60,24 @@ def run(options: ResultsOptions) -> Answer:
                 f"no results of {options.model!r}; there are results of {', '.join(known) or 'none'}"
             )
         if options.robustbench:
-            return _entry(scores, options)
+            return _entry(scores, options.model, options.robustbench)
         text = "\n\n".join(map(str, scores))
     else:
         text = "\n".join(map(_line, scores)) or f"{options.db} holds no results"
     return Answer(document={"results": [entry.to_json() for entry in scores]}, text=text)
 
 
-def _entry(scores: list[Scores], options: ResultsOptions) -> Answer:
+def _entry(scores: list[Scores], model: str, out: str) -> Answer:
     whole = [entry for entry in scores if entry.average_15() is not None]
     if len(whole) != 1:
         raise ValueError(
-            f"--robustbench needs one set of all 75 cells of {options.model!r}, there are {len(whole)}; "
+            f"--robustbench needs one set of all 75 cells of {model!r}, there are {len(whole)}; "
             "evaluate all kinds, or take a database for it"
         )
-    write_leaderboard_entry(whole[0], options.robustbench)
+    write_leaderboard_entry(whole[0], out)
     return Answer(
-        document={"model": options.model, "out": options.robustbench},
-        text=f"{options.robustbench}: {options.model}",
+        document={"model": model, "out": out},
+        text=f"{out}: {model}",
     )
 
 

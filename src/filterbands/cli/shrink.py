@@ -1,44 +1,43 @@
-"""`filterbands shrink`: the best linear denoiser of a patch, folded into a trained network."""
+"""`filterbands shrink`: folds the best linear denoiser of a patch into a trained network."""
 
 import copy
 import math
-from dataclasses import dataclass
-from typing import Annotated, Any
+from dataclasses import dataclass, field
+from typing import Any
 
-import torch
 import tyro
 
 from ..control import CleanCost, choose_noise, clean_cost, shrink
 from ..datasets import ImageSet, load_data
 from ..disk import check_output, write_weights
-from ..engine import pick_device, set_threads
 from ..filters import analyze
 from ..models import describe, read_checkpoint
-from .shared import Answer, ModelOptions, check_range
+from .shared import Answer, DeviceOptions, NetworkOptions, OutFile, Spec, check_range
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShrinkOptions(ModelOptions):
-    """Make a trained network robust to noise without training, and say what it costs on clean images.
+class ShrinkOptions(DeviceOptions):
+    """Make a trained network robust to noise without training, and show the cost on clean images.
 
     The covariance of patches is taken from the `train` split, a budget is spent on `validation`, and the
     cost is shown on `test`.
     """
 
-    model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
+    model: tyro.conf.Positional[str]
     """A checkpoint file or a Run folder."""
-    data: Annotated[str, tyro.conf.arg(metavar="SPEC")]
-    """planted, cifar10:DIR, cifar100:DIR, folder:DIR or npz:FILE."""
-    out: Annotated[str, tyro.conf.arg(metavar="FILE")]
+    network: NetworkOptions = field(default_factory=NetworkOptions)
+    """The network, and what it expects of its images."""
+    data: Spec
+    out: OutFile
     """The .safetensors file to write."""
-    noise: Annotated[float, tyro.conf.arg(metavar="X")] = 0.03
+    noise: float = 0.03
     """Standard deviation of the noise to be ready for, in units of [0, 1]."""
-    budget: Annotated[float, tyro.conf.arg(metavar="X")] = 0.0
+    budget: float = 0.0
     """Choose the largest noise that costs at most this much clean accuracy (0.005 is half a point)."""
-    images: Annotated[int, tyro.conf.arg(metavar="N")] = 1000
+    images: int = 1000
     """Images whose patches are taken, the first of the training split."""
-    size: Annotated[int, tyro.conf.arg(metavar="N")] = 0
-    """Side in pixels that images of folder:DIR are brought to; 0 takes them as they are."""
+    size: int = 0
+    """Side in pixels to which images of folder:DIR are resized and cropped; 0 takes them as they are."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -54,15 +53,13 @@ OPTIONS = ShrinkOptions
 
 
 def run(options: ShrinkOptions) -> Answer:
-    """Shrink, write the weights, and say what it costs."""
+    """Shrink, write the weights, and return the clean cost."""
     out = check_output(options.out)
-    set_threads(options.threads or None)
-    device = pick_device(options.device)
-    seen, test = _images(options, "train"), _images(options, "test")
-    seen = seen.subset(torch.arange(min(options.images, len(seen))))
-    model = options.load(options.model).to(device)
+    device = options.start(options.device)
+    seen, test = _images(options, "train", limit=options.images), _images(options, "test")
+    model = options.network.load(options.model).to(device)
     known = read_checkpoint(options.model)[1]
-    arch = options.arch or known.get("arch", "")
+    arch = options.network.arch or known.get("arch", "")
     noise, trials = options.noise, tuple[CleanCost, ...]()
     if options.budget:
         noise, trials = choose_noise(model, seen, _images(options, "validation"), budget=options.budget)
@@ -86,16 +83,9 @@ def run(options: ShrinkOptions) -> Answer:
     return Answer(document=document, text="\n".join(lines))
 
 
-def _images(options: ShrinkOptions, split: str) -> ImageSet:
-    return load_data(options.data, split=split, size=options.size or None)
+def _images(options: ShrinkOptions, split: str, *, limit: int | None = None) -> ImageSet:
+    return load_data(options.data, split=split, size=options.size or None, limit=limit)
 
 
 def _plain(cost: CleanCost) -> dict[str, Any]:
-    return {
-        "noise": cost.noise,
-        "images": cost.images,
-        "before": cost.before,
-        "after": cost.after,
-        "drop": cost.drop,
-        "margin": cost.margin,
-    }
+    return {name: getattr(cost, name) for name in ("noise", "images", "before", "after", "drop", "margin")}

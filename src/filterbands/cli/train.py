@@ -13,42 +13,42 @@ import tyro
 
 from ..engine import is_first_process
 from ..training import RECIPES, train, with_settings
-from .shared import Answer, ComputeOptions, progress_bar
+from .shared import Answer, DeviceOptions, progress_bar
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(ComputeOptions):
+class TrainOptions(DeviceOptions):
     """Train a network by a recipe into a Run folder."""
 
-    recipe: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RECIPE")]
+    recipe: tyro.conf.Positional[str]
     """standard, gaussian, augmix, apr_sp, spectral ...: each method has a recipe of its name."""
-    data: Annotated[str, tyro.conf.arg(metavar="SPEC")] = ""
+    data: str | None = None
     """planted, cifar10:DIR, cifar100:DIR, folder:DIR or npz:FILE; the recipe's own by default."""
-    split: Annotated[str, tyro.conf.arg(metavar="NAME")] = ""
+    split: str | None = None
     """train, validation, full_train or test; the recipe's own by default."""
-    set: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="FIELD=VALUE")] = ()
+    set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """Change a field of the recipe, say arch=cifar_resnet18 or share.low=0.5; may be repeated."""
-    seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
+    seed: int = 0
     """Seed of weights, order, crops and draws."""
-    out: Annotated[str, tyro.conf.arg(metavar="RUN")] = ""
+    out: Annotated[str | None, tyro.conf.arg(metavar="RUN")] = None
     """The Run folder; ./runs/RECIPE-ARCH-SEED by default."""
-    resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Go on where a killed run stopped."""
-    tensorboard: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Also write TensorBoard's events into RUN/tensorboard, once an epoch."""
+    resume: bool = False
+    """Continue a killed run where it stopped."""
+    tensorboard: bool = False
+    """Also write TensorBoard events into RUN/tensorboard, once per epoch."""
 
 
 OPTIONS = TrainOptions
 
 
 def run(options: TrainOptions) -> Answer:
-    """Train and return what became of it."""
+    """Train, and return the record of the run."""
     if options.recipe not in RECIPES:
         close = difflib.get_close_matches(options.recipe, RECIPES, n=1)
         hint = f" (did you mean {close[0]}?)" if close else ""
         raise ValueError(f"unknown recipe {options.recipe!r}{hint}; known are {', '.join(RECIPES)}")
     if not is_first_process():
-        # Of the processes that torchrun started, one answers.
+        # Only one of the processes that torchrun started answers.
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     given: dict[str, Any] = {"data": options.data, "split": options.split, "batch_size": options.batch_size}
     settings = [f"{name}={value}" for name, value in given.items() if value]
@@ -85,7 +85,7 @@ def run(options: TrainOptions) -> Answer:
 
 @contextmanager
 def _board(out: Path, *, wanted: bool) -> Iterator[Callable[[dict[str, Any]], None] | None]:
-    """Give what writes a record of the log into TensorBoard's file; None unless wanted."""
+    """Yield a function that writes a record of the log for TensorBoard; None unless wanted."""
     if not wanted or not is_first_process():
         yield None
         return
@@ -95,7 +95,7 @@ def _board(out: Path, *, wanted: bool) -> Iterator[Callable[[dict[str, Any]], No
         raise ValueError(
             "--tensorboard needs the package tensorboard; install filterbands[tensorboard]"
         ) from None
-    # Makes the folder, so it must not come before what refuses one: the first record does.
+    # A writer creates the folder, which `train` may refuse before the first record.
     writers: list[Any] = []
 
     def on_epoch(record: dict[str, Any]) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 
 from ..types import Images
-from .table import CORRUPTIONS, corrupt
+from .constants import PARAMETERS
+from .table import CORRUPTIONS, corrupt, expand_kinds
 
 # Pixels of one job: enough to hide its cost, and few enough to keep progress and cores even.
 _PIXELS_PER_JOB = 1 << 20
@@ -17,16 +18,28 @@ _PIXELS_PER_JOB = 1 << 20
 class CopyConfig:
     """The content of a copy."""
 
-    kinds: tuple[str, ...]
-    """Keys of `CORRUPTIONS`."""
+    kinds: tuple[str, ...] = ("c",)
+    """Kinds of corruption or sets of them: c (all 19), cbar, all-but-frost (needs no textures)."""
     severities: tuple[int, ...] = (1, 2, 3, 4, 5)
-    """From 1 to 5, ascending."""
+    """Severities from 1 to 5, ascending."""
     parameters: str = "cifar"
-    """`cifar` or `imagenet`."""
+    """Table of constants, cifar or imagenet."""
     seed: int = 0
     """Seed of the random kinds."""
     jpeg85: bool = False
-    """Whether a JPEG step of quality 85 comes last, as in the published ImageNet-C."""
+    """With parameters imagenet: end with the JPEG step of quality 85 that ends the published set."""
+
+    def __post_init__(self) -> None:
+        if self.parameters not in PARAMETERS:
+            raise ValueError(f"parameters needs {' or '.join(PARAMETERS)}, got {self.parameters!r}")
+        object.__setattr__(self, "kinds", expand_kinds(self.kinds, parameters=self.parameters))
+        ascending = tuple(sorted(set(self.severities) & {1, 2, 3, 4, 5}))
+        if not ascending or ascending != tuple(self.severities):
+            raise ValueError(f"severities needs numbers from 1 to 5, ascending, got {self.severities}")
+        if self.jpeg85 and self.parameters != "imagenet":
+            raise ValueError(
+                "jpeg85 is the last step of ImageNet-C; set parameters to imagenet, or leave it out"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -108,19 +108,23 @@ def read_images(paths: tuple[Path, ...], *, size: int | None = None) -> Images:
     return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
 
 
-def load_folder(folder: str | Path, *, split: str = "test", size: int | None = None) -> ImageSet:
+def load_folder(
+    folder: str | Path, *, split: str = "test", size: int | None = None, limit: int | None = None
+) -> ImageSet:
     """Return one split of a folder that has one subfolder per class, in memory.
 
     Args:
         folder: As for `list_images`.
         split: `train`, `validation`, `full_train` (both) or `test`.
         size: As for `read_images`.
+        limit: Number of files to read, the first ones; None for all.
 
     Raises:
         FileNotFoundError: As for `list_images`.
         ValueError: As for `list_images` and `read_images`.
     """
     files = list_images(folder, split=split)
+    files = files if limit is None else files.first(limit)
     images = read_images(files.paths, size=size)
     return ImageSet(
         name=f"folder:{Path(folder).resolve().name}",

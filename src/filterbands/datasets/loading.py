@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+import torch
+
 from ..disk import cache_folder
 from .cifar import load_cifar10, load_cifar100
 from .folder import load_folder, load_npz
@@ -15,7 +17,9 @@ SPLITS = ("train", "validation", "full_train", "test")
 """All splits; choices are made on `validation`, and `test` is used last."""
 
 
-def load_data(spec: str, *, split: str = "test", size: int | None = None) -> ImageSet:
+def load_data(
+    spec: str, *, split: str = "test", size: int | None = None, limit: int | None = None
+) -> ImageSet:
     """Return the images of a data set that a spec names.
 
     Args:
@@ -25,52 +29,55 @@ def load_data(spec: str, *, split: str = "test", size: int | None = None) -> Ima
         split: `train`, `validation`, `full_train` (both) or `test`. Of CIFAR's 50,000 training images the
             last 5,000 are `validation`.
         size: Side in pixels to which `folder` resizes images; None leaves them unchanged.
+        limit: Number of images to take, the first ones; None for all. Of `folder`, no other file is read.
 
     Raises:
         FileNotFoundError: The data set does not exist there.
-        ValueError: The spec, split or knob is unknown, the size is out of range or not applicable, or a file
-            is damaged.
+        ValueError: The spec, split or knob is unknown, the size or limit is out of range or the size is not
+            applicable, or a file is damaged.
 
     >>> load_data("planted:high=0,seed=3", split="validation").name
     'planted:seed=3,high=0'
     """
     kind, _, place = spec.partition(":")
-    if kind not in _LOADERS:
+    if kind not in _KINDS:
         if spec and Path(spec).expanduser().exists():
             raise ValueError(f"data {spec!r} needs its kind in front of the place: one of {_KNOWN}")
-        raise ValueError(f"unknown data {spec!r}{_nearest(kind, _LOADERS)}; known are {_KNOWN}")
+        raise ValueError(f"unknown data {spec!r}{_nearest(kind, _KINDS)}; known are {_KNOWN}")
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}{_nearest(split, SPLITS)}; known are {', '.join(SPLITS)}")
     if size is not None and kind != "folder":
         raise ValueError(f"--size (size=) resizes the images of folder:DIR alone, got {spec!r}; leave it out")
     if size is not None and not 1 <= size <= 4096:
         raise ValueError(f"--size (size=) needs a side from 1 to 4096 pixels, got {size}")
-    return _LOADERS[kind](place, split, size)
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit needs a number of at least 1, got {limit}")
+    if kind == "folder":
+        return load_folder(_named("folder", "DIR", place), split=split, size=size, limit=limit)
+    data = _LOADERS[kind](place, split)
+    return data if limit is None else data.subset(torch.arange(min(limit, len(data))))
 
 
-def _planted(place: str, split: str, _: int | None) -> ImageSet:
+def _planted(place: str, split: str) -> ImageSet:
     return planted(read_knobs(place), split=split)
 
 
-def _cifar10(place: str, split: str, _: int | None) -> ImageSet:
+def _cifar10(place: str, split: str) -> ImageSet:
     return load_cifar10(_folder_or_cache("cifar10", place, "cifar-10-batches-py"), split=split)
 
 
-def _cifar100(place: str, split: str, _: int | None) -> ImageSet:
+def _cifar100(place: str, split: str) -> ImageSet:
     return load_cifar100(_folder_or_cache("cifar100", place, "cifar-100-python"), split=split)
 
 
-def _folder(place: str, split: str, size: int | None) -> ImageSet:
-    return load_folder(_named("folder", "DIR", place), split=split, size=size)
-
-
-def _npz(place: str, split: str, _: int | None) -> ImageSet:
+def _npz(place: str, split: str) -> ImageSet:
     return load_npz(_named("npz", "FILE", place), split=split)
 
 
-_LOADERS: Mapping[str, Callable[[str, str, int | None], ImageSet]] = MappingProxyType(
-    {"planted": _planted, "cifar10": _cifar10, "cifar100": _cifar100, "folder": _folder, "npz": _npz}
+_LOADERS: Mapping[str, Callable[[str, str], ImageSet]] = MappingProxyType(
+    {"planted": _planted, "cifar10": _cifar10, "cifar100": _cifar100, "npz": _npz}
 )
+_KINDS = (*_LOADERS, "folder")
 _KNOWN = "planted, cifar10:DIR, cifar100:DIR, folder:DIR, npz:FILE"
 
 
@@ -91,6 +98,6 @@ def _folder_or_cache(kind: str, place: str, cached: str) -> Path:
     return found
 
 
-def _nearest(name: str, known: Mapping[str, object] | tuple[str, ...]) -> str:
+def _nearest(name: str, known: tuple[str, ...]) -> str:
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
     return f" (did you mean {close[0]}?)" if close else ""

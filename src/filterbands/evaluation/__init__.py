@@ -3,7 +3,7 @@
 from .evaluate import EvaluateConfig, evaluate
 from .export import export_cells, leaderboard_entry, write_leaderboard_entry
 from .fingerprint import model_fingerprint
-from .inference import Scale
+from .inference import check_outputs, logits_of, running_on
 from .loading import load_scores
 from .onnx import OnnxNetwork, is_onnx
 from .sources import Data, Files, Source, as_source, chunk_size
@@ -14,16 +14,18 @@ __all__ = [
     "EvaluateConfig",
     "Files",
     "OnnxNetwork",
-    "Scale",
     "Source",
     "Store",
     "as_source",
+    "check_outputs",
     "chunk_size",
     "evaluate",
     "export_cells",
     "is_onnx",
     "leaderboard_entry",
     "load_scores",
+    "logits_of",
     "model_fingerprint",
+    "running_on",
     "write_leaderboard_entry",
 ]

@@ -25,7 +25,7 @@ class Corrupted:
 
         Raises:
             FileNotFoundError: No such folder, or one without labels.npy.
-            ValueError: Labels that are not these images'.
+            ValueError: Labels that differ from those of the images.
         """
         self.path = folder.resolve() if folder.is_dir() else folder
         self._folder = folder
@@ -51,7 +51,7 @@ class Corrupted:
             )
 
     def kinds(self) -> tuple[str, ...]:
-        """Return the kinds whose arrays are there, known ones first in their order.
+        """Return the kinds whose arrays exist: the known ones in their order, then the others.
 
         Raises:
             FileNotFoundError: There are none.
@@ -63,7 +63,7 @@ class Corrupted:
         return (*known, *sorted(there - set(known)))
 
     def check(self, kind: str, severities: Sequence[int]) -> None:
-        """Raise ValueError unless a kind's array has these severities and the images' shape."""
+        """Raise ValueError unless the array of a kind has these severities and the shape of the images."""
         for severity in severities:
             if severity not in self.severities:
                 have = ", ".join(map(str, self.severities))
@@ -77,7 +77,7 @@ class Corrupted:
             )
 
     def sha256(self, kind: str) -> str:
-        """Return the sha256 of a kind's file, and of its list of severities if that is not all five."""
+        """Return the sha256 of the file of a kind, and of its list of severities if that is not all five."""
         if kind not in self._sums:
             digest = sha256(b"" if self.severities == SEVERITIES else repr(self.severities).encode())
             with (self._folder / f"{kind}.npy").open("rb") as stream:

@@ -1,7 +1,7 @@
-"""Evaluation: fills the cells that the store lacks, and returns the scores."""
+"""Evaluation: computes the cells that the store lacks, and returns the scores."""
 
 import contextlib
-import difflib
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -10,83 +10,99 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..corruptions import CORRUPTIONS, PARAMETERS, corrupt, kinds_of
-from ..engine import PRECISIONS, Compiled, pick_device
-from ..models import evaluating
+from ..corruptions import CORRUPTIONS, PARAMETERS, corrupt, expand_kinds, kinds_of
+from ..engine import PRECISIONS, Compiled
+from ..models import scaled
 from ..scores import SEVERITIES, Scores, overlapping_kinds
 from ..types import Progress
 from ..workers import run_jobs
 from .arrays import Corrupted
 from .fingerprint import model_fingerprint
-from .inference import Runner, Scale
+from .inference import Runner, check_outputs, running_on
 from .loading import answers
 from .sources import Data, Source, as_source
 from .store import Cell, Store, Stored
 
+# The sets of kinds that `expand_kinds` knows.
+_SETS = ("c", "cbar", "all-but-frost")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluateConfig:
-    """What to evaluate, and how."""
+    """How a network is evaluated.
+
+    >>> EvaluateConfig(kinds=("fog", "contrast"), severities=(1, 5)).seed
+    0
+    """
 
     name: str | None = None
-    """The name results are listed under; None keeps a known one, and is the class of a new network."""
+    """Name to list the results under; by default the known one, or that of the run, file or class."""
     kinds: tuple[str, ...] | None = None
-    """Kinds of corruption; None for all 19, () for clean accuracy alone."""
+    """Kinds of corruption or sets: c (all 19), cbar, all-but-frost, none; by default c, of a folder all."""
     severities: tuple[int, ...] = SEVERITIES
-    """From 1 to 5; all five of a folder with fewer are those that it has."""
+    """Severities from 1 to 5; by default all that there are."""
     parameters: str = "cifar"
-    """Table of constants, `cifar` or `imagenet`."""
+    """Table of constants, cifar or imagenet."""
     seed: int = 0
     """Seed of the random kinds."""
     precision: str = "float32"
-    """`float32`, or `bfloat16` by autocast."""
+    """Precision of the network: float32, or bfloat16 by autocast."""
     compile: bool = False
-    """Compile the network first, some ten seconds; kept as a precision of its own (`float32, compiled`)."""
-    limit: int | None = None
-    """Take the first so many images."""
+    """Compile the network first, some ten seconds; results are kept under a precision of their own."""
     spread: bool = False
-    """Severity s sees the images i with i = s - 1 modulo 5 alone: every kind sees every image, at a fifth."""
+    """Severity s sees the images i with i = s - 1 modulo 5: each image once per kind, a fifth of the cost."""
     corrupted: str | None = None
     """Folder of corrupted arrays in the published layout, read instead of corrupting here."""
     logits: bool = False
-    """Keep the logits too, in float16: 20 bytes an image, cell and ten classes."""
+    """Keep the logits too, in float16, for calibration errors: 20 bytes per image, cell and ten classes."""
     overlap: tuple[str, ...] | None = None
-    """Kinds or families that what the network was trained on resembles; None leaves what is known of it."""
+    """Kinds or families (noise, blur, ...) that the training resembles; by default what a Run knows."""
     workers: int = 1
     """Processes that share the cells; no part of a result."""
     ray: str | None = None
-    """Address of a Ray cluster whose workers share them instead."""
+    """Ray cluster whose workers share them instead: auto, HOST:PORT or local."""
     batch_size: int = 500
     """Images the network takes at a time; no part of a result."""
     device: str | None = None
-    """`cpu`, `cuda` or `cuda:N`; None is where the network is."""
+    """Device: auto (CUDA where there is one), cpu, cuda or cuda:N; without one, where the network is."""
 
     @property
     def rounding(self) -> str:
-        """What a network's numbers depend on: results of another are another result."""
+        """What the network's rounding depends on; results of another rounding are other results."""
         return f"{self.precision}, compiled" if self.compile else self.precision
 
     def __post_init__(self) -> None:
-        if isinstance(self.kinds, str):
-            raise ValueError(f"kinds needs a tuple of names, got the text {self.kinds!r}")
-        for kind in self.kinds or ():
-            if kind == "clean":
-                raise ValueError("clean accuracy is always measured; leave clean out of kinds")
-            if kind not in CORRUPTIONS and self.corrupted is None:
-                close = difflib.get_close_matches(kind, CORRUPTIONS, n=1)
-                hint = f" (did you mean {close[0]}?)" if close else ""
-                raise ValueError(f"unknown kind {kind!r}{hint}; known are {', '.join(CORRUPTIONS)}")
-        if not self.severities or not set(self.severities) <= set(SEVERITIES):
-            raise ValueError(f"severities need numbers from 1 to 5, got {self.severities}")
         for name, known in (("parameters", PARAMETERS), ("precision", PRECISIONS)):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} needs {' or '.join(known)}, got {getattr(self, name)!r}")
-        if self.limit is not None and self.limit < 1:
-            raise ValueError(f"limit needs a number of at least 1, got {self.limit}")
-        for name in ("batch_size", "workers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} needs a number of at least 1, got {getattr(self, name)}")
+        if self.kinds is not None:
+            object.__setattr__(self, "kinds", self._expanded(self.kinds))
+        if not self.severities or not set(self.severities) <= set(SEVERITIES):
+            raise ValueError(f"severities needs numbers from 1 to 5, got {self.severities}")
+        for name, high in (("batch_size", math.inf), ("workers", 1024)):
+            if not 1 <= getattr(self, name) <= high:
+                upper = "of at least 1" if high == math.inf else f"from 1 to {high}"
+                raise ValueError(f"{name} needs a number {upper}, got {getattr(self, name)}")
         overlapping_kinds(self.overlap or ())
+
+    def _expanded(self, kinds: tuple[str, ...]) -> tuple[str, ...]:
+        """Return single kinds; those of arrays on disk may be unknown here."""
+        if isinstance(kinds, str):
+            raise ValueError(f"kinds needs a tuple of names, got the text {kinds!r}")
+        if "clean" in kinds:
+            raise ValueError("clean accuracy is always measured; leave clean out of kinds")
+        if kinds == ("none",):
+            return ()
+        single = [
+            kind
+            for name in kinds
+            for kind in (
+                expand_kinds([name], parameters=self.parameters)
+                if self.corrupted is None or name in _SETS
+                else [name]
+            )
+        ]
+        return tuple(dict.fromkeys(single))
 
 
 def evaluate(
@@ -102,25 +118,27 @@ def evaluate(
     """Return a network's accuracy on clean and corrupted images, computing only what the database lacks.
 
     Everything is checked before the first batch. Each cell (kind and severity) is written as soon as it is
-    done, with one bit and the class named for each image, so that a run that is stopped loses the cells in
-    flight at most, and two processes on one database share the work. A cell in which the network gives NaN is
-    marked as failed, and is in no average. The network runs in evaluation mode and is left as it was.
+    complete, with one bit and the predicted class per image. A run that is stopped loses at most the cells in
+    flight, and two processes on one database share the work. A cell in which the network gives NaN is marked
+    as failed and enters no average. The network runs in evaluation mode and is left as it was.
 
     Args:
-        model: Takes NCHW floats in [0, 1] (scaled by `mean` and `std` if given) and returns logits.
+        model: Takes NCHW floats in [0, 1] and returns logits. `load_model` sets what it subtracts and divides
+            by.
         data: An `ImageSet`, a torch `Dataset` of (image, label), or a pair of arrays: images NCHW or NHWC,
-            bytes or floats in [0, 1] that are whole 255ths, and labels; or `Files`, read when their turn
-            comes.
-        config: What to evaluate; None evaluates all 19 kinds at five severities.
-        mean: Subtracted from each channel before the network; 0 by default.
-        std: Divided by; 1 by default.
-        db: The database; made where there is none. None keeps nothing.
+            bytes or floats in [0, 1] that are whole 255ths, and labels; or `Files`, which are read when they
+            are needed.
+        config: How to evaluate; None evaluates all 19 kinds at five severities.
+        mean: For a network that does not normalize its images itself: subtracted from each channel; None
+            for 0.
+        std: Each channel is divided by it; None for 1.
+        db: The database, created where there is none. None keeps nothing.
         progress: Called with cells done, cells in all, and the cell's name.
 
     Raises:
-        ValueError: An option, data or file that does not fit, or a network that gives NaN on clean images;
-            the line says which.
-        FileNotFoundError: A corrupted array, or frost's textures, that are not there.
+        ValueError: An option, data or file that does not fit, mean and std for a network that normalizes its
+            images already, or a network that gives NaN on clean images; the line says which.
+        FileNotFoundError: A corrupted array, or the textures of frost, are missing.
 
     >>> from filterbands import load_data, load_model
     >>> data = load_data("planted").subset(torch.arange(100))
@@ -129,18 +147,17 @@ def evaluate(
     (True, None)
     """
     config = EvaluateConfig() if config is None else config
-    source = as_source(data, limit=config.limit)
-    network = nn.Sequential(Scale(mean, std), model) if mean is not None or std is not None else model
-    device = pick_device(config.device) if config.device is not None else _device_of(model)
+    network = scaled(model, mean, std)
+    source = as_source(data)
     folder = Corrupted(Path(config.corrupted), source) if config.corrupted is not None else None
     if folder is not None and config.severities == SEVERITIES:
         config = replace(config, severities=folder.severities)
     kinds = config.kinds
     if kinds is None:
         kinds = kinds_of("c", parameters=config.parameters) if folder is None else folder.kinds()
-    # Kinds that do not exist or arrays that do not fit are found before any file is hashed or made.
+    # A kind that does not exist and an array that does not fit are refused before any file is hashed or made.
     _check_kinds(kinds, source, config, folder)
-    with Store(db) as store, _evaluating(network, device), contextlib.ExitStack() as stack:
+    with Store(db) as store, running_on(network, config.device) as device, contextlib.ExitStack() as stack:
         if config.compile:
             stack.callback(Compiled.forget)
         runner = Runner(
@@ -153,7 +170,7 @@ def evaluate(
             folder=folder,
             keep_logits=config.logits,
         )
-        _check_outputs(runner)
+        check_outputs(source, runner.logits, device)
         fingerprint = model_fingerprint(network)
         known = Stored(
             fingerprint=source.fingerprint,
@@ -163,7 +180,7 @@ def evaluate(
             classes=source.classes,
         )
         cells = _plan(config, kinds, folder, fingerprint, source.fingerprint)
-        # A network that is known keeps its name unless it is given another.
+        # A known network keeps its name unless another one is given.
         name = config.name or store.models().get(fingerprint) or type(model).__name__
         store.add_model(fingerprint, name, overlap=config.overlap)
         store.add_data(known)
@@ -177,7 +194,7 @@ def evaluate(
     if clean := found[cells[0].key].failed:
         raise ValueError(
             f"on clean images {clean}, so that nothing can be scored; look for divisions and logarithms "
-            "in it, or for weights that overflowed"
+            "in the network, or for weights that overflowed"
         )
     places = {cell.key: (cell.kind, cell.severity) for cell in cells}
     return Scores(
@@ -202,31 +219,30 @@ def evaluate(
 def _plan(
     config: EvaluateConfig, kinds: Sequence[str], folder: Corrupted | None, model: str, data: str
 ) -> list[Cell]:
-    cells = [Cell(model=model, data=data, kind="clean", severity=0, precision=config.rounding)]
-    for kind in kinds:
-        for severity in sorted(set(config.severities)):
-            cells.append(
-                Cell(
-                    model=model,
-                    data=data,
-                    kind=kind,
-                    severity=severity,
-                    parameters=config.parameters if folder is None else "",
-                    version=CORRUPTIONS[kind].version if folder is None else 0,
-                    seed=config.seed if folder is None else 0,
-                    source="" if folder is None else folder.sha256(kind),
-                    precision=config.rounding,
-                    first=severity - 1 if config.spread else 0,
-                    step=len(SEVERITIES) if config.spread else 1,
-                )
-            )
-    return cells
+    clean = Cell(model=model, data=data, kind="clean", severity=0, precision=config.rounding)
+    cells = [
+        replace(
+            clean,
+            kind=kind,
+            severity=severity,
+            first=severity - 1 if config.spread else 0,
+            step=len(SEVERITIES) if config.spread else 1,
+        )
+        for kind in kinds
+        for severity in sorted(set(config.severities))
+    ]
+    if folder is not None:
+        return [clean, *(replace(cell, source=folder.sha256(cell.kind)) for cell in cells)]
+    table, seed = config.parameters, config.seed
+    versions = {kind: CORRUPTIONS[kind].version for kind in kinds}
+    made = (replace(cell, version=versions[cell.kind], parameters=table, seed=seed) for cell in cells)
+    return [clean, *made]
 
 
 def _check_kinds(
     kinds: Sequence[str], source: Source, config: EvaluateConfig, folder: Corrupted | None
 ) -> None:
-    """Make or read one image of each kind, so that nothing fails in the middle."""
+    """Make or read one image of each kind, so that no kind fails after hours of work."""
     first = source.read(torch.arange(1))
     for kind in kinds:
         if folder is not None:
@@ -244,9 +260,9 @@ def _fill(
     config: EvaluateConfig,
     progress: Progress | None,
 ) -> None:
-    """Compute the cells that are missing; one that another process works on comes back at the end.
+    """Compute the cells that are missing; wait at the end for those that another process computes.
 
-    This process alone writes, and holds the claims of what its workers do.
+    Only this process writes, and it holds the claims of its workers.
     """
     waiting = [cell for cell in cells if not store.has(cell.key, logits=config.logits)]
     done = len(cells) - len(waiting)
@@ -266,7 +282,7 @@ def _fill(
                 if not store.claim(cell.key):
                     later.append(cell)  # noqa: B023
                 elif store.has(cell.key, logits=config.logits):
-                    # Another process has finished it between the two looks.
+                    # Another process has completed it between the two checks.
                     store.release(cell.key)
                     report(cell)
                 else:
@@ -288,40 +304,6 @@ def _fill(
         waiting = later
 
 
-def _check_outputs(runner: Runner) -> None:
-    """Refuse outputs that do not fit the classes; of classes nobody named, some may not have been seen."""
-    source = runner.source
-    first = source.read(torch.arange(min(2, len(source.labels)))).to(runner.device)
-    try:
-        logits = runner.logits(first)
-    except RuntimeError as error:
-        what = str(error).partition("\n")[0]
-        raise ValueError(f"the network cannot take images of shape {tuple(first.shape)}: {what}") from error
-    wide = logits.ndim == 2 and logits.shape[1] > len(source.classes)
-    whole = logits.ndim == 2 and len(logits) == len(first)
-    if not whole or logits.shape[1] < len(source.classes) or (source.named and wide):
-        raise ValueError(
-            f"the network gives {tuple(logits.shape)} for {tuple(first.shape)}, expected "
-            f"({len(first)}, {len(source.classes)}): {source.name} has {len(source.classes)} classes"
-        )
-
-
-@contextlib.contextmanager
-def _evaluating(network: nn.Module, device: torch.device) -> Iterator[None]:
-    home = _device_of(network)
-    with evaluating(network):
-        try:
-            network.to(device)
-            yield
-        finally:
-            network.to(home)
-
-
 def title(cell: Cell) -> str:
     """Return a cell's name for people."""
     return cell.kind if cell.severity == 0 else f"{cell.kind} {cell.severity}"
-
-
-def _device_of(model: nn.Module) -> torch.device:
-    tensor = next(model.parameters(), None)
-    return tensor.device if tensor is not None else torch.device("cpu")

@@ -1,20 +1,20 @@
-"""What running a network on one cell gives: images are made or read one piece ahead of the network."""
+"""Runs a network on one cell: a thread makes or reads the images one piece ahead of the network."""
 
-import contextlib
 import logging
-import queue
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..corruptions import corrupt
-from ..engine import Compiled, settle_kernels
+from ..engine import Compiled, pick_device, settle_kernels
+from ..models import evaluating
 from ..scores import calibration_error
 from ..types import FloatImages, Images, Labels
 from .arrays import Corrupted
@@ -26,30 +26,9 @@ Piece = TypeVar("Piece")
 _LOG = logging.getLogger(__name__)
 
 
-class Scale(nn.Module):
-    """Subtracts a mean from each channel and divides by a standard deviation."""
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
-        super().__init__()
-        for name, values, default in (("mean", mean, 0.0), ("std", std, 1.0)):
-            numbers = [default] * 3 if values is None else [float(value) for value in values]
-            if len(numbers) != 3 or not np.isfinite(numbers).all() or (name == "std" and min(numbers) <= 0):
-                rule = "above 0" if name == "std" else "that are finite"
-                raise ValueError(f"{name} needs 3 numbers {rule} (red, green, blue), got {values}")
-            self.register_buffer(name, torch.tensor(numbers).reshape(1, 3, 1, 1))
-
-    def forward(self, images: FloatImages) -> FloatImages:
-        """Return (images - mean) / std."""
-        scaled: Tensor = (images - self.mean) / self.std
-        return scaled
-
-
 @dataclass(kw_only=True)
 class Runner:
-    """A network and the images it is run on; can be sent to a worker, and is called with a cell."""
+    """A network and the images that it is run on; called with a cell, and can be sent to a worker."""
 
     network: nn.Module
     """In evaluation mode, on its device."""
@@ -62,11 +41,11 @@ class Runner:
     batch_size: int
     """Images the network takes at a time; halved where they do not fit into memory."""
     compile: bool = False
-    """Whether cells are run by a compiled network, which each process compiles when its first cell comes."""
+    """Whether a compiled network runs the cells; each process compiles it for its first cell."""
     folder: Corrupted | None = None
-    """Corrupted images; None makes them."""
+    """Corrupted images on disk; None makes them here."""
     keep_logits: bool = False
-    """Whether outcomes have logits."""
+    """Whether outcomes hold the logits."""
     _compiled: Compiled | None = field(default=None, init=False, repr=False)
 
     def __call__(self, cell: Cell) -> Outcome:
@@ -85,18 +64,12 @@ class Runner:
 
     @torch.inference_mode()
     def logits(self, batch: Images, run: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """Return the logits of one batch, by the network or by what runs in its place.
+        """Return the logits of one batch, computed by the network, or by `run` in its place.
 
         Raises:
             ValueError: The network gives no tensor.
         """
-        floats = batch.float().div_(255).contiguous(memory_format=torch.channels_last)
-        low = self.precision == "bfloat16"
-        with torch.autocast(batch.device.type, dtype=torch.bfloat16, enabled=low):
-            found = (run or self.network)(floats)
-        if not isinstance(found, Tensor):
-            raise ValueError(f"the network gives a {type(found).__name__}, expected a tensor of logits")
-        return found.float()
+        return logits_of(run or self.network, batch.float().div_(255), self.precision)
 
     @torch.inference_mode()
     def _pieces(self, cell: Cell) -> Iterator[tuple[Images, Labels]]:
@@ -119,27 +92,20 @@ class Runner:
             yield images, self.source.labels[positions]
 
     def _on_all(self, images: Images) -> Tensor:
-        """Return the logits of a piece, batch by batch, with smaller batches where memory runs out."""
-        found, start = [], 0
-        while start < len(images):
-            batch = images[start : start + self.batch_size]
-            logits = self._if_it_fits(batch)
-            if logits is None:
-                if len(batch) == 1:
-                    raise ValueError(
-                        f"the network runs out of memory on one image of shape {tuple(batch.shape[1:])}; "
-                        "take another device"
-                    )
-                self.batch_size = len(batch) // 2
-                _LOG.warning(
-                    "evaluate: out of memory at %d images a batch; going on with %d",
-                    len(batch),
-                    self.batch_size,
-                )
-                continue
-            found.append(logits)
-            start += len(batch)
-        return torch.cat(found)
+        """Return the logits of a piece, batch by batch; halve the batch where memory runs out."""
+        if len(images) > self.batch_size:
+            return torch.cat([self._on_all(batch) for batch in torch.split(images, self.batch_size)])
+        if (logits := self._if_it_fits(images)) is not None:
+            return logits
+        count = len(images)
+        if count == 1:
+            raise ValueError(
+                f"the network runs out of memory on one image of shape {tuple(images.shape[1:])}; "
+                "take another device"
+            )
+        self.batch_size = count // 2
+        _LOG.warning("evaluate: out of memory at %d images a batch; going on with %d", count, self.batch_size)
+        return self._on_all(images)
 
     def _if_it_fits(self, batch: Images) -> Tensor | None:
         if self.compile and (self._compiled is None or self._compiled.batch_size > self.batch_size):
@@ -149,35 +115,78 @@ class Runner:
         except RuntimeError as error:
             if not _out_of_memory(error):
                 raise
-        # Only here, after the error and what it holds are gone, is there memory to give back.
+        # The memory becomes free only here, when the error and the tensors that it refers to are gone.
         if batch.device.type == "cuda":
             torch.cuda.empty_cache()
         return None
 
 
+def logits_of(run: Callable[[Tensor], Any], images: FloatImages, precision: str) -> Tensor:
+    """Return the logits of images in [0, 1], in float32 whatever the precision is.
+
+    Raises:
+        ValueError: The network gives no tensor.
+    """
+    with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
+        found = run(images.contiguous(memory_format=torch.channels_last))
+    if not isinstance(found, Tensor):
+        raise ValueError(f"the network gives a {type(found).__name__}, expected a tensor of logits")
+    return found.float()
+
+
+def check_outputs(source: Source, run: Callable[[Images], Tensor], device: torch.device) -> None:
+    """Raise ValueError unless a network takes these images and gives one logit per class.
+
+    Where the classes have no names, the labels may not contain all of them: more logits are then allowed.
+    """
+    first = source.read(torch.arange(min(2, len(source.labels)))).to(device)
+    shape, classes = tuple(first.shape), len(source.classes)
+    try:
+        with torch.inference_mode():
+            logits = run(first)
+    except (RuntimeError, AssertionError) as error:
+        said = str(error).partition("\n")[0]
+        raise ValueError(f"the network cannot take images of shape {shape}: {said}") from error
+    fits = logits.ndim == 2 and len(logits) == len(first) and logits.shape[1] >= classes
+    if not fits or (source.named and logits.shape[1] > classes):
+        raise ValueError(
+            f"the network gives {tuple(logits.shape)} for {shape}, expected "
+            f"({len(first)}, {classes}): {source.name} has {classes} classes"
+        )
+
+
+@contextmanager
+def running_on(network: nn.Module, device: str | None) -> Iterator[torch.device]:
+    """Put a network into evaluation mode on a device; afterwards restore its modes and its device.
+
+    Args:
+        network: Changed in place.
+        device: As `pick_device` takes it; None is where the network is.
+    """
+    home = next((tensor.device for tensor in network.parameters()), torch.device("cpu"))
+    place = home if device is None else pick_device(device)
+    with evaluating(network):
+        try:
+            network.to(place)
+            yield place
+        finally:
+            network.to(home)
+
+
 def _out_of_memory(error: RuntimeError) -> bool:
     said = str(error).lower()
-    return (
-        isinstance(error, torch.OutOfMemoryError)
-        or "can't allocate memory" in said
-        or "out of memory" in said
-    )
+    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in said or "out of memory" in said
 
 
 def _outcome(logits: Tensor, labels: Labels, started: float, *, keep_logits: bool) -> Outcome:
-    bad = int(logits.isnan().any(dim=1).sum())
-    nothing = np.zeros(0, dtype=np.bool_)
     seconds = time.perf_counter() - started
-    if bad:
-        return Outcome(
-            bits=nothing,
-            seconds=seconds,
-            failed=f"the network gives NaN for {bad:,} of {len(logits):,} images",
-        )
+    if bad := int(logits.isnan().any(dim=1).sum()):
+        failed = f"the network gives NaN for {bad:,} of {len(logits):,} images"
+        return Outcome(bits=np.zeros(0, dtype=np.bool_), seconds=seconds, failed=failed)
     named = logits.argmax(dim=1)
     kept, error = None, None
     if keep_logits:
-        # Softmax is blind to what all logits of an image have in common, and float16 is finest near 0.
+        # Softmax ignores a constant added to all logits of an image, and float16 is finest near 0.
         shifted = (logits - logits.max(dim=1, keepdim=True).values).clamp(min=-65504)
         kept = shifted.to(torch.float16).numpy()
         error = calibration_error(shifted.numpy(), labels.numpy())
@@ -193,44 +202,14 @@ def _outcome(logits: Tensor, labels: Labels, started: float, *, keep_logits: boo
 def ahead(pieces: Iterator[Piece]) -> Iterator[Piece]:
     """Yield what an iterator yields, while a thread already makes the next piece.
 
-    Torch lets go of the interpreter while it computes, so that making and using go on at once. Leaving early
-    waits for the piece that is being made.
+    Torch releases the interpreter while it computes, so that a piece is made while another is used. Leaving
+    early waits for the piece that is being made.
 
     >>> list(ahead(iter([1, 2, 3])))
     [1, 2, 3]
     """
-    made: queue.Queue[_Made[Piece]] = queue.Queue(maxsize=1)
-    left = threading.Event()
-    thread = threading.Thread(target=_make, args=(pieces, made, left), daemon=True)
-    thread.start()
-    try:
-        while (found := made.get()).error is None:
-            yield from found.piece
-            if not found.piece:
-                return
-        raise found.error
-    finally:
-        left.set()
-        while thread.is_alive():
-            # The thread may wait for room for a piece that nobody wants any more.
-            with contextlib.suppress(queue.Empty):
-                made.get_nowait()
-            thread.join(timeout=0.01)
-
-
-@dataclass(frozen=True)
-class _Made(Generic[Piece]):
-    piece: tuple[Piece, ...] = ()
-    """One piece, or none at the end."""
-    error: BaseException | None = None
-
-
-def _make(pieces: Iterator[Piece], made: "queue.Queue[_Made[Piece]]", left: threading.Event) -> None:
-    try:
-        for piece in pieces:
-            made.put(_Made((piece,)))
-            if left.is_set():
-                return
-        made.put(_Made())
-    except BaseException as error:
-        made.put(_Made(error=error))
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        made = thread.submit(next, pieces, None)
+        while (piece := made.result()) is not None:
+            made = thread.submit(next, pieces, None)
+            yield piece

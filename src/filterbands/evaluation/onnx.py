@@ -20,20 +20,19 @@ def is_onnx(path: str | Path) -> bool:
         return False
     with file.open("rb") as stream:
         head = stream.read(9)
-    # The head of a safetensors file may look alike: a length, then a brace.
+    # A safetensors file may begin similarly, with a length, but then has a brace.
     return len(head) == 9 and head[0] == 8 and head[1] < 128 and head[2] in _NEXT_TAGS and head[8:] != b"{"
 
 
 class OnnxNetwork(nn.Module):
-    """The network of an ONNX file as a module: takes NCHW floats, returns its first output.
+    """The network of an ONNX file as a module that takes NCHW floats and returns the first output.
 
     Args:
-        path: The file; its first input is the images. A file made for a fixed number of images at a time is
-            given so many.
+        path: The file; its first input is the images. A file with a fixed batch size gets batches of it.
 
     Raises:
         FileNotFoundError: No such file.
-        ValueError: No package onnxruntime, or a file that it does not take.
+        ValueError: The package onnxruntime is missing, or cannot read the file.
     """
 
     content: Tensor
@@ -67,7 +66,7 @@ class OnnxNetwork(nn.Module):
 
 
 class _Session:
-    """An opened file; opened anew where it is sent, and no part of a network's fingerprint."""
+    """An opened file; a worker opens it again, and it is no part of the fingerprint of the network."""
 
     def __init__(self, name: str) -> None:
         self._name = name

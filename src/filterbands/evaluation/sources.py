@@ -1,4 +1,4 @@
-"""Where images come from: held in memory, or read piece by piece from a data set or files."""
+"""Sources of labeled images: held in memory, or read piece by piece from a data set or from files."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,15 +19,15 @@ Pair = tuple[Any, Any]
 Data = Union[ImageSet, "Files", Dataset[Any], Pair]
 """What `evaluate` takes."""
 
-# A data set of more bytes than this is read again for every cell instead of being held.
+# A data set of more bytes than this is read again for each cell instead of being held in memory.
 _HELD = 1 << 30
-# Bytes of images that are worked on at a time: few enough to be small, 1,000 of CIFAR's at the most.
+# Bytes and number of the images that are processed together.
 _CHUNK_BYTES, _CHUNK_IMAGES = 1 << 25, 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Labelled images of one size, read by position: there may be more of them than memory holds."""
+    """Labeled images of one size, read by position, so that they need not fit into memory."""
 
     name: str
     """The data set's name."""
@@ -36,17 +36,17 @@ class Source:
     classes: tuple[str, ...]
     """The classes' names."""
     labels: Labels
-    """One an image."""
+    """One class number per image."""
     index: Int64[Tensor, " b"]
     """Each image's number in its split."""
     shape: tuple[int, int, int]
     """Channels, height, width."""
     fingerprint: str
-    """The sha256 of all of it: that of an `ImageSet` of the same images."""
+    """The sha256 of all the above and of the pixels, equal to that of an `ImageSet` of the same images."""
     reader: Callable[[Sequence[int]], Images]
-    """Returns the images at these positions; can be sent to workers if what it reads can."""
+    """Returns the images at given positions; can be sent to workers if the data can."""
     named: bool = True
-    """Whether the classes were named, and not only counted by the labels."""
+    """Whether the classes have names; else their number is that of the largest label."""
 
     def read(self, positions: Int64[Tensor, " n"]) -> Images:
         """Return the images at these positions."""
@@ -62,38 +62,38 @@ class _Held:
 
 
 def chunk_size(shape: Sequence[int]) -> int:
-    """Return how many images to work on at a time."""
+    """Return how many images to process together."""
     return max(1, min(_CHUNK_IMAGES, _CHUNK_BYTES // int(np.prod(shape))))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Files:
-    """Image files to be read when their turn comes, and how."""
+    """Image files that are read when they are needed, and how."""
 
     files: ImageFiles
     """As `list_images` returns them."""
     name: str = "folder"
-    """What results are listed under."""
+    """Name to list the results under."""
     split: str = "test"
-    """The split they are."""
+    """Split that the files are."""
     size: int | None = None
-    """Side that they are brought to, as `read_images` does it."""
+    """Side in pixels to which `read_images` resizes and crops them; None takes them as they are."""
 
 
 def as_source(data: Data, *, limit: int | None = None) -> Source:
-    """Return labelled images of any of the forms that `evaluate` takes.
+    """Return labeled images, given in any form that `evaluate` takes.
 
     Args:
-        data: An `ImageSet`, `Files`, a torch `Dataset` of (image, label), or a pair of arrays. The two in the
-            middle are read once to be checked, and held where they are small, else read again for each cell.
+        data: An `ImageSet`, `Files`, a torch `Dataset` of (image, label), or a pair of arrays. Files and a
+            `Dataset` are read once to be checked; they are held where they are small, else read again for
+            each cell.
         limit: Take the first so many.
 
     Raises:
-        ValueError: Anything else, images that are no bytes, of several sizes, or labels that do not fit.
+        ValueError: Other data, images that are not bytes or differ in size, or labels that do not fit.
     """
     if isinstance(data, Files):
-        files = data.files if limit is None else data.files.first(limit)
-        return _from_files(files, data.size, (data.name, data.split))
+        return _from_files(data, data.files if limit is None else data.files.first(limit))
     if isinstance(data, ImageSet):
         held = data
     elif isinstance(data, tuple | list) and len(data) == 2:
@@ -143,7 +143,10 @@ class _DatasetReader:
     shape: tuple[int, ...]
 
     def __call__(self, numbers: Sequence[int]) -> Images:
-        arrays = [np.asarray(self.dataset[number][0]) for number in numbers]
+        return self.stacked([self.dataset[number][0] for number in numbers])
+
+    def stacked(self, images: Sequence[Any]) -> Images:
+        arrays = [np.asarray(image) for image in images]
         for array in arrays:
             if array.shape != self.shape:
                 raise ValueError(
@@ -157,28 +160,18 @@ def _from_dataset(dataset: Any, limit: int | None) -> Source:
     count = len(dataset) if limit is None else min(limit, len(dataset))
     if count == 0:
         raise ValueError("evaluate needs at least one image, and labels from 0")
-    noting = _Noting(dataset, [])
-    first = np.asarray(dataset[0][0])
-    shape = tuple(_as_bytes(first[None]).shape[1:])
-    held, digest = _passed(_DatasetReader(noting, first.shape), count, shape)
-    labels = _as_labels(noting.labels, count)
-    names = _numbered(labels)
-    return _streamed(
-        held, digest, _DatasetReader(dataset, first.shape), shape, labels, names, ("arrays", "given")
-    )
+    reader = _DatasetReader(dataset, np.asarray(dataset[0][0]).shape)
+    noted: dict[int, float] = {}
 
+    def first_time(numbers: Sequence[int]) -> Images:
+        """Read images, and note their labels in the same pass."""
+        items = [dataset[number] for number in numbers]
+        noted.update((number, float(label)) for number, (_, label) in zip(numbers, items, strict=True))
+        return reader.stacked([image for image, _ in items])
 
-@dataclass(frozen=True, slots=True)
-class _Noting:
-    """A data set that notes the labels it gives: pixels and labels are read in one pass."""
-
-    dataset: Any
-    labels: list[Any]
-
-    def __getitem__(self, number: int) -> Any:
-        image, label = self.dataset[number]
-        self.labels.append(float(label))
-        return image, label
+    held, digest, shape = _passed(first_time, count)
+    labels = _as_labels(list(noted.values()), count)
+    return _source(held or reader, digest, shape, labels, _numbered(labels), "arrays", "given")
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,43 +180,42 @@ class _FileReader:
     size: int | None
 
     def __call__(self, numbers: Sequence[int]) -> Images:
-        # The first file goes along, so that one of another size is named beside it.
+        # With the first file among them, the error about a file of another size names both.
         paths = (self.files.paths[0], *(self.files.paths[number] for number in numbers))
         return read_images(paths, size=self.size)[1:]
 
 
-def _from_files(files: ImageFiles, size: int | None, called: tuple[str, str]) -> Source:
-    shape = tuple(read_images(files.paths[:1], size=size).shape[1:])
-    reader = _FileReader(files, size)
-    held, digest = _passed(reader, len(files.paths), shape)
+def _from_files(given: Files, files: ImageFiles) -> Source:
+    reader = _FileReader(files, given.size)
+    held, digest, shape = _passed(reader, len(files.paths))
     labels = torch.tensor(files.labels, dtype=torch.int64)
-    return _streamed(held, digest, reader, shape, labels, files.classes, called, named=True)
+    return _source(held or reader, digest, shape, labels, files.classes, given.name, given.split, named=True)
 
 
 def _passed(
-    reader: Callable[[Sequence[int]], Images], count: int, shape: tuple[int, ...]
-) -> tuple[Images | None, Any]:
-    """Read everything once; return it where it is small enough to keep, and the hash of its pixels."""
+    reader: Callable[[Sequence[int]], Images], count: int
+) -> tuple[_Held | None, Any, tuple[int, int, int]]:
+    """Read all images once; return them where they are small enough to keep, their hash and their shape."""
+    _, *sides = reader([0]).shape
+    shape = (sides[0], sides[1], sides[2])
     digest = sha256(f"{torch.uint8} {(count, *shape)}".encode())
-    total = count * int(np.prod(shape))
-    held = torch.empty(count, *shape, dtype=torch.uint8) if total <= _HELD else None
-    step = chunk_size(shape)
-    for start in range(0, count, step):
-        images = reader(range(start, min(start + step, count))).contiguous()
+    held = torch.empty(count, *shape, dtype=torch.uint8) if count * int(np.prod(shape)) <= _HELD else None
+    for numbers in torch.split(torch.arange(count), chunk_size(shape)):
+        images = reader(numbers.tolist()).contiguous()
         digest.update(images.numpy().tobytes())
         if held is not None:
-            held[start : start + len(images)] = images
-    return held, digest
+            held[numbers] = images
+    return None if held is None else _Held(held), digest, shape
 
 
-def _streamed(
-    held: Images | None,
-    digest: Any,
+def _source(
     reader: Callable[[Sequence[int]], Images],
-    shape: tuple[int, ...],
+    digest: Any,
+    shape: tuple[int, int, int],
     labels: Labels,
     classes: tuple[str, ...],
-    called: tuple[str, str],
+    name: str,
+    split: str,
     *,
     named: bool = False,
 ) -> Source:
@@ -233,14 +225,14 @@ def _streamed(
         digest.update(array.numpy().tobytes())
     digest.update("\x1f".join(classes).encode())
     return Source(
-        name=called[0],
-        split=called[1],
+        name=name,
+        split=split,
         classes=classes,
         labels=labels,
         index=index,
-        shape=(shape[0], shape[1], shape[2]),
+        shape=shape,
         fingerprint=digest.hexdigest(),
-        reader=reader if held is None else _Held(held),
+        reader=reader,
         named=named,
     )
 
@@ -256,7 +248,7 @@ def _as_labels(labels: Any, images: int) -> Labels:
     numbers = numbers.to(torch.int64)
     if numbers.ndim != 1 or len(numbers) != images:
         raise ValueError(
-            f"evaluate needs one label an image, got {images} images, labels {tuple(numbers.shape)}"
+            f"evaluate needs one label per image, got {images} images, labels {tuple(numbers.shape)}"
         )
     if len(numbers) == 0 or int(numbers.min()) < 0:
         raise ValueError("evaluate needs at least one image, and labels from 0")
@@ -276,8 +268,8 @@ def _as_bytes(images: Any) -> Images:
         rounded = scaled.round()
         if not bool(((rounded >= 0) & (rounded <= 255) & ((scaled - rounded).abs() < 1e-2)).all()):
             raise ValueError(
-                "evaluate needs images as bytes, or as floats that are whole 255ths of [0, 1]; corruptions "
-                "are defined on bytes: give them before any normalisation, and that as mean= and std="
+                "evaluate needs images as bytes, or as floats that are whole 255ths of [0, 1], since "
+                "corruptions are defined on bytes; give images that are not normalized, and mean= and std="
             )
         pixels = rounded.to(torch.uint8)
     return pixels.contiguous()

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..types import FloatImages
-from .normalising import Normalising
+from .normalizing import Normalizing
 
 
 class Group(nn.Module):
@@ -24,7 +24,7 @@ class Group(nn.Module):
         return F.gelu(self.bn2(self.conv2(out)))
 
 
-class FastNet(Normalising):
+class FastNet(Normalizing):
     """A 3x3 first layer of 24 filters and three groups of two convolutions.
 
     The shape follows airbench's network, with a learned first layer in place of its fixed whitening
@@ -44,7 +44,7 @@ class FastNet(Normalising):
 
     def forward(self, images: FloatImages) -> Float[Tensor, "b classes"]:
         """Return the logits of images in [0, 1]."""
-        out = F.gelu(self.bn1(self.conv1(self.normalise(images))))
+        out = F.gelu(self.bn1(self.conv1(self.normalize(images))))
         out = self.group3(self.group2(self.group1(out)))
         logits: Tensor = self.linear(out.amax(dim=(2, 3)))
         return logits

@@ -19,7 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from ..types import FloatImages
-from .normalising import evaluating
+from .normalizing import evaluating
 
 # Modules whose output is that of the last module inside, or their input.
 _TRANSPARENT = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.Identity)

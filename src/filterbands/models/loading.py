@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from .fastnet import FastNet
 from .files import read_checkpoint
-from .normalising import Normalising, normalising, set_normalisation
+from .normalizing import Normalizing, Numbers, normalizing
 from .resnet import FourStageResNet, ThreeStageResNet
 
-ARCHITECTURES: Mapping[str, Callable[[int], Normalising]] = MappingProxyType(
+ARCHITECTURES: Mapping[str, Callable[[int], Normalizing]] = MappingProxyType(
     {
         "fastnet": lambda classes: FastNet((24, 64, 64), classes=classes),
         "fastnet_wide": lambda classes: FastNet((64, 256, 256), classes=classes),
@@ -84,7 +84,7 @@ def load_model(
     model = ARCHITECTURES[arch](len(head) if head is not None and head.ndim == 2 else classes)
     own = {name: tuple(json.loads(metadata[name])) for name in ("mean", "std") if metadata.get(name)}
     own |= {name: numbers for name, numbers in (("mean", mean), ("std", std)) if numbers is not None}
-    set_normalisation(model, own.get("mean"), own.get("std"))
+    normalizing(model, own.get("mean"), own.get("std"))
     if path is not None:
         _fit_first_layer(model, weights.get("conv1.weight"))
         _fill(model, weights, where=spec, arch=arch)
@@ -135,9 +135,6 @@ def _fill(model: nn.Module, weights: Mapping[str, Tensor], *, where: str, arch: 
     model.load_state_dict(dict(weights), strict=False)
 
 
-Numbers = tuple[float, ...] | None
-
-
 def _function_model(spec: str, mean: Numbers, std: Numbers) -> nn.Module:
     module_name, _, function_name = spec.partition(":")
     try:
@@ -150,7 +147,7 @@ def _function_model(spec: str, mean: Numbers, std: Numbers) -> nn.Module:
     model = function()
     if not isinstance(model, nn.Module):
         raise ValueError(f"{spec} returned a {type(model).__name__}, expected a torch.nn.Module")
-    return normalising(model, mean, std).eval()
+    return normalizing(model, mean, std).eval()
 
 
 def _timm_model(name: str, mean: Numbers, std: Numbers) -> nn.Module:
@@ -159,7 +156,7 @@ def _timm_model(name: str, mean: Numbers, std: Numbers) -> nn.Module:
         raise ValueError(f"timm knows no network {name!r}; timm.list_models() lists them")
     model: Any = timm.create_model(name, pretrained=True)
     known = getattr(model, "pretrained_cfg", {})
-    return normalising(model, mean or known.get("mean"), std or known.get("std")).eval()
+    return normalizing(model, mean or known.get("mean"), std or known.get("std")).eval()
 
 
 def _torchvision_model(name: str, mean: Numbers, std: Numbers) -> nn.Module:
@@ -172,7 +169,7 @@ def _torchvision_model(name: str, mean: Numbers, std: Numbers) -> nn.Module:
     known = weights.transforms()
     model: nn.Module = models.get_model(name, weights=weights)
     mean, std = mean or getattr(known, "mean", None), std or getattr(known, "std", None)
-    return normalising(model, mean, std).eval()
+    return normalizing(model, mean, std).eval()
 
 
 def _package(module: str, package: str, name: str) -> Any:

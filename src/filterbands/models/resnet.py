@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..types import FloatImages
-from .normalising import Normalising
+from .normalizing import Normalizing
 
 
 class PadShortcut(nn.Module):
@@ -47,7 +47,7 @@ class BasicBlock(nn.Module):
         return F.relu(self.bn2(self.conv2(out)) + self.shortcut(images))
 
 
-class _StagedResNet(Normalising):
+class _StagedResNet(Normalizing):
     """A 3x3 stem without pooling and stages of blocks, each but the first at half the size of the last."""
 
     def __init__(self, widths: tuple[int, ...], blocks: int, *, classes: int, projection: bool) -> None:
@@ -62,7 +62,7 @@ class _StagedResNet(Normalising):
 
     def forward(self, images: FloatImages) -> Float[Tensor, "b classes"]:
         """Return the logits of images in [0, 1]."""
-        out = F.relu(self.bn1(self.conv1(self.normalise(images))))
+        out = F.relu(self.bn1(self.conv1(self.normalize(images))))
         for name, stage in self.named_children():
             if name.startswith("layer"):
                 out = stage(out)

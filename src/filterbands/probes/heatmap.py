@@ -26,19 +26,19 @@ class HeatMap:
     """Error rates of a network under a perturbation along every two-dimensional frequency."""
 
     error: Float[Tensor, "rows columns"]
-    """Share of images named wrongly, at [c + i, d + j] for i vertical and j horizontal cycles an image, where
-    c = height // 2 and d = width // 2. Of an even height h there are h + 1 rows, the first equal to the last;
-    of an odd one h. So it is with columns."""
+    """Share of misclassified images at [c + i, d + j] for i vertical and j horizontal cycles per image, where
+    c = height // 2 and d = width // 2. An even height h gives h + 1 rows, the first equal to the last; an odd
+    height gives h. The same holds for columns."""
     clean_error: float
-    """The error without a perturbation."""
+    """Share of misclassified images without a perturbation."""
     norm: float
     """L2 norm of the perturbation in each channel."""
     size: tuple[int, int]
-    """Height and width of what was perturbed."""
+    """Height and width of the perturbed image or feature map."""
     layer: str
     """The module whose output was perturbed; empty for the input."""
     images: int
-    """How many images the rates are over."""
+    """Number of images."""
 
     @property
     def radius(self) -> Float[Tensor, "rows columns"]:
@@ -51,10 +51,10 @@ class HeatMap:
     def mean_error(self, low: float = 0.0, high: float = 1.0) -> float:
         """Return the mean error over distinct frequencies whose radius is above `low` and up to `high`.
 
-        Frequency zero is in where `low` is 0. NaN where there are none.
+        With `low` 0, frequency zero is included. NaN where no frequency lies in the range.
         """
         rows, columns = self.size
-        # Of even sides the last row and column repeat the first.
+        # For even sides the last row and column repeat the first.
         error, radius = self.error[:rows, :columns].double(), self.radius[:rows, :columns]
         inside = (radius <= high) & ((radius > low) | (low == 0))
         return float(error[inside].mean()) if bool(inside.any()) else float("nan")
@@ -87,28 +87,28 @@ def fourier_heatmap(
 ) -> HeatMap:
     """Return a network's error under a perturbation along every two-dimensional Fourier basis image.
 
-    To each channel of each image the basis image of a frequency is added, scaled to `norm` and with a random
-    sign of its own, and the sum is cut to [0, 1] as a camera would, before any normalisation. Frequencies
-    that mirror each other share their basis image, so that of 32 x 32 only 514 are computed. Rows of the map
-    are kept in the database as they are finished, and a stopped map goes on from there.
+    The basis image of a frequency, scaled to `norm` and with a random sign per image and channel, is added to
+    each image. The sum is clipped to [0, 1], as a camera would, before any normalization. Mirrored
+    frequencies share their basis image, so that 514 of 32 x 32 are computed. The database keeps each finished
+    row, and a stopped map continues from there.
 
     Args:
-        model: Takes NCHW floats in [0, 1] (scaled by the config's mean and std) and returns logits.
+        model: Takes NCHW floats in [0, 1] and returns logits.
         data: As `evaluate` takes them.
         norm: L2 norm of the perturbation in each channel, images in [0, 1]; above 0.
         limit: Take the first so many images.
-        layer: Perturb the output of the module of this name instead of the image: `norm` is then in its
-            units, nothing is cut, and a module that runs several times is perturbed each time.
-        config: How; see `ProbeConfig`.
-        db: Database that finished rows are kept in; None keeps nothing.
+        layer: Perturb the output of the module of this name instead of the image. The norm is then in units
+            of that output, nothing is clipped, and a module that runs several times is perturbed each time.
+        config: How the network is probed.
+        db: Database that keeps finished rows; None keeps nothing.
         progress: Called with basis images done, basis images in all, and a name.
 
     Raises:
-        ValueError: A norm that is not above 0, a module that does not exist or gives no feature map, or data
-            and network that do not fit; a layer of a compiled network.
+        ValueError: A norm that is not above 0, a module that does not exist or gives no feature map, a layer
+            of a compiled network, or data and network that do not fit.
 
-    Source: Yin et al. 2019, arXiv:1906.08988, section 2. The phase of a basis image, which is open there, is
-    a cosine's; clipping, of which the paper says nothing, is as above.
+    Source: Yin et al. 2019, arXiv:1906.08988, section 2. The paper leaves the phase of a basis image and the
+    clipping open: the phase here is that of a cosine, and the clipping is as above.
 
     >>> from filterbands import load_data, load_model
     >>> data = load_data("planted").subset(torch.arange(4))
@@ -128,7 +128,7 @@ def fourier_heatmap(
 
 @dataclass(slots=True)
 class _Addition:
-    """What is added to a module's output while a batch runs; None adds nothing."""
+    """A hook that adds a value to the output of a module; None adds nothing."""
 
     value: Tensor | None = None
 
@@ -152,7 +152,7 @@ def _heat_map(
     done = 0
     facts = {"probe": "heatmap", "norm": norm, "layer": layer, "shape": list(shape)}
     with _perturbed(model, layer) as addition:
-        clean = probe.part({"probe": "clean"}, lambda: {"wrong": np.packbits(_clean(probe).cpu().numpy())})
+        clean_error = float(probe.clean().double().mean())
         for i, columns in rows.items():
             pairs = torch.stack([torch.full_like(columns, i), columns], dim=1)
             found = probe.part(
@@ -166,13 +166,12 @@ def _heat_map(
             done += len(columns)
             if progress is not None:
                 progress(done, total, "heat map")
-    # Frequency zero to the centre; of an even side the first row, -h/2, is repeated as +h/2.
+    # Frequency zero moves to the center; for an even side the first row, -h/2, is repeated as +h/2.
     down = torch.arange(-(height // 2), height // 2 + 1) % height
     right = torch.arange(-(width // 2), width // 2 + 1) % width
-    bits = np.unpackbits(clean["wrong"], count=count)
     return HeatMap(
         error=errors[down][:, right].float(),
-        clean_error=float(bits.mean()),
+        clean_error=clean_error,
         norm=norm,
         size=(height, width),
         layer=layer,
@@ -181,12 +180,12 @@ def _heat_map(
 
 
 def _distinct(height: int, width: int) -> dict[int, Int64[Tensor, " n"]]:
-    """Return, for each row from 0, the columns of frequencies of which none is another's mirror image."""
+    """Return for each row from 0 the columns of the frequencies, leaving out mirror images."""
     rows = {}
     for i in range(height // 2 + 1):
         columns = torch.arange(width)
         own = 2 * i % height == 0
-        # A row that is its own mirror image holds each of its frequencies twice.
+        # A row that mirrors itself contains each of its frequencies twice.
         rows[i] = columns[: width // 2 + 1] if own else columns
     return rows
 
@@ -199,10 +198,10 @@ def _wrong(
     shape: tuple[int, int, int],
     norm: float,
 ) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Return how many images go wrong under each of these frequencies."""
+    """Return how many images are misclassified under each of these frequencies."""
     channels, height, width = shape
     device = probe.images.device
-    # With the channels last, as networks take them: no batch has to be turned round.
+    # Networks take the channels last, so that no batch has to be copied.
     images, labels = probe.floats().contiguous(memory_format=torch.channels_last), probe.labels
     basis = norm * fourier.fourier_basis(height, width, pairs[:, 0], pairs[:, 1]).to(device)
     key = rng.keys(probe.config.seed, "fourier_heatmap", index=probe.source.index)
@@ -210,7 +209,7 @@ def _wrong(
     signs = torch.stack([_signs(key, channels, stream) for stream in streams]).to(device)
     count = len(images)
     counts = torch.zeros(len(pairs), dtype=torch.int64, device=device)
-    # One run over all (basis, image) pairs, so that few images still fill a batch.
+    # One loop over all pairs of basis and image, so that a few images still fill a batch.
     for item in torch.split(torch.arange(len(pairs) * count, device=device), probe.config.batch_size):
         which, image = item // count, item % count
         seen = images[image].contiguous(memory_format=torch.channels_last)
@@ -232,16 +231,9 @@ def _signs(key: Int64[Tensor, " b"], channels: int, stream: int) -> Float[Tensor
     return bits.flatten(1)[:, :channels].float() * 2 - 1
 
 
-@torch.inference_mode()
-def _clean(probe: Probe) -> Tensor:
-    size = probe.config.batch_size
-    batches = zip(torch.split(probe.floats(), size), torch.split(probe.labels, size), strict=True)
-    return torch.cat([probe.wrong(images, labels) for images, labels in batches])
-
-
 @contextmanager
 def _perturbed(model: nn.Module, layer: str) -> Iterator[_Addition | None]:
-    """Yield what adds to a module's output; None where the image itself is perturbed."""
+    """Yield the hook that perturbs a module; None where the image itself is perturbed."""
     if not layer:
         yield None
         return
@@ -257,7 +249,7 @@ def find_module(model: nn.Module, name: str) -> nn.Module:
     """Return the module of a name.
 
     Raises:
-        ValueError: There is none; the line has those that are called alike.
+        ValueError: There is none; the line shows similar names.
 
     >>> find_module(nn.Sequential(nn.ReLU()), "0")
     ReLU()

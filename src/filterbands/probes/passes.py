@@ -1,7 +1,8 @@
-"""Pass curves: how often a network is right when only some frequencies of an image are left."""
+"""Pass curves: accuracy of a network when only some frequencies of the images are left."""
 
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,16 @@ from .. import fourier, rng
 from ..evaluation import Data
 from ..scores import RESAMPLES
 from ..types import FloatImages, Progress
-from .probe import Arrays, Probe, ProbeConfig, probing
+from .probe import Arrays, Probe, ProbeConfig, probing, unpacked
 
 STEPS = 16
-"""Radii of a curve."""
+"""Number of radii of a curve."""
 CORNER = 0.5**0.5
-"""The largest radius, where a low-pass leaves everything, in cycles per pixel."""
+"""The largest radius, in cycles per pixel, where a low-pass filter removes nothing."""
 BANDS = ("low", "high", "band")
-"""What a filter lets through: up to a radius, beyond it, or the ring that ends there."""
+"""Pass bands of a filter: up to a radius, beyond it, or the ring that ends there."""
 SHAPES = ("ideal", "gaussian")
-"""How a filter ends: at once, or as a Gaussian whose gain at the radius is one half."""
+"""Edges of a filter: sharp, or a Gaussian whose gain at the radius is one half."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +32,7 @@ class PassCurves:
     """Accuracy on filtered images."""
 
     radii: Float[Tensor, " r"]
-    """Cut-off radii, cycles per pixel, equally far apart; the last is the corner of the frequency square."""
+    """Cutoff radii in cycles per pixel, equally spaced; the last is the corner of the frequency square."""
     curves: dict[str, Float[Tensor, " r"]]
     """Accuracy at each radius, by `low`, `high` and `band`, each followed by `_ideal` or `_gaussian`."""
     clean: float
@@ -41,11 +42,10 @@ class PassCurves:
     amplitude_only: float
     """Accuracy on images with their own amplitudes and random phases."""
     reached: dict[float, tuple[float, float, float] | None]
-    """Radius up to which an ideal low-pass must let through for 10 % and for 90 % of what the network knows,
-    with the 95 % interval over images; what it knows is its clean accuracy less that of guessing. None for a
-    network that knows nothing."""
+    """Radius that an ideal low-pass filter needs for 10 % and for 90 % of the gain of clean accuracy over
+    guessing, with the 95 % interval over images. None for a network that is not better than guessing."""
     images: int
-    """How many images the figures are over."""
+    """Number of images."""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -72,17 +72,18 @@ def pass_curves(
     db: str | Path | None = None,
     progress: Progress | None = None,
 ) -> PassCurves:
-    """Return a network's accuracy on images of which a filter lets some frequencies through.
+    """Return a network's accuracy on filtered images.
 
-    At 16 radii each: low-, high- and band-pass, ideal and Gaussian; and with phases or amplitudes alone.
-    Filters are circular and keep each channel's mean, so that what is left is an image; it is cut to [0, 1].
+    Low-, high- and band-pass filters, ideal and Gaussian, are applied at 16 radii each; two more figures are
+    for images with their phases or their amplitudes alone. Filters are circular and keep the mean of each
+    channel, so that an image is left, which is clipped to [0, 1].
 
     Args:
-        model: Takes NCHW floats in [0, 1] (scaled by the config's mean and std) and returns logits.
+        model: Takes NCHW floats in [0, 1] and returns logits.
         data: As `evaluate` takes them.
         limit: Take the first so many images.
-        config: How; see `ProbeConfig`.
-        db: Database that finished parts are kept in; None keeps nothing.
+        config: How the network is probed.
+        db: Database that keeps finished parts; None keeps nothing.
         progress: Called with filters done, filters in all, and a name.
 
     Raises:
@@ -96,31 +97,25 @@ def pass_curves(
     with probing(model, data, limit=limit, config=config, db=db) as probe:
         radii = torch.arange(1, STEPS + 1, dtype=torch.float64) * (CORNER / STEPS)
         names = [f"{band}_{shape}" for shape in SHAPES for band in BANDS]
-        total = len(names) * STEPS + 3
-        found: dict[tuple[str, int], Bool[Tensor, " n"]] = {}
-        parts: list[tuple[str, int]] = [("clean", 0), ("phase_only", 0), ("amplitude_only", 0)]
-        parts += [(name, step) for name in names for step in range(STEPS)]
+        parts = [("phase_only", 0), ("amplitude_only", 0), *product(names, range(STEPS))]
         mean = fourier.amplitude_image(probe.floats())
+        clean = ~probe.clean().numpy()
+        right: dict[str, list[Bool[Tensor, " n"]]] = {}
         for number, (name, step) in enumerate(parts):
-            wanted = {"probe": "passes" if name != "clean" else "clean"}
-            if name != "clean":
-                wanted |= {"filter": name, "step": str(step)}
-            arrays = probe.part(wanted, partial(_wrong, probe, name, step, mean))
-            bits = np.unpackbits(arrays["wrong"], count=len(probe.images)).astype(bool)
-            found[name, step] = torch.from_numpy(~bits)
+            wanted = {"probe": "passes", "filter": name, "step": str(step)}
+            wrong = unpacked(probe.part(wanted, partial(_wrong, probe, name, step, mean)), len(clean))
+            right.setdefault(name, []).append(~wrong)
             if progress is not None:
-                progress(number + 1, total, name.replace("_", " "))
+                progress(number + 1, len(parts), name.replace("_", " "))
         classes = len(probe.source.classes)
-    low = torch.stack([found["low_ideal", step] for step in range(STEPS)]).numpy()
-    clean = found["clean", 0].numpy()
+    curves = {name: torch.stack(bits).float().mean(dim=1) for name, bits in right.items()}
+    low = torch.stack(right["low_ideal"]).numpy()
     return PassCurves(
         radii=radii.float(),
-        curves={
-            name: torch.stack([found[name, step].float().mean() for step in range(STEPS)]) for name in names
-        },
+        curves={name: curves[name] for name in names},
         clean=float(clean.mean()),
-        phase_only=float(found["phase_only", 0].float().mean()),
-        amplitude_only=float(found["amplitude_only", 0].float().mean()),
+        phase_only=float(curves["phase_only"]),
+        amplitude_only=float(curves["amplitude_only"]),
         reached={share: reached(low, clean, radii.numpy(), share, 1 / classes) for share in (0.1, 0.9)},
         images=len(clean),
     )
@@ -157,18 +152,18 @@ def _half_at(distance: Tensor, half: float) -> Tensor:
 
 
 def _wrong(probe: Probe, name: str, step: int, mean: FloatImages) -> Arrays:
-    """Return, packed, which images go wrong when filtered."""
+    """Return, packed, which images are misclassified when filtered."""
     found = []
     size = probe.config.batch_size
     height, width = probe.images.shape[2:]
-    gain = None if name.endswith("only") or name == "clean" else pass_gain(name, step, height, width)
+    gain = None if name.endswith("only") else pass_gain(name, step, height, width)
     for start in range(0, len(probe.images), size):
         images = probe.images[start : start + size].float().div_(255)
         if gain is not None:
             images = fourier.filter_images(images, gain.to(images.device)[None, None])
         elif name == "phase_only":
             images = fourier.swap_amplitude(images, mean.expand_as(images))
-        elif name == "amplitude_only":
+        else:
             index = probe.source.index[start : start + size]
             noise = rng.normal(rng.keys(probe.config.seed, "amplitude_only", index=index), (1, height, width))
             # A large mean has phase zero: the image keeps its own. Channels share the phases.
@@ -185,14 +180,14 @@ def reached(
     share: float,
     guessing: float,
 ) -> tuple[float, float, float] | None:
-    """Return the radius at which a low-pass curve reaches a share of what a network knows, and its interval.
+    """Return the radius at which a low-pass curve reaches a share of the gain over guessing (with interval).
 
     The radius lies on the line between the two steps around the first crossing. The interval is the 95 %
     percentile bootstrap over images (1,000 resamples).
 
     Args:
-        right: (radii, images), whether each was right.
-        clean: Per image, whether it was right unfiltered.
+        right: (radii, images), whether each filtered image is classified correctly.
+        clean: Per image, whether it is classified correctly without a filter.
         radii: Ascending.
         share: In (0, 1).
         guessing: Accuracy of guessing.

@@ -1,8 +1,8 @@
-"""What the probes of a network share: how they are set, the images they use, what is kept of them.
+"""What the probes of a network share: their config, the images that they use, the parts that are kept.
 
-A probe asks which frequencies a network looks at. The Fourier heat map is in `heatmap`, filtered images in
-`passes`, the spectra of corruptions and of gradients in `spectra`, and what corruptions do to the first
-layer's filters in `vulnerability`.
+A probe measures which frequencies a network looks at: `heatmap` adds one frequency to the images, `passes`
+filters them, `spectra` has the spectra of corruptions and of gradients, and `vulnerability` measures how
+corruptions move the filters of the first layer.
 """
 
 import contextlib
@@ -20,10 +20,18 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from .. import fourier
-from ..engine import PRECISIONS, Compiled, pick_device
-from ..evaluation import Data, Scale, Source, Store, as_source, model_fingerprint
+from ..engine import PRECISIONS, Compiled
+from ..evaluation import (
+    Data,
+    Source,
+    Store,
+    as_source,
+    check_outputs,
+    logits_of,
+    model_fingerprint,
+    running_on,
+)
 from ..filters import EQUAL_AREA
-from ..models import evaluating
 from ..types import FloatImages, Images
 
 Arrays = dict[str, np.ndarray[Any, np.dtype[Any]]]
@@ -34,22 +42,24 @@ _BYTES_AT_ONCE = 1 << 30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeConfig:
-    """How a network is probed."""
+    """How a network is probed.
 
-    mean: tuple[float, ...] | None = None
-    """Subtracted from each channel of images in [0, 1] before the network; 0 by default."""
-    std: tuple[float, ...] | None = None
-    """Divided by; 1 by default."""
+    What the network subtracts from the images and divides them by is part of the network: see `load_model`.
+
+    >>> ProbeConfig(precision="bfloat16").batch_size
+    250
+    """
+
     seed: int = 0
-    """Of random signs and phases."""
+    """Seed of signs, phases and random kinds."""
     precision: str = "float32"
-    """`float32`, or `bfloat16` by autocast."""
+    """Precision of the network: float32, or bfloat16 by autocast."""
     compile: bool = False
-    """Compile the network first, some ten seconds: pays for heat maps of more than a few hundred images."""
+    """Compile the network first, some ten seconds; pays for heat maps of more than a few hundred images."""
     batch_size: int = 250
     """Images the network takes at a time; no part of a result."""
     device: str | None = None
-    """`cpu`, `cuda` or `cuda:N`; None is where the network is."""
+    """Device: auto (CUDA where there is one), cpu, cuda or cuda:N; without one, where the network is."""
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -63,7 +73,7 @@ class Spectrum:
     """Power over frequencies, and what it adds up to."""
 
     power: Float[Tensor, "h w"]
-    """Mean |DFT|^2 / (h w) over images and channels, frequency zero in the centre, (h // 2, w // 2)."""
+    """Mean |DFT|^2 / (h w) over images and channels, frequency zero in the center, (h // 2, w // 2)."""
 
     @property
     def radii(self) -> Float[Tensor, " r"]:
@@ -110,7 +120,7 @@ def _rings(height: int, width: int) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """A network in evaluation mode and the images it is probed with, both on their device."""
+    """A network in evaluation mode and the images that it is probed with, both on one device."""
 
     network: nn.Module
     """Takes floats in [0, 1]."""
@@ -138,12 +148,23 @@ class Probe:
 
     @torch.inference_mode()
     def wrong(self, images: FloatImages, labels: Tensor) -> Bool[Tensor, " b"]:
-        """Return which of these images get another class than theirs.
+        """Return which of these images are misclassified.
 
         Raises:
             ValueError: The network gives NaN.
         """
         return self.outputs(images, self.compiled or self.network).argmax(dim=1) != labels
+
+    def clean(self) -> Bool[Tensor, " n"]:
+        """Return which of the images themselves are misclassified; a part of its own."""
+
+        def compute() -> Arrays:
+            size = self.config.batch_size
+            batches = zip(torch.split(self.floats(), size), torch.split(self.labels, size), strict=True)
+            wrong = torch.cat([self.wrong(images, labels) for images, labels in batches])
+            return {"wrong": np.packbits(wrong.cpu().numpy())}
+
+        return unpacked(self.part({"probe": "clean"}, compute), len(self.images))
 
     def outputs(
         self, images: FloatImages, run: Callable[[Tensor], Tensor] | None = None
@@ -153,17 +174,19 @@ class Probe:
         Raises:
             ValueError: The network gives NaN.
         """
-        low = self.config.precision == "bfloat16"
-        with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=low):
-            found = (run or self.network)(images.contiguous(memory_format=torch.channels_last))
-        found = found.float()
+        found = logits_of(run or self.network, images, self.config.precision)
         if bool(found.isnan().any()):
-            raise ValueError("the network gives NaN for probed images, so that nothing can be said of them")
+            raise ValueError("the network gives NaN for the probed images; look for weights that overflowed")
         return found
 
     def part(self, what: Mapping[str, Any], compute: Callable[[], Arrays]) -> Arrays:
         """Return a part of a probe: what the database holds of it, else what is computed and kept there."""
         return kept(self.store, {**self.facts, **what}, compute)
+
+
+def unpacked(arrays: Arrays, count: int) -> Bool[Tensor, " n"]:
+    """Return the bits of the images that are misclassified."""
+    return torch.from_numpy(np.unpackbits(arrays["wrong"], count=count).astype(bool))
 
 
 def kept(store: Store | None, facts: Mapping[str, Any], compute: Callable[[], Arrays]) -> Arrays:
@@ -207,56 +230,28 @@ def probing(
             f"a probe holds its images in memory, at most {_BYTES_AT_ONCE >> 30} GiB, got "
             f"{len(source.labels):,} of shape {source.shape}; set a limit (--limit)"
         )
-    scaled = config.mean is not None or config.std is not None
-    network = nn.Sequential(Scale(config.mean, config.std), model) if scaled else model
-    home = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
-    device = home if config.device is None else pick_device(config.device)
-    with evaluating(network):
-        try:
-            network.to(device)
-            images = source.read(torch.arange(len(source.labels))).to(device)
-            facts = {
-                "model": model_fingerprint(network),
-                "data": source.fingerprint,
-                "seed": config.seed,
-                # Compiled code rounds elsewhere: its own parts.
-                "precision": config.precision + (", compiled" if config.compile else ""),
-            }
-            with contextlib.ExitStack() as stack:
-                store = stack.enter_context(Store(db)) if db is not None else None
-                compiled = None
-                if config.compile:
-                    compiled = Compiled(network, config.batch_size)
-                    stack.callback(compiled.forget)
-                probe = Probe(
-                    network=network,
-                    source=source,
-                    images=images,
-                    config=config,
-                    facts=facts,
-                    store=store,
-                    compiled=compiled,
-                )
-                _check(probe)
-                yield probe
-        finally:
-            network.to(home)
-
-
-def _check(probe: Probe) -> None:
-    first = probe.floats()[:2]
-    try:
-        with torch.inference_mode():
-            logits = probe.outputs(first)
-    except (RuntimeError, AssertionError) as error:
-        said = str(error).partition("\n")[0]
-        raise ValueError(f"the network cannot take images of shape {tuple(first.shape)}: {said}") from error
-    classes = len(probe.source.classes)
-    if logits.ndim != 2 or logits.shape[1] < classes or (probe.source.named and logits.shape[1] != classes):
-        raise ValueError(
-            f"the network gives {tuple(logits.shape)} for {tuple(first.shape)}, expected "
-            f"({len(first)}, {classes}): {probe.source.name} has {classes} classes"
+    with running_on(model, config.device) as device, contextlib.ExitStack() as stack:
+        facts = {
+            "model": model_fingerprint(model),
+            "data": source.fingerprint,
+            "seed": config.seed,
+            # Compiled code rounds differently, so that its parts are parts of their own.
+            "precision": config.precision + (", compiled" if config.compile else ""),
+        }
+        compiled = Compiled(model, config.batch_size) if config.compile else None
+        if compiled is not None:
+            stack.callback(compiled.forget)
+        probe = Probe(
+            network=model,
+            source=source,
+            images=source.read(torch.arange(len(source.labels))).to(device),
+            config=config,
+            facts=facts,
+            store=stack.enter_context(Store(db)) if db is not None else None,
+            compiled=compiled,
         )
+        check_outputs(source, lambda images: probe.outputs(images.float().div_(255)), device)
+        yield probe
 
 
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
@@ -267,22 +262,18 @@ def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
     >>> rank_correlation([1, 2, 3], [10, 20, 15])
     0.5
     """
-    ranks = [_ranks(np.asarray(values, dtype=np.float64)) for values in (first, second)]
+    # Only correlations wait for it to load.
+    from scipy.stats import rankdata
+
+    ranks = [rankdata(np.asarray(values, dtype=np.float64)) for values in (first, second)]
     one, other = (rank - rank.mean() for rank in ranks)
     scale = float(np.sqrt((one**2).sum() * (other**2).sum()))
     return round(float((one * other).sum()) / scale, 12) if scale > 0 else float("nan")
 
 
-def _ranks(values: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(count).astype(np.float64)
-    mean: np.ndarray[Any, np.dtype[np.float64]] = (last - (count - 1) / 2)[place]
-    return mean
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankCorrelation:
-    """Spearman's correlation over items, with the interval that drawing the items anew gives."""
+    """Spearman's correlation over items, with its interval over resampled items."""
 
     value: float
     """In [-1, 1]."""

@@ -179,7 +179,7 @@ def gradient_spectrum(
     gradient is scaled to unit norm first, because that of a confident answer vanishes.
 
     Args:
-        model: Takes NCHW floats in [0, 1] (scaled by the config's mean and std) and returns logits.
+        model: Takes NCHW floats in [0, 1] and returns logits.
         data: Images and labels, as `evaluate` takes them.
         limit: Number of images, the first ones.
         config: See `ProbeConfig`.

@@ -52,7 +52,6 @@ class EvaluateOptions:
             kinds=kinds,
             spread=self.spread,
             precision=self.precision,
-            limit=self.limit,
             seed=self.seed,
             device=None if device == "auto" else device,
         )

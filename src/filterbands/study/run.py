@@ -184,7 +184,8 @@ def load(study: StudyConfig) -> tuple[dict[str, ImageSet], ImageSet]:
 
 
 def _test_images(study: StudyConfig, config: TrainConfig) -> ImageSet:
-    return load_data(study.data, split=study.evaluate.split, size=config.size or None)
+    options, size = study.evaluate, config.size or None
+    return load_data(study.data, split=options.split, size=size, limit=options.limit)
 
 
 def _said(line: Mapping[str, Any]) -> str:

@@ -217,7 +217,7 @@ def _train(
             raise _stopped(run, batches, epoch, done, loss, learned())
         seconds = time.perf_counter() - started
         with averages.applied(network) if averages is not None else nullcontext():
-            first_layer = _first_layer(model)
+            layer_record = _first_layer(model)
             if config.keep_every and epoch % config.keep_every == 0 and rank == 0:
                 _keep(run, model, config, epoch)
         records.append(

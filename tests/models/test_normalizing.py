@@ -1,0 +1,42 @@
+"""Mean and standard deviation: checked, applied once, known afterwards."""
+
+import pytest
+import torch
+from torch import nn
+
+from filterbands.models import check_mean_std, input_std, load_model, scaled
+
+MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.2, 0.5)
+
+
+def test_a_scaled_network_is_given_what_it_expects_and_a_plain_one_is_left() -> None:
+    images, net = torch.rand(2, 3, 4, 4), nn.Identity()
+    mean, std = (torch.tensor(values).reshape(1, 3, 1, 1) for values in (MEAN, STD))
+    assert torch.equal(scaled(net, MEAN, STD)(images), (images - mean) / std)
+    assert torch.equal(scaled(net, MEAN, None)(images), images - mean)
+    assert torch.equal(scaled(net, None, STD)(images), images / std)
+    assert scaled(net, None, None) is net
+
+
+def test_what_a_network_divides_by_is_known_where_it_normalizes() -> None:
+    assert input_std(nn.Conv2d(3, 2, 3)) is None
+    for model in (load_model(arch="fastnet", std=STD), scaled(nn.Identity(), None, STD)):
+        assert input_std(model) == input_std(nn.Sequential(model)) == pytest.approx(STD)
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "line"),
+    [
+        ((1.0, 2.0), None, "mean needs 3 numbers that are finite"),
+        ((0.0, 0.0, float("nan")), None, "mean needs 3 numbers that are finite"),
+        (None, (1.0, 1.0, 0.0), "std needs 3 numbers above 0"),
+        (None, (1.0, 1.0, float("inf")), "std needs 3 numbers above 0"),
+    ],
+)
+def test_numbers_that_cannot_normalize_are_refused(
+    mean: tuple[float, ...] | None, std: tuple[float, ...] | None, line: str
+) -> None:
+    with pytest.raises(ValueError, match=line):
+        check_mean_std(mean, std)
+    with pytest.raises(ValueError, match=line):
+        scaled(nn.Identity(), mean, std)
