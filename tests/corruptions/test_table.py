@@ -188,7 +188,7 @@ def test_images_of_another_kind_are_refused_with_the_line_that_converts_them(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kind": "gausian_noise"}, "did you mean 'gaussian_noise'.*known: gaussian_noise, "),
+        ({"kind": "gausian_noise"}, "did you mean gaussian_noise.*known are gaussian_noise, "),
         ({"severity": 0}, "severity of 1, 2, 3, 4 or 5, got 0"),
         ({"severity": 6}, "got 6"),
         ({"parameters": "cifar10"}, "'cifar' or 'imagenet', got 'cifar10'"),

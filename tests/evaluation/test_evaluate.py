@@ -471,7 +471,7 @@ def test_arrays_that_do_not_fit_are_refused_before_the_first_batch(
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        ({"kinds": ("fogg",)}, r"unknown kind 'fogg'; did you mean 'fog'\?"),
+        ({"kinds": ("fogg",)}, r"unknown kind 'fogg' \(did you mean fog\?\)"),
         ({"kinds": ("clean",)}, "leave clean out of kinds"),
         ({"severities": (6,)}, r"from 1 to 5, got \(6,\)"),
         ({"severities": ()}, "from 1 to 5"),

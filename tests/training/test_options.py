@@ -1,4 +1,4 @@
-"""What the loop can do besides: schedules, averages, parts of batches, starts, several processes."""
+"""What the loop can do besides: other optimizers, schedules, averages, parts of batches, starts, several processes."""
 
 import json
 import os
@@ -45,6 +45,7 @@ def test_every_recipe_is_a_config_of_its_name(recipe: str) -> None:
     [
         {"ema": 0.9},
         {"learning_rate": 0.1, "schedule": "cosine", "clip": 0.5},
+        {"optimizer": "adamw", "learning_rate": 1e-3, "schedule": "cosine"},
         {"accumulate": 2, "method": "apr_p"},
         {"checkpoint_every": 2},
     ],
@@ -128,10 +129,11 @@ def test_a_gradient_that_is_longer_is_clipped(config_of: Configs, whole: Runs, t
             assert_close(weight, start[name], rtol=0, atol=1e-6)
 
 
-def test_weight_decay_is_of_weights_alone(config_of: Configs) -> None:
-    config = config_of("modulated")
+@pytest.mark.parametrize(("name", "kind"), [("sgd", torch.optim.SGD), ("adamw", torch.optim.AdamW)])
+def test_weight_decay_is_of_weights_alone(name: str, kind: type, config_of: Configs) -> None:
+    config = replace(config_of("modulated"), optimizer=name)
     optimizer = make_optimizer(build(config, classes=10), config)
-    assert isinstance(optimizer, torch.optim.SGD)
+    assert isinstance(optimizer, kind)
     assert [group["weight_decay"] for group in optimizer.param_groups] == [5e-4, 0, 0]
 
 
@@ -199,6 +201,7 @@ def test_a_loss_that_is_no_number_leaves_something_to_look_at(config_of: Configs
     [
         ({"accumulate": 5}, "batch_size 32 cannot be computed in 5 equal parts"),
         ({"ema": 1.0}, r"ema needs a number in \[0, 1\)"),
+        ({"optimizer": "adam"}, r"unknown optimizer 'adam' \(did you mean adamw\?\); known are sgd, adamw"),
         (
             {"schedule": "step"},
             r"unknown schedule 'step' \(did you mean steps\?\); known are triangle",
@@ -330,3 +333,8 @@ try:
 except ValueError as error:
     print(error)
 """
+
+
+def test_shared_statistics_need_devices_that_have_them(config_of: Configs, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="sync_batch_norm needs CUDA"):
+        train(replace(config_of("standard"), sync_batch_norm=True), tmp_path, device="cpu")

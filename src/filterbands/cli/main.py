@@ -1,6 +1,5 @@
 """Runs a verb of the command line and prints its answer."""
 
-import difflib
 import json
 import os
 import sys
@@ -9,6 +8,7 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import Any
 
+from ..hints import hint
 from ..version import __version__
 from .parsing import parse
 
@@ -42,9 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     verb = words[0]
     if verb not in VERBS:
-        close = difflib.get_close_matches(verb, VERBS, n=1)
-        hint = f"did you mean {close[0]}? " if close else ""
-        return _fail("", f"unknown verb {verb!r}; {hint}verbs are {', '.join(VERBS)}")
+        return _fail("", f"unknown verb {verb!r}{hint(verb, VERBS)}; verbs are {', '.join(VERBS)}")
     # Only the verb's own file is loaded, so that --help and mistakes answer at once.
     module: Any = import_module(f".{verb}", __package__)
     try:

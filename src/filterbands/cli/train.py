@@ -1,6 +1,5 @@
 """`filterbands train`: train a network by a recipe."""
 
-import difflib
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ from typing import Annotated, Any
 import tyro
 
 from ..engine import is_first_process
+from ..hints import hint
 from ..training import RECIPES, train, with_settings
 from .shared import Answer, DeviceOptions, progress_bar
 
@@ -44,9 +44,8 @@ OPTIONS = TrainOptions
 def run(options: TrainOptions) -> Answer:
     """Train, and return the record of the run."""
     if options.recipe not in RECIPES:
-        close = difflib.get_close_matches(options.recipe, RECIPES, n=1)
-        hint = f" (did you mean {close[0]}?)" if close else ""
-        raise ValueError(f"unknown recipe {options.recipe!r}{hint}; known are {', '.join(RECIPES)}")
+        near = hint(options.recipe, RECIPES)
+        raise ValueError(f"unknown recipe {options.recipe!r}{near}; known are {', '.join(RECIPES)}")
     if not is_first_process():
         # Only one of the processes that torchrun started answers.
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115

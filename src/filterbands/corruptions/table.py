@@ -1,6 +1,5 @@
 """The table of kinds, the named sets of kinds, and `corrupt`."""
 
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
@@ -10,6 +9,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from .. import rng
+from ..hints import hint
 from ..types import Images, Keys
 from . import blur, cbar_fields, cbar_lenses, cbar_overlays, digital, elastic, noise, spatter, weather
 from .constants import PARAMETERS, Constants, Severities
@@ -238,9 +238,8 @@ def _severities(kind: str, parameters: str) -> Severities:
     """Return the constants of a kind; raise ValueError for an unknown kind or table."""
     table = _table(parameters)
     if kind not in CORRUPTIONS:
-        near = difflib.get_close_matches(str(kind), CORRUPTIONS, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"unknown kind {kind!r}; {hint}known: {', '.join(CORRUPTIONS)}")
+        near = hint(str(kind), CORRUPTIONS)
+        raise ValueError(f"unknown kind {kind!r}{near}; known are {', '.join(CORRUPTIONS)}")
     if kind not in table:
         other = CORRUPTIONS[kind].tables[0]
         raise ValueError(f"{kind!r} has no constants in parameters {parameters!r}; use {other!r}")

@@ -1,6 +1,5 @@
 """`load_data` and its specs."""
 
-import difflib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -8,6 +7,7 @@ from types import MappingProxyType
 import torch
 
 from ..disk import cache_folder
+from ..hints import hint
 from .cifar import load_cifar10, load_cifar100
 from .folder import load_folder, load_npz
 from .imageset import ImageSet
@@ -43,9 +43,11 @@ def load_data(
     if kind not in _KINDS:
         if spec and Path(spec).expanduser().exists():
             raise ValueError(f"data {spec!r} needs its kind in front of the place: one of {_KNOWN}")
-        raise ValueError(f"unknown data {spec!r}{_nearest(kind, _KINDS)}; known are {_KNOWN}")
+        raise ValueError(f"unknown data {spec!r}{hint(kind, _KINDS, closeness=0.7)}; known are {_KNOWN}")
     if split not in SPLITS:
-        raise ValueError(f"unknown split {split!r}{_nearest(split, SPLITS)}; known are {', '.join(SPLITS)}")
+        raise ValueError(
+            f"unknown split {split!r}{hint(split, SPLITS, closeness=0.7)}; known are {', '.join(SPLITS)}"
+        )
     if size is not None and kind != "folder":
         raise ValueError(f"--size (size=) resizes the images of folder:DIR alone, got {spec!r}; leave it out")
     if size is not None and not 1 <= size <= 4096:
@@ -96,8 +98,3 @@ def _folder_or_cache(kind: str, place: str, cached: str) -> Path:
             f"{kind} needs its folder: write {kind}:DIR, or fetch it once with filterbands data {kind}"
         )
     return found
-
-
-def _nearest(name: str, known: tuple[str, ...]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
-    return f" (did you mean {close[0]}?)" if close else ""

@@ -1,6 +1,5 @@
 """Generated images whose class is visible in two known frequency bands."""
 
-import difflib
 import math
 from dataclasses import dataclass, fields
 
@@ -9,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .. import fourier, rng
+from ..hints import hint
 from ..types import FloatImages, Keys, Labels
 from .imageset import ImageSet
 
@@ -98,9 +98,8 @@ def read_knobs(text: str) -> PlantedConfig:
     for part in text.split(",") if text.strip() else []:
         name, equals, number = (piece.strip() for piece in part.partition("="))
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f" (did you mean {close[0]}?)" if close else ""
-            raise ValueError(f"planted has no knob {name!r}{hint}; knobs are {', '.join(known)}")
+            near = hint(name, known)
+            raise ValueError(f"planted has no knob {name!r}{near}; knobs are {', '.join(known)}")
         if name in values:
             raise ValueError(f"planted got the knob {name} twice; give it once")
         try:

@@ -1,6 +1,5 @@
 """Networks from names and files."""
 
-import difflib
 import importlib
 import json
 from collections.abc import Callable, Mapping
@@ -10,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ..hints import hint
 from .fastnet import FastNet
 from .files import read_checkpoint
 from .normalizing import Normalizing, Numbers, normalizing
@@ -77,7 +77,7 @@ def load_model(
             f"{spec} does not say which network it is; name it with --arch (arch=), one of {_names()}"
         )
     if arch not in ARCHITECTURES:
-        raise ValueError(f"unknown architecture {arch!r}{_nearest(arch)}; known are {_names()}")
+        raise ValueError(f"unknown architecture {arch!r}{hint(arch, ARCHITECTURES)}; known are {_names()}")
     if classes < 1:
         raise ValueError(f"classes needs a number of at least 1, got {classes}")
     head = weights.get("linear.weight")
@@ -188,8 +188,3 @@ _FOREIGN: Mapping[str, Callable[[str, Numbers, Numbers], nn.Module]] = MappingPr
 
 def _names() -> str:
     return ", ".join(ARCHITECTURES)
-
-
-def _nearest(name: str) -> str:
-    close = difflib.get_close_matches(name, ARCHITECTURES, n=1)
-    return f" (did you mean {close[0]}?)" if close else ""

@@ -1,6 +1,5 @@
 """Scores: averages over the per-image answers of a network; pure functions."""
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..corruptions import CORRUPTIONS, PARAMETERS, kinds_of
+from ..hints import hint
 from .statistics import Bits, Floats, Integers, bootstrap
 
 BENCHMARK_15 = tuple(kind for kind, entry in CORRUPTIONS.items() if entry.benchmark)
@@ -321,9 +321,8 @@ def overlapping_kinds(overlap: Iterable[str]) -> frozenset[str]:
         elif name in CORRUPTIONS:
             kinds.add(name)
         else:
-            close = difflib.get_close_matches(name, (*FAMILIES, *CORRUPTIONS), n=1)
-            hint = f" (did you mean {close[0]}?)" if close else ""
-            raise ValueError(f"overlap needs kinds or families ({', '.join(FAMILIES)}), got {name!r}{hint}")
+            near = hint(name, (*FAMILIES, *CORRUPTIONS))
+            raise ValueError(f"overlap needs kinds or families ({', '.join(FAMILIES)}), got {name!r}{near}")
     return frozenset(kinds)
 
 

@@ -24,7 +24,8 @@ from typing import Any
 
 from ..corruptions import expand_kinds
 from ..evaluation import EvaluateConfig
-from ..training import RECIPES, TrainConfig, hint, with_settings
+from ..hints import hint
+from ..training import RECIPES, TrainConfig, with_settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,6 @@ from .config import (
     TrainConfig,
     changed_fields,
     from_plain,
-    hint,
     to_plain,
     with_settings,
 )
@@ -30,7 +29,6 @@ __all__ = [
     "changed_fields",
     "check_count",
     "from_plain",
-    "hint",
     "measure_step",
     "to_plain",
     "train",

@@ -1,6 +1,5 @@
 """TrainConfig: everything that can change a bit of what training gives, and how to change it by name."""
 
-import difflib
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
@@ -8,13 +7,17 @@ from typing import Any
 
 from ..engine import PRECISIONS
 from ..filters import EQUAL_AREA
+from ..hints import hint
 from ..models import ARCHITECTURES
 from .methods import FILTERS, METHODS, NOISES
+
+OPTIMIZERS = ("sgd", "adamw")
+"""How weights descend the loss."""
 
 SCHEDULES = ("triangle", "cosine", "steps", "thirds")
 """How the learning rate rises and falls."""
 
-_REMOVED = {"lookahead": 0, "optimizer": "sgd", "sync_batch_norm": False}
+_REMOVED = {"lookahead": 0}
 """Fields of older versions and the only value that is still read: what they did by default."""
 
 
@@ -129,13 +132,15 @@ class TrainConfig:
     """Parts a step's batch is computed in, one after the other, for less memory; batch norms see parts."""
     learning_rate: float = 0.4
     """Peak of the schedule."""
+    optimizer: str = "sgd"
+    """`sgd`, with Nesterov's momentum, or `adamw`."""
     schedule: str = "triangle"
     """`triangle`: straight up and straight down to 0; `cosine`: straight up and half a cosine down to 0;
     `steps`: a fifth each after 0.3, 0.6, 0.8 and 0.95 of training; `thirds`: a tenth after 0.34 and 0.67."""
     peak: float = 0.2
     """Where in training the peak of `triangle` and `cosine` lies, in (0, 1)."""
     momentum: float = 0.9
-    """Nesterov momentum of SGD."""
+    """Nesterov momentum of SGD; decay of the first moment of AdamW."""
     weight_decay: float = 5e-4
     """Of weights of two and more dimensions; not of biases, batch norms and proportions."""
     label_smoothing: float = 0.05
@@ -155,6 +160,8 @@ class TrainConfig:
     """Memory layout of the convolutions."""
     compile: bool = False
     """Whether the network is compiled by torch, which takes a minute first."""
+    sync_batch_norm: bool = False
+    """Whether batch norms of several processes share their statistics; CUDA only."""
     init: str = ""
     """A checkpoint or Run to start from, as `load_model` takes it; empty for random weights."""
     checkpoint_every: int = 1
@@ -192,6 +199,7 @@ class TrainConfig:
             "method": METHODS,
             "arch": ARCHITECTURES,
             "precision": PRECISIONS,
+            "optimizer": OPTIMIZERS,
             "schedule": SCHEDULES,
         }
         for name, table in tables.items():
@@ -321,16 +329,6 @@ def _parsed(text: str, kind: Any, *, whole: str) -> Any:
     except ValueError:
         noun = {int: "a whole number", float: "a number"}[kind]
         raise ValueError(f"--set {whole} needs {noun}, got {text!r}") from None
-
-
-def hint(value: str, known: Collection[str]) -> str:
-    """Return ` (did you mean ...?)` with the known name that is nearest; nothing where none is near.
-
-    >>> hint("epoch", ["epochs", "ema"])
-    ' (did you mean epochs?)'
-    """
-    close = difflib.get_close_matches(value, known, n=1)
-    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def _check(

@@ -45,7 +45,9 @@ def in_training(config: TrainConfig, *, classes: int) -> tuple[nn.Module, nn.Mod
     front: list[nn.Module] = [SpectralNoise(**asdict(config.spectral))] if config.spectral.on else []
     if config.white_noise:
         front.append(WhiteNoise(config.white_noise))
-    network = nn.Sequential(*front, model) if front else model
+    network: nn.Module = nn.Sequential(*front, model) if front else model
+    if config.sync_batch_norm:
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
     if config.channels_last:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model, network

@@ -1,4 +1,4 @@
-"""The optimizer, schedules and the average of weights."""
+"""Optimizers, schedules and the average of weights."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -14,8 +14,10 @@ from .config import TrainConfig
 
 
 def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """Return SGD, each of its groups with its own `peak` learning rate."""
+    """Return the config's optimizer; each group has its own `peak` learning rate."""
     groups = parameter_groups(network, config)
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=0.0, betas=(config.momentum, 0.999))
     return torch.optim.SGD(groups, lr=0.0, momentum=config.momentum, nesterov=config.momentum > 0)
 
 

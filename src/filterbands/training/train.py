@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..control import bake, recalibrate
 from ..datasets import ImageSet, load_data
 from ..disk import make_folder, write_weights, write_whole
-from ..engine import Fabric, compiling, device_name, launch, process_count
+from ..engine import Fabric, compiling, device_name, launch, pick_device, process_count
 from ..filters import analyze
 from ..models import describe, first_layer
 from ..run import Run
@@ -25,7 +25,7 @@ from ..types import Progress
 from ..version import __version__, git_revision
 from .batches import Batches, check_count
 from .config import TrainConfig, changed_fields, to_plain
-from .networks import compiled, in_training
+from .networks import build, compiled, in_training
 from .optimizing import FACTORS, Averages, make_optimizer
 
 # Images on which the effect of recalibrating the batch norms is shown.
@@ -85,6 +85,8 @@ def train(
             f"batch_size {config.batch_size} cannot be shared equally by {processes} processes in "
             f"{config.accumulate} parts each; choose a multiple of {config.accumulate * processes}"
         )
+    if config.sync_batch_norm and pick_device(device).type == "cpu":
+        raise ValueError("sync_batch_norm needs CUDA devices; set it to false on a CPU")
     begun_by = run.read().get("processes", 1) if run.checkpoint.exists() else processes
     if begun_by != processes:
         raise ValueError(
@@ -250,6 +252,11 @@ def _train(
     if rank == 0:
         if averages is not None:
             averages.apply(network)
+        if config.sync_batch_norm:
+            # Its batch norms would wait for the other processes.
+            weights = model.state_dict()
+            model = build(config, classes=len(data.classes)).to(fabric.device)
+            model.load_state_dict(weights)
         if config.spectral.on or config.modulate.on or config.white_noise:
             description["recalibrated"] = _recalibrated(model, batches, config, fabric)
         plain = bake(model.eval())
