@@ -1,4 +1,4 @@
-"""What the loop can do besides: other optimizers, schedules, averages, parts of batches, starts, several processes."""
+"""Options of the loop: optimizers, schedules, averages, parts of batches, starts, several processes."""
 
 import json
 import os
