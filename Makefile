@@ -2,6 +2,8 @@
 .PHONY: venv demo test check bench slow gpu-study
 
 PYTHON ?= python3
+# Test processes at once; a core each.
+JOBS ?= 2
 BIN := .venv/bin
 STAMP := .venv/.installed
 
@@ -16,7 +18,7 @@ demo: $(STAMP)
 	$(BIN)/filterbands demo
 
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS)
 
 slow: $(STAMP)
 	$(BIN)/python -m pytest -q -m slow
