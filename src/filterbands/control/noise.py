@@ -6,7 +6,6 @@ added to every filter's response.
 """
 
 import math
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +13,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from ..engine import settle_kernels
+from ..filters import constant
 from ..fourier import filter_images, radius_grid, shape_noise
 from ..types import FloatImages
 from .proportion import check_options, working
@@ -239,30 +239,27 @@ def _cut_exponential(
     return drawn
 
 
-@lru_cache(maxsize=64)
+@constant
 def _log_radius(
     height: int, width: int, *, half: bool, device: torch.device, dtype: torch.dtype
 ) -> Float[Tensor, " v"]:
     """Return the logarithm of each frequency's radius; frequency zero counts as the lowest next to it."""
-    # Made in inference mode, a remembered tensor would break a later backward pass.
-    with torch.inference_mode(False), torch.device("cpu"):
-        radius = radius_grid(height, width, half=half).double()
-        radius[0, 0] = radius[radius > 0].min()
-        return radius.log().flatten().to(device, dtype)
+    radius = radius_grid(height, width, half=half).double()
+    radius[0, 0] = radius[radius > 0].min()
+    return radius.log().flatten().to(device, dtype)
 
 
-@lru_cache(maxsize=64)
+@constant
 def _bumps(
     height: int, width: int, *, half: bool, device: torch.device, dtype: torch.dtype
 ) -> Float[Tensor, "bands v"]:
     """Return the bands' bumps at every frequency: at each, they sum to 1."""
-    with torch.inference_mode(False), torch.device("cpu"):
-        edges = torch.tensor(BAND_EDGES, dtype=torch.float64) / 32
-        centers = (edges[:-1] * edges[1:]).log() / 2
-        radius = _log_radius(height, width, half=half, device=torch.device("cpu"), dtype=torch.float64)
-        # Each frequency's place among the centers, from 0 to 7; a bump is cos^2 of the distance in places.
-        after = torch.searchsorted(centers, radius).clamp(1, len(centers) - 1)
-        before = centers[after - 1]
-        place = (after - 1 + (radius - before) / (centers[after] - before)).clamp(0, len(centers) - 1)
-        distance = (place - torch.arange(len(centers))[:, None]).abs().clamp(0, 1)
-        return torch.cos(math.pi / 2 * distance).square().to(device, dtype)
+    edges = torch.tensor(BAND_EDGES, dtype=torch.float64) / 32
+    centers = (edges[:-1] * edges[1:]).log() / 2
+    radius = _log_radius(height, width, half=half, device=torch.device("cpu"), dtype=torch.float64)
+    # Each frequency's place among the centers, from 0 to 7; a bump is cos^2 of the distance in places.
+    after = torch.searchsorted(centers, radius).clamp(1, len(centers) - 1)
+    before = centers[after - 1]
+    place = (after - 1 + (radius - before) / (centers[after] - before)).clamp(0, len(centers) - 1)
+    distance = (place - torch.arange(len(centers))[:, None]).abs().clamp(0, 1)
+    return torch.cos(math.pi / 2 * distance).square().to(device, dtype)

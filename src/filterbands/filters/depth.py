@@ -122,16 +122,8 @@ class GradientSpectrum:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values; those of single images are left out."""
-        return {
-            "images": self.images,
-            "cutoff": self.cutoff,
-            "low_energy": self.low_energy,
-            "mean_low_energy": self.mean_low_energy,
-            "white_low_energy": self.white_low_energy,
-            "centroid": self.centroid,
-            "radii": plain(self.radii),
-            "curve": plain(self.curve),
-        }
+        means = ("low_energy", "mean_low_energy", "white_low_energy", "centroid")
+        return {key: plain(getattr(self, key)) for key in ("images", "cutoff", *means, "radii", "curve")}
 
     def __str__(self) -> str:
         return (

@@ -95,14 +95,7 @@ def analyze(
 def measure(
     layer: Layer, cutoff: float, *, chance: bool = True, response: Float[Tensor, " f"] | None = None
 ) -> LayerSpectrum:
-    """Return the spectrum of one layer.
-
-    Args:
-        layer: As it was found.
-        cutoff: Radius between low and high, cycles per pixel.
-        chance: Say what chance gives, which holds for filters that are drawn as such.
-        response: The share within the cutoff of what each filter lets through of images.
-    """
+    """Return the spectrum of one layer; `chance` and `response` are those of `Measured`."""
     dimensions = len(layer.size)
     measured = Measured(layer, cutoff_of(cutoff, dimensions), chance=chance, response=response)
     notes, spectral = list(layer.notes), dict[str, Any]()
@@ -135,7 +128,6 @@ def _opened(path: Path) -> nn.Module | Mapping[str, Tensor]:
 
 
 def _spectral(layer: Measured) -> dict[str, Any]:
-    """Return the fields of a `LayerSpectrum` that tell of its filters' spectra."""
     found = {name: figure.of(layer) for name, figure in FIGURES.items()}
     # What images tell stands behind what the weights tell, as it may be missing.
     each = sorted(found, key=lambda name: FIGURES[name].needs_data)

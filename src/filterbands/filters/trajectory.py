@@ -140,14 +140,23 @@ def course_of(run: Run, *, arch: str | None = None, cutoff: float = EQUAL_AREA) 
 def _of_files(files: Sequence[Path], arch: str | None, cutoff: float) -> Trajectory:
     if not files:
         raise ValueError("trajectory needs at least one checkpoint, got none")
-    rows = []
-    for step, file in steps_of(files):
-        source = load_model(file, arch=arch) if arch is not None else file
-        rows += rows_of(analyze(source, cutoff=cutoff), step=step, checkpoint=str(file))
-    return Trajectory(rows=tuple(rows))
+    return trajectory_of(
+        files, lambda file: analyze(file if arch is None else load_model(file, arch=arch), cutoff=cutoff)
+    )
 
 
-def steps_of(files: Sequence[Path]) -> list[tuple[int, Path]]:
+def trajectory_of(files: Sequence[Path], spectrum_of: Callable[[Path], ModelSpectrum]) -> Trajectory:
+    """Return files as the steps of one training."""
+    return Trajectory(
+        rows=tuple(
+            {"step": step, "checkpoint": str(file), **layer.to_row()}
+            for step, file in _steps_of(files)
+            for layer in spectrum_of(file)
+        )
+    )
+
+
+def _steps_of(files: Sequence[Path]) -> list[tuple[int, Path]]:
     """Return files with their steps, rising: the last number in each name, or the place among the files."""
     found = [re.findall(r"\d+", file.stem) for file in files]
     steps = [int(numbers[-1]) if numbers else None for numbers in found]
@@ -155,11 +164,6 @@ def steps_of(files: Sequence[Path]) -> list[tuple[int, Path]]:
     if len(set(known)) < len(files):
         return list(enumerate(files))
     return sorted(zip(known, files, strict=True), key=lambda item: item[0])
-
-
-def rows_of(spectrum: ModelSpectrum, *, step: int, checkpoint: str) -> list[dict[str, Any]]:
-    """Return the layers of a network at one step, as rows of a trajectory."""
-    return [{"step": step, "checkpoint": checkpoint, **layer.to_row()} for layer in spectrum]
 
 
 class SpectrumLogger:
@@ -249,6 +253,12 @@ class SpectrumLogger:
         if not bases:
             raise ValueError("SpectrumLogger.callback needs Lightning: import your Trainer's package first")
         return type("SpectrumCallback", (_Hooks, *bases), {})(self)
+
+    def __getattr__(self, name: str) -> Any:
+        """Raise AttributeError; that of a hook says what Lightning's Trainer has to be given."""
+        is_hook = name in ("setup", "state_key") or name.startswith("on_")
+        what = "is no Lightning callback; pass logger.callback()" if is_hook else f"has no {name!r}"
+        raise AttributeError(f"SpectrumLogger {what}")
 
     def _begin(self, model: nn.Module) -> None:
         first = first_layer("SpectrumLogger", model, self._example, kind=_ConvNd)

@@ -200,9 +200,8 @@ def gradient_spectrum(
 
 def _gradient(probe: Probe) -> Arrays:
     total = torch.zeros(probe.images.shape[2:], dtype=torch.float64, device=probe.images.device)
-    size = probe.config.batch_size
-    for images, labels in zip(torch.split(probe.images, size), torch.split(probe.labels, size), strict=True):
-        power, _ = gradient_power(probe.outputs, images.float().div_(255), labels)
+    for images, labels, _ in probe.batches():
+        power, _ = gradient_power(probe.outputs, images, labels)
         total += power.mean(dim=1).sum(dim=0).double()
     return {"power": fourier.centered(total / len(probe.images)).cpu().float().numpy()}
 
