@@ -338,7 +338,7 @@ def test_options_out_of_range_are_refused(options: dict[str, float], message: st
 
 @pytest.mark.parametrize("images", [torch.full((1, 3, 8, 8), 1.5), torch.full((1, 3, 8, 8), math.nan)])
 def test_images_outside_of_the_range_are_refused_not_cut(images: Tensor) -> None:
-    with pytest.raises(ValueError, match=r"needs images in \[0, 1\].*before the normalisation"):
+    with pytest.raises(ValueError, match=r"needs images in \[0, 1\].*before the normalization"):
         SpectralNoise()(images)
 
 

@@ -153,7 +153,7 @@ class SpectralNoise(nn.Module):
             if not (low >= 0 and high <= 1):
                 raise ValueError(
                     f"SpectralNoise needs images in [0, 1], got values from {low:.4g} to {high:.4g}; "
-                    "place it before the normalisation, or pass clamp=False"
+                    "place it before the normalization, or pass clamp=False"
                 )
 
     def _apply_gains(self, out: FloatImages, chosen: Int64[Tensor, " n"]) -> None:

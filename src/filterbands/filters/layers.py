@@ -65,7 +65,7 @@ def layers_of_network(
         name = plain_name(path) or "weight"
         weight = getattr(module, "weight", None)
         if isinstance(weight, nn.parameter.UninitializedParameter) and isinstance(module, _ConvNd):
-            raise ValueError(f"layer {name} is not initialised yet; run the network once on an image")
+            raise ValueError(f"layer {name} is not initialized yet; run the network once on an image")
         if isinstance(module, _ConvNd):
             found.append(layer_of(module, name))
         elif isinstance(weight, Tensor) and weight.ndim in (4, 5):
@@ -154,7 +154,7 @@ def checked(name: str, weight: Tensor) -> Float[Tensor, "f c *k"]:
     if weight.is_quantized or not weight.is_floating_point():
         raise ValueError(
             f"layer {name} needs real floating-point weights, got {weight.dtype}; "
-            "convert them (quantised ones with dequantize) first"
+            "convert them (quantized ones with dequantize) first"
         )
     if weight.numel() == 0:
         raise ValueError(f"layer {name} has no weights: its shape is {tuple(weight.shape)}")

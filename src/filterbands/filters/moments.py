@@ -103,9 +103,7 @@ def image_batches(verb: str, data: Any) -> Iterator[FloatImages]:
     """
     if isinstance(data, ImageSet):
         data = data.images
-    if isinstance(data, Tensor):
-        if data.ndim != 4:
-            raise ValueError(f"{verb} needs images NCHW, got a tensor of shape {tuple(data.shape)}")
+    if isinstance(data, Tensor) and data.ndim > 0:
         data = torch.split(data, _BATCH)
     if not isinstance(data, Iterable):
         kind = type(data).__name__

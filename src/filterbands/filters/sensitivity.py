@@ -123,9 +123,7 @@ def rank_correlations(rows: Float[Tensor, "n items"]) -> Float[Tensor, "n n"]:
     >>> rank_correlations(torch.tensor([[1.0, 2, 3], [10, 20, 15]]).double())[0, 1].item()
     0.5
     """
-    ranks = []
-    for row in rows:
-        _, place, counts = torch.unique(row, return_inverse=True, return_counts=True)
-        middle = counts.cumsum(0).double() - (counts.double() - 1) / 2
-        ranks.append(middle[place])
-    return torch.corrcoef(torch.stack(ranks))
+    ordered = rows.sort(dim=1).values
+    # Twice the mean rank, but for a constant.
+    ranks = torch.searchsorted(ordered, rows) + torch.searchsorted(ordered, rows, right=True)
+    return torch.corrcoef(ranks.double())

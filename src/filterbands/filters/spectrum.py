@@ -21,7 +21,7 @@ from .moments import as_floats
 from .response import images_of, response_of_network, response_of_tensors
 from .sensitivity import sensitivity_of
 
-_RADII = tuple(step / 100 for step in range(1, 51))
+RADII = tuple(step / 100 for step in range(1, 51))
 _ANGLES = tuple(map(float, range(0, 180, 15)))
 
 
@@ -115,7 +115,7 @@ def measure(
         cutoff=measured.cutoff,
         stride=layer.stride,
         batch_norm=layer.batch_norm,
-        radii=torch.tensor(_RADII, dtype=torch.float64, device="cpu"),
+        radii=torch.tensor(RADII, dtype=torch.float64, device="cpu"),
         note="; ".join(notes),
         **spectral,
     )
@@ -142,8 +142,8 @@ def _spectral(layer: Measured) -> dict[str, Any]:
         facts |= {
             "colour": color_of(layer),
             "sensitivity": sensitivity_of(layer) if layer.chance else None,
-            "curve": layer.curve(ball_kernel, _RADII),
-            "profile": layer.curve(sphere_kernel, _RADII),
+            "curve": layer.curve(ball_kernel, RADII),
+            "profile": layer.curve(sphere_kernel, RADII),
             "orientation": layer.curve(direction_kernel, _ANGLES) if is_planar else None,
         }
     return facts

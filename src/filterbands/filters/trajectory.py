@@ -5,9 +5,10 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from ..run import Run
 from ..types import FloatImages
 from . import tables
 from .bands import EQUAL_AREA, check_cutoff
-from .figures import FIGURES, ModelSpectrum
+from .figures import FIGURES, LayerSpectrum, ModelSpectrum
 from .layers import layer_of
 from .spectrum import analyze, measure
 
@@ -147,13 +148,12 @@ def _of_files(files: Sequence[Path], arch: str | None, cutoff: float) -> Traject
 
 def trajectory_of(files: Sequence[Path], spectrum_of: Callable[[Path], ModelSpectrum]) -> Trajectory:
     """Return files as the steps of one training."""
-    return Trajectory(
-        rows=tuple(
-            {"step": step, "checkpoint": str(file), **layer.to_row()}
-            for step, file in _steps_of(files)
-            for layer in spectrum_of(file)
-        )
-    )
+    parts = [_rows(spectrum_of(file), step, str(file)) for step, file in _steps_of(files)]
+    return Trajectory(rows=tuple(chain.from_iterable(parts)))
+
+
+def _rows(layers: Iterable[LayerSpectrum], step: int, checkpoint: str = "") -> list[dict[str, Any]]:
+    return [{"step": step, "checkpoint": checkpoint, **layer.to_row()} for layer in layers]
 
 
 def _steps_of(files: Sequence[Path]) -> list[tuple[int, Path]]:
@@ -278,23 +278,24 @@ class SpectrumLogger:
         if self._step == self._last:
             return
         begun, step = time.perf_counter(), self._step
-        scalars: dict[str, float] = {}
-        lines = []
-        for name, module in self._layers.items():
-            layer = measure(layer_of(module, name), self.cutoff, chance=False)
-            row = {"step": step, "checkpoint": "", **layer.to_row()}
-            self._rows.append(row)
-            lines.append(json.dumps(row) + "\n")
-            for figure in _figures():
-                if row[figure] is not None:
-                    scalars[f"spectrum/{name}/{figure}"] = row[figure]
-            if self._writer is not None and layer.filters_low_energy is not None:
-                histogram = layer.filters_low_energy.numpy()
-                self._writer.add_histogram(f"spectrum/{name}/filters_low_energy", histogram, step)
+        found = (layer_of(module, name) for name, module in self._layers.items())
+        spectrum = [measure(layer, self.cutoff, chance=False) for layer in found]
+        rows = _rows(spectrum, step)
+        self._rows += rows
+        scalars: dict[str, float] = {
+            f"spectrum/{row['layer']}/{figure}": row[figure]
+            for row in rows
+            for figure in _figures()
+            if row[figure] is not None
+        }
         if self._file is not None:
             with self._file.open("a", encoding="utf-8") as stream:
-                stream.writelines(lines)
+                stream.writelines(json.dumps(row) + "\n" for row in rows)
         if self._writer is not None:
+            for layer in spectrum:
+                if (values := layer.filters_low_energy) is not None:
+                    tag = f"spectrum/{layer.name}/filters_low_energy"
+                    self._writer.add_histogram(tag, values.numpy(), step)
             for tag, value in scalars.items():
                 self._writer.add_scalar(tag, value, step)
         for logger in loggers:

@@ -76,15 +76,8 @@ def pass_curves(
 
     Low-, high- and band-pass filters, ideal and Gaussian, are applied at 16 radii each; two more figures are
     for images with their phases or their amplitudes alone. Filters are circular and keep the mean of each
-    channel, so that an image is left, which is clipped to [0, 1].
-
-    Args:
-        model: Takes NCHW floats in [0, 1] and returns logits.
-        data: As `evaluate` takes them.
-        limit: Take the first so many images.
-        config: How the network is probed.
-        db: Database that keeps finished parts; None keeps nothing.
-        progress: Called with filters done, filters in all, and a name.
+    channel, so that an image is left, which is clipped to [0, 1]. `progress` is called with filters done,
+    filters in all, and a name; all other arguments are as for `fourier_heatmap`.
 
     Raises:
         ValueError: Data and network that do not fit.
