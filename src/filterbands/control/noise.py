@@ -145,7 +145,7 @@ class SpectralNoise(nn.Module):
         least = _BORDER + 1 if self.padding == "reflect" else 2
         if min(height, width) < least:
             raise ValueError(
-                f"SpectralNoise with {self.padding} padding needs images of at least {least} pixels a side, "
+                f"SpectralNoise with {self.padding} padding needs images of at least {least} pixels per side, "
                 f"got {height}x{width}; enlarge them"
             )
         if self.clamp and images.numel() > 0:
@@ -197,7 +197,7 @@ class SpectralNoise(nn.Module):
         amplitude = (log_power / 2).exp().reshape(count, height, width)
         if not self.dc:
             amplitude[:, 0, 0] = 0
-        # One field a channel and one for all of them, two fields a pair.
+        # One field per channel and one for all of them, two fields per pair.
         pairs = channels // 2 + 1
         white = torch.randn(count, pairs, height, width, 2, device=device, dtype=dtype)
         fields = shape_noise(white, amplitude)

@@ -26,7 +26,7 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 Sides = tuple[int, ...]
-"""One whole number an axis, the vertical one before the horizontal one."""
+"""One whole number per axis, the vertical one before the horizontal one."""
 
 NYQUIST = 0.5
 """The largest radius whose ball fits into the cube of frequencies."""

@@ -16,7 +16,7 @@ from ..datasets import ImageSet
 from ..models import Convolution, evaluating, run_on
 from ..types import FloatImages
 
-# Images a forward pass; numbers that one unfolded batch may hold.
+# Images per forward pass; numbers that one unfolded batch may hold.
 _BATCH = 100
 _UNFOLDED = 2**23
 # Patches for every input of a filter, below which a covariance is mostly chance.

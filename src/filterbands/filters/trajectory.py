@@ -70,16 +70,14 @@ class Trajectory:
         return tables.frame(self.rows)
 
     def __str__(self) -> str:
-        lines = [f"{'step':>10}  {'layer':<24}" + "".join(f"{name:>17}" for name in _figures())]
-        for row in self.rows:
-            figures = "".join(f"{tables.shown(row.get(name)):>17}" for name in _figures())
-            lines.append(f"{row['step']:>10}  {row['layer']:<24}{figures}")
-        return "\n".join(lines)
+        return tables.text_table(self._columns(), left=("layer",))
 
     def _repr_html_(self) -> str:
+        return tables.html_table(self._columns())
+
+    def _columns(self) -> tables.Columns:
         columns = {name: [str(row[name]) for row in self.rows] for name in ("step", "layer")}
-        figures = {name: [tables.shown(row.get(name)) for row in self.rows] for name in _figures()}
-        return tables.html_table(columns | figures)
+        return columns | {name: [tables.shown(row.get(name)) for row in self.rows] for name in _figures()}
 
 
 def trajectory(

@@ -84,9 +84,9 @@ class Spectrum:
     @property
     def profile(self) -> Float[Tensor, " r"]:
         """Mean power in rings of width 1 / min(h, w), out to the corner."""
-        ring, radii = _rings(*self.power.shape)
-        total = torch.bincount(ring, self.power.double().flatten(), len(radii))
-        mean: Tensor = total / torch.bincount(ring, minlength=len(radii)).clamp_min(1)
+        ring, _ = _rings(*self.power.shape)
+        total = torch.bincount(ring, self.power.double().flatten())
+        mean: Tensor = total / torch.bincount(ring).clamp_min(1)
         return mean
 
     @property
