@@ -343,5 +343,7 @@ def test_images_outside_of_the_range_are_refused_not_cut(images: Tensor) -> None
 
 
 def test_images_too_small_for_the_padding_are_refused() -> None:
-    with pytest.raises(ValueError, match="reflect padding needs images of at least 5 pixels per side, got 4x9"):
+    with pytest.raises(
+        ValueError, match="reflect padding needs images of at least 5 pixels per side, got 4x9"
+    ):
         SpectralNoise()(torch.rand(1, 3, 4, 9))

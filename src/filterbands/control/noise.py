@@ -145,8 +145,8 @@ class SpectralNoise(nn.Module):
         least = _BORDER + 1 if self.padding == "reflect" else 2
         if min(height, width) < least:
             raise ValueError(
-                f"SpectralNoise with {self.padding} padding needs images of at least {least} pixels per side, "
-                f"got {height}x{width}; enlarge them"
+                f"SpectralNoise with {self.padding} padding needs images of at least {least} pixels per "
+                f"side, got {height}x{width}; enlarge them"
             )
         if self.clamp and images.numel() > 0:
             low, high = (float(bound) for bound in images.detach().aminmax())

@@ -222,10 +222,6 @@ def gradient_power(
 
 def _dense(weight: Filters, groups: int) -> Float[Tensor, "f d kh kw"]:
     """Return the weight of an ungrouped convolution that does the same."""
-    if groups == 1:
-        return weight
-    filters, channels, *size = weight.shape
-    whole = weight.new_zeros(groups, filters // groups, groups, channels, *size)
-    for group, part in enumerate(weight.reshape(groups, filters // groups, channels, *size)):
-        whole[group, :, group] = part
-    return whole.reshape(filters, groups * channels, *size)
+    diagonal = torch.eye(groups).to(weight)
+    whole = torch.einsum("gfckl,gh->gfhckl", weight.reshape(groups, -1, *weight.shape[1:]), diagonal)
+    return whole.flatten(2, 3).flatten(0, 1)

@@ -156,12 +156,8 @@ def _rows(layers: Iterable[LayerSpectrum], step: int, checkpoint: str = "") -> l
 
 def _steps_of(files: Sequence[Path]) -> list[tuple[int, Path]]:
     """Return files with their steps, rising: the last number in each name, or the place among the files."""
-    found = [re.findall(r"\d+", file.stem) for file in files]
-    steps = [int(numbers[-1]) if numbers else None for numbers in found]
-    known = [step for step in steps if step is not None]
-    if len(set(known)) < len(files):
-        return list(enumerate(files))
-    return sorted(zip(known, files, strict=True), key=lambda item: item[0])
+    steps = {int(found[-1]): file for file in files if (found := re.findall(r"\d+", file.stem))}
+    return sorted(steps.items()) if len(steps) == len(files) else list(enumerate(files))
 
 
 class SpectrumLogger:
