@@ -338,10 +338,12 @@ def test_options_out_of_range_are_refused(options: dict[str, float], message: st
 
 @pytest.mark.parametrize("images", [torch.full((1, 3, 8, 8), 1.5), torch.full((1, 3, 8, 8), math.nan)])
 def test_images_outside_of_the_range_are_refused_not_cut(images: Tensor) -> None:
-    with pytest.raises(ValueError, match=r"needs images in \[0, 1\].*before the normalisation"):
+    with pytest.raises(ValueError, match=r"needs images in \[0, 1\].*before the normalization"):
         SpectralNoise()(images)
 
 
 def test_images_too_small_for_the_padding_are_refused() -> None:
-    with pytest.raises(ValueError, match="reflect padding needs images of at least 5 pixels a side, got 4x9"):
+    with pytest.raises(
+        ValueError, match="reflect padding needs images of at least 5 pixels per side, got 4x9"
+    ):
         SpectralNoise()(torch.rand(1, 3, 4, 9))

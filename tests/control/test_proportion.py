@@ -418,7 +418,7 @@ def test_half_of_five_filters_is_rounded_as_python_rounds() -> None:
         (nn.ConvTranspose2d(3, 3, 3), "got ConvTranspose2d"),
         (nn.Conv2d(3, 3, 1), "needs a kernel larger than 1x1"),
         (nn.Conv2d(3, 3, 3, dilation=2), r"needs a layer without dilation, got \(2, 2\)"),
-        (nn.LazyConv2d(3, 3), "initialised real parameter"),
+        (nn.LazyConv2d(3, 3), "initialized real parameter"),
         (modulate(nn.Conv2d(3, 3, 3)), "parametrized already; bake it first"),
         (parametrizations.weight_norm(nn.Conv2d(3, 3, 3)), "parametrized already"),
     ],

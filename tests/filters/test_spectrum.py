@@ -495,7 +495,7 @@ def test_weights_that_cannot_be_measured_are_refused_by_name(weight, message):
         (nn.Linear(2, 2), "no convolution"),
         ({}, "no convolution"),
         ({"linear.weight": torch.ones(3, 4)}, "no convolution"),
-        (nn.LazyConv2d(3, 3), "not initialised"),
+        (nn.LazyConv2d(3, 3), "not initialized"),
     ],
 )
 def test_models_without_convolutions_are_refused(model, message):

@@ -166,6 +166,24 @@ def fit(callback, module, *, batches, first=True):
     return trainer
 
 
+@pytest.mark.parametrize("hook", ["setup", "state_key", "on_train_start"])
+def test_a_logger_in_the_callbacks_place_names_the_callback(hook):
+    with pytest.raises(AttributeError, match=r"pass logger.callback\(\)"):
+        getattr(SpectrumLogger(), hook)
+    with pytest.raises(AttributeError, match="has no 'steps'"):
+        _ = SpectrumLogger().steps
+
+
+@pytest.mark.slow
+def test_the_trainer_of_lightning_shows_that_line(tmp_path):
+    lightning = pytest.importorskip("pytorch_lightning")
+    demos = pytest.importorskip("pytorch_lightning.demos.boring_classes")
+    options = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False, "max_steps": 1}
+    trainer = lightning.Trainer(callbacks=[SpectrumLogger()], default_root_dir=tmp_path, **options)
+    with pytest.raises(AttributeError, match=r"pass logger.callback\(\)"):
+        trainer.fit(demos.BoringModel())
+
+
 def test_it_gives_a_lightning_callback_once_lightning_is_there(monkeypatch):
     with pytest.raises(TypeError):
         fit(SpectrumLogger(), network(), batches=2)

@@ -9,7 +9,7 @@ from torch import nn
 
 from filterbands.datasets import ImageSet, load_data
 from filterbands.evaluation import EvaluateConfig, evaluate
-from filterbands.filters import Trajectory, analyze, input_gradient_spectrum, rows_of
+from filterbands.filters import Trajectory, analyze, input_gradient_spectrum
 from filterbands.models import describe, load_model
 from filterbands.probes import (
     CorruptionSpectra,
@@ -159,6 +159,10 @@ def spectra_page(images: ImageSet, tmp_path_factory: pytest.TempPathFactory) -> 
         Analyzed(path="<i>0", spectrum=analyze(model), gradient=gradient),
         Analyzed(path=QUOTES, spectrum=plain),
     ]
-    rows = [row for step, one in enumerate(found) for row in rows_of(one.spectrum, step=step, checkpoint="")]
+    rows = [
+        {"step": step, "checkpoint": "", **layer.to_row()}
+        for step, one in enumerate(found)
+        for layer in one.spectrum
+    ]
     out = tmp_path_factory.mktemp("page") / "analyze.html"
     return write_spectra(found, out, together=Trajectory(rows=tuple(rows)))

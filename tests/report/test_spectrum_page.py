@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from filterbands.filters import Trajectory, analyze, rows_of
+from filterbands.filters import Trajectory, analyze
 from filterbands.report import Analyzed, write_spectra
 
 
@@ -15,7 +15,11 @@ def spectrum(seed=0):
 
 def test_names_are_text_and_every_layer_is_there(tmp_path):
     found = [Analyzed(path=f"<i>{seed}", spectrum=spectrum(seed)) for seed in range(2)]
-    rows = [row for step, one in enumerate(found) for row in rows_of(one.spectrum, step=step, checkpoint="")]
+    rows = [
+        {"step": step, "checkpoint": "", **layer.to_row()}
+        for step, one in enumerate(found)
+        for layer in one.spectrum
+    ]
     file = write_spectra(found, tmp_path / "page.html", together=Trajectory(rows=tuple(rows)))
     page = file.read_text()
     assert "<i>" not in page

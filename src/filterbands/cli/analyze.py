@@ -16,16 +16,15 @@ from ..disk import check_output, check_table, write_table
 from ..filters import (
     EQUAL_AREA,
     FIGURES,
-    GradientSpectrum,
+    Analyzed,
     LayerSpectrum,
     ModelSpectrum,
     Trajectory,
     analyze,
     course_of,
+    course_of_all,
     effective_first_layer,
     input_gradient_spectrum,
-    rows_of,
-    steps_of,
 )
 from ..models import ARCHITECTURES, find_checkpoints, read_checkpoint
 from ..run import Run
@@ -71,27 +70,6 @@ class AnalyzeOptions(DeviceOptions):
 OPTIONS = AnalyzeOptions
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Found:
-    """One model and everything that was measured of it."""
-
-    path: str
-    spectrum: ModelSpectrum
-    effective: LayerSpectrum | None
-    gradient: GradientSpectrum | None
-    history: Trajectory | None
-
-    def to_json(self, shown: list[LayerSpectrum]) -> dict[str, Any]:
-        return {
-            "path": self.path,
-            **self.spectrum.to_json(),
-            "layers": [layer.to_json() for layer in shown],
-            "effective_first_layer": None if self.effective is None else self.effective.to_json(),
-            "input_gradient": None if self.gradient is None else self.gradient.to_json(),
-            **({} if self.history is None else self.history.to_json()),
-        }
-
-
 def run(options: AnalyzeOptions) -> Answer:
     """Return the spectra of every model, and whether what is required holds."""
     device = options.start(options.device)
@@ -106,11 +84,11 @@ def run(options: AnalyzeOptions) -> Answer:
     documents, texts, failures = [], [], []
     for one in found:
         shown = [one.spectrum[options.layer]] if options.layer else list(one.spectrum)
-        documents.append(one.to_json(shown))
+        documents.append({**one.to_json(), "layers": [layer.to_json() for layer in shown]})
         texts.append("\n".join(_told(one, shown[0] if options.layer else one.spectrum)))
         for requirement in requirements:
             failures += _failure(one, *requirement)
-    together = _together(found)
+    together = course_of_all(found)
     # Of a folder of checkpoints the course is shown, not a hundred tables.
     if together is not None and len(options.models) < len(paths):
         spectrum = found[-1].spectrum
@@ -119,19 +97,9 @@ def run(options: AnalyzeOptions) -> Answer:
         texts = [str(Trajectory(rows=rows))]
     if options.html:
         # Loading Altair takes longer than analyzing most files.
-        from ..report import Analyzed, write_spectra
+        from ..report import write_spectra
 
-        pages = [
-            Analyzed(
-                path=one.path,
-                spectrum=one.spectrum,
-                effective=one.effective,
-                gradient=one.gradient,
-                history=one.history,
-            )
-            for one in found
-        ]
-        write_spectra(pages, options.html, together=together)
+        write_spectra(found, options.html, together=together)
     if options.table:
         measured = [(one.path, layer) for one in found for layer in one.spectrum]
         kept = [(path, layer) for path, layer in measured if options.layer in (None, layer.name)]
@@ -160,7 +128,7 @@ def _network(path: str, options: AnalyzeOptions) -> nn.Module | None:
     return None
 
 
-def _measured(path: str, options: AnalyzeOptions, data: ImageSet | None, device: torch.device) -> _Found:
+def _measured(path: str, options: AnalyzeOptions, data: ImageSet | None, device: torch.device) -> Analyzed:
     network = _network(path, options)
     if network is not None and data is not None:
         network = network.to(device)
@@ -170,7 +138,7 @@ def _measured(path: str, options: AnalyzeOptions, data: ImageSet | None, device:
         fold_batch_norm=options.fold_batch_norm,
         data=data,
     )
-    return _Found(
+    return Analyzed(
         path=path,
         spectrum=spectrum,
         effective=None if network is None else _effective(network, options.cutoff),
@@ -192,7 +160,7 @@ def _effective(network: nn.Module, cutoff: float) -> LayerSpectrum | None:
     return effective_first_layer(network, cutoff=cutoff)
 
 
-def _told(one: _Found, what: ModelSpectrum | LayerSpectrum) -> Iterator[str]:
+def _told(one: Analyzed, what: ModelSpectrum | LayerSpectrum) -> Iterator[str]:
     yield f"{one.path}\n{what}"
     if isinstance(what, ModelSpectrum):
         effective = one.effective
@@ -207,22 +175,6 @@ def _told(one: _Found, what: ModelSpectrum | LayerSpectrum) -> Iterator[str]:
             yield str(one.history)
 
 
-def _together(found: list[_Found]) -> Trajectory | None:
-    """Return the models as steps of one training, where all have the same layers."""
-    kinds = {tuple((layer.name, layer.shape) for layer in one.spectrum) for one in found}
-    if len(found) < 2 or len(kinds) > 1:
-        return None
-    by_path = {one.path: one.spectrum for one in found}
-    if len(by_path) < len(found):
-        return None
-    rows = [
-        row
-        for step, path in steps_of([Path(one.path) for one in found])
-        for row in rows_of(by_path[str(path)], step=step, checkpoint=str(path))
-    ]
-    return Trajectory(rows=tuple(rows))
-
-
 def _requirement(text: str) -> tuple[str, str, str, float]:
     found = re.fullmatch(r"\s*([\w.]+)\.(\w+)\s*(>=|<=|>|<)\s*([-+.\deE]+)\s*", text)
     keys = [*(name for name, figure in FIGURES.items() if len(figure.ends) == 1), "dead"]
@@ -234,7 +186,7 @@ def _requirement(text: str) -> tuple[str, str, str, float]:
         raise ValueError(f"--require needs a number after {found[3]}, got {found[4]!r}") from None
 
 
-def _failure(one: _Found, name: str, key: str, sign: str, bound: float) -> list[str]:
+def _failure(one: Analyzed, name: str, key: str, sign: str, bound: float) -> list[str]:
     value = getattr(one.spectrum[name], key)
     if value is not None and _COMPARISONS[sign](value, bound):
         return []

@@ -32,9 +32,6 @@ from .shrink import Data
 
 _Layer = TypeVar("_Layer", bound=nn.Module)
 
-# Halvings of the interval in which a blur is sought: to the last digits of a double.
-_HALVINGS = 50
-
 
 def set_random_share(
     layer: _Layer,
@@ -49,10 +46,8 @@ def set_random_share(
 
     The parts are orthogonal and have the dimensions of the spans that `set_share` holds a layer to with these
     options. `seed` gives their directions, uniformly, and the choice of filters. `low` is the share of
-    filters in the part that stands for low. The rest is as for `set_share`; `bake` undoes it.
-
-    Raises:
-        ValueError: As for `set_share`.
+    filters in the part that stands for low. The rest, errors included, is as for `set_share`; `bake` undoes
+    it.
 
     >>> layer = set_random_share(nn.Conv2d(3, 8, 3), low=1.0)
     >>> torch.linalg.matrix_rank(layer.weight.detach().reshape(24, 9), rtol=1e-4).item()
@@ -105,16 +100,16 @@ def equal_gain_blur(
     def ratio(side: float) -> float:
         return _noise_ratio(_blur_kernel(side)[None].double(), between, size)
 
-    below, above = 0.0, 1 / 3
-    if not ratio(above) <= target <= ratio(below):
+    least, most = ratio(1 / 3), ratio(0.0)
+    if not least <= target <= most:
         raise ValueError(
             f"equal_gain_blur: low filters see {target:.3g} of unit noise over signal, and blurs of "
-            f"3x3 reach from {ratio(above):.3g} to {ratio(below):.3g}"
+            f"3x3 reach from {least:.3g} to {most:.3g}"
         )
-    for _ in range(_HALVINGS):
-        middle = (below + above) / 2
-        below, above = (middle, above) if ratio(middle) > target else (below, middle)
-    return (below + above) / 2
+    # Only this search waits for it to load.
+    from scipy.optimize import brentq
+
+    return float(brentq(lambda side: ratio(side) - target, 0, 1 / 3))
 
 
 def set_blur(layer: _Layer, *, side: float) -> _Layer:
@@ -126,7 +121,7 @@ def set_blur(layer: _Layer, *, side: float) -> _Layer:
 
     Args:
         layer: A `torch.nn.Conv2d` larger than 1x1, undilated, with a padding in numbers.
-        side: Weight of the neighbours on each side, in (0, 1/3]; see `equal_gain_blur`.
+        side: Weight of the neighbors on each side, in (0, 1/3]; see `equal_gain_blur`.
 
     Raises:
         ValueError: Not such a layer, or a side out of range.

@@ -6,7 +6,6 @@ added to every filter's response.
 """
 
 import math
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +13,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from ..engine import settle_kernels
+from ..filters import constant
 from ..fourier import filter_images, radius_grid, shape_noise
 from ..types import FloatImages
 from .proportion import check_options, working
@@ -145,15 +145,15 @@ class SpectralNoise(nn.Module):
         least = _BORDER + 1 if self.padding == "reflect" else 2
         if min(height, width) < least:
             raise ValueError(
-                f"SpectralNoise with {self.padding} padding needs images of at least {least} pixels a side, "
-                f"got {height}x{width}; enlarge them"
+                f"SpectralNoise with {self.padding} padding needs images of at least {least} pixels per "
+                f"side, got {height}x{width}; enlarge them"
             )
         if self.clamp and images.numel() > 0:
             low, high = (float(bound) for bound in images.detach().aminmax())
             if not (low >= 0 and high <= 1):
                 raise ValueError(
                     f"SpectralNoise needs images in [0, 1], got values from {low:.4g} to {high:.4g}; "
-                    "place it before the normalisation, or pass clamp=False"
+                    "place it before the normalization, or pass clamp=False"
                 )
 
     def _apply_gains(self, out: FloatImages, chosen: Int64[Tensor, " n"]) -> None:
@@ -197,7 +197,7 @@ class SpectralNoise(nn.Module):
         amplitude = (log_power / 2).exp().reshape(count, height, width)
         if not self.dc:
             amplitude[:, 0, 0] = 0
-        # One field a channel and one for all of them, two fields a pair.
+        # One field per channel and one for all of them, two fields per pair.
         pairs = channels // 2 + 1
         white = torch.randn(count, pairs, height, width, 2, device=device, dtype=dtype)
         fields = shape_noise(white, amplitude)
@@ -239,30 +239,27 @@ def _cut_exponential(
     return drawn
 
 
-@lru_cache(maxsize=64)
+@constant
 def _log_radius(
     height: int, width: int, *, half: bool, device: torch.device, dtype: torch.dtype
 ) -> Float[Tensor, " v"]:
     """Return the logarithm of each frequency's radius; frequency zero counts as the lowest next to it."""
-    # Made in inference mode, a remembered tensor would break a later backward pass.
-    with torch.inference_mode(False), torch.device("cpu"):
-        radius = radius_grid(height, width, half=half).double()
-        radius[0, 0] = radius[radius > 0].min()
-        return radius.log().flatten().to(device, dtype)
+    radius = radius_grid(height, width, half=half).double()
+    radius[0, 0] = radius[radius > 0].min()
+    return radius.log().flatten().to(device, dtype)
 
 
-@lru_cache(maxsize=64)
+@constant
 def _bumps(
     height: int, width: int, *, half: bool, device: torch.device, dtype: torch.dtype
 ) -> Float[Tensor, "bands v"]:
     """Return the bands' bumps at every frequency: at each, they sum to 1."""
-    with torch.inference_mode(False), torch.device("cpu"):
-        edges = torch.tensor(BAND_EDGES, dtype=torch.float64) / 32
-        centers = (edges[:-1] * edges[1:]).log() / 2
-        radius = _log_radius(height, width, half=half, device=torch.device("cpu"), dtype=torch.float64)
-        # Each frequency's place among the centers, from 0 to 7; a bump is cos^2 of the distance in places.
-        after = torch.searchsorted(centers, radius).clamp(1, len(centers) - 1)
-        before = centers[after - 1]
-        place = (after - 1 + (radius - before) / (centers[after] - before)).clamp(0, len(centers) - 1)
-        distance = (place - torch.arange(len(centers))[:, None]).abs().clamp(0, 1)
-        return torch.cos(math.pi / 2 * distance).square().to(device, dtype)
+    edges = torch.tensor(BAND_EDGES, dtype=torch.float64) / 32
+    centers = (edges[:-1] * edges[1:]).log() / 2
+    radius = _log_radius(height, width, half=half, device=torch.device("cpu"), dtype=torch.float64)
+    # Each frequency's place among the centers, from 0 to 7; a bump is cos^2 of the distance in places.
+    after = torch.searchsorted(centers, radius).clamp(1, len(centers) - 1)
+    before = centers[after - 1]
+    place = (after - 1 + (radius - before) / (centers[after] - before)).clamp(0, len(centers) - 1)
+    distance = (place - torch.arange(len(centers))[:, None]).abs().clamp(0, 1)
+    return torch.cos(math.pi / 2 * distance).square().to(device, dtype)

@@ -42,11 +42,10 @@ def attract_share(
     )
     if not layers:
         raise ValueError("attract_share needs a torch.nn.Conv2d larger than 1x1, or a network that holds one")
-    distances = [(_mean_low_energy(layer, cutoff) - target).square() for layer in layers]
+    distances = []
+    for layer in layers:
+        weight = layer.weight
+        shares = filters_low_energy(weight[live_filters(weight)], cutoff, dilation=tuple(layer.dilation))
+        distances.append((shares.mean() - target).square())
     penalty: Tensor = strength * torch.stack(distances).sum()
     return penalty
-
-
-def _mean_low_energy(layer: nn.Conv2d, cutoff: float) -> Float[Tensor, ""]:
-    live = layer.weight[live_filters(layer.weight)]
-    return filters_low_energy(live, cutoff, dilation=tuple(layer.dilation)).mean()

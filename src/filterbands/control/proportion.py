@@ -235,7 +235,7 @@ def checked_layer(verb: str, layer: nn.Module, *, held: type[Held] | None = None
             raise ValueError(f"{verb} needs a plain layer, this one is parametrized already; bake it first")
         weight = steps.weight.original
     if weight is None or isinstance(weight, nn.parameter.UninitializedParameter) or weight.is_complex():
-        raise ValueError(f"{verb} needs a layer whose weight is an initialised real parameter of its own")
+        raise ValueError(f"{verb} needs a layer whose weight is an initialized real parameter of its own")
     if math.prod(layer.kernel_size) == 1:
         raise ValueError(f"{verb} needs a kernel larger than 1x1, which has no spatial spectrum")
     if max(layer.dilation) > 1:

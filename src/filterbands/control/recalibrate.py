@@ -1,5 +1,6 @@
 """Batch norm statistics, recomputed for what a network will see."""
 
+import copy
 from collections.abc import Iterable
 from typing import Any
 
@@ -36,8 +37,7 @@ def recalibrate(loader: Iterable[Any], model: nn.Module) -> None:
     norms = batch_norms(model)
     if not norms:
         return
-    momenta = {norm: norm.momentum for norm in norms}
-    before = {norm: {name: buffer.clone() for name, buffer in norm.named_buffers()} for norm in norms}
+    before = [(norm, norm.momentum, copy.deepcopy(norm.state_dict())) for norm in norms]
     device = next(norm.running_mean.device for norm in norms if norm.running_mean is not None)
     finished = False
     with evaluating(model):
@@ -53,12 +53,11 @@ def recalibrate(loader: Iterable[Any], model: nn.Module) -> None:
             if not finished:
                 raise ValueError("recalibrate needs at least one batch of images, the loader gave none")
         except BaseException:
-            for norm, buffers in before.items():
-                for name, buffer in buffers.items():
-                    getattr(norm, name).copy_(buffer)
+            for norm, _, state in before:
+                norm.load_state_dict(state)
             raise
         finally:
-            for norm, momentum in momenta.items():
+            for norm, momentum, _ in before:
                 norm.momentum = momentum
 
 

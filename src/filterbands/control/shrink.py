@@ -35,7 +35,7 @@ _RANK = 1e-12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CleanCost:
-    """What shrinking costs on clean labelled images, from the answers before and after."""
+    """What shrinking costs on clean labeled images, from the answers before and after."""
 
     noise: float
     """Standard deviation of the noise that was allowed for, in units of [0, 1]."""
@@ -106,7 +106,7 @@ def shrink(model: _Model, data: Data, *, noise: float = 0.03) -> _Model:
 
 
 def clean_cost(before: nn.Module, after: nn.Module, data: ImageSet, *, noise: float = math.nan) -> CleanCost:
-    """Return what the second network loses of the first one's accuracy on labelled clean images.
+    """Return what the second network loses of the first one's accuracy on labeled clean images.
 
     Both run in evaluation mode and are left as they were.
 
@@ -131,7 +131,7 @@ def choose_noise(
     Args:
         model: As for `shrink`.
         data: As for `shrink`.
-        held_out: Labelled clean images that are not among `data`.
+        held_out: Labeled clean images that are not among `data`.
         budget: Accuracy that may be lost, in (0, 1); 0.005 is half a point.
 
     Raises:

@@ -89,15 +89,8 @@ def eigenfilters(kh: int, kw: int, *, cutoff: float) -> tuple[Float[Tensor, " n"
     """Return the kernels ordered by low-frequency energy: that energy, descending, and the kernels as rows.
 
     They are orthonormal and fill the space of kernels; each is even or odd in either axis. Where several
-    have the same energy, as horizontal and vertical edges have, their order and signs are fixed.
-
-    Args:
-        kh: Rows of the kernel.
-        kw: Columns of the kernel.
-        cutoff: Radius in (0, 1/2], cycles per pixel.
-
-    Raises:
-        ValueError: A size below 1, or a cutoff outside of its range.
+    have the same energy, as horizontal and vertical edges have, their order and signs are fixed. Arguments
+    and errors are those of `energy_matrix`.
 
     Source: Slepian 1983, "Some comments on Fourier analysis, uncertainty and modeling" (SIAM Review 25);
     Simons, Wang 2011.
@@ -105,8 +98,6 @@ def eigenfilters(kh: int, kw: int, *, cutoff: float) -> tuple[Float[Tensor, " n"
     >>> eigenfilters(3, 3, cutoff=EQUAL_AREA)[0][:4].round(decimals=3)
     tensor([0.9940, 0.8970, 0.8970, 0.6340], dtype=torch.float64)
     """
-    check_cutoff(cutoff)
-    check_kernel((kh, kw))
     values, vectors = _eigenfilters(kh, kw, cutoff)
     return values.clone(), vectors.clone()
 
@@ -118,24 +109,19 @@ def spans(
 
     Every kernel of the low span has at least `line + guard` of its energy within the cutoff, every one of
     the high span at most `line - guard`. With `guard=0` and `zero_mean=False` the two fill the space.
-    Either may be empty: a 1x1 kernel has neither.
+    Either may be empty: a 1x1 kernel has neither. Sizes, cutoff and errors are those of `energy_matrix`.
 
     Args:
         kh: Rows of the kernel.
         kw: Columns of the kernel.
-        cutoff: Radius in (0, 1/2], cycles per pixel.
+        cutoff: Radius between low and high.
         guard: Distance from the line, in [0, 1), within which an eigenfilter belongs to neither.
         zero_mean: Keep only those kernels of the high span whose taps sum to 0.
-
-    Raises:
-        ValueError: A size, cutoff or guard outside of its range.
 
     >>> low, high = spans(3, 3)
     >>> len(low), len(high)
     (4, 4)
     """
-    check_cutoff(cutoff)
-    check_kernel((kh, kw))
     if not 0 <= guard < 1:
         raise ValueError(f"guard needs a number from 0 to below 1, got {guard}")
     values, vectors = _eigenfilters(kh, kw, cutoff)

@@ -70,13 +70,6 @@ def chance_interval(filters: int, probability: float) -> tuple[float, float]:
     The count is binomial; each tail beyond the interval holds at most 2.5 %. With fewer than six filters
     the interval of a fair coin is all of [0, 1]: such a count says nothing.
 
-    Args:
-        filters: How many, at least 1.
-        probability: That one is low.
-
-    Raises:
-        ValueError: No filter, or a probability outside of [0, 1].
-
     >>> chance_interval(64, 0.5)
     (0.375, 0.625)
     """
@@ -95,7 +88,7 @@ def chance_interval(filters: int, probability: float) -> tuple[float, float]:
 
 
 def _moments(size: Sides, channels: int, cutoff: float | None, dilation: Sides | None) -> tuple[float, float]:
-    """Return those of a form's mean over a uniform direction, which is all that a white filter has."""
+    # A white filter is nothing but a uniform direction.
     values = _eigenvalues(size, channels, cutoff, dilation)
     variance = float(values.var(correction=0)) * 2 / (len(values) * channels + 2)
     return float(values.mean()), math.sqrt(variance)

@@ -18,11 +18,10 @@ from .figures import LayerSpectrum
 from .layers import Layer, checked, filters_of
 from .moments import as_floats
 from .response import images_of
-from .spectrum import measure
+from .spectrum import RADII, measure
 from .tables import plain
 
 _BATCH = 100
-_RADII = tuple(step / 100 for step in range(1, 51))
 
 
 def effective_first_layer(
@@ -48,7 +47,6 @@ def effective_first_layer(
     >>> effective_first_layer(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 5))).shape
     (4, 3, 7, 7)
     """
-    check_cutoff(cutoff)
     found = {entry.name: entry for entry in convolutions(model) if isinstance(entry.layer, nn.Conv2d)}
     names = list(found)
     for name in (first, second):
@@ -122,16 +120,8 @@ class GradientSpectrum:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values; those of single images are left out."""
-        return {
-            "images": self.images,
-            "cutoff": self.cutoff,
-            "low_energy": self.low_energy,
-            "mean_low_energy": self.mean_low_energy,
-            "white_low_energy": self.white_low_energy,
-            "centroid": self.centroid,
-            "radii": plain(self.radii),
-            "curve": plain(self.curve),
-        }
+        means = ("low_energy", "mean_low_energy", "white_low_energy", "centroid")
+        return {key: plain(getattr(self, key)) for key in ("images", "cutoff", *means, "radii", "curve")}
 
     def __str__(self) -> str:
         return (
@@ -187,7 +177,7 @@ def input_gradient_spectrum(
         raise ValueError("the loss does not depend on the images: every gradient is zero")
     share = torch.cat(shares)
     known = share[share.isfinite()]
-    curve = torch.stack([total[radius <= step + 1e-6].sum() / whole for step in _RADII])
+    curve = torch.stack([total[radius <= step + 1e-6].sum() / whole for step in RADII])
     return GradientSpectrum(
         images=len(images),
         cutoff=cutoff,
@@ -197,7 +187,7 @@ def input_gradient_spectrum(
         white_low_energy=float(inside.double().mean()),
         centroid=float((total * radius).sum()) / whole,
         images_low_energy=share,
-        radii=torch.tensor(_RADII, dtype=torch.float64),
+        radii=torch.tensor(RADII, dtype=torch.float64),
         curve=curve,
     )
 
@@ -232,10 +222,6 @@ def gradient_power(
 
 def _dense(weight: Filters, groups: int) -> Float[Tensor, "f d kh kw"]:
     """Return the weight of an ungrouped convolution that does the same."""
-    if groups == 1:
-        return weight
-    filters, channels, *size = weight.shape
-    whole = weight.new_zeros(groups, filters // groups, groups, channels, *size)
-    for group, part in enumerate(weight.reshape(groups, filters // groups, channels, *size)):
-        whole[group, :, group] = part
-    return whole.reshape(filters, groups * channels, *size)
+    diagonal = torch.eye(groups).to(weight)
+    whole = torch.einsum("gfckl,gh->gfhckl", weight.reshape(groups, -1, *weight.shape[1:]), diagonal)
+    return whole.flatten(2, 3).flatten(0, 1)

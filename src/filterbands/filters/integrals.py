@@ -26,7 +26,7 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 Sides = tuple[int, ...]
-"""One whole number an axis, the vertical one before the horizontal one."""
+"""One whole number per axis, the vertical one before the horizontal one."""
 
 NYQUIST = 0.5
 """The largest radius whose ball fits into the cube of frequencies."""
@@ -103,14 +103,9 @@ def sphere_kernel(size: Sides, dilation: Sides, radius: float) -> Float[Tensor, 
     """Return the weights that give the mean power at a radius, over all directions; a white filter has 1."""
     distance = _lags(size, dilation).norm(dim=1)
     angle = 2 * math.pi * radius * distance
-    power: Tensor
     if len(size) == 1:
-        power = torch.cos(angle)
-    elif len(size) == 2:
-        power = torch.special.bessel_j0(angle)
-    else:
-        power = torch.sinc(angle / math.pi)
-    return power
+        return torch.cos(angle)
+    return torch.special.bessel_j0(angle) if len(size) == 2 else torch.sinc(angle / math.pi)
 
 
 @constant
@@ -166,13 +161,7 @@ def direction_kernel(size: Sides, dilation: Sides, degrees: float) -> Float[Tens
 def wedge_kernel(
     size: Sides, dilation: Sides, wedges: tuple[tuple[float, float], ...]
 ) -> Float[Tensor, " lags"]:
-    """Return the weights that give the energy in wedges of directions up to Nyquist.
-
-    Args:
-        size: Sides of the kernel.
-        dilation: Pixels between its taps.
-        wedges: Pairs of degrees, the first and the last direction of each wedge.
-    """
+    """Return the weights that give the energy up to Nyquist in wedges from one direction to another."""
     nodes, weights = _gauss_legendre(24 + 4 * max(size) * max(dilation))
     # A direction and its opposite have the same power, so that 180 degrees are all there is.
     parts = [
@@ -196,12 +185,8 @@ def lag_of_taps(size: Sides) -> Int64[Tensor, "taps taps"]:
 @constant
 def _lags(size: Sides, dilation: Sides) -> Float[Tensor, "lags axes"]:
     """Return the distances, in pixels, between any two taps."""
-    return _points(
-        [
-            torch.arange(1 - side, side, dtype=torch.float64) * step
-            for side, step in zip(size, dilation, strict=True)
-        ]
-    )
+    axes = zip(size, dilation, strict=True)
+    return _points([torch.arange(1 - side, side, dtype=torch.float64) * step for side, step in axes])
 
 
 def _directions(size: Sides, dilation: Sides, degrees: Float[Tensor, " n"]) -> Float[Tensor, "lags n"]:
@@ -214,7 +199,7 @@ def _directions(size: Sides, dilation: Sides, degrees: Float[Tensor, " n"]) -> F
 
 def _points(axes: list[Tensor]) -> Tensor:
     """Return every combination of the axes' values, the last axis running fastest."""
-    return torch.stack([grid.reshape(-1) for grid in torch.meshgrid(*axes, indexing="ij")], dim=1)
+    return torch.cartesian_prod(*axes).reshape(-1, len(axes))
 
 
 def _gauss_legendre(count: int) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:

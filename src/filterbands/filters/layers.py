@@ -58,29 +58,21 @@ def layers_of_network(
 ) -> list[Layer]:
     """Return every convolution of a network, in the order of registration; the network is left as it is.
 
-    Args:
-        model: A network.
-        fold_batch_norm: Multiply each filter by the scale of the batch norm that reads the layer's output.
-        images: With them, batch norms are found by running the network; see `models.convolutions`.
-
-    Raises:
-        ValueError: Weights that are not finite real floating-point numbers, or not there yet.
+    With `images`, batch norms are found by running the network; see `models.convolutions`.
     """
     found = []
     for path, module in model.named_modules():
         name = plain_name(path) or "weight"
         weight = getattr(module, "weight", None)
         if isinstance(weight, nn.parameter.UninitializedParameter) and isinstance(module, _ConvNd):
-            raise ValueError(f"layer {name} is not initialised yet; run the network once on an image")
+            raise ValueError(f"layer {name} is not initialized yet; run the network once on an image")
         if isinstance(module, _ConvNd):
             found.append(layer_of(module, name))
         elif isinstance(weight, Tensor) and weight.ndim in (4, 5):
             # Perhaps a convolution of another class; three axes belong to layer norms as well.
-            note = f"{type(module).__name__}: not measured"
-            kernels = checked(name, weight)
-            found.append(
-                Layer(name=name, shape=tuple(weight.shape), weight=kernels, measured=False, notes=(note,))
-            )
+            notes, kernels = (f"{type(module).__name__}: not measured",), checked(name, weight)
+            shape = tuple(weight.shape)
+            found.append(Layer(name=name, shape=shape, weight=kernels, measured=False, notes=notes))
     if fold_batch_norm:
         norms = {entry.name: entry for entry in convolutions(model, images)}
         found = [_folded(layer, norms.get(layer.name)) if layer.measured else layer for layer in found]
@@ -88,11 +80,7 @@ def layers_of_network(
 
 
 def layer_of(module: _ConvNd, name: str) -> Layer:
-    """Return a convolution as a layer.
-
-    Raises:
-        ValueError: Weights that are not finite real floating-point numbers.
-    """
+    """Return a convolution as a layer; raise ValueError for weights that `checked` refuses."""
     return Layer(
         name=name,
         shape=tuple(module.weight.shape),
@@ -116,11 +104,7 @@ def _folded(layer: Layer, entry: Convolution | None) -> Layer:
 
 
 def layers_of_tensors(tensors: Mapping[str, Tensor]) -> list[Layer]:
-    """Return the tensors that are named like a weight and have the axes of a convolution's.
-
-    Raises:
-        ValueError: Weights that are not finite real floating-point numbers.
-    """
+    """Return the tensors that are named like a weight and have the axes of a convolution's."""
     found: dict[str, Layer] = {}
     for key, tensor in tensors.items():
         if not isinstance(tensor, Tensor) or tensor.ndim not in (3, 4, 5):
@@ -170,7 +154,7 @@ def checked(name: str, weight: Tensor) -> Float[Tensor, "f c *k"]:
     if weight.is_quantized or not weight.is_floating_point():
         raise ValueError(
             f"layer {name} needs real floating-point weights, got {weight.dtype}; "
-            "convert them (quantised ones with dequantize) first"
+            "convert them (quantized ones with dequantize) first"
         )
     if weight.numel() == 0:
         raise ValueError(f"layer {name} has no weights: its shape is {tuple(weight.shape)}")

@@ -42,28 +42,24 @@ class Reading:
     """The mean over live filters."""
 
 
+@dataclass(eq=False)
 class Measured:
-    """The filters of one layer in float64, scaled to a largest weight of 1, and integrals of their spectra.
+    """The filters of one layer in float64, scaled to a largest weight of 1, and what their spectra give."""
 
-    Args:
-        layer: As it was found.
-        cutoff: Radius between low and high, cycles per pixel.
-        chance: Whether the filters were drawn as such, so that white ones can be compared with them.
-        response: The share within the cutoff of what each filter lets through; None without images.
-    """
+    layer: Layer
+    cutoff: float
+    """Radius between low and high, cycles per pixel."""
+    chance: bool
+    """Whether the filters were drawn as such, so that white ones can be compared with them."""
+    response: Float[Tensor, " f"] | None
+    """The share within the cutoff of what each filter lets through; None without images."""
 
-    def __init__(
-        self, layer: Layer, cutoff: float, *, chance: bool, response: Float[Tensor, " f"] | None
-    ) -> None:
-        self.layer = layer
-        self.cutoff = cutoff
-        self.chance = chance
-        self.response = response
+    def __post_init__(self) -> None:
         # The first two arguments of every kernel.
-        self.geometry: tuple[Sides, Sides] = (layer.size, layer.dilation)
+        self.geometry: tuple[Sides, Sides] = (self.layer.size, self.layer.dilation)
         # Scaled, so that no square vanishes or overflows; every figure is free of scale.
-        largest = layer.weight.abs().amax().double()
-        self.weight = layer.weight.double() / largest.clamp_min(torch.finfo(torch.float64).tiny)
+        largest = self.layer.weight.abs().amax().double()
+        self.weight = self.layer.weight.double() / largest.clamp_min(torch.finfo(torch.float64).tiny)
         self.live = live_filters(self.weight) & (largest > 0)
 
     @cached_property

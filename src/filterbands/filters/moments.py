@@ -1,6 +1,7 @@
 """Moments of the patches that a convolution sees: one accumulating core, and what noise adds to them."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from ..datasets import ImageSet
 from ..models import Convolution, evaluating, run_on
 from ..types import FloatImages
 
-# Images a forward pass; numbers that one unfolded batch may hold.
+# Images per forward pass; numbers that one unfolded batch may hold.
 _BATCH = 100
 _UNFOLDED = 2**23
 # Patches for every input of a filter, below which a covariance is mostly chance.
@@ -86,7 +87,7 @@ class PatchStatistics:
 
 
 class _Enough(Exception):  # noqa: N818  # no error: what stands behind the layer need not run
-    """Ends a forward pass once the layer has been reached."""
+    pass
 
 
 def as_floats(images: Tensor) -> FloatImages:
@@ -102,9 +103,7 @@ def image_batches(verb: str, data: Any) -> Iterator[FloatImages]:
     """
     if isinstance(data, ImageSet):
         data = data.images
-    if isinstance(data, Tensor):
-        if data.ndim != 4:
-            raise ValueError(f"{verb} needs images NCHW, got a tensor of shape {tuple(data.shape)}")
+    if isinstance(data, Tensor) and data.ndim > 0:
         data = torch.split(data, _BATCH)
     if not isinstance(data, Iterable):
         kind = type(data).__name__
@@ -155,21 +154,14 @@ def patch_statistics(
 
 @torch.no_grad()
 def _seen(model: nn.Module, layer: nn.Module, images: FloatImages) -> Float[Tensor, "b d i j"]:
-    """Return what the layer is given for these images."""
     given: list[Tensor] = []
 
     def stop(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
         given.append(inputs[0] if inputs else named["input"])
         raise _Enough
 
-    hook = layer.register_forward_pre_hook(stop, with_kwargs=True)
-    try:
-        with evaluating(model):
-            run_on(model, images)
-    except _Enough:
-        pass
-    finally:
-        hook.remove()
+    with layer.register_forward_pre_hook(stop, with_kwargs=True), evaluating(model), suppress(_Enough):
+        run_on(model, images)
     return given[0].float()
 
 
@@ -199,7 +191,6 @@ def unfold(layer: _ConvNd, seen: Float[Tensor, "b c hh ww"]) -> Float[Tensor, "b
 
 
 def _patches(layer: _ConvNd, seen: Float[Tensor, "b c i j"]) -> Iterator[Float[Tensor, "g n p"]]:
-    """Yield the layer's input patches, as columns, group by group."""
     whole = padded(layer, seen)
     taps = layer.kernel_size[0] * layer.kernel_size[1]
     each = whole[0].numel() * taps // (layer.stride[0] * layer.stride[1]) + 1

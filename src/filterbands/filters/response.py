@@ -7,7 +7,9 @@ input, so that no padding is mistaken for an image.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -106,27 +108,19 @@ def response_of_network(
 
     The network is run once on the images, in evaluation mode. Layers that never run, or whose kernel is
     larger than their input, are left out.
-
-    Raises:
-        ValueError: Images that the network cannot take.
     """
     images = images_of(data)
     wanted = {layer.name: layer for layer in layers if _is_planar(layer)}
     tallies: dict[str, _Tally] = {}
-    hooks = []
-    for path, module in model.named_modules():
-        name = plain_name(path) or "weight"
-        if name in wanted:
-            tallies[name] = _Tally(wanted[name], cutoff_of(cutoff, 2))
-            catch = tallies[name].add
-            hooks.append(module.register_forward_pre_hook(lambda _, inputs, catch=catch: catch(inputs[0])))
-    try:
-        with evaluating(model), torch.no_grad():
-            for part in torch.split(images, _BATCH):
-                run_on(model, as_floats(part))
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with ExitStack() as hooks, evaluating(model), torch.no_grad():
+        for path, module in model.named_modules():
+            name = plain_name(path) or "weight"
+            if name in wanted:
+                tallies[name] = _Tally(wanted[name], cutoff_of(cutoff, 2))
+                catch = partial(lambda tally, _, inputs: tally.add(inputs[0]), tallies[name])
+                hooks.enter_context(module.register_forward_pre_hook(catch))
+        for part in torch.split(images, _BATCH):
+            run_on(model, as_floats(part))
     return {name: tally.share() for name, tally in tallies.items() if tally.positions}
 
 
@@ -147,11 +141,7 @@ def response_of_tensors(
 
 
 def images_of(data: ImageSet | Tensor) -> Tensor:
-    """Return the images, bytes or floats, NCHW.
-
-    Raises:
-        ValueError: None, or another shape or type.
-    """
+    """Return the images, bytes or floats, NCHW; raise ValueError for none, or another shape or type."""
     images = data if isinstance(data, Tensor) else data.images
     if images.ndim != 4 or len(images) == 0:
         raise ValueError(f"data needs at least one image, NCHW, got shape {tuple(images.shape)}")
@@ -186,7 +176,6 @@ class _Tally:
     squares: Tensor | float = 0.0
 
     def add(self, inputs: FloatImages) -> None:
-        """Add a batch of inputs."""
         layer = self.layer
         if not _fits(inputs.shape[2:], layer.size, layer.dilation):
             return

@@ -1,7 +1,6 @@
 """Whether what one says of a layer depends on the definition of low."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,12 +67,8 @@ class Sensitivity:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
-        return {
-            "readings": tables.plain(self.readings),
-            "rank_correlation": tables.plain(self.rank_correlation),
-            "depends": self.depends,
-            "sentence": self.sentence,
-        }
+        keys = ("readings", "rank_correlation", "depends", "sentence")
+        return {key: tables.plain(getattr(self, key)) for key in keys}
 
 
 def sensitivity_of(layer: Measured) -> Sensitivity:
@@ -92,10 +87,17 @@ def sensitivity_of(layer: Measured) -> Sensitivity:
     # The lower the centroid, the lower the filters.
     turned = -(layer.lagged @ centroid_kernel(size, dilation))[layer.live]
     middle, deviation = chance_centroid(size, channels, dilation=dilation)
+    correlation = None
+    if len(turned) >= 3:
+        # Rounded, so that filters that are equal but for rounding are equal.
+        found = rank_correlations(torch.stack([*ranked, turned]).round(decimals=12))
+        # A row whose values are all equal ranks nothing, and correlates by 0 with all but itself.
+        found = found.nan_to_num(0.0).clamp(-1, 1).fill_diagonal_(1.0)
+        correlation = tuple(map(tuple, found.tolist()))
     return Sensitivity(
         readings=tuple(readings),
         centroid=-float(turned.mean()),
-        rank_correlation=_spearman([*ranked, turned]) if len(turned) >= 3 else None,
+        rank_correlation=correlation,
         verdicts=(*counts, *means, ("centroid", _verdict_of_mean(turned, -middle, deviation))),
     )
 
@@ -111,16 +113,17 @@ def _verdict(value: float, low: float, high: float) -> str:
     return "high" if value < low - 1e-9 else "like white"
 
 
-def _spearman(rows: Sequence[Float[Tensor, " f"]]) -> tuple[tuple[float, ...], ...]:
-    """Return the rank correlations of the rows; equal values share their mean rank.
+def rank_correlations(rows: Float[Tensor, "n items"]) -> Float[Tensor, "n n"]:
+    """Return Spearman's rank correlations of the rows, equal values at their mean rank.
 
-    A row whose values are all equal ranks nothing, and correlates by 0 with all but itself.
+    A row whose values are all equal has NaN.
+
+    Source: Spearman 1904, American Journal of Psychology 15.
+
+    >>> rank_correlations(torch.tensor([[1.0, 2, 3], [10, 20, 15]]).double())[0, 1].item()
+    0.5
     """
-    ranks = []
-    for row in rows:
-        # Rounded, so that filters that are equal but for rounding are equal.
-        _, place, counts = torch.unique(row.round(decimals=12), return_inverse=True, return_counts=True)
-        middle = counts.cumsum(0).double() - (counts.double() - 1) / 2
-        ranks.append(middle[place])
-    correlation = torch.corrcoef(torch.stack(ranks)).nan_to_num(0.0).clamp(-1, 1).fill_diagonal_(1.0)
-    return tuple(map(tuple, correlation.tolist()))
+    ordered = rows.sort(dim=1).values
+    # Twice the mean rank, but for a constant.
+    ranks = torch.searchsorted(ordered, rows) + torch.searchsorted(ordered, rows, right=True)
+    return torch.corrcoef(ranks.double())

@@ -21,7 +21,7 @@ from .moments import as_floats
 from .response import images_of, response_of_network, response_of_tensors
 from .sensitivity import sensitivity_of
 
-_RADII = tuple(step / 100 for step in range(1, 51))
+RADII = tuple(step / 100 for step in range(1, 51))
 _ANGLES = tuple(map(float, range(0, 180, 15)))
 
 
@@ -95,14 +95,7 @@ def analyze(
 def measure(
     layer: Layer, cutoff: float, *, chance: bool = True, response: Float[Tensor, " f"] | None = None
 ) -> LayerSpectrum:
-    """Return the spectrum of one layer.
-
-    Args:
-        layer: As it was found.
-        cutoff: Radius between low and high, cycles per pixel.
-        chance: Say what chance gives, which holds for filters that are drawn as such.
-        response: The share within the cutoff of what each filter lets through of images.
-    """
+    """Return the spectrum of one layer; `chance` and `response` are those of `Measured`."""
     dimensions = len(layer.size)
     measured = Measured(layer, cutoff_of(cutoff, dimensions), chance=chance, response=response)
     notes, spectral = list(layer.notes), dict[str, Any]()
@@ -122,7 +115,7 @@ def measure(
         cutoff=measured.cutoff,
         stride=layer.stride,
         batch_norm=layer.batch_norm,
-        radii=torch.tensor(_RADII, dtype=torch.float64, device="cpu"),
+        radii=torch.tensor(RADII, dtype=torch.float64, device="cpu"),
         note="; ".join(notes),
         **spectral,
     )
@@ -135,7 +128,6 @@ def _opened(path: Path) -> nn.Module | Mapping[str, Tensor]:
 
 
 def _spectral(layer: Measured) -> dict[str, Any]:
-    """Return the fields of a `LayerSpectrum` that tell of its filters' spectra."""
     found = {name: figure.of(layer) for name, figure in FIGURES.items()}
     # What images tell stands behind what the weights tell, as it may be missing.
     each = sorted(found, key=lambda name: FIGURES[name].needs_data)
@@ -150,8 +142,8 @@ def _spectral(layer: Measured) -> dict[str, Any]:
         facts |= {
             "colour": color_of(layer),
             "sensitivity": sensitivity_of(layer) if layer.chance else None,
-            "curve": layer.curve(ball_kernel, _RADII),
-            "profile": layer.curve(sphere_kernel, _RADII),
+            "curve": layer.curve(ball_kernel, RADII),
+            "profile": layer.curve(sphere_kernel, RADII),
             "orientation": layer.curve(direction_kernel, _ANGLES) if is_planar else None,
         }
     return facts

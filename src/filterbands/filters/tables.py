@@ -53,15 +53,9 @@ def html_table(columns: Columns) -> str:
 
 
 def frame(rows: Sequence[Row]) -> Any:
-    """Return rows as a pandas frame.
-
-    Raises:
-        ValueError: pandas is not installed.
-    """
+    """Return rows as a pandas frame; raise ValueError where pandas is not installed."""
     try:
-        pandas = import_module("pandas")
+        return import_module("pandas").DataFrame(list(rows))
     except ImportError:
-        raise ValueError(
-            "a frame needs the package pandas; install filterbands[pandas], or use to_json()"
-        ) from None
-    return pandas.DataFrame(list(rows))
+        needed = "a frame needs the package pandas; install filterbands[pandas], or use to_json()"
+        raise ValueError(needed) from None

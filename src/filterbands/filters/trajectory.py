@@ -5,9 +5,10 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from ..run import Run
 from ..types import FloatImages
 from . import tables
 from .bands import EQUAL_AREA, check_cutoff
-from .figures import FIGURES, ModelSpectrum
+from .figures import FIGURES, LayerSpectrum, ModelSpectrum
 from .layers import layer_of
 from .spectrum import analyze, measure
 
@@ -69,16 +70,14 @@ class Trajectory:
         return tables.frame(self.rows)
 
     def __str__(self) -> str:
-        lines = [f"{'step':>10}  {'layer':<24}" + "".join(f"{name:>17}" for name in _figures())]
-        for row in self.rows:
-            figures = "".join(f"{tables.shown(row.get(name)):>17}" for name in _figures())
-            lines.append(f"{row['step']:>10}  {row['layer']:<24}{figures}")
-        return "\n".join(lines)
+        return tables.text_table(self._columns(), left=("layer",))
 
     def _repr_html_(self) -> str:
+        return tables.html_table(self._columns())
+
+    def _columns(self) -> tables.Columns:
         columns = {name: [str(row[name]) for row in self.rows] for name in ("step", "layer")}
-        figures = {name: [tables.shown(row.get(name)) for row in self.rows] for name in _figures()}
-        return tables.html_table(columns | figures)
+        return columns | {name: [tables.shown(row.get(name)) for row in self.rows] for name in _figures()}
 
 
 def trajectory(
@@ -140,26 +139,25 @@ def course_of(run: Run, *, arch: str | None = None, cutoff: float = EQUAL_AREA) 
 def _of_files(files: Sequence[Path], arch: str | None, cutoff: float) -> Trajectory:
     if not files:
         raise ValueError("trajectory needs at least one checkpoint, got none")
-    rows = []
-    for step, file in steps_of(files):
-        source = load_model(file, arch=arch) if arch is not None else file
-        rows += rows_of(analyze(source, cutoff=cutoff), step=step, checkpoint=str(file))
-    return Trajectory(rows=tuple(rows))
+    return trajectory_of(
+        files, lambda file: analyze(file if arch is None else load_model(file, arch=arch), cutoff=cutoff)
+    )
 
 
-def steps_of(files: Sequence[Path]) -> list[tuple[int, Path]]:
+def trajectory_of(files: Sequence[Path], spectrum_of: Callable[[Path], ModelSpectrum]) -> Trajectory:
+    """Return files as the steps of one training."""
+    parts = [_rows(spectrum_of(file), step, str(file)) for step, file in _steps_of(files)]
+    return Trajectory(rows=tuple(chain.from_iterable(parts)))
+
+
+def _rows(layers: Iterable[LayerSpectrum], step: int, checkpoint: str = "") -> list[dict[str, Any]]:
+    return [{"step": step, "checkpoint": checkpoint, **layer.to_row()} for layer in layers]
+
+
+def _steps_of(files: Sequence[Path]) -> list[tuple[int, Path]]:
     """Return files with their steps, rising: the last number in each name, or the place among the files."""
-    found = [re.findall(r"\d+", file.stem) for file in files]
-    steps = [int(numbers[-1]) if numbers else None for numbers in found]
-    known = [step for step in steps if step is not None]
-    if len(set(known)) < len(files):
-        return list(enumerate(files))
-    return sorted(zip(known, files, strict=True), key=lambda item: item[0])
-
-
-def rows_of(spectrum: ModelSpectrum, *, step: int, checkpoint: str) -> list[dict[str, Any]]:
-    """Return the layers of a network at one step, as rows of a trajectory."""
-    return [{"step": step, "checkpoint": checkpoint, **layer.to_row()} for layer in spectrum]
+    steps = {int(found[-1]): file for file in files if (found := re.findall(r"\d+", file.stem))}
+    return sorted(steps.items()) if len(steps) == len(files) else list(enumerate(files))
 
 
 class SpectrumLogger:
@@ -250,6 +248,12 @@ class SpectrumLogger:
             raise ValueError("SpectrumLogger.callback needs Lightning: import your Trainer's package first")
         return type("SpectrumCallback", (_Hooks, *bases), {})(self)
 
+    def __getattr__(self, name: str) -> Any:
+        """Raise AttributeError; that of a hook says what Lightning's Trainer has to be given."""
+        is_hook = name in ("setup", "state_key") or name.startswith("on_")
+        what = "is no Lightning callback; pass logger.callback()" if is_hook else f"has no {name!r}"
+        raise AttributeError(f"SpectrumLogger {what}")
+
     def _begin(self, model: nn.Module) -> None:
         first = first_layer("SpectrumLogger", model, self._example, kind=_ConvNd)
         self.found_by = first.found_by
@@ -268,23 +272,24 @@ class SpectrumLogger:
         if self._step == self._last:
             return
         begun, step = time.perf_counter(), self._step
-        scalars: dict[str, float] = {}
-        lines = []
-        for name, module in self._layers.items():
-            layer = measure(layer_of(module, name), self.cutoff, chance=False)
-            row = {"step": step, "checkpoint": "", **layer.to_row()}
-            self._rows.append(row)
-            lines.append(json.dumps(row) + "\n")
-            for figure in _figures():
-                if row[figure] is not None:
-                    scalars[f"spectrum/{name}/{figure}"] = row[figure]
-            if self._writer is not None and layer.filters_low_energy is not None:
-                histogram = layer.filters_low_energy.numpy()
-                self._writer.add_histogram(f"spectrum/{name}/filters_low_energy", histogram, step)
+        found = (layer_of(module, name) for name, module in self._layers.items())
+        spectrum = [measure(layer, self.cutoff, chance=False) for layer in found]
+        rows = _rows(spectrum, step)
+        self._rows += rows
+        scalars: dict[str, float] = {
+            f"spectrum/{row['layer']}/{figure}": row[figure]
+            for row in rows
+            for figure in _figures()
+            if row[figure] is not None
+        }
         if self._file is not None:
             with self._file.open("a", encoding="utf-8") as stream:
-                stream.writelines(lines)
+                stream.writelines(json.dumps(row) + "\n" for row in rows)
         if self._writer is not None:
+            for layer in spectrum:
+                if (values := layer.filters_low_energy) is not None:
+                    tag = f"spectrum/{layer.name}/filters_low_energy"
+                    self._writer.add_histogram(tag, values.numpy(), step)
             for tag, value in scalars.items():
                 self._writer.add_scalar(tag, value, step)
         for logger in loggers:

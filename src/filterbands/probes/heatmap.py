@@ -1,9 +1,8 @@
 """The Fourier heat map: how often a network errs when one frequency is added to what it sees."""
 
-import difflib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,9 @@ from torch import Tensor, nn
 from .. import fourier, rng
 from ..evaluation import Data
 from ..filters import EQUAL_AREA
+from ..hints import hint
 from ..types import Progress
-from .probe import Probe, ProbeConfig, probing
+from .probe import Arrays, Probe, ProbeConfig, probing
 
 _WORD = 64
 
@@ -44,9 +44,7 @@ class HeatMap:
     def radius(self) -> Float[Tensor, "rows columns"]:
         """The radius of every entry of `error`, cycles per pixel."""
         height, width = self.size
-        down = torch.arange(-(height // 2), height // 2 + 1) / height
-        right = torch.arange(-(width // 2), width // 2 + 1) / width
-        return torch.hypot(down[:, None], right[None])
+        return torch.hypot(_centered(height)[:, None] / height, _centered(width) / width)
 
     def mean_error(self, low: float = 0.0, high: float = 1.0) -> float:
         """Return the mean error over distinct frequencies whose radius is above `low` and up to `high`.
@@ -121,84 +119,57 @@ def fourier_heatmap(
         find_module(model, layer)
         if config is not None and config.compile:
             raise ValueError("compile takes the network as a whole, and layer looks into it; leave one out")
+    added: list[Tensor] = []
+
+    def perturb(_: nn.Module, __: Any, output: Tensor) -> Tensor | None:
+        return output + added[0].to(output.dtype) if added else None
+
     with probing(model, data, limit=limit, config=config, db=db) as probe:
         shape = _feature_shape(probe, model, layer) if layer else probe.source.shape
-        return _heat_map(probe, model, layer, shape, float(norm), progress)
+        _, height, width = shape
+        # One of each pair of mirrored frequencies: a row that mirrors itself holds both of each pair.
+        rows = {
+            i: torch.arange(width // 2 + 1 if 2 * i % height == 0 else width) for i in range(height // 2 + 1)
+        }
+        total, done = sum(map(len, rows.values())), 0
+        errors = torch.full((height, width), float("nan"), dtype=torch.float64)
+        facts = {"probe": "heatmap", "norm": float(norm), "layer": layer, "shape": list(shape)}
+        with find_module(model, layer).register_forward_hook(perturb) if layer else nullcontext():
+            clean_error = float(probe.clean().double().mean())
+            for i, columns in rows.items():
+                pairs = torch.stack([torch.full_like(columns, i), columns], dim=1)
+                compute = partial(_wrong, probe, added if layer else None, pairs, shape, float(norm))
+                found = probe.part({**facts, "row": i}, compute)["wrong"]
+                rates = torch.from_numpy(np.asarray(found, dtype=np.float64)) / len(probe.images)
+                errors[i % height, columns % width] = rates
+                errors[-i % height, -columns % width] = rates
+                done += len(columns)
+                if progress is not None:
+                    progress(done, total, "heat map")
+        return HeatMap(
+            error=errors[_centered(height) % height][:, _centered(width) % width].float(),
+            clean_error=clean_error,
+            norm=float(norm),
+            size=(height, width),
+            layer=layer,
+            images=len(probe.images),
+        )
 
 
-@dataclass(slots=True)
-class _Addition:
-    """A hook that adds a value to the output of a module; None adds nothing."""
-
-    value: Tensor | None = None
-
-    def __call__(self, _: nn.Module, __: Any, output: Tensor) -> Tensor | None:
-        return None if self.value is None else output + self.value.to(output.dtype)
-
-
-def _heat_map(
-    probe: Probe,
-    model: nn.Module,
-    layer: str,
-    shape: tuple[int, int, int],
-    norm: float,
-    progress: Progress | None,
-) -> HeatMap:
-    _, height, width = shape
-    rows = _distinct(height, width)
-    total = sum(len(columns) for columns in rows.values())
-    count = len(probe.images)
-    errors = torch.full((height, width), float("nan"), dtype=torch.float64)
-    done = 0
-    facts = {"probe": "heatmap", "norm": norm, "layer": layer, "shape": list(shape)}
-    with _perturbed(model, layer) as addition:
-        clean_error = float(probe.clean().double().mean())
-        for i, columns in rows.items():
-            pairs = torch.stack([torch.full_like(columns, i), columns], dim=1)
-            found = probe.part(
-                {**facts, "row": i},
-                # Called at once, before the loop's variables change.
-                lambda: {"wrong": _wrong(probe, addition, pairs, shape, norm)},  # noqa: B023
-            )["wrong"]
-            rates = torch.from_numpy(np.asarray(found, dtype=np.float64)) / count
-            errors[i % height, columns % width] = rates
-            errors[-i % height, -columns % width] = rates
-            done += len(columns)
-            if progress is not None:
-                progress(done, total, "heat map")
-    # Frequency zero moves to the center; for an even side the first row, -h/2, is repeated as +h/2.
-    down = torch.arange(-(height // 2), height // 2 + 1) % height
-    right = torch.arange(-(width // 2), width // 2 + 1) % width
-    return HeatMap(
-        error=errors[down][:, right].float(),
-        clean_error=clean_error,
-        norm=norm,
-        size=(height, width),
-        layer=layer,
-        images=count,
-    )
-
-
-def _distinct(height: int, width: int) -> dict[int, Int64[Tensor, " n"]]:
-    """Return for each row from 0 the columns of the frequencies, leaving out mirror images."""
-    rows = {}
-    for i in range(height // 2 + 1):
-        columns = torch.arange(width)
-        own = 2 * i % height == 0
-        # A row that mirrors itself contains each of its frequencies twice.
-        rows[i] = columns[: width // 2 + 1] if own else columns
-    return rows
+def _centered(side: int) -> Int64[Tensor, " n"]:
+    """Return the frequencies of a side around 0; an even one's first, -side / 2, is repeated as +side / 2."""
+    return torch.arange(-(side // 2), side // 2 + 1)
 
 
 @torch.inference_mode()
 def _wrong(
     probe: Probe,
-    addition: _Addition | None,
+    added: list[Tensor] | None,
     pairs: Int64[Tensor, "n 2"],
     shape: tuple[int, int, int],
     norm: float,
-) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Return how many images are misclassified under each of these frequencies."""
+) -> Arrays:
+    """Return how many images are misclassified under each frequency, which `added` takes to the hook."""
     channels, height, width = shape
     device = probe.images.device
     # Networks take the channels last, so that no batch has to be copied.
@@ -214,14 +185,14 @@ def _wrong(
         which, image = item // count, item % count
         seen = images[image].contiguous(memory_format=torch.channels_last)
         sign, wave = signs[which, image][:, :, None, None], basis[which][:, None]
-        if addition is None:
+        if added is None:
             wrong = probe.wrong(seen.addcmul_(sign, wave).clamp_(0, 1), labels[image])
         else:
-            addition.value = sign * wave
+            added[:] = [sign * wave]
             wrong = probe.wrong(seen, labels[image])
-            addition.value = None
+            added.clear()
         counts.index_add_(0, which, wrong.long())
-    return counts.cpu().numpy()
+    return {"wrong": counts.cpu().numpy()}
 
 
 def _signs(key: Int64[Tensor, " b"], channels: int, stream: int) -> Float[Tensor, "b c"]:
@@ -231,45 +202,27 @@ def _signs(key: Int64[Tensor, " b"], channels: int, stream: int) -> Float[Tensor
     return bits.flatten(1)[:, :channels].float() * 2 - 1
 
 
-@contextmanager
-def _perturbed(model: nn.Module, layer: str) -> Iterator[_Addition | None]:
-    """Yield the hook that perturbs a module; None where the image itself is perturbed."""
-    if not layer:
-        yield None
-        return
-    addition = _Addition()
-    hook = find_module(model, layer).register_forward_hook(addition)
-    try:
-        yield addition
-    finally:
-        hook.remove()
-
-
 def find_module(model: nn.Module, name: str) -> nn.Module:
     """Return the module of a name.
 
     Raises:
-        ValueError: There is none; the line shows similar names.
+        ValueError: There is none.
 
     >>> find_module(nn.Sequential(nn.ReLU()), "0")
     ReLU()
     """
     modules: dict[str, nn.Module] = dict(model.named_modules())
     if name not in modules:
-        close = difflib.get_close_matches(name, modules, n=3, cutoff=0.4)
-        known = ", ".join(close or [known for known in modules if known][:8])
-        raise ValueError(f"the network has no module {name!r}; it has {known}, ...")
+        near, known = hint(name, modules, closeness=0.4), ", ".join([*modules][1:9])
+        raise ValueError(f"the network has no module {name!r}{near}; it has {known}, ...")
     return modules[name]
 
 
 def _feature_shape(probe: Probe, model: nn.Module, layer: str) -> tuple[int, int, int]:
     seen: list[Any] = []
     hook = find_module(model, layer).register_forward_hook(lambda _, __, output: seen.append(output))
-    try:
-        with torch.inference_mode():
-            probe.outputs(probe.floats()[:2])
-    finally:
-        hook.remove()
+    with hook, torch.inference_mode():
+        probe.outputs(probe.floats()[:2])
     shapes = {tuple(found.shape[1:]) if isinstance(found, Tensor) else type(found).__name__ for found in seen}
     if len(shapes) != 1 or not isinstance(seen[0], Tensor) or seen[0].ndim != 4:
         what = " and ".join(map(str, shapes)) or "nothing: it does not run"

@@ -15,7 +15,7 @@ from .. import fourier, rng
 from ..evaluation import Data
 from ..scores import RESAMPLES
 from ..types import FloatImages, Progress
-from .probe import Arrays, Probe, ProbeConfig, probing, unpacked
+from .probe import ProbeConfig, probing
 
 STEPS = 16
 """Number of radii of a curve."""
@@ -76,15 +76,8 @@ def pass_curves(
 
     Low-, high- and band-pass filters, ideal and Gaussian, are applied at 16 radii each; two more figures are
     for images with their phases or their amplitudes alone. Filters are circular and keep the mean of each
-    channel, so that an image is left, which is clipped to [0, 1].
-
-    Args:
-        model: Takes NCHW floats in [0, 1] and returns logits.
-        data: As `evaluate` takes them.
-        limit: Take the first so many images.
-        config: How the network is probed.
-        db: Database that keeps finished parts; None keeps nothing.
-        progress: Called with filters done, filters in all, and a name.
+    channel, so that an image is left, which is clipped to [0, 1]. `progress` is called with filters done,
+    filters in all, and a name; all other arguments are as for `fourier_heatmap`.
 
     Raises:
         ValueError: Data and network that do not fit.
@@ -103,8 +96,8 @@ def pass_curves(
         right: dict[str, list[Bool[Tensor, " n"]]] = {}
         for number, (name, step) in enumerate(parts):
             wanted = {"probe": "passes", "filter": name, "step": str(step)}
-            wrong = unpacked(probe.part(wanted, partial(_wrong, probe, name, step, mean)), len(clean))
-            right.setdefault(name, []).append(~wrong)
+            change = partial(_filtered, name, step, mean, probe.config.seed)
+            right.setdefault(name, []).append(~probe.misclassified(wanted, change))
             if progress is not None:
                 progress(number + 1, len(parts), name.replace("_", " "))
         classes = len(probe.source.classes)
@@ -122,14 +115,7 @@ def pass_curves(
 
 
 def pass_gain(name: str, step: int, height: int, width: int) -> Float[Tensor, "h v"]:
-    """Return a filter's gain on the half grid of `rfft2`; 1 at frequency zero.
-
-    Args:
-        name: A band and a shape, such as `low_ideal`.
-        step: Number of the radius, from 0.
-        height: Rows of the image.
-        width: Columns of the image.
-    """
+    """Return the gain of a filter, such as `low_ideal`, on the half grid of `rfft2`; 1 at frequency zero."""
     band, _, shape = name.partition("_")
     radius = fourier.radius_grid(height, width, half=True)
     width_of_ring = CORNER / STEPS
@@ -137,40 +123,28 @@ def pass_gain(name: str, step: int, height: int, width: int) -> Float[Tensor, "h
     if shape == "ideal":
         # The corner's own radius is rounded in either direction.
         low = (radius <= outer + 1e-6).float()
-        gain = {"low": low, "high": 1 - low, "band": low * (radius > inner + 1e-6)}[band]
+        ring = low * (radius > inner + 1e-6)
     else:
-        low = _half_at(radius, outer)
-        ring = _half_at(radius - (inner + outer) / 2, width_of_ring / 2)
-        gain = {"low": low, "high": 1 - low, "band": ring}[band]
+        low = torch.exp2(-((radius / outer) ** 2))
+        ring = torch.exp2(-(((radius - (inner + outer) / 2) / (width_of_ring / 2)) ** 2))
+    gain = {"low": low, "high": 1 - low, "band": ring}[band]
     gain[0, 0] = 1
     return gain
 
 
-def _half_at(distance: Tensor, half: float) -> Tensor:
-    gain: Tensor = torch.exp2(-((distance / half) ** 2))
-    return gain
-
-
-def _wrong(probe: Probe, name: str, step: int, mean: FloatImages) -> Arrays:
-    """Return, packed, which images are misclassified when filtered."""
-    found = []
-    size = probe.config.batch_size
-    height, width = probe.images.shape[2:]
-    gain = None if name.endswith("only") else pass_gain(name, step, height, width)
-    for start in range(0, len(probe.images), size):
-        images = probe.images[start : start + size].float().div_(255)
-        if gain is not None:
-            images = fourier.filter_images(images, gain.to(images.device)[None, None])
-        elif name == "phase_only":
-            images = fourier.swap_amplitude(images, mean.expand_as(images))
-        else:
-            index = probe.source.index[start : start + size]
-            noise = rng.normal(rng.keys(probe.config.seed, "amplitude_only", index=index), (1, height, width))
-            # A large mean has phase zero: the image keeps its own. Channels share the phases.
-            shared = (noise.to(images.device) + height * width).expand_as(images)
-            images = fourier.swap_amplitude(shared, images)
-        found.append(probe.wrong(images.clamp(0, 1), probe.labels[start : start + size]))
-    return {"wrong": np.packbits(torch.cat(found).cpu().numpy())}
+def _filtered(
+    name: str, step: int, mean: Tensor, seed: int, images: FloatImages, index: Tensor
+) -> FloatImages:
+    height, width = images.shape[2:]
+    if name == "phase_only":
+        return fourier.swap_amplitude(images, mean.expand_as(images))
+    if name == "amplitude_only":
+        noise = rng.normal(rng.keys(seed, "amplitude_only", index=index), (1, height, width))
+        # A large mean has phase zero: the image keeps its own. Channels share the phases.
+        shared = (noise.to(images.device) + height * width).expand_as(images)
+        return fourier.swap_amplitude(shared, images)
+    gain = pass_gain(name, step, height, width).to(images.device)
+    return fourier.filter_images(images, gain[None, None])
 
 
 def reached(
@@ -183,14 +157,8 @@ def reached(
     """Return the radius at which a low-pass curve reaches a share of the gain over guessing (with interval).
 
     The radius lies on the line between the two steps around the first crossing. The interval is the 95 %
-    percentile bootstrap over images (1,000 resamples).
-
-    Args:
-        right: (radii, images), whether each filtered image is classified correctly.
-        clean: Per image, whether it is classified correctly without a filter.
-        radii: Ascending.
-        share: In (0, 1).
-        guessing: Accuracy of guessing.
+    percentile bootstrap over images (1,000 resamples). `right` (radii, images) and `clean` (images) say
+    which images are classified correctly, filtered and unfiltered; `radii` ascend.
     """
     radius = _crossing(right.mean(axis=1)[None], clean.mean()[None], radii, share, guessing)[0]
     if np.isnan(radius):

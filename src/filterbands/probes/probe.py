@@ -31,7 +31,8 @@ from ..evaluation import (
     model_fingerprint,
     running_on,
 )
-from ..filters import EQUAL_AREA
+from ..filters import EQUAL_AREA, rank_correlations
+from ..scores import RESAMPLES
 from ..types import FloatImages, Images
 
 Arrays = dict[str, np.ndarray[Any, np.dtype[Any]]]
@@ -83,11 +84,9 @@ class Spectrum:
     @property
     def profile(self) -> Float[Tensor, " r"]:
         """Mean power in rings of width 1 / min(h, w), out to the corner."""
-        ring, radii = _rings(*self.power.shape)
-        total = torch.zeros(len(radii), dtype=torch.float64).index_add_(
-            0, ring, self.power.double().flatten()
-        )
-        mean: Tensor = total / torch.bincount(ring, minlength=len(radii)).clamp_min(1)
+        ring, _ = _rings(*self.power.shape)
+        total = torch.bincount(ring, self.power.double().flatten())
+        mean: Tensor = total / torch.bincount(ring).clamp_min(1)
         return mean
 
     @property
@@ -146,34 +145,41 @@ class Probe:
         """Return the images in [0, 1]."""
         return self.images.float().div_(255)
 
+    def batches(self) -> Iterator[tuple[FloatImages, Tensor, Tensor]]:
+        """Yield images in [0, 1], their labels and their indices, `batch_size` at a time."""
+        whole = (self.images, self.labels, self.source.index)
+        parts = (torch.split(part, self.config.batch_size) for part in whole)
+        for images, labels, index in zip(*parts, strict=True):
+            yield images.float().div_(255), labels, index
+
     @torch.inference_mode()
     def wrong(self, images: FloatImages, labels: Tensor) -> Bool[Tensor, " b"]:
-        """Return which of these images are misclassified.
-
-        Raises:
-            ValueError: The network gives NaN.
-        """
+        """Return which of these images are misclassified."""
         return self.outputs(images, self.compiled or self.network).argmax(dim=1) != labels
 
-    def clean(self) -> Bool[Tensor, " n"]:
-        """Return which of the images themselves are misclassified; a part of its own."""
+    def misclassified(
+        self, what: Mapping[str, Any], change: Callable[[FloatImages, Tensor], FloatImages]
+    ) -> Bool[Tensor, " n"]:
+        """Return which images are misclassified after a change, a function of images and indices."""
 
         def compute() -> Arrays:
-            size = self.config.batch_size
-            batches = zip(torch.split(self.floats(), size), torch.split(self.labels, size), strict=True)
-            wrong = torch.cat([self.wrong(images, labels) for images, labels in batches])
-            return {"wrong": np.packbits(wrong.cpu().numpy())}
+            wrong = [
+                self.wrong(change(images, index).clamp(0, 1), labels)
+                for images, labels, index in self.batches()
+            ]
+            return {"wrong": np.packbits(torch.cat(wrong).cpu().numpy())}
 
-        return unpacked(self.part({"probe": "clean"}, compute), len(self.images))
+        bits = np.unpackbits(self.part(what, compute)["wrong"], count=len(self.images))
+        return torch.from_numpy(bits.astype(bool))
+
+    def clean(self) -> Bool[Tensor, " n"]:
+        """Return which of the images themselves are misclassified."""
+        return self.misclassified({"probe": "clean"}, lambda images, _: images)
 
     def outputs(
         self, images: FloatImages, run: Callable[[Tensor], Tensor] | None = None
     ) -> Float[Tensor, "b classes"]:
-        """Return the logits of images in [0, 1].
-
-        Raises:
-            ValueError: The network gives NaN.
-        """
+        """Return the logits of images in [0, 1]; raise ValueError where the network gives NaN."""
         found = logits_of(run or self.network, images, self.config.precision)
         if bool(found.isnan().any()):
             raise ValueError("the network gives NaN for the probed images; look for weights that overflowed")
@@ -182,11 +188,6 @@ class Probe:
     def part(self, what: Mapping[str, Any], compute: Callable[[], Arrays]) -> Arrays:
         """Return a part of a probe: what the database holds of it, else what is computed and kept there."""
         return kept(self.store, {**self.facts, **what}, compute)
-
-
-def unpacked(arrays: Arrays, count: int) -> Bool[Tensor, " n"]:
-    """Return the bits of the images that are misclassified."""
-    return torch.from_numpy(np.unpackbits(arrays["wrong"], count=count).astype(bool))
 
 
 def kept(store: Store | None, facts: Mapping[str, Any], compute: Callable[[], Arrays]) -> Arrays:
@@ -214,12 +215,7 @@ def probing(
     config: ProbeConfig | None = None,
     db: str | Path | None = None,
 ) -> Iterator[Probe]:
-    """Yield a network ready to be probed; afterwards it is as it was, modes and device.
-
-    Raises:
-        ValueError: A limit below 1, data that do not fit or are too large to hold, a network that does not
-            take them or gives other classes.
-    """
+    """Yield a network ready to be probed; afterwards it is as it was, modes and device."""
     config = ProbeConfig() if config is None else config
     if limit is not None and limit < 1:
         raise ValueError(f"limit needs a number of at least 1, got {limit}")
@@ -257,18 +253,11 @@ def probing(
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
     """Return Spearman's rank correlation of two lists, ties at their mean rank; NaN where one is constant.
 
-    Source: Spearman 1904, American Journal of Psychology 15.
-
     >>> rank_correlation([1, 2, 3], [10, 20, 15])
     0.5
     """
-    # Only correlations wait for it to load.
-    from scipy.stats import rankdata
-
-    ranks = [rankdata(np.asarray(values, dtype=np.float64)) for values in (first, second)]
-    one, other = (rank - rank.mean() for rank in ranks)
-    scale = float(np.sqrt((one**2).sum() * (other**2).sum()))
-    return round(float((one * other).sum()) / scale, 12) if scale > 0 else float("nan")
+    pair = torch.from_numpy(np.array([first, second], dtype=np.float64))
+    return round(float(rank_correlations(pair)[0, 1]), 12)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -291,7 +280,7 @@ def correlate(first: Sequence[float], second: Sequence[float], *, seed: int = 0)
     """Return the rank correlation of two lists with its interval; None of fewer than 5 items or a constant.
 
     Args:
-        first: One number an item.
+        first: One number per item.
         second: The same items in the same order.
         seed: Of the bootstrap's draws.
 
@@ -306,11 +295,8 @@ def correlate(first: Sequence[float], second: Sequence[float], *, seed: int = 0)
     value = rank_correlation(first, second)
     if len(first) < 5 or np.isnan(value):
         return None
-    one, other = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
-    generator = np.random.default_rng(seed)
-    drawn = []
-    for _ in range(1000):
-        chosen = generator.integers(0, len(one), len(one))
-        drawn.append(rank_correlation(one[chosen].tolist(), other[chosen].tolist()))
+    pair, items = np.array([first, second], dtype=np.float64), len(first)
+    resamples = np.random.default_rng(seed).integers(0, items, (RESAMPLES, items))
+    drawn = [rank_correlation(*pair[:, chosen].tolist()) for chosen in resamples]
     low, high = np.nanpercentile(drawn, [2.5, 97.5])
-    return RankCorrelation(value=value, ci95=(float(low), float(high)), items=len(one))
+    return RankCorrelation(value=value, ci95=(float(low), float(high)), items=items)

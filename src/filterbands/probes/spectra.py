@@ -1,6 +1,7 @@
 """Spectra: of what a corruption adds to images, and of the gradient by which a network sees them."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,7 +28,7 @@ def by_kind(cells: Mapping[tuple[str, int], Any]) -> dict[str, dict[str, Any]]:
     return table
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Corruptions:
     """Which corruptions are compared with clean images, and where the results are kept."""
 
@@ -76,9 +77,7 @@ class Corruptions:
 
 def kept_in(db: str | Path | None, facts: Mapping[str, Any], compute: Callable[[], Arrays]) -> Arrays:
     """Return what a database holds for these facts; what it lacks is computed and kept there."""
-    if db is None:
-        return compute()
-    with Store(db) as store:
+    with nullcontext() if db is None else Store(db) as store:
         return kept(store, facts, compute)
 
 
@@ -155,9 +154,7 @@ def corruption_spectra(
             total += fourier.power_spectrum(added).mean(dim=1).double().sum(dim=0)
         return {"power": fourier.centered(total / len(source.labels)).float().numpy()}
 
-    corruptions = Corruptions(
-        kinds=kinds, severities=severities, parameters=parameters, seed=seed, db=db, progress=progress
-    )
+    corruptions = Corruptions(kinds, severities, parameters, seed, db, progress)
     found = corruptions.parts(source, {"probe": "corruption"}, compute)
     return CorruptionSpectra(
         spectra={cell: Spectrum(power=torch.from_numpy(arrays["power"])) for cell, arrays in found.items()},
@@ -176,14 +173,8 @@ def gradient_spectrum(
     """Return the mean power spectrum of the loss's gradient with respect to the image.
 
     It says which frequencies a small change of an image must have to change the loss most. Each image's
-    gradient is scaled to unit norm first, because that of a confident answer vanishes.
-
-    Args:
-        model: Takes NCHW floats in [0, 1] and returns logits.
-        data: Images and labels, as `evaluate` takes them.
-        limit: Number of images, the first ones.
-        config: See `ProbeConfig`.
-        db: Database that keeps the spectrum; None keeps nothing.
+    gradient is scaled to unit norm first, because that of a confident answer vanishes. Arguments are as for
+    `fourier_heatmap`.
 
     Raises:
         ValueError: Data and network that do not fit.
@@ -200,9 +191,8 @@ def gradient_spectrum(
 
 def _gradient(probe: Probe) -> Arrays:
     total = torch.zeros(probe.images.shape[2:], dtype=torch.float64, device=probe.images.device)
-    size = probe.config.batch_size
-    for images, labels in zip(torch.split(probe.images, size), torch.split(probe.labels, size), strict=True):
-        power, _ = gradient_power(probe.outputs, images.float().div_(255), labels)
+    for images, labels, _ in probe.batches():
+        power, _ = gradient_power(probe.outputs, images, labels)
         total += power.mean(dim=1).sum(dim=0).double()
     return {"power": fourier.centered(total / len(probe.images)).cpu().float().numpy()}
 

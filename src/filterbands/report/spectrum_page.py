@@ -1,48 +1,16 @@
 """The page of `analyze`: curves, directions and tables of every convolution, and their course."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..disk import check_output
-from ..filters import GradientSpectrum, LayerSpectrum, ModelSpectrum, Sensitivity, Trajectory
+from ..filters import Analyzed, GradientSpectrum, Sensitivity, Trajectory
 from .charts import Axis, Line, line_chart, points
 from .layers import by_depth, having, layers_table, radial_figures
 from .page import render, write_page
 from .pictures import spectrum_picture
 from .text import number, percent, span
 from .views import Cell, Figure, Picture, Row, Table
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Analyzed:
-    """One network as it is shown; None for what was not measured."""
-
-    path: str
-    """What it is called."""
-    spectrum: ModelSpectrum
-    """Its convolutions."""
-    effective: LayerSpectrum | None = None
-    """Its first two convolutions composed."""
-    gradient: GradientSpectrum | None = None
-    """The spectrum of its input gradient."""
-    history: Trajectory | None = None
-    """Its own course over training."""
-
-    @property
-    def first(self) -> LayerSpectrum | None:
-        """Its first convolution with a spectrum."""
-        return next(iter(self.spectrum.spatial), None)
-
-    @property
-    def sensitivity(self) -> Sensitivity | None:
-        """That layer by other definitions."""
-        return None if self.first is None else self.first.sensitivity
-
-    @property
-    def layers(self) -> list[LayerSpectrum]:
-        """All that the table shows."""
-        return [*self.spectrum, *([] if self.effective is None else [self.effective])]
 
 
 def write_spectra(
