@@ -5,6 +5,7 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from typing import get_type_hints
 
 import numpy as np
 import pytest
@@ -52,7 +53,7 @@ FLAGS = {
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_flags_are_those_that_others_rely_on(verb: str) -> None:
-    options = import_module(f"filterbands.cli.{verb}").OPTIONS
+    options = get_type_hints(import_module(f"filterbands.cli.{verb}").run)["options"]
     assert sorted(field_names(options)) == sorted(FLAGS[verb].split())
 
 

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 
 import pytest
+import tyro
 
+from filterbands.cli import main
 from filterbands.cli.evaluate import EvaluateOptions
 from filterbands.cli.parsing import field_names, parse
 from filterbands.evaluation import EvaluateConfig
@@ -71,7 +73,10 @@ def test_options_are_those_of_all_dataclasses_under_their_own_names() -> None:
         (["--out", "o", "--steps", "0"], "--steps needs a number of at least 1, got 0"),
         (["--out", "o", "--steps", "1.5"], "--steps needs a whole number, got '1.5'"),
         (["--out", "o", "--names", ","], "--names needs names separated by commas, got ','"),
-        (["--out", "o", "--stepps", "1"], "unrecognized options: --stepps 1; did you mean --steps?"),
+        (
+            ["--out", "o", "--stepps", "1"],
+            "unrecognized options: --stepps 1 (did you mean --steps?) (f",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_that_names_the_flag(words: list[str], line: str) -> None:
@@ -79,3 +84,32 @@ def test_a_mistake_is_one_line_that_names_the_flag(words: list[str], line: str) 
         parse(_Outer, "verb", words)
     assert str(caught.value).startswith(line)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("lacking", ["_errors", "on_parse_error"])
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ("report a.db", "--out"),
+        ("report a.db --out o.html --oout x", "--oout"),
+        ("evaluate net.pt --limit 1.5", "--limit"),
+        ("evaluate net.pt --limit -1", "limit needs a number of at least 0, got -1"),
+    ],
+)
+def test_a_mistake_is_one_line_without_the_private_hook_of_tyro(
+    lacking: str,
+    words: str,
+    named: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    owner = tyro if lacking == "_errors" else tyro.__dict__["_errors"]
+    monkeypatch.delattr(owner, lacking)
+    assert main(words.split()) == 2
+    out, line = capsys.readouterr()
+    assert (out, line.count("\n")) == ("", 1)
+    assert line.startswith(f"filterbands {words.split()[0]}: ")
+    assert named in line
+    assert not set("╭╮╰╯│─") & set(line)
+    assert isinstance(parse(EvaluateOptions, "evaluate", ["net.pt"]), EvaluateOptions)
+    assert "--limit N" in str(parse(EvaluateOptions, "evaluate", ["--help"]))

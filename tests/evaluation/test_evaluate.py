@@ -69,12 +69,12 @@ class _Net(nn.Module):
             self.tally.die()
         self.tally.batches += 1
         assert not self.training
-        assert 0 <= float(images.min()) <= float(images.max()) <= 1 or isinstance(self, _Normalised)
+        assert 0 <= float(images.min()) <= float(images.max()) <= 1 or isinstance(self, _Normalized)
         return self.linear(images.flatten(1) + self.hidden)
 
 
-class _Normalised(_Net):
-    """Takes what somebody normalised."""
+class _Normalized(_Net):
+    """Takes what somebody normalized."""
 
 
 def _bits(scores: Scores) -> dict[tuple[str, int], list[bool]]:
@@ -109,7 +109,7 @@ def test_batches_do_not_matter_and_the_network_is_left_as_it_was() -> None:
 
 
 def test_mean_and_std_stand_in_front_of_the_network() -> None:
-    data, net = _images(), _Normalised().eval()
+    data, net = _images(), _Normalized().eval()
     found = evaluate(net, data, config=FOG, mean=(0.5, 0.4, 0.3), std=(0.1, 0.2, 0.3))
     shift, scale = (torch.tensor(v).reshape(3, 1, 1) for v in ((0.5, 0.4, 0.3), (0.1, 0.2, 0.3)))
     expected = net((data.images / 255 - shift) / scale).argmax(1) == data.labels

@@ -47,8 +47,8 @@ def test_bits_come_back_as_they_were_put_and_the_first_ones_stay(tmp_path: Path)
         assert outcome.bits.tolist() == BITS.tolist()
         assert store.has(CELL.key)
         assert list(store.cells(kind="snow")) == []
-        with pytest.raises(ValueError, match="cells have no colour"):
-            list(store.cells(colour="red"))
+        with pytest.raises(ValueError, match="cells have no color"):
+            list(store.cells(color="red"))
 
 
 def test_a_cell_of_an_unknown_network_is_refused() -> None:

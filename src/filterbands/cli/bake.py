@@ -31,8 +31,6 @@ class BakeOptions(DeviceOptions):
     """The .safetensors file to write."""
 
 
-OPTIONS = BakeOptions
-
 _KEYS = ("name", "low_share", "low_energy", "mean_low_energy")
 
 

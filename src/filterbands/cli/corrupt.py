@@ -41,8 +41,6 @@ class CorruptOptions(DeviceOptions):
         check_range("--workers", self.workers, 0, 1024)
 
 
-OPTIONS = CorruptOptions
-
 # Fewer images than this, over all kinds and severities, are made before processes have started.
 _SMALL = 5000
 
@@ -89,16 +87,9 @@ def run(options: CorruptOptions) -> Answer:
 
 
 def _machine(options: CorruptOptions, device: torch.device, images: int) -> Machine:
-    workers = options.workers
-    if device.type != "cpu":
-        workers = workers or 1
-    elif not workers:
-        small = images * len(options.config.kinds) * len(options.config.severities) < _SMALL
-        workers = 1 if small else _cores()
+    config = options.config
+    small = images * len(config.kinds) * len(config.severities) < _SMALL
+    # Not every system tells which cores a process may use.
+    cores = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0)
+    workers = options.workers or (1 if small or device.type != "cpu" else len(cores))
     return Machine(device=str(device), workers=workers, batch_size=options.batch_size)
-
-
-def _cores() -> int:
-    """Return how many cores this process may use."""
-    allowed = getattr(os, "sched_getaffinity", None)
-    return len(allowed(0)) if allowed else os.cpu_count() or 1

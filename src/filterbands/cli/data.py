@@ -25,9 +25,6 @@ class DataOptions(Options):
     that holds the six textures, which are copied into the cache."""
 
 
-OPTIONS = DataOptions
-
-
 def run(options: DataOptions) -> Answer:
     """Fetch what is named, or list what is there."""
     if options.name == "list":

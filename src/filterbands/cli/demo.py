@@ -1,5 +1,6 @@
 """`filterbands demo`: does the main job on generated images, whose class stands in known bands."""
 
+import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from ..models import load_model
 from ..report import write_report
 from ..scores import Scores
 from ..training import RECIPES, TrainConfig, train, with_settings
-from .shared import Answer, DeviceOptions, OutFolder, progress_bar, say
+from .shared import Answer, DeviceOptions, OutFolder, progress_bar
 
 RUNS = ("standard", "share_low", "modulated")
 """The recipes compared."""
@@ -32,9 +33,6 @@ class DemoOptions(DeviceOptions):
     """Folder for runs, results and report; what is finished there is kept."""
 
 
-OPTIONS = DemoOptions
-
-
 def run(options: DemoOptions) -> Answer:
     """Run the demo and return the lines that matter."""
     started = time.perf_counter()
@@ -42,7 +40,8 @@ def run(options: DemoOptions) -> Answer:
     db = out / "results.db"
     rows: dict[str, dict[str, Any]] = {}
     for number, name in enumerate(RUNS):
-        say(f"{number + 1}/{len(RUNS)} {name}")
+        if sys.stderr.isatty():
+            print(f"{number + 1}/{len(RUNS)} {name}", file=sys.stderr)  # noqa: T201
         config = replace(RECIPES[name](), epochs=EPOCHS)
         if config.spectral.on:
             config = with_settings(config, TEMPERED)
@@ -93,15 +92,14 @@ def _measured(
 
 def _text(page: Path, rows: dict[str, dict[str, Any]], seconds: float) -> str:
     kinds = len(next(iter(rows.values()))["average_at_hand"]["kinds"])
-    lines = [f"{page}  ({seconds:.0f} s)", ""]
     heads = ("clean", f"{kinds} corruptions", "low band alone", "high band alone")
+    lines = [f"{page}  ({seconds:.0f} s)", ""]
     lines.append(f"{'accuracy, %':<12}" + "".join(f"{head:>17}" for head in heads))
     for name, row in rows.items():
         values = (
             row["clean"],
             row["average_at_hand"]["accuracy"],
-            row["low_band_alone"],
-            row["high_band_alone"],
+            *(row[f"{band}_band_alone"] for band in ONE_BAND),
         )
         lines.append(f"{name:<12}" + "".join(f"{100 * value:>17.1f}" for value in values))
     lines.append("\nfrost is left out: its textures cannot come with the package")

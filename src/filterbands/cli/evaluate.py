@@ -11,7 +11,16 @@ from ..evaluation import EvaluateConfig, OnnxNetwork, Store, evaluate, is_onnx, 
 from ..models import scaled
 from ..run import Run
 from ..scores import choose_baseline, gate, place_among_published
-from .shared import Answer, ComputeOptions, ImageOptions, NetworkOptions, Spec, check_range, progress_bar
+from .shared import (
+    Answer,
+    ComputeOptions,
+    ImageOptions,
+    NetworkOptions,
+    Spec,
+    check_range,
+    name_of,
+    progress_bar,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +51,6 @@ class EvaluateOptions(ComputeOptions):
             raise ValueError("--max-drop needs --baseline NAME, the network to compare with")
 
 
-OPTIONS = EvaluateOptions
-
-
 def run(options: EvaluateOptions) -> Answer:
     """Evaluate and return the scores."""
     options.start(options.config.device)
@@ -52,7 +58,7 @@ def run(options: EvaluateOptions) -> Answer:
         _check_baseline(options.baseline, options.db)
     config = replace(
         options.config,
-        name=options.config.name or _name(options.model),
+        name=options.config.name or name_of(options.model),
         overlap=options.config.overlap or _known_overlap(options.model),
     )
     model = _load(options)
@@ -106,12 +112,6 @@ def _check_baseline(baseline: str, db: str) -> None:
             f"--baseline {baseline!r} is not in {db}; there are results of "
             f"{', '.join(names) or 'no network'}; evaluate it first, with --name {baseline}"
         )
-
-
-def _name(model: str) -> str:
-    """Return the name of the run folder or of the file; a spec names itself."""
-    path = Path(model)
-    return path.resolve().name if path.exists() else model
 
 
 def _known_overlap(model: str) -> tuple[str, ...] | None:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from types import MappingProxyType
-from typing import Any
+from typing import Any, get_type_hints
 
 from ..hints import hint
 from ..version import __version__
@@ -28,7 +28,7 @@ VERBS: Mapping[str, str] = MappingProxyType(
         "data": "fetch and verify a data set or the frost textures",
     }
 )
-"""Every verb, and one line that says what it does. The file of its name holds it."""
+"""Every verb, and one line that says what it does. The file of its name has `run(options) -> Answer`."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Only the verb's own file is loaded, so that --help and mistakes answer at once.
     module: Any = import_module(f".{verb}", __package__)
     try:
-        parsed = parse(module.OPTIONS, verb, words[1:])
+        parsed = parse(get_type_hints(module.run)["options"], verb, words[1:])
         if isinstance(parsed, str):
             _out(parsed)
             return 0
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         return _fail(verb, _one_line(error))
     except KeyboardInterrupt:
-        _err("stopped; what was finished is kept")
+        print("stopped; what was finished is kept", file=sys.stderr)  # noqa: T201
         return 130
     _out(json.dumps(answer.document) if parsed.json else answer.text)
     code: int = answer.code
@@ -73,20 +73,15 @@ def _one_line(error: BaseException) -> str:
 
 def _usage() -> str:
     width = max(map(len, VERBS))
-    lines = [f"  {verb:<{width}}  {what}" for verb, what in VERBS.items()]
-    return "\n".join(
-        [
-            "usage: filterbands VERB [OPTIONS]      filterbands VERB --help      filterbands --version",
-            "",
-            "Which frequencies does a network look at, what does that cost, and how do I change it?",
-            "",
-            *lines,
-        ]
+    verbs = "\n".join(f"  {verb:<{width}}  {what}" for verb, what in VERBS.items())
+    return (
+        "usage: filterbands VERB [OPTIONS]      filterbands VERB --help      filterbands --version\n\n"
+        f"Which frequencies does a network look at, what does that cost, and how do I change it?\n\n{verbs}"
     )
 
 
 def _fail(verb: str, message: str) -> int:
-    _err(f"filterbands{f' {verb}' if verb else ''}: {message}")
+    print(f"filterbands{f' {verb}' if verb else ''}: {message}", file=sys.stderr)  # noqa: T201
     return 2
 
 
@@ -96,7 +91,3 @@ def _out(text: str) -> None:
     except BrokenPipeError:
         # The reader, say `head`, has closed the pipe; the interpreter must not flush into it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _err(text: str) -> None:
-    print(text, file=sys.stderr)  # noqa: T201

@@ -2,16 +2,12 @@
 
 import contextlib
 import dataclasses
-import difflib
 import io
 import re
 from collections.abc import Sequence
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
-
-# tyro's structured errors, the only way to them in tyro 1.0; pyproject.toml pins the minor version for it.
-from tyro import _errors as tyro_errors
 from tyro.constructors import (
     ConstructorRegistry,
     PrimitiveConstructorSpec,
@@ -20,6 +16,8 @@ from tyro.constructors import (
     StructFieldSpec,
     StructTypeInfo,
 )
+
+from ..hints import hint
 
 Verb = TypeVar("Verb")
 
@@ -54,18 +52,24 @@ def parse(options: type[Verb], verb: str, words: Sequence[str]) -> Verb | str:
     Raises:
         ValueError: Words that do not fit; the line says which.
     """
+    more = f" (filterbands {verb} --help shows the options)"
 
-    def refuse(event: tyro_errors.ParseErrorEvent) -> None:
-        raise ValueError(
-            _said(event, field_names(options), f" (filterbands {verb} --help shows the options)")
-        )
+    def refuse(event: Any) -> None:
+        raise ValueError(_said(event, field_names(options), more))
 
-    caught = io.StringIO()
+    # tyro 1.0 offers its structured errors through this private hook alone.
+    hook = getattr(getattr(tyro, "_errors", None), "on_parse_error", None)
+    out, errors = io.StringIO(), io.StringIO()
+    refusing = contextlib.nullcontext() if hook is None else hook(refuse)
     try:
-        with contextlib.redirect_stdout(caught), tyro_errors.on_parse_error(refuse):
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors), refusing:
             return tyro.cli(options, args=words, prog=f"filterbands {verb}", config=_MARKERS, registry=_RULES)
-    except SystemExit:
-        return caught.getvalue().rstrip()
+    except SystemExit as end:
+        if not end.code:
+            return out.getvalue().rstrip()
+        # Without the hook tyro draws a box around its text.
+        said = re.sub(r"[\u2500-\u257f]", " ", errors.getvalue())
+        raise ValueError(" ".join(said.split()) or f"the words do not fit{more}") from None
 
 
 def field_names(options: Any) -> tuple[str, ...]:
@@ -78,24 +82,24 @@ def field_names(options: Any) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _said(event: tyro_errors.ParseErrorEvent, names: Sequence[str], hint: str) -> str:
+def _said(event: Any, names: Sequence[str], more: str) -> str:
     """Return in one line what is wrong with the words."""
     flags = {name: f"--{name.replace('_', '-')}" for name in names}
-    if isinstance(event, tyro_errors.InstantiationFailure):
+    kind = type(event).__name__
+    if kind == "InstantiationFailure":
         if event.argument is not None:
             return f"{event.argument.display_name()} {event.message}"
         # The library's own checks begin with the name of the field, which is a flag here.
         return re.sub(r"^\w+(?= (?:needs|is) )", lambda found: flags.get(found[0], found[0]), event.message)
-    if isinstance(event, tyro_errors.MissingArgs):
+    if kind == "MissingArgs":
         missing = [_name(one.arg) for one in event.missing_arguments]
-        return f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing{hint}"
-    if isinstance(event, tyro_errors.UnrecognizedArgs):
-        close = difflib.get_close_matches(event.tokens[0], flags.values(), n=1)
-        near = f"; did you mean {close[0]}?" if close else ""
-        return f"unrecognized options: {' '.join(event.tokens)}{near}{hint}"
-    if isinstance(event, tyro_errors.BadValue):
-        return f"{_name(event.argument)} needs a value{hint}"
-    return f"the words do not fit: {type(event).__name__}{hint}"
+        return f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing{more}"
+    if kind == "UnrecognizedArgs":
+        near = hint(event.tokens[0], flags.values())
+        return f"unrecognized options: {' '.join(event.tokens)}{near}{more}"
+    if kind == "BadValue":
+        return f"{_name(event.argument)} needs a value{more}"
+    return f"the words do not fit: {kind}{more}"
 
 
 def _name(argument: Any) -> str:

@@ -13,7 +13,6 @@ from ..disk import check_output
 from ..evaluation import load_scores, model_fingerprint
 from ..filters import LayerSpectrum, analyze
 from ..probes import (
-    CorruptionSpectra,
     ProbeConfig,
     Vulnerability,
     cifar10_moments,
@@ -27,7 +26,7 @@ from ..probes import (
 )
 from ..report import Probed, write_probe_page
 from ..scores import Scores
-from .shared import Answer, ComputeOptions, ImageOptions, NetworkOptions, Spec, progress_bar
+from .shared import Answer, ComputeOptions, ImageOptions, NetworkOptions, Spec, name_of, progress_bar
 
 PARTS = ("heatmap", "passes", "gradient", "corruptions", "vulnerability")
 """What is probed, in order."""
@@ -67,9 +66,6 @@ class ProbeOptions(ComputeOptions):
             raise ValueError("name a MODEL (filterbands probe --help shows the options)")
 
 
-OPTIONS = ProbeOptions
-
-
 def run(options: ProbeOptions) -> Answer:
     """Probe every network and return what was found."""
     page = check_output(options.html) if options.html else None
@@ -90,20 +86,26 @@ def run(options: ProbeOptions) -> Answer:
     ]
     if page is not None:
         write_probe_page(probed, page, corruptions=added)
-    documents = [_document(entry) for entry in probed]
+    documents: list[dict[str, Any]] = [{"model": entry.name} for entry in probed]
+    for entry, document in zip(probed, documents, strict=True):
+        for part in ("heatmap", "passes", "gradient", "vulnerability"):
+            found = getattr(entry, part)
+            document[part] = None if found is None else found.to_json()
     common: dict[str, Any] = {
         "data": data.name,
         "split": data.split,
         "corruptions": None if added is None else added.to_json(),
         "page": None if page is None else str(page),
     }
-    document = {**common, "models": documents} if len(documents) > 1 else {**documents[0], **common}
+    whole = {**common, "models": documents} if len(documents) > 1 else {**documents[0], **common}
     texts = [_text(entry) for entry in probed]
     if added is not None:
-        texts.append(_added_text(added))
+        texts.append("low-frequency energy of what corruptions add, mean over severities")
+        for kind in sorted(added.kinds, key=added.low_energy):
+            texts[-1] += f"\n  {kind:<26}{added.low_energy(kind):6.3f}"
     if page is not None:
         texts.append(f"page: {page}")
-    return Answer(document=document, text="\n\n".join(texts))
+    return Answer(document=whole, text="\n\n".join(texts))
 
 
 def _probed(
@@ -149,24 +151,17 @@ def _measured(db: str) -> dict[str, Scores]:
     """Return for each network in the database its scores over the most images and kinds."""
     if not Path(db).exists():
         return {}
-    found: dict[str, Scores] = {}
-    for scores in load_scores(db):
-        known = found.get(scores.model)
-        if known is None or len(scores.kinds) * len(scores.labels) > len(known.kinds) * len(known.labels):
-            found[scores.model] = scores
-    return found
+    known = load_scores(db)
+    # Of sets of one size the first counts, so it comes last.
+    known.reverse()
+    known.sort(key=lambda scores: len(scores.kinds) * len(scores.labels))
+    return {scores.model: scores for scores in known}
 
 
 def _names(models: tuple[str, ...]) -> list[str]:
     """Return what to call the networks: the ends of their paths where these differ."""
-    short = [Path(model).name if Path(model).exists() else model for model in models]
+    short = [name_of(model) for model in models]
     return short if len(set(short)) == len(short) else list(models)
-
-
-def _document(entry: Probed) -> dict[str, Any]:
-    found = {part: getattr(entry, part) for part in ("heatmap", "passes", "gradient", "vulnerability")}
-    plain = {part: None if value is None else value.to_json() for part, value in found.items()}
-    return {"model": entry.name, **plain}
 
 
 def _text(entry: Probed) -> str:
@@ -201,11 +196,4 @@ def _text(entry: Probed) -> str:
         )
     elif entry.why:
         lines.append(f"  vulnerability: not computed: {entry.why}")
-    return "\n".join(lines)
-
-
-def _added_text(added: CorruptionSpectra) -> str:
-    lines = ["low-frequency energy of what corruptions add, mean over severities"]
-    ranked = sorted(added.kinds, key=added.low_energy)
-    lines += [f"  {kind:<26}{added.low_energy(kind):6.3f}" for kind in ranked]
     return "\n".join(lines)

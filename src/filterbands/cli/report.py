@@ -24,9 +24,6 @@ class ReportOptions(Options):
             raise ValueError("name at least one RUN_OR_DB: a Run folder or a result database")
 
 
-OPTIONS = ReportOptions
-
-
 def run(options: ReportOptions) -> Answer:
     """Write the page and say where it is."""
     out = check_output(options.out)

@@ -34,51 +34,38 @@ class ResultsOptions(Options):
             raise ValueError("--robustbench needs --model NAME, the network to write")
 
 
-OPTIONS = ResultsOptions
-
-
 def run(options: ResultsOptions) -> Answer:
     """List, export or delete."""
     scores = load_scores(options.db)
     if options.delete:
         with Store(options.db) as store:
             count = store.delete(options.delete)
-        return Answer(
-            document={"deleted": count, "name": options.delete},
-            text=f"{options.db}: deleted {count} results of {options.delete}",
-        )
+        text = f"{options.db}: deleted {count} results of {options.delete}"
+        return Answer(document={"deleted": count, "name": options.delete}, text=text)
     if options.export:
         count = export_cells(options.db, options.export)
-        return Answer(
-            document={"exported": count, "out": options.export}, text=f"{options.export}: {count} results"
-        )
+        text = f"{options.export}: {count} results"
+        return Answer(document={"exported": count, "out": options.export}, text=text)
     if options.model:
         known = sorted({entry.name for entry in scores})
         scores = [entry for entry in scores if entry.name == options.model]
         if not scores:
-            raise ValueError(
-                f"no results of {options.model!r}; there are results of {', '.join(known) or 'none'}"
-            )
+            names = ", ".join(known) or "none"
+            raise ValueError(f"no results of {options.model!r}; there are results of {names}")
         if options.robustbench:
-            return _entry(scores, options.model, options.robustbench)
+            whole = [entry for entry in scores if entry.average_15() is not None]
+            if len(whole) != 1:
+                raise ValueError(
+                    f"--robustbench needs one set of all 75 cells of {options.model!r}, there are "
+                    f"{len(whole)}; evaluate all kinds, or take a database for it"
+                )
+            write_leaderboard_entry(whole[0], options.robustbench)
+            document = {"model": options.model, "out": options.robustbench}
+            return Answer(document=document, text=f"{options.robustbench}: {options.model}")
         text = "\n\n".join(map(str, scores))
     else:
         text = "\n".join(map(_line, scores)) or f"{options.db} holds no results"
     return Answer(document={"results": [entry.to_json() for entry in scores]}, text=text)
-
-
-def _entry(scores: list[Scores], model: str, out: str) -> Answer:
-    whole = [entry for entry in scores if entry.average_15() is not None]
-    if len(whole) != 1:
-        raise ValueError(
-            f"--robustbench needs one set of all 75 cells of {model!r}, there are {len(whole)}; "
-            "evaluate all kinds, or take a database for it"
-        )
-    write_leaderboard_entry(whole[0], out)
-    return Answer(
-        document={"model": model, "out": out},
-        text=f"{out}: {model}",
-    )
 
 
 def _line(scores: Scores) -> str:

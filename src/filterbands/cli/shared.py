@@ -148,6 +148,12 @@ def check_range(flag: str, value: float, low: float, high: float, *, what: str =
         raise ValueError(f"{flag} needs {what} {upper}, got {value:g}")
 
 
+def name_of(model: str) -> str:
+    """Return the name of the file or folder of a MODEL argument; a spec names itself."""
+    path = Path(model)
+    return path.resolve().name if path.exists() else model
+
+
 @contextmanager
 def progress_bar(label: str, *, lines: bool = False) -> Iterator[Progress | None]:
     """Yield a reporter that draws a bar with elapsed and remaining time on standard error.
@@ -177,9 +183,3 @@ def progress_bar(label: str, *, lines: bool = False) -> Iterator[Progress | None
             rich.update(task, completed=done, total=total, description=what, visible=True)
 
         yield draw
-
-
-def say(line: str) -> None:
-    """Print a line on standard error where it is a terminal."""
-    if sys.stderr.isatty():
-        print(line, file=sys.stderr)  # noqa: T201

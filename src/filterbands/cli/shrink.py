@@ -49,9 +49,6 @@ class ShrinkOptions(DeviceOptions):
         check_range("--size", self.size, 0, 4096)
 
 
-OPTIONS = ShrinkOptions
-
-
 def run(options: ShrinkOptions) -> Answer:
     """Shrink, write the weights, and return the clean cost."""
     out = check_output(options.out)

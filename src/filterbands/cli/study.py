@@ -32,9 +32,6 @@ class StudyOptions(ComputeOptions):
         check_range("--workers", self.workers, 1, 4096)
 
 
-OPTIONS = StudyOptions
-
-
 def run(options: StudyOptions) -> Answer:
     """Plan or run the study."""
     study = read_study(options.file)
@@ -47,16 +44,11 @@ def run(options: StudyOptions) -> Answer:
     with progress_bar("study", lines=not options.plan) as progress:
         if options.plan:
             plan = plan_study(study, out, progress=progress, **given)
-            return Answer(document=_document(plan), text=_text(plan, study))
+            pairs = plan.seconds.items()
+            seconds = {row: {"training": train, "evaluation": test} for row, (train, test) in pairs}
+            return Answer(document={**asdict(plan), "seconds": seconds}, text=_text(plan, study))
         lines = run_study(study, out, ray=options.ray, progress=progress, **given)
     return Answer(document={"study": study.name, "out": str(out), "runs": lines}, text=table(lines))
-
-
-def _document(plan: Plan) -> dict[str, Any]:
-    seconds = {
-        row: dict(zip(("training", "evaluation"), pair, strict=True)) for row, pair in plan.seconds.items()
-    }
-    return {**asdict(plan), "seconds": seconds}
 
 
 def _text(plan: Plan, study: StudyConfig) -> str:

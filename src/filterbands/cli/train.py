@@ -38,9 +38,6 @@ class TrainOptions(DeviceOptions):
     """Also write TensorBoard events into RUN/tensorboard, once per epoch."""
 
 
-OPTIONS = TrainOptions
-
-
 def run(options: TrainOptions) -> Answer:
     """Train, and return the record of the run."""
     if options.recipe not in RECIPES:

@@ -1,7 +1,6 @@
 """Evaluation: computes the cells that the store lacks, and returns the scores."""
 
 import contextlib
-import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,9 +18,9 @@ from ..workers import run_jobs
 from .arrays import Corrupted
 from .fingerprint import model_fingerprint
 from .inference import Runner, check_outputs, running_on
-from .loading import answers
+from .loading import scores_of
 from .sources import Data, Source, as_source
-from .store import Cell, Store, Stored
+from .store import Cell, Store
 
 # The sets of kinds that `expand_kinds` knows.
 _SETS = ("c", "cbar", "all-but-frost")
@@ -79,10 +78,10 @@ class EvaluateConfig:
             object.__setattr__(self, "kinds", self._expanded(self.kinds))
         if not self.severities or not set(self.severities) <= set(SEVERITIES):
             raise ValueError(f"severities needs numbers from 1 to 5, got {self.severities}")
-        for name, high in (("batch_size", math.inf), ("workers", 1024)):
-            if not 1 <= getattr(self, name) <= high:
-                upper = "of at least 1" if high == math.inf else f"from 1 to {high}"
-                raise ValueError(f"{name} needs a number {upper}, got {getattr(self, name)}")
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size needs a number of at least 1, got {self.batch_size}")
+        if not 1 <= self.workers <= 1024:
+            raise ValueError(f"workers needs a number from 1 to 1024, got {self.workers}")
         overlapping_kinds(self.overlap or ())
 
     def _expanded(self, kinds: tuple[str, ...]) -> tuple[str, ...]:
@@ -93,16 +92,11 @@ class EvaluateConfig:
             raise ValueError("clean accuracy is always measured; leave clean out of kinds")
         if kinds == ("none",):
             return ()
-        single = [
-            kind
-            for name in kinds
-            for kind in (
-                expand_kinds([name], parameters=self.parameters)
-                if self.corrupted is None or name in _SETS
-                else [name]
-            )
-        ]
-        return tuple(dict.fromkeys(single))
+        single: dict[str, None] = {}
+        for name in kinds:
+            known = self.corrupted is None or name in _SETS
+            single |= dict.fromkeys(expand_kinds([name], parameters=self.parameters) if known else [name])
+        return tuple(single)
 
 
 def evaluate(
@@ -115,7 +109,7 @@ def evaluate(
     db: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Scores:
-    """Return a network's accuracy on clean and corrupted images, computing only what the database lacks.
+    """Return the accuracy of a network on clean and corrupted images, computing only what the database lacks.
 
     Everything is checked before the first batch. Each cell (kind and severity) is written as soon as it is
     complete, with one bit and the predicted class per image. A run that is stopped loses at most the cells in
@@ -172,46 +166,29 @@ def evaluate(
         )
         check_outputs(source, runner.logits, device)
         fingerprint = model_fingerprint(network)
-        known = Stored(
-            fingerprint=source.fingerprint,
-            name=source.name,
-            split=source.split,
-            labels=source.labels.numpy(),
-            classes=source.classes,
-        )
         cells = _plan(config, kinds, folder, fingerprint, source.fingerprint)
         # A known network keeps its name unless another one is given.
         name = config.name or store.models().get(fingerprint) or type(model).__name__
         store.add_model(fingerprint, name, overlap=config.overlap)
-        store.add_data(known)
+        store.add_data(source)
         _fill(store, cells, runner, config, progress)
         if folder is not None:
             store.add_folder(str(folder.path), [cell for cell in cells if cell.source])
         overlap = store.overlaps()[fingerprint]
-        found = {
-            cell.key: outcome for cell, outcome in store.cells(model=fingerprint, data=source.fingerprint)
-        }
+        stored = store.cells(model=fingerprint, data=source.fingerprint)
+        found = {cell.key: outcome for cell, outcome in stored}
     if clean := found[cells[0].key].failed:
         raise ValueError(
             f"on clean images {clean}, so that nothing can be scored; look for divisions and logarithms "
             "in the network, or for weights that overflowed"
         )
-    places = {cell.key: (cell.kind, cell.severity) for cell in cells}
-    return Scores(
+    return scores_of(
+        source,
+        [(cell, found[cell.key]) for cell in cells],
         name=name,
-        model=fingerprint,
-        data=known.name,
-        split=known.split,
-        pixels=known.fingerprint,
-        labels=known.labels,
+        overlap=overlap,
         seed=config.seed,
         parameters=config.parameters if folder is None else "",
-        precision=config.rounding,
-        cells={
-            places[cell.key]: answers(cell, found[cell.key]) for cell in cells if not found[cell.key].failed
-        },
-        failed={places[cell.key]: found[cell.key].failed for cell in cells if found[cell.key].failed},
-        overlap=overlap,
         folder="" if folder is None else str(folder.path),
     )
 
@@ -220,23 +197,17 @@ def _plan(
     config: EvaluateConfig, kinds: Sequence[str], folder: Corrupted | None, model: str, data: str
 ) -> list[Cell]:
     clean = Cell(model=model, data=data, kind="clean", severity=0, precision=config.rounding)
-    cells = [
-        replace(
-            clean,
-            kind=kind,
-            severity=severity,
-            first=severity - 1 if config.spread else 0,
-            step=len(SEVERITIES) if config.spread else 1,
-        )
-        for kind in kinds
-        for severity in sorted(set(config.severities))
-    ]
-    if folder is not None:
-        return [clean, *(replace(cell, source=folder.sha256(cell.kind)) for cell in cells)]
-    table, seed = config.parameters, config.seed
-    versions = {kind: CORRUPTIONS[kind].version for kind in kinds}
-    made = (replace(cell, version=versions[cell.kind], parameters=table, seed=seed) for cell in cells)
-    return [clean, *made]
+    cells = [clean]
+    for kind in kinds:
+        if folder is None:
+            version = CORRUPTIONS[kind].version
+            made = replace(clean, version=version, parameters=config.parameters, seed=config.seed)
+        else:
+            made = replace(clean, source=folder.sha256(kind))
+        for severity in sorted(set(config.severities)):
+            first, step = (severity - 1, len(SEVERITIES)) if config.spread else (0, 1)
+            cells.append(replace(made, kind=kind, severity=severity, first=first, step=step))
+    return cells
 
 
 def _check_kinds(
@@ -254,11 +225,7 @@ def _check_kinds(
 
 
 def _fill(
-    store: Store,
-    cells: Sequence[Cell],
-    runner: Runner,
-    config: EvaluateConfig,
-    progress: Progress | None,
+    store: Store, cells: Sequence[Cell], runner: Runner, config: EvaluateConfig, progress: Progress | None
 ) -> None:
     """Compute the cells that are missing; wait at the end for those that another process computes.
 
@@ -271,7 +238,7 @@ def _fill(
         nonlocal done
         done += 1
         if progress is not None:
-            progress(done, len(cells), title(cell))
+            progress(done, len(cells), f"{cell.kind} {cell.severity}" if cell.severity else cell.kind)
 
     while waiting:
         later: list[Cell] = []
@@ -302,8 +269,3 @@ def _fill(
         if len(later) == len(waiting):
             time.sleep(0.2)
         waiting = later
-
-
-def title(cell: Cell) -> str:
-    """Return a cell's name for people."""
-    return cell.kind if cell.severity == 0 else f"{cell.kind} {cell.severity}"

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -33,11 +33,9 @@ class Runner:
     network: nn.Module
     """In evaluation mode, on its device."""
     source: Source
-    """The clean images."""
     device: torch.device
     """Where images are corrupted and the network runs."""
     precision: str
-    """`float32` or `bfloat16`."""
     batch_size: int
     """Images the network takes at a time; halved where they do not fit into memory."""
     compile: bool = False
@@ -45,7 +43,6 @@ class Runner:
     folder: Corrupted | None = None
     """Corrupted images on disk; None makes them here."""
     keep_logits: bool = False
-    """Whether outcomes hold the logits."""
     _compiled: Compiled | None = field(default=None, init=False, repr=False)
 
     def __call__(self, cell: Cell) -> Outcome:
@@ -57,18 +54,27 @@ class Runner:
         for images, truth in ahead(self._pieces(cell)):
             logits.append(self._on_all(images).cpu())
             labels.append(truth)
-        return _outcome(torch.cat(logits), torch.cat(labels), started, keep_logits=self.keep_logits)
+        return self._outcome(torch.cat(logits), torch.cat(labels), time.perf_counter() - started)
+
+    def _outcome(self, logits: Tensor, labels: Labels, seconds: float) -> Outcome:
+        if bad := int(logits.isnan().any(dim=1).sum()):
+            failed = f"the network gives NaN for {bad:,} of {len(logits):,} images"
+            return Outcome(bits=np.zeros(0, dtype=np.bool_), seconds=seconds, failed=failed)
+        named = logits.argmax(dim=1)
+        outcome = Outcome(bits=(named == labels).numpy(), seconds=seconds, predictions=named.numpy())
+        if not self.keep_logits:
+            return outcome
+        # Softmax ignores a constant added to all logits of an image, and float16 is finest near 0.
+        shifted = (logits - logits.max(dim=1, keepdim=True).values).clamp(min=-65504)
+        error = calibration_error(shifted.numpy(), labels.numpy())
+        return replace(outcome, logits=shifted.to(torch.float16).numpy(), calibration_error=error)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_compiled": None}
 
     @torch.inference_mode()
     def logits(self, batch: Images, run: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """Return the logits of one batch, computed by the network, or by `run` in its place.
-
-        Raises:
-            ValueError: The network gives no tensor.
-        """
+        """Return the logits of one batch, computed by the network, or by `run` in its place."""
         return logits_of(run or self.network, batch.float().div_(255), self.precision)
 
     @torch.inference_mode()
@@ -76,49 +82,37 @@ class Runner:
         chosen = torch.arange(cell.first, len(self.source.labels), cell.step)
         for positions in torch.split(chosen, chunk_size(self.source.shape)):
             index = self.source.index[positions]
-            if cell.kind == "clean" or self.folder is None:
-                images = self.source.read(positions).to(self.device)
-            else:
+            if self.folder is not None and cell.source:
                 images = self.folder.read(cell.kind, cell.severity, index).to(self.device)
-            if cell.kind != "clean" and self.folder is None:
-                images = corrupt(
-                    images,
-                    cell.kind,
-                    severity=cell.severity,
-                    seed=cell.seed,
-                    parameters=cell.parameters,
-                    index=index,
-                )
+            else:
+                images = self.source.read(positions).to(self.device)
+            if cell.kind != "clean" and not cell.source:
+                given: dict[str, Any] = {"severity": cell.severity, "seed": cell.seed}
+                images = corrupt(images, cell.kind, parameters=cell.parameters, index=index, **given)
             yield images, self.source.labels[positions]
 
     def _on_all(self, images: Images) -> Tensor:
         """Return the logits of a piece, batch by batch; halve the batch where memory runs out."""
-        if len(images) > self.batch_size:
-            return torch.cat([self._on_all(batch) for batch in torch.split(images, self.batch_size)])
-        if (logits := self._if_it_fits(images)) is not None:
-            return logits
-        count = len(images)
-        if count == 1:
-            raise ValueError(
-                f"the network runs out of memory on one image of shape {tuple(images.shape[1:])}; "
-                "take another device"
-            )
-        self.batch_size = count // 2
-        _LOG.warning("evaluate: out of memory at %d images a batch; going on with %d", count, self.batch_size)
-        return self._on_all(images)
-
-    def _if_it_fits(self, batch: Images) -> Tensor | None:
-        if self.compile and (self._compiled is None or self._compiled.batch_size > self.batch_size):
-            self._compiled = Compiled(self.network, self.batch_size)
-        try:
-            return self.logits(batch, self._compiled)
-        except RuntimeError as error:
-            if not _out_of_memory(error):
-                raise
-        # The memory becomes free only here, when the error and the tensors that it refers to are gone.
-        if batch.device.type == "cuda":
-            torch.cuda.empty_cache()
-        return None
+        while True:
+            if self.compile and (self._compiled is None or self._compiled.batch_size > self.batch_size):
+                self._compiled = Compiled(self.network, self.batch_size)
+            batches = torch.split(images, self.batch_size)
+            try:
+                return torch.cat([self.logits(batch, self._compiled) for batch in batches])
+            except RuntimeError as error:
+                if not _out_of_memory(error):
+                    raise
+            # The memory becomes free only here, when the error and the tensors that it refers to are gone.
+            if images.device.type == "cuda":
+                torch.cuda.empty_cache()
+            count = min(self.batch_size, len(images))
+            if count == 1:
+                raise ValueError(
+                    f"the network runs out of memory on one image of shape {tuple(images.shape[1:])}; "
+                    "take another device"
+                )
+            self.batch_size = count // 2
+            _LOG.warning("evaluate: out of memory at %d images a batch; going on with %d", count, count // 2)
 
 
 def logits_of(run: Callable[[Tensor], Any], images: FloatImages, precision: str) -> Tensor:
@@ -176,27 +170,6 @@ def running_on(network: nn.Module, device: str | None) -> Iterator[torch.device]
 def _out_of_memory(error: RuntimeError) -> bool:
     said = str(error).lower()
     return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in said or "out of memory" in said
-
-
-def _outcome(logits: Tensor, labels: Labels, started: float, *, keep_logits: bool) -> Outcome:
-    seconds = time.perf_counter() - started
-    if bad := int(logits.isnan().any(dim=1).sum()):
-        failed = f"the network gives NaN for {bad:,} of {len(logits):,} images"
-        return Outcome(bits=np.zeros(0, dtype=np.bool_), seconds=seconds, failed=failed)
-    named = logits.argmax(dim=1)
-    kept, error = None, None
-    if keep_logits:
-        # Softmax ignores a constant added to all logits of an image, and float16 is finest near 0.
-        shifted = (logits - logits.max(dim=1, keepdim=True).values).clamp(min=-65504)
-        kept = shifted.to(torch.float16).numpy()
-        error = calibration_error(shifted.numpy(), labels.numpy())
-    return Outcome(
-        bits=(named == labels).numpy(),
-        seconds=seconds,
-        predictions=named.numpy(),
-        logits=kept,
-        calibration_error=error,
-    )
 
 
 def ahead(pieces: Iterator[Piece]) -> Iterator[Piece]:

@@ -1,5 +1,7 @@
 """Scores of the results in a database."""
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +9,8 @@ import numpy as np
 
 from ..corruptions import CORRUPTIONS
 from ..scores import Answers, Scores
-from .store import Cell, Outcome, Store
+from .sources import Source
+from .store import Cell, Outcome, Store, Stored
 
 _Base = tuple[str, str, str]
 _Groups = dict[tuple[Any, ...], list[tuple[Cell, Outcome]]]
@@ -46,23 +49,13 @@ def load_scores(db: str | Path) -> list[Scores]:
                 groups[alone] = []
         data = {group[1]: store.data(group[1]) for group in groups}
     return [
-        Scores(
+        scores_of(
+            data[images],
+            [clean[model, images, precision], *cells],
             name=names[model],
-            model=model,
-            data=data[images].name,
-            split=data[images].split,
-            pixels=images,
-            labels=data[images].labels,
+            overlap=overlaps[model],
             seed=seed,
             parameters=parameters,
-            precision=precision,
-            cells={
-                (cell.kind, cell.severity): answers(cell, outcome)
-                for cell, outcome in (clean[model, images, precision], *cells)
-                if not outcome.failed
-            },
-            failed={(cell.kind, cell.severity): outcome.failed for cell, outcome in cells if outcome.failed},
-            overlap=overlaps[model],
             folder=folder,
         )
         for (model, images, precision, seed, parameters, folder, _, _), cells in _distinct(groups).items()
@@ -70,30 +63,55 @@ def load_scores(db: str | Path) -> list[Scores]:
     ]
 
 
-def answers(cell: Cell, outcome: Outcome) -> Answers:
-    """Return the answers of a cell in the form that `Scores` takes."""
-    return Answers(
-        positions=cell.first + cell.step * np.arange(len(outcome.bits)),
-        bits=outcome.bits,
-        predictions=outcome.predictions,
-        calibration_error=outcome.calibration_error,
+def scores_of(
+    data: Source | Stored,
+    found: Sequence[tuple[Cell, Outcome]],
+    *,
+    name: str,
+    overlap: tuple[str, ...],
+    seed: int,
+    parameters: str,
+    folder: str,
+) -> Scores:
+    """Return the scores of cells of one network, the clean one first."""
+    clean = found[0][0]
+    return Scores(
+        name=name,
+        model=clean.model,
+        data=data.name,
+        split=data.split,
+        pixels=data.fingerprint,
+        labels=np.asarray(data.labels),
+        seed=seed,
+        parameters=parameters,
+        precision=clean.precision,
+        cells={
+            (cell.kind, cell.severity): Answers(
+                positions=cell.first + cell.step * np.arange(len(outcome.bits)),
+                bits=outcome.bits,
+                predictions=outcome.predictions,
+                calibration_error=outcome.calibration_error,
+            )
+            for cell, outcome in found
+            if not outcome.failed
+        },
+        failed={(cell.kind, cell.severity): outcome.failed for cell, outcome in found if outcome.failed},
+        overlap=overlap,
+        folder=folder,
     )
 
 
 def _distinct(groups: _Groups) -> _Groups:
-    """Return the groups without folders whose cells are all in another one: copies, or former places."""
-    kept: _Groups = {}
-    keys = {group: {cell.key for cell, _ in cells} for group, cells in groups.items()}
-    order = list(groups)
-    for place, group in enumerate(order):
-        covered = group[5] and any(
-            keys[group] < keys[other] or (keys[group] == keys[other] and order.index(other) > place)
-            for other in order
-            if other != group and other[5]
-        )
-        if not covered:
-            kept[group] = groups[group]
-    return kept
+    """Return the groups, except folders whose cells are all in another one: copies, or former paths."""
+    keys = {group: {cell.key for cell, _ in cells} for group, cells in groups.items() if group[5]}
+    order = list(keys)
+    covered = {
+        group
+        for place, group in enumerate(order)
+        if any(keys[group] < keys[other] for other in order)
+        or any(keys[group] == keys[later] for later in order[place + 1 :])
+    }
+    return {group: cells for group, cells in groups.items() if group not in covered}
 
 
 def _outdated(cell: Cell) -> bool:
@@ -103,8 +121,6 @@ def _outdated(cell: Cell) -> bool:
 
 def _kinds_of_several_files(cells: list[Cell]) -> set[_Base]:
     """Return network, data and precision where several arrays of one kind were read."""
-    files: dict[tuple[str, str, str, str], set[str]] = {}
-    for cell in cells:
-        if cell.source:
-            files.setdefault((cell.model, cell.data, cell.precision, cell.kind), set()).add(cell.source)
-    return {place[:3] for place, sources in files.items() if len(sources) > 1}
+    files = {(cell.model, cell.data, cell.precision, cell.kind, cell.source) for cell in cells if cell.source}
+    counts = Counter(file[:4] for file in files)
+    return {place[:3] for place, count in counts.items() if count > 1}

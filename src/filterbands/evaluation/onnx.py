@@ -56,8 +56,7 @@ class OnnxNetwork(nn.Module):
         found = []
         for start in range(0, len(pixels), fixed):
             part = pixels[start : start + fixed]
-            lacking = fixed - len(part)
-            filled = np.concatenate([part, np.repeat(part[-1:], lacking, axis=0)]) if lacking else part
+            filled = np.pad(part, ((0, fixed - len(part)), (0, 0), (0, 0), (0, 0)), mode="edge")
             try:
                 found.append(session.run(None, {entry.name: filled})[0][: len(part)])
             except Exception as error:  # onnxruntime's own errors have no common class below this one

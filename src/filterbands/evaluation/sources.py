@@ -1,7 +1,9 @@
 """Sources of labeled images: held in memory, or read piece by piece from a data set or from files."""
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
 from typing import Any, Union
 
@@ -14,10 +16,8 @@ from torch.utils.data import Dataset
 from ..datasets import ImageFiles, ImageSet, read_images
 from ..types import Images, Labels
 
-Pair = tuple[Any, Any]
-"""Images and labels as arrays or tensors."""
-Data = Union[ImageSet, "Files", Dataset[Any], Pair]
-"""What `evaluate` takes."""
+Data = Union[ImageSet, "Files", Dataset[Any], tuple[Any, Any]]
+"""What `evaluate` takes; a pair is of images and labels, as arrays or tensors."""
 
 # A data set of more bytes than this is read again for each cell instead of being held in memory.
 _HELD = 1 << 30
@@ -53,17 +53,9 @@ class Source:
         return self.reader(positions.tolist())
 
 
-@dataclass(frozen=True, slots=True)
-class _Held:
-    images: Images
-
-    def __call__(self, positions: Sequence[int]) -> Images:
-        return self.images[torch.as_tensor(positions, dtype=torch.int64)]
-
-
 def chunk_size(shape: Sequence[int]) -> int:
     """Return how many images to process together."""
-    return max(1, min(_CHUNK_IMAGES, _CHUNK_BYTES // int(np.prod(shape))))
+    return max(1, min(_CHUNK_IMAGES, _CHUNK_BYTES // math.prod(shape)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +89,10 @@ def as_source(data: Data, *, limit: int | None = None) -> Source:
     if isinstance(data, ImageSet):
         held = data
     elif isinstance(data, tuple | list) and len(data) == 2:
-        held = _from_arrays(*data)
+        pixels = _as_bytes(data[0])
+        labels = _as_labels(data[1], len(pixels))
+        parts: dict[str, Any] = {"images": pixels, "labels": labels, "index": torch.arange(len(labels))}
+        held = ImageSet(name="arrays", split="given", classes=_numbered(labels), **parts)
     elif hasattr(data, "__getitem__") and hasattr(data, "__len__"):
         return _from_dataset(data, limit)
     else:
@@ -106,134 +101,103 @@ def as_source(data: Data, *, limit: int | None = None) -> Source:
             f"got {type(data).__name__}"
         )
     held = held if limit is None else held.subset(torch.arange(min(limit, len(held))))
-    return _held(held, named=isinstance(data, ImageSet))
-
-
-def _held(data: ImageSet, *, named: bool) -> Source:
-    _, channels, height, width = data.images.shape
+    _, channels, height, width = held.images.shape
     return Source(
-        name=data.name,
-        split=data.split,
-        classes=data.classes,
-        labels=data.labels.cpu(),
-        index=data.index.cpu(),
+        name=held.name,
+        split=held.split,
+        classes=held.classes,
+        labels=held.labels.cpu(),
+        index=held.index.cpu(),
         shape=(channels, height, width),
-        fingerprint=data.fingerprint(),
-        reader=_Held(data.images),
-        named=named,
+        fingerprint=held.fingerprint(),
+        reader=partial(_of_held, held.images),
+        named=isinstance(data, ImageSet),
     )
-
-
-def _from_arrays(images: Any, labels: Any) -> ImageSet:
-    pixels = _as_bytes(images)
-    numbers = _as_labels(labels, len(pixels))
-    return ImageSet(
-        name="arrays",
-        split="given",
-        images=pixels,
-        labels=numbers,
-        classes=_numbered(numbers),
-        index=torch.arange(len(numbers)),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _DatasetReader:
-    dataset: Any
-    shape: tuple[int, ...]
-
-    def __call__(self, numbers: Sequence[int]) -> Images:
-        return self.stacked([self.dataset[number][0] for number in numbers])
-
-    def stacked(self, images: Sequence[Any]) -> Images:
-        arrays = [np.asarray(image) for image in images]
-        for array in arrays:
-            if array.shape != self.shape:
-                raise ValueError(
-                    f"evaluate needs images of one size, got {self.shape} and {array.shape}; "
-                    "resize and crop them"
-                )
-        return _as_bytes(np.stack(arrays))
 
 
 def _from_dataset(dataset: Any, limit: int | None) -> Source:
     count = len(dataset) if limit is None else min(limit, len(dataset))
     if count == 0:
         raise ValueError("evaluate needs at least one image, and labels from 0")
-    reader = _DatasetReader(dataset, np.asarray(dataset[0][0]).shape)
     noted: dict[int, float] = {}
 
     def first_time(numbers: Sequence[int]) -> Images:
         """Read images, and note their labels in the same pass."""
         items = [dataset[number] for number in numbers]
         noted.update((number, float(label)) for number, (_, label) in zip(numbers, items, strict=True))
-        return reader.stacked([image for image, _ in items])
+        return _stacked([image for image, _ in items], shape)
 
-    held, digest, shape = _passed(first_time, count)
-    labels = _as_labels(list(noted.values()), count)
-    return _source(held or reader, digest, shape, labels, _numbered(labels), "arrays", "given")
-
-
-@dataclass(frozen=True, slots=True)
-class _FileReader:
-    files: ImageFiles
-    size: int | None
-
-    def __call__(self, numbers: Sequence[int]) -> Images:
-        # With the first file among them, the error about a file of another size names both.
-        paths = (self.files.paths[0], *(self.files.paths[number] for number in numbers))
-        return read_images(paths, size=self.size)[1:]
+    shape = np.asarray(dataset[0][0]).shape
+    reader = partial(_of_dataset, dataset, shape)
+    return _passed(first_time, reader, count, lambda: _as_labels(list(noted.values()), count))
 
 
 def _from_files(given: Files, files: ImageFiles) -> Source:
-    reader = _FileReader(files, given.size)
-    held, digest, shape = _passed(reader, len(files.paths))
+    reader = partial(_of_files, files, given.size)
     labels = torch.tensor(files.labels, dtype=torch.int64)
-    return _source(held or reader, digest, shape, labels, files.classes, given.name, given.split, named=True)
+    source = _passed(reader, reader, len(labels), lambda: labels, classes=files.classes)
+    return replace(source, name=given.name, split=given.split)
+
+
+# Readers are partial functions, which unlike closures can be sent to workers.
+def _of_held(images: Tensor, positions: Sequence[int]) -> Images:
+    return images[torch.as_tensor(positions, dtype=torch.int64)]
+
+
+def _of_dataset(dataset: Any, shape: tuple[int, ...], numbers: Sequence[int]) -> Images:
+    return _stacked([dataset[number][0] for number in numbers], shape)
+
+
+def _of_files(files: ImageFiles, size: int | None, numbers: Sequence[int]) -> Images:
+    # With the first file among them, the error about a file of another size names both.
+    paths = (files.paths[0], *(files.paths[number] for number in numbers))
+    return read_images(paths, size=size)[1:]
+
+
+def _stacked(images: Sequence[Any], shape: tuple[int, ...]) -> Images:
+    arrays = [np.asarray(image) for image in images]
+    for array in arrays:
+        if array.shape != shape:
+            raise ValueError(
+                f"evaluate needs images of one size, got {shape} and {array.shape}; resize and crop them"
+            )
+    return _as_bytes(np.stack(arrays))
 
 
 def _passed(
-    reader: Callable[[Sequence[int]], Images], count: int
-) -> tuple[_Held | None, Any, tuple[int, int, int]]:
-    """Read all images once; return them where they are small enough to keep, their hash and their shape."""
-    _, *sides = reader([0]).shape
+    first_time: Callable[[Sequence[int]], Images],
+    reader: Callable[[Sequence[int]], Images],
+    count: int,
+    labels: Callable[[], Labels],
+    *,
+    classes: tuple[str, ...] = (),
+) -> Source:
+    """Read all images once, hash them, and hold them where they are small enough."""
+    _, *sides = first_time([0]).shape
     shape = (sides[0], sides[1], sides[2])
     digest = sha256(f"{torch.uint8} {(count, *shape)}".encode())
-    held = torch.empty(count, *shape, dtype=torch.uint8) if count * int(np.prod(shape)) <= _HELD else None
+    held = torch.empty(count, *shape, dtype=torch.uint8) if count * math.prod(shape) <= _HELD else None
     for numbers in torch.split(torch.arange(count), chunk_size(shape)):
-        images = reader(numbers.tolist()).contiguous()
+        images = first_time(numbers.tolist()).contiguous()
         digest.update(images.numpy().tobytes())
         if held is not None:
             held[numbers] = images
-    return None if held is None else _Held(held), digest, shape
-
-
-def _source(
-    reader: Callable[[Sequence[int]], Images],
-    digest: Any,
-    shape: tuple[int, int, int],
-    labels: Labels,
-    classes: tuple[str, ...],
-    name: str,
-    split: str,
-    *,
-    named: bool = False,
-) -> Source:
-    index = torch.arange(len(labels))
-    for array in (labels, index):
+    known, index = labels(), torch.arange(count)
+    for array in (known, index):
         digest.update(f"{array.dtype} {tuple(array.shape)}".encode())
         digest.update(array.numpy().tobytes())
-    digest.update("\x1f".join(classes).encode())
+    names = classes or _numbered(known)
+    digest.update("\x1f".join(names).encode())
     return Source(
-        name=name,
-        split=split,
-        classes=classes,
-        labels=labels,
+        name="arrays",
+        split="given",
+        classes=names,
+        labels=known,
         index=index,
         shape=shape,
         fingerprint=digest.hexdigest(),
-        reader=reader,
-        named=named,
+        reader=reader if held is None else partial(_of_held, held),
+        named=bool(classes),
     )
 
 

@@ -18,6 +18,9 @@ from ..disk import check_output
 from ..scores import Bits
 from ..version import __version__
 from .schema import MIGRATIONS, PROBES, SCHEMA
+from .sources import Source
+
+_Integers = np.ndarray[Any, np.dtype[np.int64]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +64,7 @@ class Outcome:
     """Whether the network named the class, per image; empty where the cell failed."""
     seconds: float
     """Seconds that the cell took."""
-    predictions: np.ndarray[Any, np.dtype[np.int64]] | None = None
+    predictions: _Integers | None = None
     """The class that the network named, per image; None in rows of older versions."""
     logits: np.ndarray[Any, np.dtype[np.float16]] | None = None
     """(images, classes), less each image's largest logit; None unless they were asked for."""
@@ -78,7 +81,7 @@ class Stored:
     fingerprint: str
     name: str
     split: str
-    labels: np.ndarray[Any, np.dtype[np.int64]]
+    labels: _Integers
     classes: tuple[str, ...]
 
 
@@ -108,6 +111,7 @@ class Store:
             self._connection = sqlite3.connect(address, uri=True, timeout=60, isolation_level=None)
         except sqlite3.Error as error:
             raise self._explained(error) from None
+        self._connection.row_factory = sqlite3.Row
         try:
             self._prepare(readonly=readonly)
         except BaseException:
@@ -141,8 +145,8 @@ class Store:
             (fingerprint, name, json.dumps(list(overlap or ()))),
         )
 
-    def add_data(self, data: Stored) -> None:
-        """Note a data set."""
+    def add_data(self, data: Stored | Source) -> None:
+        """Note a data set; one that is there stays as it is."""
         labels = np.ascontiguousarray(data.labels, dtype="<i8").tobytes()
         row = (data.fingerprint, data.name, data.split, len(data.labels), labels, json.dumps(data.classes))
         self._execute("INSERT OR IGNORE INTO data VALUES (?, ?, ?, ?, ?, ?)", row)
@@ -150,10 +154,7 @@ class Store:
     def put(self, cell: Cell, outcome: Outcome, *, images: int | None = None) -> None:
         """Write what a cell gave; a cell that is there stays as it is, unless it failed or lacks logits.
 
-        Args:
-            cell: The cell.
-            outcome: What it gave.
-            images: How many images it is over, where it failed.
+        `images` is the number of images of a cell that failed.
         """
         bits, named = outcome.bits, outcome.predictions
         values = asdict(cell)
@@ -162,10 +163,10 @@ class Store:
             "images": len(bits) if images is None else images,
             "correct": int(bits.sum()),
             "bits": np.packbits(bits).tobytes(),
-            "predictions": None if named is None else named.astype(_width(named)).tobytes(),
+            "predictions": None if named is None else _narrow(named).tobytes(),
             "failed": outcome.failed,
             "seconds": outcome.seconds,
-            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "created": _now(),
             "filterbands": __version__,
         }
         marks = ", ".join(f":{name}" for name in values)
@@ -204,10 +205,8 @@ class Store:
     def cells(self, **where: str | int) -> Iterator[tuple[Cell, Outcome]]:
         """Yield cells with these values of their fields and what they gave, oldest first, without logits."""
         names = [field.name for field in fields(Cell)]
-        if not set(where) <= set(names):
-            raise ValueError(
-                f"cells have no {', '.join(set(where) - set(names))}; they have {', '.join(names)}"
-            )
+        if unknown := ", ".join(set(where) - set(names)):
+            raise ValueError(f"cells have no {unknown}; they have {', '.join(names)}")
         condition = " AND ".join(f"{name} = :{name}" for name in where) or "1"
         rows = self._execute(
             f"SELECT {', '.join(names)}, images, bits, predictions, failed, seconds, calibration_error "
@@ -273,20 +272,15 @@ class Store:
 
     def rows(self) -> list[dict[str, Any]]:
         """Return every cell as plain values by column, without its bits."""
-        own = (
-            "kind severity parameters version seed source precision first step images correct failed seconds "
-            "created filterbands"
-        )
-        columns = {"name": "models.name", "data": "data.name", "split": "data.split"}
-        columns |= {name: f"cells.{name}" for name in own.split()}
-        columns |= {"calibration_error": "logits.calibration_error", "model_fingerprint": "cells.model"}
-        columns |= {"data_fingerprint": "cells.data", "key": "cells.key"}
         rows = self._execute(
-            f"SELECT {', '.join(columns.values())} FROM cells "
+            "SELECT models.name AS name, data.name AS data, data.split AS split, kind, severity, "
+            "parameters, version, seed, source, precision, first, step, cells.images AS images, correct, "
+            "failed, seconds, created, filterbands, calibration_error, model AS model_fingerprint, "
+            "cells.data AS data_fingerprint, key FROM cells "
             "JOIN models ON models.fingerprint = cells.model JOIN data ON data.fingerprint = cells.data "
             "LEFT JOIN logits ON logits.cell = cells.key ORDER BY cells.rowid"
         )
-        return [dict(zip(columns, values, strict=True)) for values in rows]
+        return [dict(row) for row in rows]
 
     def claim(self, key: str) -> bool:
         """Return whether this process may work on a cell, which it then has until `release`.
@@ -322,24 +316,17 @@ class Store:
         return bytes(rows[0][0]) if rows else None
 
     def put_probed(self, key: str, probe: str, content: bytes) -> None:
-        """Keep a finished part of a probe; one that is there stays.
+        """Keep a finished part of a probe under the sha256 of all that it depends on, once.
 
-        Args:
-            key: The sha256 of all that it depends on.
-            probe: Which probe it is a part of, for people.
-            content: Whatever the probe reads back.
+        `probe` says for people which probe it is a part of.
         """
         with self._transaction():
             self._execute(PROBES)
-            created = datetime.now(timezone.utc).isoformat(timespec="seconds")
-            self._execute(
-                "INSERT OR IGNORE INTO probes VALUES (?, ?, ?, ?, ?)",
-                (key, probe, content, created, __version__),
-            )
+            row = (key, probe, content, _now(), __version__)
+            self._execute("INSERT OR IGNORE INTO probes VALUES (?, ?, ?, ?, ?)", row)
 
     def _prepare(self, *, readonly: bool) -> None:
         self._execute("PRAGMA foreign_keys = ON")
-        self._execute("PRAGMA busy_timeout = 60000")
         # Tables first: whoever makes the database meanwhile gives it tables and version in one step.
         tables = {name for (name,) in self._execute("SELECT name FROM sqlite_master")}
         present = self._version()
@@ -351,23 +338,20 @@ class Store:
         if (tables or readonly) and not (present and {"models", "data", "cells"} <= tables):
             what = "is another program's database" if tables else "is empty"
             raise ValueError(f"{self._path} is not a database of results: it {what}")
-        if readonly and present == SCHEMA:
-            self._execute("PRAGMA query_only = ON")
-            return
-        if self._fixed:
+        if self._fixed and present < SCHEMA:
             raise ValueError(
                 f"{self._path} was written by an older version (schema {present}, here {SCHEMA}) and cannot "
                 "be changed; copy it to where it can be written, or make it writable, and open it once"
             )
-        self._switch_to_wal()
-        if present == SCHEMA:
-            return
-        with self._transaction():
-            # Another process may have been here in the meantime.
-            for number in range(self._version(), SCHEMA):
-                for statement in MIGRATIONS[number].split(";"):
-                    self._execute(statement)
-            self._execute(f"PRAGMA user_version = {SCHEMA}")
+        if not readonly or present < SCHEMA:
+            self._switch_to_wal()
+        if present < SCHEMA:
+            with self._transaction():
+                # Another process may have been here in the meantime.
+                for number in range(self._version(), SCHEMA):
+                    for statement in MIGRATIONS[number].split(";"):
+                        self._execute(statement)
+                self._execute(f"PRAGMA user_version = {SCHEMA}")
         if readonly:
             self._execute("PRAGMA query_only = ON")
 
@@ -408,12 +392,16 @@ class Store:
             raise self._explained(error) from None
 
 
-def _width(numbers: np.ndarray[Any, np.dtype[np.int64]]) -> str:
-    """Return the narrowest type for class numbers."""
-    return next(kind for kind in ("<u1", "<u2", "<u4") if int(numbers.max(initial=0)) <= np.iinfo(kind).max)
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
-def _wide(packed: bytes, count: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+def _narrow(numbers: _Integers) -> np.ndarray[Any, np.dtype[Any]]:
+    """Return class numbers in the narrowest type."""
+    return numbers.astype(np.min_scalar_type(int(numbers.max(initial=0))).newbyteorder("<"))
+
+
+def _wide(packed: bytes, count: int) -> _Integers:
     return np.frombuffer(packed, f"<u{len(packed) // count}" if count else "<u1").astype(np.int64)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .scores import Estimate, Scores, per_image
+from .scores import AVERAGES, Scores, per_image
 from .statistics import Integers, bootstrap, holm, mcnemar
 
 
@@ -67,9 +67,7 @@ class Verdict:
             "holds": self.holds,
             "clean": _plain(self.clean),
             "corrupted": None if self.corrupted is None else _plain(self.corrupted),
-            "kinds": {
-                entry.kind: {**_plain(entry), "p": entry.p, "p_holm": entry.p_holm} for entry in self.kinds
-            },
+            "kinds": {one.kind: {**_plain(one), "p": one.p, "p_holm": one.p_holm} for one in self.kinds},
             "worse": list(self.worse),
             "failed": list(self.failed),
             **self.reference,
@@ -77,18 +75,16 @@ class Verdict:
 
     def __str__(self) -> str:
         lines = [f"against {self.baseline}, a drop of {100 * self.max_drop:g} points allowed:"]
-        for title, found in (("clean", self.clean), ("corrupted", self.corrupted)):
-            if found is not None:
-                low, high = (100 * end for end in found.ci95)
-                interval = f"(95 % interval {low:+.2f} to {high:+.2f})"
-                lines.append(f"  {title:<38}{100 * found.difference:+6.2f} points {interval}")
+        rows: list[tuple[str, Difference | KindDifference | None, str]]
+        rows = [("  clean", self.clean, ""), ("  corrupted", self.corrupted, "")]
         for entry in self.kinds:
             if entry.kind in self.worse and entry.kind != "clean":
-                low, high = (100 * end for end in entry.ci95)
-                lines.append(
-                    f"    {entry.kind:<36}{100 * entry.difference:+6.2f} points "
-                    f"(95 % interval {low:+.2f} to {high:+.2f}, p {entry.p_holm:.2g} after Holm)"
-                )
+                rows.append((f"    {entry.kind}", entry, f", p {entry.p_holm:.2g} after Holm"))
+        for title, found, more in rows:
+            if found is not None:
+                low, high = (100 * end for end in found.ci95)
+                interval = f"(95 % interval {low:+.2f} to {high:+.2f}{more})"
+                lines.append(f"{title:<40}{100 * found.difference:+6.2f} points {interval}")
         if self.failed:
             lines.append(f"  failed cells: {', '.join(self.failed)}")
         lines.append("  holds" if self.holds else "  does not hold")
@@ -118,26 +114,19 @@ def compare(first: Scores, second: Scores, kinds: Iterable[str] = ("clean",)) ->
     return _difference(first, second, wanted)
 
 
-def compare_kinds(
-    first: Scores, second: Scores, kinds: Iterable[str] | None = None
-) -> tuple[KindDifference, ...]:
+def compare_kinds(first: Scores, second: Scores) -> tuple[KindDifference, ...]:
     """Return the paired difference in each kind with McNemar's test, corrected for their number.
-
-    Args:
-        first: One run.
-        second: Another on the same images.
-        kinds: What to compare; None for clean and all kinds that both have cells of.
 
     Raises:
         ValueError: As `compare`.
     """
-    shared = _shared(first, second)
-    names = list(dict.fromkeys(kind for kind, _ in shared)) if kinds is None else list(kinds)
-    found = []
-    for kind in names:
-        cells = [cell for cell in shared if cell[0] == kind] or [(kind, 0)]
-        difference = _difference(first, second, cells)
-        found.append((kind, difference, mcnemar(_signs(first, second, cells))))
+    kinds: dict[str, list[tuple[str, int]]] = {}
+    for cell in _shared(first, second):
+        kinds.setdefault(cell[0], []).append(cell)
+    found = [
+        (kind, _difference(first, second, cells), mcnemar(_signs(first, second, cells)))
+        for kind, cells in kinds.items()
+    ]
     adjusted = holm([p for _, _, p in found])
     return tuple(
         KindDifference(kind=kind, difference=difference.difference, ci95=difference.ci95, p=p, p_holm=p_holm)
@@ -223,22 +212,14 @@ def over_seeds(runs: Sequence[Scores]) -> dict[str, OverSeeds]:
         raise ValueError("over_seeds needs at least one run, got none")
     for run in runs[1:]:
         _check_same_images(runs[0], run)
+    figures = {"clean": Scores.clean_estimate, **{name: average for name, (average, _) in AVERAGES.items()}}
     table = {}
-    averages = ("average_15", "average_19", "average_ex_noise", "average_ex_overlap", "average_cbar")
-    for name in ("clean", *averages):
-        values = [value for run in runs if (value := _figure(run, name)) is not None]
+    for name, figure in figures.items():
+        values = [found.accuracy for run in runs if (found := figure(run)) is not None]
         if len(values) == len(runs):
             deviation = float(np.std(values, ddof=1)) if len(runs) > 1 else float("nan")
             table[name] = OverSeeds(mean=float(np.mean(values)), deviation=deviation, runs=len(runs))
     return table
-
-
-def _figure(scores: Scores, name: str) -> float | None:
-    """Return the clean accuracy, or an average's; None where it is not there."""
-    if name == "clean":
-        return scores.clean
-    found: Estimate | None = getattr(scores, name)()
-    return None if found is None else found.accuracy
 
 
 def _check_same_images(first: Scores, second: Scores) -> None:
@@ -267,8 +248,8 @@ def _difference(first: Scores, second: Scores, wanted: Sequence[tuple[str, int]]
             )
     mine, weights, strata = per_image([first.cells[cell] for cell in wanted], first.labels)
     theirs, _, _ = per_image([second.cells[cell] for cell in wanted], first.labels)
-    low, high = bootstrap(mine - theirs, weights, strata)
-    return Difference(difference=float(((mine - theirs) * weights).sum()), ci95=(low, high))
+    gain = mine - theirs
+    return Difference(difference=float((gain * weights).sum()), ci95=bootstrap(gain, weights, strata))
 
 
 def _signs(first: Scores, second: Scores, cells: Sequence[tuple[str, int]]) -> Integers:

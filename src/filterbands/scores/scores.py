@@ -154,8 +154,8 @@ class Scores:
     @property
     def kinds_at_hand(self) -> tuple[str, ...]:
         """The kinds that are present; those of C-bar only if there are no others."""
-        others = tuple(kind for kind in self.kinds if not _is_cbar(kind))
-        return others or tuple(self.kinds)
+        cbar = {kind for kind, entry in CORRUPTIONS.items() if entry.suite == "cbar"}
+        return tuple(kind for kind in self.kinds if kind not in cbar) or tuple(self.kinds)
 
     def mean_corruption_error(self, reference: "Scores | None" = None) -> float | None:
         """Return the mean error over the benchmark's 15 kinds, None unless all are present.
@@ -166,8 +166,7 @@ class Scores:
 
         Source: Hendrycks, Dietterich 2019, arXiv:1903.12261, section 4, CE and mCE.
         """
-        own, theirs = self._errors(), reference._errors() if reference else np.ones(len(BENCHMARK_15))
-        return None if own is None or theirs is None else _mean_ratio(own, theirs)
+        return _mean_ratio(self._errors(), reference._errors() if reference else np.ones(len(BENCHMARK_15)))
 
     def relative_mean_corruption_error(self, reference: "Scores") -> float | None:
         """Return the error that corruption adds, relative to the error that it adds to another network.
@@ -177,10 +176,7 @@ class Scores:
 
         Source: Hendrycks, Dietterich 2019, arXiv:1903.12261, section 4, relative CE.
         """
-        own, theirs = self._errors(), reference._errors()
-        if own is None or theirs is None:
-            return None
-        return _mean_ratio(own - (1 - self.clean), theirs - (1 - reference.clean))
+        return _mean_ratio(self._errors(added=True), reference._errors(added=True))
 
     def flips(self) -> dict[str, list[float | None]] | None:
         """Return by kind and severity the share of images whose class differs from the clean copy's.
@@ -203,11 +199,6 @@ class Scores:
         table = {kind: self._row(kind, attrgetter("calibration_error"), at) for kind, at in places.items()}
         return {kind: row for kind, row in table.items() if any(value is not None for value in row)}
 
-    def mean_of(self, kind: str) -> float | None:
-        """Return the mean accuracy of a kind over five severities, None unless all are present."""
-        accuracies = [value for value in self._row(kind, _ACCURACY) if value is not None]
-        return float(np.mean(accuracies)) if len(accuracies) == len(SEVERITIES) else None
-
     def _row(
         self, kind: str, value: Callable[[Answers], float | None], severities: Sequence[int] = SEVERITIES
     ) -> list[float | None]:
@@ -215,10 +206,11 @@ class Scores:
         found = (self.cells.get((kind, severity)) for severity in severities)
         return [None if answers is None else value(answers) for answers in found]
 
-    def _errors(self) -> Floats | None:
-        """Return the mean error of each of the 15 kinds, None unless all are present."""
-        averages = [value for kind in BENCHMARK_15 if (value := self.mean_of(kind)) is not None]
-        return 1 - np.array(averages) if len(averages) == len(BENCHMARK_15) else None
+    def _errors(self, *, added: bool = False) -> Floats | None:
+        """Return the mean error of each of the 15 kinds, or what corruption adds to the clean error."""
+        table = np.array([self._row(kind, _ACCURACY) for kind in BENCHMARK_15], dtype=np.float64)
+        without = 1 - self.clean if added else 0.0
+        return None if np.isnan(table).any() else 1 - table.mean(axis=1) - without
 
     def _kinds_ex_overlap(self) -> list[str]:
         resembled = overlapping_kinds(self.overlap)
@@ -236,25 +228,16 @@ class Scores:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values, under the keys of `filterbands evaluate --json`."""
-        averages = {
-            "average_15": self.average_15(),
-            "average_19": self.average_19(),
-            "average_ex_noise": self.average_ex_noise(),
-            "average_cbar": self.average_cbar(),
-        }
-        at_hand, beside = self.average_at_hand(), self.average_ex_overlap()
+        more = {"average_ex_overlap": {"kinds": self._kinds_ex_overlap(), "overlap": list(self.overlap)}}
+        averages = {name: (average(self), more.get(name, {})) for name, (average, _) in AVERAGES.items()}
+        at_hand = self.average_at_hand()
+        there = {"kinds": list(self.kinds_at_hand), "severities": list(self.severities)}
         return {
-            "name": self.name,
-            "model": self.model,
-            "data": self.data,
-            "split": self.split,
+            **{name: getattr(self, name) for name in ("name", "model", "data", "split")},
             "clean": self.clean_estimate().to_json(),
-            **{name: value and value.to_json() for name, value in averages.items()},
+            **{name: found and found.to_json(**also) for name, (found, also) in averages.items()},
             "mean_corruption_error": self.mean_corruption_error(),
-            "average_at_hand": at_hand
-            and at_hand.to_json(kinds=list(self.kinds_at_hand), severities=list(self.severities)),
-            "average_ex_overlap": beside
-            and beside.to_json(kinds=self._kinds_ex_overlap(), overlap=list(self.overlap)),
+            "average_at_hand": at_hand and at_hand.to_json(**there),
             "families": self.families(),
             "kinds": self.kinds,
             "flips": self.flips(),
@@ -264,37 +247,24 @@ class Scores:
                 for (kind, severity), reason in self.failed.items()
             ],
             "images": len(self.labels),
-            "seed": self.seed,
-            "parameters": self.parameters,
-            "folder": self.folder,
-            "precision": self.precision,
+            **{name: getattr(self, name) for name in ("seed", "parameters", "folder", "precision")},
         }
 
     def __str__(self) -> str:
-        clean = self.clean_estimate()
         lines = [f"{self.name} on {self.data} ({self.split}, {len(self.labels):,} images)", ""]
-        lines.append(_line("clean", clean))
-        for title, estimate in (
-            ("average over the 15 benchmark kinds", self.average_15()),
-            ("average over all 19 kinds", self.average_19()),
-            ("average over the 12 non-noise kinds", self.average_ex_noise()),
-            (f"average without {', '.join(self.overlap)}", self.average_ex_overlap()),
-            ("average over C-bar's 10 kinds", self.average_cbar()),
-        ):
-            if estimate is not None:
-                lines.append(_line(title, estimate))
+        lines.append(_line("clean", self.clean_estimate()))
+        found = {name: estimate for name, (average, _) in AVERAGES.items() if (estimate := average(self))}
+        for name, estimate in found.items():
+            lines.append(_line(AVERAGES[name][1].format(", ".join(self.overlap)), estimate))
         if self.overlap:
             lines.append(f"  (the training data resemble {', '.join(self.overlap)})")
         at_hand = self.average_at_hand()
-        if at_hand is not None and self.average_19() is None and self.average_cbar() is None:
+        if at_hand is not None and not {"average_19", "average_cbar"} & set(found):
             lines.append(_line(f"average over the {len(self.kinds_at_hand)} kinds at hand", at_hand))
         for family, values in self.families().items():
             lines.append(f"  {family:<38}{100 * values['accuracy']:6.2f} %  ({len(values['kinds'])} kinds)")
         if self.kinds:
-            lines += [
-                "",
-                f"{'accuracy, %, at severity':<26}" + "".join(f"{s:>7}" for s in SEVERITIES) + "   mean",
-            ]
+            lines += ["", f"{'accuracy, %, at severity':<26}{''.join(f'{s:>7}' for s in SEVERITIES)}   mean"]
         for kind, row in self.kinds.items():
             present = [value for value in row if value is not None]
             texts = "".join(f"{'-':>7}" if value is None else f"{100 * value:7.1f}" for value in row)
@@ -303,6 +273,16 @@ class Scores:
         for (kind, severity), reason in self.failed.items():
             lines.append(f"failed: {kind} {severity}: {reason}")
         return "\n".join(lines)
+
+
+AVERAGES: Mapping[str, tuple[Callable[[Scores], Estimate | None], str]] = {
+    "average_15": (Scores.average_15, "average over the 15 benchmark kinds"),
+    "average_19": (Scores.average_19, "average over all 19 kinds"),
+    "average_ex_noise": (Scores.average_ex_noise, "average over the 12 non-noise kinds"),
+    "average_ex_overlap": (Scores.average_ex_overlap, "average without {}"),
+    "average_cbar": (Scores.average_cbar, "average over C-bar's 10 kinds"),
+}
+"""The averages over fixed kinds by their JSON key: method and title, in which {} is the overlap."""
 
 
 def overlapping_kinds(overlap: Iterable[str]) -> frozenset[str]:
@@ -329,19 +309,15 @@ def overlapping_kinds(overlap: Iterable[str]) -> frozenset[str]:
 _ACCURACY: Callable[[Answers], float] = attrgetter("accuracy")
 
 
-def _is_cbar(kind: str) -> bool:
-    return kind in CORRUPTIONS and CORRUPTIONS[kind].suite == "cbar"
-
-
-def _mean_ratio(own: Floats, theirs: Floats) -> float | None:
-    return float((own / theirs).mean()) if (theirs > 0).all() else None
+def _mean_ratio(own: Floats | None, theirs: Floats | None) -> float | None:
+    if own is None or theirs is None or not (theirs > 0).all():
+        return None
+    return float((own / theirs).mean())
 
 
 def _estimate(cells: Sequence[Answers], labels: Integers) -> Estimate:
-    values, weights, strata = per_image(cells, labels)
-    low, high = bootstrap(values, weights, strata)
     accuracy = float(np.mean([answers.accuracy for answers in cells]))
-    return Estimate(accuracy=accuracy, ci95=(low, high))
+    return Estimate(accuracy=accuracy, ci95=bootstrap(*per_image(cells, labels)))
 
 
 def per_image(cells: Sequence[Answers], labels: Integers) -> tuple[Floats, Floats, Integers]:

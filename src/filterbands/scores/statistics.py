@@ -95,6 +95,8 @@ def mcnemar(differences: Integers) -> float:
     >>> round(mcnemar(np.array([1, 1, 1, 1, 1, -1, 0])), 5)
     0.21875
     """
+    from scipy.special import gammaln
+
     sizes, counts = np.unique(np.abs(differences[differences != 0]), return_counts=True)
     observed = abs(int(differences.sum()))
     if observed == 0:
@@ -106,21 +108,13 @@ def mcnemar(differences: Integers) -> float:
         first, last = max(0, count // 2 - half), min(count, count // 2 + half + 1)
         heads = np.arange(first, last + 1)
         stretched = np.zeros(2 * size * (last - first) + 1)
-        stretched[:: 2 * size] = _binomial(count, heads)
+        ways = gammaln(count + 1) - gammaln(heads + 1) - gammaln(count - heads + 1)
+        stretched[:: 2 * size] = np.exp(ways - count * math.log(2))
         distribution = np.convolve(distribution, stretched)
         low += size * (2 * first - count)
     sums = low + np.arange(len(distribution))
     far: Floats = distribution[np.abs(sums) >= observed]
     return min(1.0, max(_LEAST, float(far.sum())))
-
-
-def _binomial(count: int, heads: Integers) -> Floats:
-    """Return the probability of so many heads among `count` fair coins."""
-    from scipy.special import gammaln
-
-    ways = gammaln(count + 1) - gammaln(heads + 1) - gammaln(count - heads + 1)
-    share: Floats = np.exp(ways - count * math.log(2))
-    return share
 
 
 def holm(values: Sequence[float]) -> list[float]:
