@@ -67,9 +67,6 @@ class AnalyzeOptions(DeviceOptions):
             raise ValueError(f"--cutoff needs cycles per pixel above 0 and up to 0.5, got {self.cutoff:g}")
 
 
-OPTIONS = AnalyzeOptions
-
-
 def run(options: AnalyzeOptions) -> Answer:
     """Return the spectra of every model, and whether what is required holds."""
     device = options.start(options.device)
