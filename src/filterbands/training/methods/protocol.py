@@ -1,5 +1,6 @@
 """What a training method is: views of a batch, a loss over their logits, and what it declares of itself."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -21,13 +22,9 @@ class Step(NamedTuple):
     logits: Float[Tensor, "b classes"]
 
 
-@runtime_checkable
-class View(Protocol):
-    """What the network sees of a batch."""
-
-    def __call__(self, images: FloatImages, *, key: Keys, partners: Partners) -> Views:
-        """Return the views of cropped and flipped images in [0, 1], one whole batch after the other."""
-        ...
+View = Callable[..., Views]
+"""What the network sees of a batch: called with cropped and flipped images in [0, 1], as many other batches
+as the method has partners, and `key`."""
 
 
 @runtime_checkable
@@ -90,5 +87,6 @@ class Method:
             partners = images.new_empty(self.partners, *images.shape)
             for number in range(self.partners):
                 partners[number] = images.roll(-1 - number, dims=0)
-        logits: Tensor = model(self.view(images, key=key, partners=partners))
+        others = [partners[number] for number in range(self.partners)]
+        logits: Tensor = model(self.view(images, *others, key=key))
         return Step(self.loss(logits, labels, smoothing=smoothing), logits[: len(images)])
