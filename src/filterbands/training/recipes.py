@@ -10,9 +10,24 @@ from .config import ModulateConfig, ShareConfig, SpectralConfig, TrainConfig
 _MILD = SpectralConfig(strength=0.5, gain=0.5, noise=0.03)
 _STRONG = SpectralConfig(strength=1.0, gain=1.0, noise=0.06, clean=0.4)
 
-
-def _of(method: str) -> TrainConfig:
-    return TrainConfig(recipe=method, method=method)
+_METHODS = {
+    "gaussian": "Gaussian noise of standard deviation 0.1 on half of the images.",
+    "augmix": "AugMix without its consistency loss: one forward pass.",
+    "augmix_jsd": "AugMix with its consistency loss: three forward passes.",
+    "apr_p": "Phases of an image under the amplitudes of another: two forward passes.",
+    "apr_s": "Phases of an image under the amplitudes of its own operated version.",
+    "apr_sp": "Both forms of amplitude-phase recombination: two forward passes.",
+    "prime": "Random filters, colors and displacements, with the consistency loss: three forward passes.",
+    "prime_spectral": "PRIME with random filters alone: three forward passes.",
+    "hybridaugment": "Low frequencies of one image and high ones of another: two forward passes.",
+    "hybridaugment_pp": "HybridAugment with recombined amplitudes of low frequencies: two forward passes.",
+    "randconv": "Random convolutions of 1 to 7 pixels, with a consistency loss: three forward passes.",
+    "apr_p_code": "APR-P as its public code has it.",
+    "apr_p_across": "APR-P with the transform over the color channels too, all else as in its paper.",
+    "apr_s_code": "APR-S as its public code has it.",
+    "apr_sp_code": "APR-SP as its public code has it.",
+    "hybridaugment_pp_code": "HybridAugment++ as its public code has it.",
+}
 
 
 def _on_cifar(recipe: str, arch: str, **change: Any) -> TrainConfig:
@@ -32,34 +47,7 @@ _TABLE: tuple[tuple[TrainConfig, str], ...] = (
         TrainConfig(recipe="standard"),
         "Plain training: flips, crops, SGD with a triangular schedule, label smoothing.",
     ),
-    (_of("gaussian"), "Gaussian noise of standard deviation 0.1 on half of the images."),
-    (_of("augmix"), "AugMix without its consistency loss: one forward pass."),
-    (_of("augmix_jsd"), "AugMix with its consistency loss: three forward passes."),
-    (_of("apr_p"), "Phases of an image under the amplitudes of another: two forward passes."),
-    (_of("apr_s"), "Phases of an image under the amplitudes of its own operated version."),
-    (_of("apr_sp"), "Both forms of amplitude-phase recombination: two forward passes."),
-    (
-        _of("prime"),
-        "Random filters, colors and displacements, mixed, with the consistency loss: three forward passes.",
-    ),
-    (_of("prime_spectral"), "PRIME with random filters alone: three forward passes."),
-    (
-        _of("hybridaugment"),
-        "Low frequencies of one image, high of another, single and paired: two forward passes.",
-    ),
-    (
-        _of("hybridaugment_pp"),
-        "HybridAugment with recombined amplitudes of the low frequencies: two forward passes.",
-    ),
-    (
-        _of("randconv"),
-        "Random convolutions of 1 to 7 pixels, mixed, with a consistency loss: three forward passes.",
-    ),
-    (_of("apr_p_code"), "APR-P as its public code has it."),
-    (_of("apr_p_across"), "APR-P with the transform over the color channels too, all else as in its paper."),
-    (_of("apr_s_code"), "APR-S as its public code has it."),
-    (_of("apr_sp_code"), "APR-SP as its public code has it."),
-    (_of("hybridaugment_pp_code"), "HybridAugment++ as its public code has it."),
+    *((TrainConfig(recipe=method, method=method), doc) for method, doc in _METHODS.items()),
     (
         TrainConfig(recipe="finetune", epochs=5, learning_rate=0.02, spectral=_STRONG),
         "A trained network made robust in a few epochs, from `init`: the power spectrum perturbed.",
