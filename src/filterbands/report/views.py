@@ -15,7 +15,6 @@ class Cell(NamedTuple):
     """A cell of a table, or a name wherever one stands."""
 
     text: str
-    """What it says."""
     position: int | None = None
     """Position of the network that it names, which gives its color; None for any other text."""
     under: str = ""
@@ -31,38 +30,32 @@ Row = Sequence[Cell | str]
 
 
 class Table(NamedTuple):
-    """A table; the first cell of a row is its header."""
+    """A table; the first cell of a row is its header, the label is for readers that do not see it."""
 
     label: str
-    """What it is, for readers that do not see it."""
     head: Row
-    """The headers of the columns."""
     rows: Sequence[Row]
-    """The cells."""
     numeric: int = 1
     """Columns from this one on are aligned to the right."""
 
 
 class Figure(NamedTuple):
-    """A card with a chart."""
+    """A card with a heading, a chart, and a note below it."""
 
     title: str
-    """Its heading."""
     chart: Markup
-    """What it shows."""
     note: str = ""
-    """What stands below it."""
 
 
 class Picture(NamedTuple):
-    """A spectrum or a map over the square of frequencies, frequency zero in the center."""
+    """A spectrum or a map over the square of frequencies, frequency zero in the center.
+
+    The label says whose it is, the address holds the picture, and `alt` is for readers that do not see it.
+    """
 
     label: Cell
-    """Whose it is."""
     address: str
-    """The picture, as an address that holds it."""
     alt: str
-    """What it is, for readers that do not see it."""
     cutoff: float | None = None
     """Radius of the circle drawn over it; None for no circle."""
     pixels: bool = False
@@ -76,9 +69,8 @@ class Estimate:
     value: float
     """A share in [0, 1], or a difference of two in [-1, 1]."""
     low: float | None = None
-    """Lower end; None where no interval is known."""
+    """Lower end; None, as the upper one, where no interval is known."""
     high: float | None = None
-    """Upper end."""
 
     @property
     def clear(self) -> bool:
@@ -93,9 +85,7 @@ class Average:
     label: str
     """What it is an average over, in words that say how many kinds."""
     kinds: tuple[str, ...]
-    """The kinds it is over."""
     estimate: Estimate
-    """The accuracy."""
     title: str = "Corrupted images"
     """Heading of its chart."""
 
@@ -111,7 +101,6 @@ class ScoreView:
     key: str = ""
     """Only scores that share it, too, are compared: it names the test images and what was measured."""
     clean: Estimate
-    """Accuracy on clean images."""
     averages: tuple[Average, ...] = ()
     """Averages over the corruptions, the one that matters first."""
     kinds: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
@@ -128,28 +117,25 @@ class ScoreView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Epoch:
-    """What the log says of one epoch; None and empty for what it does not say."""
+    """What the log says of one epoch, 0 being before training; None and empty for what it does not say.
+
+    Loss and accuracy are means in training; the other figures are of the first layer.
+    """
 
     epoch: int
-    """Its number; 0 is before training."""
     loss: float | None = None
-    """Mean loss in training."""
     accuracy: float | None = None
-    """Accuracy in training."""
     low_share: float | None = None
-    """Of the first layer."""
     mean_low_energy: float | None = None
-    """Of the first layer."""
     curve: tuple[tuple[float, float], ...] = ()
-    """Its cumulative curve: radii and shares of energy."""
+    """The cumulative curve: radii and shares of energy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunView:
-    """A training: what was run, its log and the filters of its network."""
+    """A training: run.json, its log and the filters of its network."""
 
     facts: Mapping[str, Any]
-    """run.json."""
     log: tuple[Epoch, ...] = ()
     """The epochs, 0 first."""
     spectrum: ModelSpectrum | None = None
@@ -157,7 +143,7 @@ class RunView:
     first: str = ""
     """The name of its first layer."""
     weight: Float[Tensor, "f c kh kw"] | None = None
-    """The weight of its first layer."""
+    """The weight of its first layer, of two dimensions."""
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -212,7 +198,6 @@ class ReportView:
     """The whole report."""
 
     title: str
-    """Its heading."""
     entries: tuple[Entry, ...]
     """The networks, in the order of the sources."""
     reference: int = 0

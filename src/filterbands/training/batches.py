@@ -53,9 +53,8 @@ class Batches:
     size: tuple[int, int]
     config: TrainConfig
     rank: int = 0
-    """Which of the processes this one is."""
     processes: int = 1
-    """Among how many a batch is divided."""
+    """Number of processes that share a batch."""
 
     @staticmethod
     def of(

@@ -1,6 +1,6 @@
 """TrainConfig: everything that can change a bit of what training gives, and how to change it by name."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
@@ -36,6 +36,15 @@ _RANGES = {
     f"[{-(2**63)}, {2**63})": ("seed",),
 }
 """The fields of each interval; None is outside of all and allowed."""
+
+_WORDS = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
+_READERS: dict[Any, tuple[str, Callable[[str], Any]]] = {
+    str: ("a text", str),
+    int: ("a whole number", int),
+    float: ("a number", float),
+    float | None: ("a number", lambda text: None if text.lower() == "none" else float(text)),
+    bool: ("true or false", lambda text: _WORDS[text.lower()]),
+}
 
 _REMOVED = {"lookahead": 0}
 """Fields of older versions and the only value that is still read: what they did by default."""
@@ -204,14 +213,9 @@ class TrainConfig:
         return tuple(dict.fromkeys(kind for on, kinds in parts if on for kind in kinds))
 
     def __post_init__(self) -> None:
-        tables: dict[str, Collection[str]] = {
-            "method": METHODS,
-            "arch": ARCHITECTURES,
-            "precision": PRECISIONS,
-            "optimizer": OPTIMIZERS,
-            "schedule": SCHEDULES,
-        }
-        for name, table in tables.items():
+        names = ("method", "arch", "precision", "optimizer", "schedule")
+        tables: tuple[Collection[str], ...] = (METHODS, ARCHITECTURES, PRECISIONS, OPTIMIZERS, SCHEDULES)
+        for name, table in zip(names, tables, strict=True):
             if (value := getattr(self, name)) not in table:
                 known = ", ".join(table)
                 raise ValueError(f"unknown {name} {value!r}{hint(value, table)}; known are {known}")
@@ -303,23 +307,10 @@ def _change(plain: dict[str, Any], config: Any, path: list[str], text: str, *, w
         return
     if len(path) > 1:
         raise ValueError(f"--set {whole}: {path[0]} is a plain value and has no field {path[1]!r}")
-    plain[path[0]] = _parsed(text, known[path[0]].type, whole=whole)
-
-
-def _parsed(text: str, kind: Any, *, whole: str) -> Any:
-    if kind == float | None:
-        if text.lower() == "none":
-            return None
-        kind = float
-    if kind is bool:
-        words = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
-        if text.lower() not in words:
-            raise ValueError(f"--set {whole} needs true or false, got {text!r}")
-        return words[text.lower()]
+    noun, read = _READERS[known[path[0]].type]
     try:
-        return kind(text)
-    except ValueError:
-        noun = {int: "a whole number", float: "a number"}[kind]
+        plain[path[0]] = read(text)
+    except (ValueError, KeyError):
         raise ValueError(f"--set {whole} needs {noun}, got {text!r}") from None
 
 

@@ -79,14 +79,14 @@ class Averages:
     def __init__(self, network: nn.Module, decay: float) -> None:
         self.decay = decay
         self.steps = 0
-        self.values = {name: value.detach().clone() for name, value in _tensors(network).items()}
+        self.values = _copied(network)
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
         """Take in the weights after one more step."""
         self.steps += 1
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        for name, value in _tensors(network).items():
+        for name, value in network.state_dict().items():
             if value.is_floating_point():
                 self.values[name].lerp_(value, 1 - decay)
             else:
@@ -95,16 +95,16 @@ class Averages:
     @contextmanager
     def applied(self, network: nn.Module) -> Iterator[None]:
         """Let the network be its average, and give it its own weights back afterwards."""
-        own = {name: value.detach().clone() for name, value in _tensors(network).items()}
+        own = _copied(network)
         self.apply(network)
         try:
             yield
         finally:
-            _fill(network, own)
+            network.load_state_dict(own)
 
     def apply(self, network: nn.Module) -> None:
         """Make the network its average for good."""
-        _fill(network, self.values)
+        network.load_state_dict(self.values)
 
     def state(self) -> dict[str, Any]:
         """Return what `load` takes."""
@@ -117,11 +117,5 @@ class Averages:
             value.copy_(state["values"][name])
 
 
-def _tensors(network: nn.Module) -> dict[str, Tensor]:
-    return {**dict(network.named_parameters()), **dict(network.named_buffers())}
-
-
-@torch.no_grad()
-def _fill(network: nn.Module, values: Mapping[str, Tensor]) -> None:
-    for name, value in _tensors(network).items():
-        value.copy_(values[name])
+def _copied(network: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in network.state_dict().items()}

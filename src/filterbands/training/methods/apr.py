@@ -54,12 +54,7 @@ def apr_sp(images: FloatImages, others: FloatImages, *, key: Keys, as_code: bool
 
 
 def paired_view(
-    images: FloatImages,
-    others: FloatImages,
-    *,
-    key: Keys,
-    across_channels: bool = False,
-    clip: bool = True,
+    images: FloatImages, others: FloatImages, *, key: Keys, across_channels: bool = False, clip: bool = True
 ) -> FloatImages:
     """Return each image, with chance 0.6 under the amplitudes of its other.
 
@@ -114,10 +109,7 @@ def recombined(images: Images, *, key: Keys, as_code: bool) -> FloatImages:
 def single(images: Images, mix: Callable[[Tensor, Tensor, Keys], Tensor], *, key: Keys) -> FloatImages:
     """Return each image after one operation and, with chance 1/2, mixed with that after two, in [0, 1].
 
-    Args:
-        images: NCHW bytes.
-        mix: Called with both versions, in [0, 255] and in an order that a coin decides, and their keys.
-        key: One per image.
+    `mix` is called with both versions, in [0, 255] and in an order that a coin decides, and their keys.
     """
     first, second, coins = two_views(images, key=key)
     out = first.float() / 255

@@ -46,10 +46,7 @@ def with_clean(view: View, images: FloatImages, *, key: Keys) -> Views:
 def run_chains(images: Tensor, step: Callable[..., Tensor], *, key: Keys) -> Tensor:
     """Return what 3 chains of 1 to 3 steps make of each image, one batch per chain.
 
-    Args:
-        images: NCHW, of the type that the step takes.
-        step: Called with the images of all chains, a key per image, and `active`, whose chains go on.
-        key: One per image.
+    `step` is called with the images of all chains, a key per image, and `active`, whose chains go on.
     """
     keys = rng.bits(key, WIDTH * DEPTH, stream=2)
     depths = rng.integers(key, 1, DEPTH + 1, (WIDTH,), stream=3).T.flatten()

@@ -4,7 +4,6 @@ import math
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
 from torch import Tensor
 
 from ... import rng
@@ -81,7 +80,7 @@ def recolored(images: FloatImages, *, key: Keys) -> FloatImages:
     order = torch.arange(1, COLOR_CUT + 1, device=images.device)
     strength = variance.sqrt()[:, None] * (order <= cut[:, None])
     factors = rng.normal(key, (channels, COLOR_CUT), stream=3) * strength[:, None]
-    # One curve of 256 values a channel, straight between them: its shortest wave has 2.5 of them a bend
+    # One curve of 256 values per channel, straight between them: its shortest wave has 2.5 of them a bend
     # at the highest order, and bytes have no more.
     levels = torch.linspace(0, 1, 256, device=images.device)
     waves = torch.sin(order[:, None] * math.pi * levels)
@@ -122,18 +121,16 @@ def displaced(images: FloatImages, *, key: Keys) -> FloatImages:
     radius = torch.hypot(order[:, None].float(), order.float())
     inside = radius < cut[:, None, None] + 0.5
     field = field * (temperature.sqrt()[:, None, None] * inside / radius)[:, None]
-    across, down = (_sines(side, order) for side in (width, height))
+    across, down = (
+        torch.sin(math.pi * torch.linspace(0, 1, side, device=images.device)[:, None] * order)
+        for side in (width, height)
+    )
     moves = torch.einsum("bfij,xi,yj->bfyx", field, across, down)
     x = torch.arange(width, device=images.device) - moves[:, 0] * width
     y = torch.arange(height, device=images.device)[:, None] - moves[:, 1] * height
     return sample_bilinear(images, x.clamp(0, width - 1), y.clamp(0, height - 1)).reshape(
         count, -1, height, width
     )
-
-
-def _sines(side: int, order: Int64[Tensor, " m"]) -> Float[Tensor, "s m"]:
-    place = torch.linspace(0, 1, side, device=order.device)
-    return torch.sin(math.pi * place[:, None] * order)
 
 
 _FUNCTIONS = (filtered, recolored, displaced)

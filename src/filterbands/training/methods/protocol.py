@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -27,15 +27,9 @@ View = Callable[..., Views]
 as the method has partners, and `key`."""
 
 
-@runtime_checkable
-class Loss(Protocol):
-    """A loss over the logits of one or several views."""
-
-    def __call__(
-        self, logits: Float[Tensor, "n classes"], labels: Labels, *, smoothing: float
-    ) -> Float[Tensor, ""]:
-        """Return the loss of the logits of all views, which follow each other as the views do."""
-        ...
+Loss = Callable[..., Float[Tensor, ""]]
+"""A loss: called with the logits of all views, which follow each other as the views do, the labels of one
+view, and `smoothing`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
