@@ -31,8 +31,7 @@ class Trained(NamedTuple):
 
     def line(self, what: str, values: Points, *, dashed: bool = False) -> Line:
         """Return values of this network as a line."""
-        name = f"{self.entry.name}, {what}"
-        return Line(self.entry.position, name, values, dashed=dashed)
+        return Line(self.entry.position, f"{self.entry.name}, {what}", values, dashed)
 
     def tiles(self, most: int) -> list[tuple[int, bool, float, str, str]]:
         """Return filters by low energy, dead ones last: all, or the first and the last of so many.

@@ -62,16 +62,11 @@ def gather(sources: Sequence[str | Path], *, title: str) -> ReportView:
     names = _distinct(networks)
     reference = _reference(networks)
     views = _score_views(networks, reference)
-    entries = tuple(
-        Entry(
-            position=position,
-            name=name,
-            run=None if network.run is None else _run_view(network.run),
-            scores=tuple(view),
-        )
+    entries = [
+        Entry(position, name, None if network.run is None else _run_view(network.run), tuple(view))
         for position, (name, network, view) in enumerate(zip(names, networks, views, strict=True))
-    )
-    return ReportView(title=title, entries=entries, reference=reference)
+    ]
+    return ReportView(title, tuple(entries), reference)
 
 
 def _is_run(source: Path) -> bool:
@@ -92,14 +87,11 @@ def _is_run(source: Path) -> bool:
 
 def _owner(score: Scores, networks: list[_Network]) -> _Network:
     """Return the network that a score is of; a new one where none is known."""
-    for network in networks:
-        if network.fingerprint == score.model:
-            return network
-    for network in networks:
-        if network.fingerprint is None and network.name == score.name:
-            return network
-    networks.append(_Network(score.name, None, score.model))
-    return networks[-1]
+    found = [network for network in networks if network.fingerprint == score.model]
+    found += [one for one in networks if one.fingerprint is None and one.name == score.name]
+    if not found:
+        networks.append(_Network(score.name, None, score.model))
+    return (found or networks[-1:])[0]
 
 
 def _distinct(networks: Sequence[_Network]) -> list[str]:
@@ -128,13 +120,13 @@ def _run_view(run: Run) -> RunView:
     facts, records = run.read(), run.read_log()
     log = tuple(_epoch(record) for record in records if isinstance(record.get("epoch"), int))
     if not run.finished:
-        return RunView(facts=facts, log=log)
+        return RunView(facts, log)
     spectrum = analyze(run.folder)
     first = _first_layer(records, spectrum)
     weight = read_weights(run.folder).get(f"{first}.weight")
     if weight is not None and weight.ndim != 4:
         weight = None
-    return RunView(facts=facts, log=log, spectrum=spectrum, first=first, weight=weight)
+    return RunView(facts, log, spectrum, first, weight)
 
 
 def _epoch(record: Mapping[str, Any]) -> Epoch:
@@ -242,7 +234,7 @@ def averages_of(score: Scores, resembled: frozenset[str]) -> tuple[Average, ...]
             label += f" at severit{'ies' if len(score.severities) > 1 else 'y'} {levels}"
         known = [(label, kinds, score.average_at_hand())]
     averages = [
-        Average(label=label, kinds=kinds, estimate=Estimate(found.accuracy, *found.ci95))
+        Average(label, kinds, Estimate(found.accuracy, *found.ci95))
         for label, kinds, found in known
         if found is not None
     ]
@@ -251,6 +243,6 @@ def averages_of(score: Scores, resembled: frozenset[str]) -> tuple[Average, ...]
     rest = score.average(others, score.severities) if 0 < len(others) < len(whole) else None
     if rest is not None:
         label = f"average over the {len(others)} of them that no training here resembles"
-        estimate, title = Estimate(rest.accuracy, *rest.ci95), "What no training resembles"
-        averages.append(Average(label=label, kinds=others, estimate=estimate, title=title))
+        estimate = Estimate(rest.accuracy, *rest.ci95)
+        averages.append(Average(label, others, estimate, "What no training resembles"))
     return tuple(averages)

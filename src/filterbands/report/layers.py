@@ -79,7 +79,6 @@ def course(
     With `several`, at least one line must have two points.
     """
     lines = [Line(position, name, known(values)) for position, name, values in found]
-    lines = [line for line in lines if line.values]
     if max((len(line.values) for line in lines), default=0) <= several:
         return []
     return [Figure(title, line_chart(lines, x=x, y=y, dots=True, label=label))]

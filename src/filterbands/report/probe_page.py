@@ -103,13 +103,12 @@ def write_probe_page(
 
 def _sentences(probed: Sequence[Probed], corruptions: CorruptionSpectra | None) -> list[str]:
     first = probed[0]
-    return [
-        gain_by_frequency(entry.scores, first.scores, corruptions).sentence(
-            *map(isolated, (entry.name, first.name))
-        )
+    gains = [
+        (entry.name, gain_by_frequency(entry.scores, first.scores, corruptions))
         for entry in probed[1:]
         if corruptions is not None and first.scores is not None and entry.scores is not None
     ]
+    return [gain.sentence(isolated(name), isolated(first.name)) for name, gain in gains]
 
 
 def _curves(probed: Sequence[Probed]) -> list[Figure]:
@@ -189,9 +188,7 @@ def _reached(passed: Sequence[tuple[int, str, PassCurves]]) -> Table:
         ]
         for position, name, passes in passed
     ]
-    radii = [
-        Cell(f"Radius for {share}", under="of what it knows") for share in (percent(0.1, 0), percent(0.9, 0))
-    ]
+    radii = [Cell(f"Radius for {percent(share, 0)}", under="of what it knows") for share in (0.1, 0.9)]
     return Table("Pass curves", ["Network", "Clean", *radii, "Phases alone", "Amplitudes alone"], rows)
 
 
@@ -238,12 +235,8 @@ def _vulnerability(probed: Sequence[Probed]) -> Table | None:
         [spaced(kind), *(number(each.of_kind(kind)) for _, _, each in moved)]
         for kind in sorted(first.kinds, key=first.of_kind, reverse=True)
     ]
-    rows.append(
-        [
-            "rank correlation with error",
-            *(_agreement(each, probed[position].scores) for position, _, each in moved),
-        ]
-    )
+    agreements = [_agreement(each, probed[position].scores) for position, _, each in moved]
+    rows.append(["rank correlation with error", *agreements])
     return Table("Vulnerability by kind", ["Kind", *_names(moved)], rows)
 
 

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor
+
 from ..disk import check_output
 from ..filters import GradientSpectrum, LayerSpectrum, ModelSpectrum, Sensitivity, Trajectory
 from .charts import Axis, Line, line_chart, points
@@ -73,11 +75,7 @@ def write_spectra(
     file = check_output(out)
     gradients = having((one.path, one.gradient) for one in networks)
     sensitivities = having((one.path, one.sensitivity) for one in networks)
-    # Powers of a gradient span orders of magnitude: their roots are drawn.
-    pictures, peak = spectra_pictures(
-        [(_gradient(*network), network[2].power.sqrt(), network[2].cutoff) for network in gradients],
-        of="the input gradient of ",
-    )
+    pictures, peak = spectra_pictures([_gradient(*each) for each in gradients], of="the input gradient of ")
     page = render(
         "analyze.html",
         title=title,
@@ -123,9 +121,8 @@ def _curves(networks: Sequence[Analyzed]) -> list[Figure]:
 
 def _courses(networks: Sequence[Analyzed], together: Trajectory | None) -> list[Figure]:
     """Return figures against the step: of the checkpoints together, or of each network's own log."""
-    courses = having((one.path, one.history) for one in networks)
-    if together is not None:
-        courses = [(0, "the checkpoints", together)]
+    own = having((one.path, one.history) for one in networks)
+    courses = own if together is None else [(0, "the checkpoints", together)]
     figures = []
     for title, key in (("Low share", "low_share"), ("Mean low energy", "mean_low_energy")):
         found = [
@@ -137,9 +134,10 @@ def _courses(networks: Sequence[Analyzed], together: Trajectory | None) -> list[
     return figures
 
 
-def _gradient(position: int, name: str, gradient: GradientSpectrum) -> Cell:
-    under = f"low energy {number(gradient.low_energy)}, white {number(gradient.white_low_energy)}"
-    return Cell(name, position, under)
+def _gradient(position: int, name: str, found: GradientSpectrum) -> tuple[Cell, Tensor, float]:
+    under = f"low energy {number(found.low_energy)}, white {number(found.white_low_energy)}"
+    # Powers of a gradient span orders of magnitude: their roots are drawn.
+    return Cell(name, position, under), found.power.sqrt(), found.cutoff
 
 
 def _definitions(sensitivities: Sequence[tuple[int, str, Sensitivity]]) -> Table:

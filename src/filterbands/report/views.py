@@ -62,8 +62,7 @@ class Picture(NamedTuple):
     """Whether its pixels are to be told apart."""
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
+class Estimate(NamedTuple):
     """A figure and its 95 % interval."""
 
     value: float
@@ -78,8 +77,7 @@ class Estimate:
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Average:
+class Average(NamedTuple):
     """Accuracy averaged over kinds of corruption and their severities."""
 
     label: str
@@ -95,7 +93,6 @@ class ScoreView:
     """How one network did under one set of conditions."""
 
     name: str
-    """The network's name in the database."""
     conditions: tuple[tuple[str, str], ...]
     """What must be equal for two scores to be compared: (what, value), such as ("images", "2,000")."""
     key: str = ""
@@ -106,17 +103,15 @@ class ScoreView:
     kinds: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
     """Accuracy of every kind at severities 1 to 5; None where it was not measured."""
     severities: tuple[int, ...] = ()
-    """The severities at which any kind was measured."""
     families: Mapping[str, str] = field(default_factory=dict)
-    """The group of every kind."""
+    """The family of every kind."""
     overlap: tuple[str, ...] = ()
     """Kinds that the network's training resembles."""
     gains: tuple[Estimate | None, Estimate | None] = (None, None)
     """Paired difference to the first network of the comparison: clean, and of the first average."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Epoch:
+class Epoch(NamedTuple):
     """What the log says of one epoch, 0 being before training; None and empty for what it does not say.
 
     Loss and accuracy are means in training; the other figures are of the first layer.
@@ -131,8 +126,7 @@ class Epoch:
     """The cumulative curve: radii and shares of energy."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunView:
+class RunView(NamedTuple):
     """A training: run.json, its log and the filters of its network."""
 
     facts: Mapping[str, Any]
@@ -164,14 +158,13 @@ class RunView:
         return None if layer.filters_low_energy is None else layer
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(NamedTuple):
     """One network of the report: its training, its scores, or both."""
 
     position: int
     """Its place among them, which gives its color."""
     name: str
-    """As it is shown; no two entries share one."""
+    """No two entries share one."""
     run: RunView | None = None
     """Its training; None for a network known from a database alone."""
     scores: tuple[ScoreView, ...] = ()
@@ -193,8 +186,7 @@ class Entry:
         return None if self.run is None else self.run.layer
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReportView:
+class ReportView(NamedTuple):
     """The whole report."""
 
     title: str
