@@ -85,7 +85,7 @@ def course(
 
 
 def spectra_pictures(
-    found: Sequence[tuple[Cell, Float[Tensor, "s s"], float]], *, of: str = ""
+    found: Sequence[tuple[Cell, Float[Tensor, "_ _"], float]], *, of: str = ""
 ) -> tuple[list[Picture], float]:
     """Return pictures of spectra on one scale, and the peak of the scale.
 

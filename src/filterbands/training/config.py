@@ -35,7 +35,7 @@ _RANGES = {
     # What torch's generators take.
     f"[{-(2**63)}, {2**63})": ("seed",),
 }
-"""The fields of each interval; None is outside of all and allowed."""
+"""The fields of each interval; None is always allowed."""
 
 _WORDS = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
 _READERS: dict[Any, tuple[str, Callable[[str], Any]]] = {
