@@ -1,15 +1,27 @@
 """The causal page: it says what is supported, holds no script, and takes hostile names as text."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
-from filterbands.probes import CorruptionSpectra, FrequencyGain, correlate, gain_by_frequency
+from filterbands.datasets import load_data
+from filterbands.models import load_model
+from filterbands.probes import (
+    CorruptionSpectra,
+    FrequencyGain,
+    correlate,
+    gain_by_frequency,
+    gradient_spectrum,
+)
 from filterbands.report import Probed, write_probe_page
+
+OPENED, CLOSED = "\N{FIRST STRONG ISOLATE}", "\N{POP DIRECTIONAL ISOLATE}"
 
 
 def test_the_page_is_whole_and_runs_nothing(probe_page: Path) -> None:
-    page = probe_page.read_text()
+    page = probe_page.read_text().replace(OPENED, "").replace(CLOSED, "")
     assert page.startswith("<!doctype html>")
     assert "<script" not in page
     assert "&lt;script&gt;" in page
@@ -27,6 +39,28 @@ def test_what_was_not_looked_at_is_said(tmp_path: Path) -> None:
     assert "nothing is said about causes" in page
     with pytest.raises(ValueError, match="there is no folder"):
         write_probe_page([Probed(name="a")], tmp_path / "none" / "p.html")
+
+
+def test_a_gradient_and_why_something_is_missing_are_shown(tmp_path: Path) -> None:
+    data = load_data("planted").subset(torch.arange(4))
+    gradient = gradient_spectrum(load_model(arch="fastnet"), data)
+    both = [Probed(name="a", gradient=gradient), Probed(name="b", why="kernels of <i>")]
+    page = write_probe_page(both, tmp_path / "p.html").read_text()
+    assert page.count("Mean power spectrum of the input gradient of a") == 1
+    assert f"low energy {gradient.low_energy():.3f}" in page
+    assert "not computed, <bdi>kernels of &lt;i&gt;</bdi>." in page
+    page = write_probe_page([Probed(name="a")], tmp_path / "p.html").read_text()
+    assert "Input gradient" not in page
+    assert "not computed" not in page
+
+
+def test_a_name_that_turns_its_direction_is_isolated_in_the_sentence(
+    networks: list[Probed], added: CorruptionSpectra, tmp_path: Path
+) -> None:
+    turned = replace(networks[1], name="a\u202eb\u2066c")
+    page = write_probe_page([networks[0], turned], tmp_path / "p.html", corruptions=added).read_text()
+    assert f"{OPENED}{turned.name}{CLOSED}{CLOSED} gains" in page
+    assert f"{OPENED}plain{CLOSED}" in page
 
 
 def test_kinds_stand_in_the_order_of_their_frequency(

@@ -280,6 +280,14 @@ def test_half_of_the_images_pass_a_random_convolution_as_they_are() -> None:
     assert float(same.float().mean()) == pytest.approx(0.5, abs=5 * 0.5 / 2000**0.5)
 
 
+@pytest.mark.parametrize("view", [augmix_view, prime_view])
+def test_an_outer_autocast_changes_no_chain(view: Callable[..., Tensor]) -> None:
+    images = smooth(24)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = view(images, key=keys(24))
+    assert torch.equal(inside, view(images, key=keys(24)))
+
+
 @pytest.mark.parametrize("name", ["apr_p", "apr_sp", "hybridaugment_pp"])
 def test_faithful_variants_sum_what_ours_average(name: str) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(192, 10))

@@ -1,7 +1,7 @@
 """Accuracy on clean and on corrupted images: which networks may be compared, and their charts and tables."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .charts import Axis, Bar, Line, bar_chart, known, line_chart
 from .text import listed, percent, signed, spaced, with_interval
@@ -11,14 +11,11 @@ Accuracies = Sequence[float | None]
 """Of one kind, by severity; None where it was not measured."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
+class Member(NamedTuple):
     """A network with its scores under the conditions of a comparison."""
 
     entry: Entry
-    """The network."""
     score: ScoreView
-    """How it did."""
 
     @property
     def standing(self) -> float:
@@ -46,15 +43,13 @@ class Member:
         rows = [self.score.kinds[kind] for kind in self.whole]
         means = [(s, mean_at_hand([row[s - 1] for row in rows])) for s in self.score.severities]
         values = known([(0, self.score.clean.value), *means])
-        return Line(position=self.entry.position, name=self.entry.name, values=values)
+        return Line(self.entry.position, self.entry.name, values)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+class Comparison(NamedTuple):
     """Networks measured under the same conditions: only these may be compared."""
 
     conditions: tuple[tuple[str, str], ...]
-    """What they share."""
     members: tuple[Member, ...]
     """The networks, the reference first if it is one of them."""
 
@@ -93,8 +88,8 @@ class Comparison:
         if any(len(line.values) > 1 for line in lines):
             chart = line_chart(
                 lines,
-                x=Axis(title="Severity (0 is clean)", whole=True, domain=(0, 5)),
-                y=Axis(title="Accuracy", percent=True),
+                x=Axis("Severity (0 is clean)", whole=True, domain=(0, 5)),
+                y=Axis("Accuracy", percent=True),
                 dots=True,
                 label="Accuracy against severity, averaged over the kinds; the tables give every figure",
             )
@@ -114,10 +109,7 @@ class Comparison:
         )
 
     def _bars(self, title: str, images: str, estimates: Sequence[Estimate], note: str = "") -> Figure:
-        bars = [
-            Bar(position=member.entry.position, name=member.entry.name, estimate=estimate)
-            for member, estimate in zip(self.members, estimates, strict=True)
-        ]
+        bars = [Bar(*named, estimate) for named, estimate in zip(self.names, estimates, strict=True)]
         said = "; ".join(f"{bar.name} {with_interval(bar.estimate)}" for bar in bars)
         return Figure(title, bar_chart(bars, label=f"Accuracy on {images}: {said}"), note)
 
@@ -127,14 +119,10 @@ def comparisons(report: ReportView) -> tuple[Comparison, ...]:
     groups: dict[tuple[tuple[tuple[str, str], ...], str], list[Member]] = {}
     for entry in report.entries:
         for score in entry.scores:
-            member = Member(entry=entry, score=score)
-            groups.setdefault((score.conditions, score.key), []).append(member)
+            groups.setdefault((score.conditions, score.key), []).append(Member(entry, score))
     found = [
-        Comparison(
-            conditions=conditions,
-            members=tuple(sorted(members, key=lambda member: member.entry.position != report.reference)),
-        )
-        for (conditions, _), members in groups.items()
+        Comparison(conditions, tuple(sorted(each, key=lambda one: one.entry.position != report.reference)))
+        for (conditions, _), each in groups.items()
     ]
     return tuple(sorted(found, key=lambda group: (not group.averages, -len(group.members))))
 

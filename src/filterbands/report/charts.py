@@ -8,7 +8,7 @@ import math
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import altair as alt
 from markupsafe import Markup
@@ -26,38 +26,27 @@ Points = list[tuple[float, float]]
 """Of a line: pairs of x and y."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bar:
-    """An accuracy in a bar chart."""
+class Bar(NamedTuple):
+    """The accuracy of a network in a bar chart; its position gives the color."""
 
     position: int
-    """The entry's position, which gives the color."""
     name: str
-    """The entry's name."""
     estimate: Estimate
-    """The accuracy."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
-    """A line in a line chart."""
+class Line(NamedTuple):
+    """A line in a line chart; the position of its network gives the color, a pointer on it shows the name."""
 
     position: int
-    """The entry's position, which gives the color."""
     name: str
-    """What it is, shown where the pointer rests."""
     values: Points
-    """Its points."""
     dashed: bool = False
-    """Whether it is drawn dashed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Axis:
-    """An axis of a line chart."""
+class Axis(NamedTuple):
+    """An axis of a line chart, its title with the unit."""
 
     title: str
-    """What it shows, and the unit."""
     percent: bool = False
     """Whether it shows shares as percent."""
     whole: bool = False
@@ -79,9 +68,7 @@ def points(x: Tensor, y: Tensor) -> Points:
 def bar_chart(bars: Sequence[Bar], *, label: str) -> Markup:
     """Return horizontal bars from 0 to 100 %, each under its name and figure, with its 95 % interval.
 
-    Args:
-        bars: One bar per network.
-        label: What it shows, for readers that do not see it.
+    The label is for readers that do not see the chart.
     """
     said = [with_interval(bar.estimate).replace(" (", "  (") for bar in bars]
     rows = [
@@ -89,9 +76,7 @@ def bar_chart(bars: Sequence[Bar], *, label: str) -> Markup:
             "row": row,
             "color": _color(bar.position),
             "name": cleaned(bar.name),
-            "value": bar.estimate.value,
-            "low": bar.estimate.low,
-            "high": bar.estimate.high,
+            **bar.estimate._asdict(),
             "zero": 0,
             "full": 1,
             "figure": said[row],
@@ -129,15 +114,9 @@ def bar_chart(bars: Sequence[Bar], *, label: str) -> Markup:
 def line_chart(
     lines: Sequence[Line], *, x: Axis, y: Axis, label: str, dots: bool = False, mark: float | None = None
 ) -> Markup:
-    """Return lines over a common x.
+    """Return lines over a common x; the label is for readers that do not see the chart.
 
-    Args:
-        lines: What to draw.
-        x: The horizontal axis.
-        y: The vertical axis.
-        label: What it shows, for readers that do not see it.
-        dots: Mark each point, with its figures where the pointer rests.
-        mark: Where to draw a vertical line of reference.
+    With `dots` each point is marked and has its figures as a tooltip. `mark` is the place of a vertical line.
     """
     rows = [
         {
@@ -155,8 +134,8 @@ def line_chart(
         for horizontal, vertical in line.values
     ]
     base = alt.Chart(alt.InlineData(values=rows)).encode(
-        x=alt.X("x:Q", scale=_scale(x), axis=_axis(x, [point[0] for line in lines for point in line.values])),
-        y=alt.Y("y:Q", scale=_scale(y), axis=_axis(y, [point[1] for line in lines for point in line.values])),
+        x=alt.X("x:Q", **_drawn(x, [point[0] for line in lines for point in line.values])),
+        y=alt.Y("y:Q", **_drawn(y, [point[1] for line in lines for point in line.values])),
         color=alt.Color("color:N", scale=None),
         detail="series:N",
     )
@@ -185,22 +164,18 @@ def _value(value: float, axis: Axis) -> str:
     return f"{axis.title.lower()} {value:.0f}" if axis.whole else f"{value:.3g}"
 
 
-def _scale(axis: Axis) -> alt.Scale:
+def _drawn(axis: Axis, values: Sequence[float]) -> dict[str, Any]:
+    """Return the scale and the axis of a channel with these values."""
+    scale: dict[str, Any] = {"zero": False, "nice": not axis.whole}
     if axis.domain is not None:
-        return alt.Scale(domain=list(axis.domain), nice=False)
-    return alt.Scale(zero=False, nice=not axis.whole)
-
-
-def _axis(axis: Axis, drawn: Sequence[float]) -> alt.Axis:
+        scale = {"domain": list(axis.domain), "nice": False}
+    ticks: dict[str, Any] = {"tickCount": 5, **({"format": "%"} if axis.percent else {})}
     if axis.whole:
         # Vega puts ticks between whole numbers where there are few of them.
-        low, high = axis.domain or (min(drawn), max(drawn))
+        low, high = axis.domain or (min(values), max(values))
         step = max(1, math.ceil((high - low) / 8))
-        ticks = list(range(math.ceil(low), math.floor(high) + 1, step))
-        return alt.Axis(title=axis.title, format="d", values=ticks)
-    if axis.percent:
-        return alt.Axis(title=axis.title, format="%", tickCount=5)
-    return alt.Axis(title=axis.title, tickCount=5)
+        ticks = {"format": "d", "values": list(range(math.ceil(low), math.floor(high) + 1, step))}
+    return {"scale": alt.Scale(**scale), "axis": alt.Axis(title=axis.title, **ticks)}
 
 
 def _svg(chart: "alt.LayerChart | alt.FacetChart", *, height: int, label: str) -> Markup:
@@ -256,7 +231,9 @@ def _inline(svg: str, label: str) -> Markup:
                 del element.attrib[name]
         for name in ("d", "transform", "x2", "y2"):
             if name in element.attrib:
-                element.set(name, _LONG_NUMBER.sub(_rounded, element.attrib[name]))
+                element.set(
+                    name, _LONG_NUMBER.sub(lambda found: f"{float(found[0]):.2f}", element.attrib[name])
+                )
     for name in ("width", "height", "version"):
         root.attrib.pop(name, None)
     root.attrib |= {"class": "chart", "role": "img", "aria-label": cleaned(label)}
@@ -265,7 +242,3 @@ def _inline(svg: str, label: str) -> Markup:
 
 _DEFAULTS = {"opacity": "1", "stroke-width": "1"}
 _LONG_NUMBER = re.compile(r"-?\d+\.\d{3,}")
-
-
-def _rounded(match: "re.Match[str]") -> str:
-    return f"{float(match.group()):.2f}"

@@ -2,18 +2,17 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor
 
 from ..filters import LayerSpectrum
 from .charts import Axis, Line, Points, known, line_chart, points
-from .layers import radial_figures
+from .layers import radial_figures, spectra_pictures
 from .pictures import filter_picture, kernels_power, spectrum_picture
-from .views import Entry, Epoch, Figure, Picture, ReportView
+from .views import Entry, Epoch, Figure, ReportView
 
 # So many filters are drawn of one network, and of all: a drawn filter takes 1.5 kB of the page.
 _MOST_FILTERS = 64
@@ -21,25 +20,18 @@ _MOST_IN_ALL = 1200
 _OPEN = 4
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trained:
-    """An entry whose first layer was measured."""
+class Trained(NamedTuple):
+    """An entry whose first layer was measured, with the low energy of each filter."""
 
     entry: Entry
-    """The network."""
     log: tuple[Epoch, ...]
-    """Its epochs."""
     layer: LayerSpectrum
-    """Its first layer."""
     energies: Float[Tensor, " f"]
-    """Low energy of each filter."""
     weight: Float[Tensor, "f c kh kw"]
-    """The filters."""
 
     def line(self, what: str, values: Points, *, dashed: bool = False) -> Line:
         """Return values of this network as a line."""
-        name = f"{self.entry.name}, {what}"
-        return Line(position=self.entry.position, name=name, values=values, dashed=dashed)
+        return Line(self.entry.position, f"{self.entry.name}, {what}", values, dashed)
 
     def tiles(self, most: int) -> list[tuple[int, bool, float, str, str]]:
         """Return filters by low energy, dead ones last: all, or the first and the last of so many.
@@ -60,7 +52,7 @@ class Trained:
 def first_layers(report: ReportView) -> dict[str, Any] | None:
     """Return what the section on the first layer shows; None where no network has one that was measured."""
     trained = [
-        Trained(entry=entry, log=run.log, layer=layer, energies=layer.filters_low_energy, weight=run.weight)
+        Trained(entry, run.log, layer, layer.filters_low_energy, run.weight)
         for entry in report.entries
         if (run := entry.run) is not None
         and (layer := run.layer) is not None
@@ -69,17 +61,12 @@ def first_layers(report: ReportView) -> dict[str, Any] | None:
     ]
     if not trained:
         return None
-    means = [kernels_power(item.weight[item.layer.live]).mean(dim=0) for item in trained]
-    peak = max(float(mean.max()) for mean in means)
-    pictures = [
-        Picture(
-            item.entry.label,
-            spectrum_picture(mean, peak=peak, levels=64),
-            f"Mean power spectrum of {item.entry.name}, frequency zero in the center",
-            item.layer.cutoff,
-        )
-        for item, mean in zip(trained, means, strict=True)
-    ]
+    pictures, peak = spectra_pictures(
+        [
+            (item.entry.label, kernels_power(item.weight[item.layer.live]).mean(dim=0), item.layer.cutoff)
+            for item in trained
+        ]
+    )
     return {
         "trained": trained,
         "names": [(item.entry.position, item.entry.name) for item in trained],
@@ -122,8 +109,8 @@ def _figures(trained: Sequence[Trained]) -> list[Figure]:
     if courses:
         chart = line_chart(
             courses,
-            x=Axis(title="Epoch", whole=True),
-            y=Axis(title="Low energy, low share", percent=True, domain=(0, 1)),
+            x=Axis("Epoch", whole=True),
+            y=Axis("Low energy, low share", percent=True, domain=(0, 1)),
             dots=True,
             label="Mean low energy and low share of the first layer against the epoch",
         )

@@ -2,12 +2,10 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
-
-from torch import Tensor
 
 from ..corruptions import CORRUPTIONS
 from ..evaluation import load_scores, model_fingerprint
@@ -21,14 +19,14 @@ from .views import Average, Entry, Epoch, Estimate, ReportView, RunView, ScoreVi
 _DATABASE = b"SQLite format 3\x00"
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class _Network:
     """One network while its pieces are found."""
 
     name: str
     run: Run | None
     fingerprint: str | None
-    scores: list[Scores]
+    scores: list[Scores] = field(default_factory=list)
 
 
 def gather(sources: Sequence[str | Path], *, title: str) -> ReportView:
@@ -52,7 +50,10 @@ def gather(sources: Sequence[str | Path], *, title: str) -> ReportView:
                 folders.append(run)
         else:
             scores += load_scores(source)
-    networks = [_Network(name=run.name, run=run, fingerprint=_fingerprint(run), scores=[]) for run in folders]
+    networks = [
+        _Network(run.name, run, model_fingerprint(load_model(run.folder)) if run.finished else None)
+        for run in folders
+    ]
     for score in scores:
         owner = _owner(score, networks)
         owner.scores.append(_with_overlap(score, owner.run))
@@ -61,16 +62,11 @@ def gather(sources: Sequence[str | Path], *, title: str) -> ReportView:
     names = _distinct(networks)
     reference = _reference(networks)
     views = _score_views(networks, reference)
-    entries = tuple(
-        Entry(
-            position=position,
-            name=name,
-            run=None if network.run is None else _run_view(network.run),
-            scores=tuple(view),
-        )
+    entries = [
+        Entry(position, name, None if network.run is None else _run_view(network.run), tuple(view))
         for position, (name, network, view) in enumerate(zip(names, networks, views, strict=True))
-    )
-    return ReportView(title=title, entries=entries, reference=reference)
+    ]
+    return ReportView(title, tuple(entries), reference)
 
 
 def _is_run(source: Path) -> bool:
@@ -89,20 +85,13 @@ def _is_run(source: Path) -> bool:
     return False
 
 
-def _fingerprint(run: Run) -> str | None:
-    return model_fingerprint(load_model(run.folder)) if run.finished else None
-
-
 def _owner(score: Scores, networks: list[_Network]) -> _Network:
     """Return the network that a score is of; a new one where none is known."""
-    for network in networks:
-        if network.fingerprint == score.model:
-            return network
-    for network in networks:
-        if network.fingerprint is None and network.name == score.name:
-            return network
-    networks.append(_Network(name=score.name, run=None, fingerprint=score.model, scores=[]))
-    return networks[-1]
+    found = [network for network in networks if network.fingerprint == score.model]
+    found += [one for one in networks if one.fingerprint is None and one.name == score.name]
+    if not found:
+        networks.append(_Network(score.name, None, score.model))
+    return (found or networks[-1:])[0]
 
 
 def _distinct(networks: Sequence[_Network]) -> list[str]:
@@ -131,36 +120,30 @@ def _run_view(run: Run) -> RunView:
     facts, records = run.read(), run.read_log()
     log = tuple(_epoch(record) for record in records if isinstance(record.get("epoch"), int))
     if not run.finished:
-        return RunView(facts=facts, log=log)
+        return RunView(facts, log)
     spectrum = analyze(run.folder)
     first = _first_layer(records, spectrum)
-    weight = _weight(read_weights(run.folder), first)
-    return RunView(facts=facts, log=log, spectrum=spectrum, first=first, weight=weight)
+    weight = read_weights(run.folder).get(f"{first}.weight")
+    if weight is not None and weight.ndim != 4:
+        weight = None
+    return RunView(facts, log, spectrum, first, weight)
 
 
 def _epoch(record: Mapping[str, Any]) -> Epoch:
     """Return a record of the log; what is no finite number is left out."""
     layer = mapping(record.get("first_layer"))
-    radii, curve = ([_finite(value) for value in _list(layer.get(key))] for key in ("radii", "curve"))
-    points = [(x, y) for x, y in zip(radii, curve, strict=False) if x is not None and y is not None]
+    ends = [found if isinstance(found := layer.get(key), list) else [] for key in ("radii", "curve")]
+    points = [tuple(map(_finite, pair)) for pair in zip(*ends, strict=False)]
+    places = {"loss": record, "accuracy": record, "low_share": layer, "mean_low_energy": layer}
     return Epoch(
         epoch=record["epoch"],
-        loss=_finite(record.get("loss")),
-        accuracy=_finite(record.get("accuracy")),
-        low_share=_finite(layer.get("low_share")),
-        mean_low_energy=_finite(layer.get("mean_low_energy")),
-        curve=tuple(points),
+        curve=tuple((x, y) for x, y in points if x is not None and y is not None),
+        **{name: _finite(place.get(name)) for name, place in places.items()},
     )
 
 
 def _finite(value: object) -> float | None:
-    if isinstance(value, int | float) and math.isfinite(value):
-        return float(value)
-    return None
-
-
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def _first_layer(records: Sequence[Mapping[str, Any]], spectrum: ModelSpectrum) -> str:
@@ -172,37 +155,20 @@ def _first_layer(records: Sequence[Mapping[str, Any]], spectrum: ModelSpectrum) 
     return next((layer.name for layer in spectrum if layer.filters_low_energy is not None), "")
 
 
-def _weight(weights: Mapping[str, Tensor], layer: str) -> Tensor | None:
-    weight = weights.get(f"{layer}.weight")
-    return None if weight is None or weight.ndim != 4 else weight
-
-
 def _score_views(networks: Sequence[_Network], reference: int) -> list[list[ScoreView]]:
     """Return every network's scores, each compared with the first network under the same conditions."""
     order = [networks[reference], *networks[:reference], *networks[reference + 1 :]]
-    bases: dict[str, Scores] = {}
-    # What the training of any network of a comparison resembles is left out for all of them.
-    resembled: dict[str, frozenset[str]] = {}
+    alike: dict[str, list[Scores]] = {}
     for network in order:
         for score in network.scores:
-            key = _key(score)
-            bases.setdefault(key, score)
-            resembled[key] = resembled.get(key, frozenset()) | overlapping_kinds(score.overlap)
-    return [
-        [_score_view(score, bases[_key(score)], resembled[_key(score)]) for score in network.scores]
-        for network in networks
-    ]
+            alike.setdefault(_key(score), []).append(score)
+    return [[_score_view(score, alike[_key(score)]) for score in network.scores] for network in networks]
 
 
 def _with_overlap(score: Scores, run: Run | None) -> Scores:
     """Return the scores with what the run's record says of its training, where they say nothing."""
     known = None if run is None or score.overlap else run.read().get("overlap")
     return replace(score, overlap=tuple(map(str, known))) if isinstance(known, list) else score
-
-
-def _gain(score: Scores, base: Scores, kinds: Sequence[str]) -> Estimate:
-    found = compare(score, base, kinds)
-    return Estimate(found.difference, *found.ci95)
 
 
 def _conditions(score: Scores) -> tuple[tuple[str, str], ...]:
@@ -225,9 +191,18 @@ def _key(score: Scores) -> str:
     return sha256(score.labels.tobytes() + facts.encode()).hexdigest()
 
 
-def _score_view(score: Scores, base: Scores, resembled: frozenset[str]) -> ScoreView:
+def _score_view(score: Scores, alike: Sequence[Scores]) -> ScoreView:
+    """Return the scores as shown, compared with the first of those under the same conditions."""
+    # What the training of any network of a comparison resembles is left out for all of them.
+    resembled = frozenset[str]().union(*(overlapping_kinds(other.overlap) for other in alike))
     clean, averages = score.clean_estimate(), averages_of(score, resembled)
-    corrupted = None if score is base or not averages else _gain(score, base, averages[0].kinds)
+
+    def gain(kinds: Sequence[str]) -> Estimate | None:
+        if score is alike[0] or not kinds:
+            return None
+        found = compare(score, alike[0], kinds)
+        return Estimate(found.difference, *found.ci95)
+
     return ScoreView(
         name=score.name,
         conditions=_conditions(score),
@@ -238,7 +213,7 @@ def _score_view(score: Scores, base: Scores, resembled: frozenset[str]) -> Score
         severities=score.severities,
         families={kind: CORRUPTIONS[kind].family for kind in score.kinds if kind in CORRUPTIONS},
         overlap=tuple(kind for kind in score.kinds if kind in overlapping_kinds(score.overlap)),
-        gains=(None if score is base else _gain(score, base, ("clean",)), corrupted),
+        gains=(gain(("clean",)), gain(averages[0].kinds if averages else ())),
     )
 
 
@@ -259,7 +234,7 @@ def averages_of(score: Scores, resembled: frozenset[str]) -> tuple[Average, ...]
             label += f" at severit{'ies' if len(score.severities) > 1 else 'y'} {levels}"
         known = [(label, kinds, score.average_at_hand())]
     averages = [
-        Average(label=label, kinds=kinds, estimate=Estimate(found.accuracy, *found.ci95))
+        Average(label, kinds, Estimate(found.accuracy, *found.ci95))
         for label, kinds, found in known
         if found is not None
     ]
@@ -269,6 +244,5 @@ def averages_of(score: Scores, resembled: frozenset[str]) -> tuple[Average, ...]
     if rest is not None:
         label = f"average over the {len(others)} of them that no training here resembles"
         estimate = Estimate(rest.accuracy, *rest.ci95)
-        title = "What no training resembles"
-        averages.append(Average(label=label, kinds=others, estimate=estimate, title=title))
+        averages.append(Average(label, others, estimate, "What no training resembles"))
     return tuple(averages)

@@ -4,10 +4,14 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
+from jaxtyping import Float
+from torch import Tensor
+
 from ..filters import FIGURES, LayerSpectrum, ModelSpectrum
 from .charts import Axis, Line, known, line_chart
+from .pictures import spectrum_picture
 from .text import number, percent, span
-from .views import Cell, Figure, Row, Table
+from .views import Cell, Figure, Picture, Row, Table
 
 RADIUS = "Radius, cycles per pixel"
 """Title of an axis."""
@@ -22,24 +26,20 @@ def having(found: Iterable[tuple[str, _Value | None]]) -> list[tuple[int, str, _
 def radial_figures(
     curves: Sequence[Line], profiles: Sequence[Line] = (), *, cutoff: float, drawn: str = ""
 ) -> list[Figure]:
-    """Return the cards of the energy within each radius and of the power at each radius, of first layers.
+    """Return the cards of the cumulative curves and of the radial profiles of first layers.
 
-    Args:
-        curves: Cumulative curves.
-        profiles: Radial profiles.
-        cutoff: Radius of the dotted line.
-        drawn: A sentence on how the lines differ.
+    `drawn` is a sentence on how the lines differ.
     """
     figures = []
-    x, said = Axis(title=RADIUS, domain=(0, 0.5)), f"{drawn}The dotted line is the cutoff, {cutoff:.3f}."
+    x, said = Axis(RADIUS, domain=(0, 0.5)), f"{drawn}The dotted line is the cutoff, {cutoff:.3f}."
     if curves:
-        y = Axis(title="Energy within the radius", percent=True, domain=(0, 1))
+        y = Axis("Energy within the radius", percent=True, domain=(0, 1))
         label = "Share of the first layer's energy within each radius"
         chart = line_chart(curves, x=x, y=y, mark=cutoff, label=label)
         figures.append(Figure("Cumulative curve", chart, f"Mean over live filters. {said}"))
     if profiles:
         highest = max(power for line in profiles for _, power in line.values)
-        y = Axis(title="Power, white filter = 1", domain=(0, max(1.5, math.ceil(2.2 * highest) / 2)))
+        y = Axis("Power, white filter = 1", domain=(0, max(1.5, math.ceil(2.2 * highest) / 2)))
         label = "Mean power of the first layer's filters at each radius"
         chart = line_chart(profiles, x=x, y=y, mark=cutoff, label=label)
         figures.append(Figure("Radial profile", chart, f"Mean over live filters and directions. {said}"))
@@ -47,26 +47,62 @@ def radial_figures(
 
 
 def by_depth(networks: Iterable[tuple[int, str, ModelSpectrum]]) -> list[Figure]:
-    """Return the card of the mean low energy of every convolution; none where all have just one.
-
-    Args:
-        networks: Position, name and convolutions of each.
-    """
-    lines = []
-    for position, name, spectrum in networks:
-        values = known((place, layer.mean_low_energy) for place, layer in enumerate(spectrum, start=1))
-        if values:
-            lines.append(Line(position=position, name=name, values=values))
-    if all(len(line.values) < 2 for line in lines):
-        return []
-    chart = line_chart(
-        lines,
-        x=Axis(title="Convolution, from the input on", whole=True),
-        y=Axis(title="Mean low energy", percent=True),
-        dots=True,
+    """Return the card of the mean low energy of every convolution; none where all have just one."""
+    return course(
+        "By depth",
+        [
+            (
+                position,
+                name,
+                [(place, layer.mean_low_energy) for place, layer in enumerate(spectrum, start=1)],
+            )
+            for position, name, spectrum in networks
+        ],
+        x=Axis("Convolution, from the input on", whole=True),
+        y=Axis("Mean low energy", percent=True),
         label="Mean low energy of every convolution in the order of the network",
+        several=True,
     )
-    return [Figure("By depth", chart)]
+
+
+def course(
+    title: str,
+    found: Iterable[tuple[int, str, Iterable[tuple[float, float | None]]]],
+    *,
+    x: Axis,
+    y: Axis,
+    label: str,
+    several: bool = False,
+) -> list[Figure]:
+    """Return the card of what was found of each network, by position and name; none where that is nothing.
+
+    With `several`, at least one line must have two points.
+    """
+    lines = [Line(position, name, known(values)) for position, name, values in found]
+    if max((len(line.values) for line in lines), default=0) <= several:
+        return []
+    return [Figure(title, line_chart(lines, x=x, y=y, dots=True, label=label))]
+
+
+def spectra_pictures(
+    found: Sequence[tuple[Cell, Float[Tensor, "_ _"], float]], *, of: str = ""
+) -> tuple[list[Picture], float]:
+    """Return pictures of spectra on one scale, and the peak of the scale.
+
+    Each has a label, values with frequency zero in the center, and the radius of a circle. `of` is what of a
+    network the spectra are of, for readers that do not see them.
+    """
+    peak = max((float(values.max()) for _, values, _ in found), default=0.0)
+    pictures = [
+        Picture(
+            label,
+            spectrum_picture(values, peak=peak, levels=64),
+            f"Mean power spectrum of {of}{label.text}, frequency zero in the center",
+            cutoff,
+        )
+        for label, values, cutoff in found
+    ]
+    return pictures, peak
 
 
 def layers_table(
@@ -74,11 +110,7 @@ def layers_table(
 ) -> tuple[int, str, Table, str]:
     """Return a network's position and name, a table of its convolutions, and what is noted of them.
 
-    Args:
-        position: Place among the networks.
-        name: What it is called.
-        layers: Its convolutions.
-        brief: Show only the figures that tell networks apart.
+    A brief table shows only the figures that tell networks apart.
     """
     found = list(layers)
     columns = {key: row for key, row in FIGURES.items() if not (brief and "comparison" in row.left_out)}

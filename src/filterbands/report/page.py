@@ -26,15 +26,10 @@ def render(template: str, **values: Any) -> str:
 
 
 def write_page(file: Path, page: str, *, of: str) -> Path:
-    """Write a page whole or not at all, and return its path.
-
-    Args:
-        file: As `check_output` returned it.
-        page: The HTML.
-        of: What the page is, for the error.
+    """Write a page whole or not at all, and return its path; `of` is what the page is, for the error.
 
     Raises:
-        ValueError: A page of over 3 MB.
+        ValueError: The page has more than 3 MB.
     """
     content = page.encode()
     if len(content) > LARGEST:

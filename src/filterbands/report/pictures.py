@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..fourier import kernel_power
+from .style import ramp
 
 # Dark blue to light yellow, even in lightness, so that it reads in gray and without red or green.
 _ANCHORS = ((13, 17, 43), (32, 52, 110), (30, 101, 140), (42, 149, 143), (121, 195, 130), (249, 239, 173))
@@ -45,26 +46,21 @@ def kernels_power(kernels: Float[Tensor, "f c kh kw"]) -> Float[Tensor, "f s s"]
 def spectrum_picture(power: Float[Tensor, "s s"], *, peak: float, levels: int = 32) -> str:
     """Return a power spectrum as the address of a picture: 0 is dark, `peak` and above light.
 
-    Args:
-        power: Frequency zero in the center.
-        peak: What gets the lightest color.
-        levels: Number of colors, at most 256; fewer make smaller pictures.
+    Frequency zero is in the center. There are at most 256 levels; fewer make smaller pictures.
     """
     share = (power / peak if peak > 0 else power).clamp(0, 1)
     return _address(_colored((share * (levels - 1)).round().to(torch.uint8).numpy(), levels))
 
 
-def scale_picture(levels: int = 64) -> str:
+def scale_picture() -> str:
     """Return the colors of `spectrum_picture`, from 0 to the peak, as the address of a strip."""
-    return _address(_colored(np.arange(levels, dtype=np.uint8)[None], levels))
+    return _address(_colored(np.arange(64, dtype=np.uint8)[None], 64))
 
 
 def _colored(numbers: NDArray[np.uint8], levels: int) -> Image.Image:
     """Return the picture of numbers below `levels`."""
-    where = np.linspace(0, len(_ANCHORS) - 1, levels)
-    channels = [np.interp(where, range(len(_ANCHORS)), channel) for channel in zip(*_ANCHORS, strict=True)]
     picture = Image.frombytes("P", numbers.shape[::-1], numbers.tobytes())
-    picture.putpalette(np.stack(channels, axis=1).round().astype(np.uint8).tobytes())
+    picture.putpalette(ramp(_ANCHORS, levels).tobytes())
     return picture
 
 

@@ -18,10 +18,10 @@ from ..probes import (
 from ..scores import Scores
 from .accuracy import accuracy_cells, mean_at_hand
 from .charts import Axis, Line, known, line_chart, points
-from .layers import RADIUS, having, radial_figures
+from .layers import RADIUS, having, radial_figures, spectra_pictures
 from .page import render, write_page
 from .pictures import spectrum_picture
-from .text import number, percent, spaced
+from .text import isolated, number, percent, spaced
 from .views import Cell, Figure, Picture, Row, Table
 
 _SHOWN_SEVERITY = 3
@@ -80,6 +80,7 @@ def write_probe_page(
     file = check_output(out)
     maps = having((entry.name, entry.heatmap) for entry in probed)
     passed = having((entry.name, entry.passes) for entry in probed)
+    gradients, peak = _gradients(probed)
     page = render(
         "probe.html",
         title=title,
@@ -92,23 +93,27 @@ def write_probe_page(
         passes=_passes(passed) if passed else [],
         reached=_reached(passed),
         added=[] if corruptions is None else _added(corruptions),
+        gradients=gradients,
+        peak=peak,
         vulnerability=_vulnerability(probed),
+        missing=having((entry.name, entry.why or None) for entry in probed),
     )
     return write_page(file, page, of=f"page of {len(probed)} networks")
 
 
 def _sentences(probed: Sequence[Probed], corruptions: CorruptionSpectra | None) -> list[str]:
     first = probed[0]
-    return [
-        gain_by_frequency(entry.scores, first.scores, corruptions).sentence(entry.name, first.name)
+    gains = [
+        (entry.name, gain_by_frequency(entry.scores, first.scores, corruptions))
         for entry in probed[1:]
         if corruptions is not None and first.scores is not None and entry.scores is not None
     ]
+    return [gain.sentence(isolated(name), isolated(first.name)) for name, gain in gains]
 
 
 def _curves(probed: Sequence[Probed]) -> list[Figure]:
     lines = [
-        Line(position=position, name=name, values=points(layer.radii, layer.curve))
+        Line(position, name, points(layer.radii, layer.curve))
         for position, name, layer in having((entry.name, entry.layer) for entry in probed)
         if layer.curve is not None
     ]
@@ -164,8 +169,8 @@ def _passes(passed: Sequence[tuple[int, str, PassCurves]]) -> list[Figure]:
         ]
         chart = line_chart(
             lines,
-            x=Axis(title=RADIUS, domain=(0, 0.72)),
-            y=Axis(title="Accuracy", percent=True, domain=(0, 1)),
+            x=Axis(RADIUS, domain=(0, 0.72)),
+            y=Axis("Accuracy", percent=True, domain=(0, 1)),
             label=f"Accuracy under {shape} low- and high-pass filters",
         )
         figures.append(Figure(title, chart))
@@ -183,9 +188,7 @@ def _reached(passed: Sequence[tuple[int, str, PassCurves]]) -> Table:
         ]
         for position, name, passes in passed
     ]
-    radii = [
-        Cell(f"Radius for {share}", under="of what it knows") for share in (percent(0.1, 0), percent(0.9, 0))
-    ]
+    radii = [Cell(f"Radius for {percent(share, 0)}", under="of what it knows") for share in (0.1, 0.9)]
     return Table("Pass curves", ["Network", "Clean", *radii, "Phases alone", "Amplitudes alone"], rows)
 
 
@@ -210,6 +213,19 @@ def _added(corruptions: CorruptionSpectra) -> list[Picture]:
     return pictures
 
 
+def _gradients(probed: Sequence[Probed]) -> tuple[list[Picture], float]:
+    """Return pictures of the roots of powers relative to a white gradient's, and the peak of their scale."""
+    found = [
+        (
+            Cell(name, position, f"low energy {number(gradient.low_energy())}"),
+            (gradient.power.double() / max(gradient.total, 1e-300)).sqrt(),
+            EQUAL_AREA,
+        )
+        for position, name, gradient in having((entry.name, entry.gradient) for entry in probed)
+    ]
+    return spectra_pictures(found, of="the input gradient of ")
+
+
 def _vulnerability(probed: Sequence[Probed]) -> Table | None:
     moved = having((entry.name, entry.vulnerability) for entry in probed)
     if not moved:
@@ -219,12 +235,8 @@ def _vulnerability(probed: Sequence[Probed]) -> Table | None:
         [spaced(kind), *(number(each.of_kind(kind)) for _, _, each in moved)]
         for kind in sorted(first.kinds, key=first.of_kind, reverse=True)
     ]
-    rows.append(
-        [
-            "rank correlation with error",
-            *(_agreement(each, probed[position].scores) for position, _, each in moved),
-        ]
-    )
+    agreements = [_agreement(each, probed[position].scores) for position, _, each in moved]
+    rows.append(["rank correlation with error", *agreements])
     return Table("Vulnerability by kind", ["Kind", *_names(moved)], rows)
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from ..disk import check_output
 from .accuracy import Comparison, comparisons
-from .charts import Axis, Line, known, line_chart
+from .charts import Axis
 from .first_layer import first_layers
 from .gather import gather
-from .layers import by_depth, having, layers_table
+from .layers import by_depth, course, having, layers_table
 from .page import render, write_page
 from .text import duration, interval, number, percent, spaced
 from .views import Cell, Entry, Estimate, Figure, ReportView, Row, Table
@@ -65,15 +65,13 @@ def render_report(report: ReportView) -> str:
 
 def _trained_alike(report: ReportView) -> dict[str, Any]:
     """Return how the networks were trained, as far as it is the same for all."""
-    runs = [entry.run for entry in report.entries]
-    said = {
-        "arch": [None if run is None else run.config.get("arch") for run in runs],
-        "data": [None if run is None else run.data for run in runs],
-        "epochs": [None if run is None else run.config.get("epochs") for run in runs],
-    }
+    said = [
+        {} if run is None else {**run.config, "data": run.data}
+        for run in (entry.run for entry in report.entries)
+    ]
     return {
-        what: values[0] if all(value == values[0] for value in values) else None
-        for what, values in said.items()
+        what: said[0].get(what) if all(one.get(what) == said[0].get(what) for one in said) else None
+        for what in ("arch", "data", "epochs")
     }
 
 
@@ -95,10 +93,10 @@ def _overview(report: ReportView, groups: Sequence[Comparison]) -> Table:
         rows.append(
             [
                 entry.label,
-                _accuracy(score.clean if score is not None else None),
-                _accuracy(score.averages[0].estimate if score is not None and score.averages else None),
-                number(layer.mean_low_energy if layer is not None else None),
-                percent(layer.low_share if layer is not None else None),
+                _accuracy(score.clean if score else None),
+                _accuracy(score.averages[0].estimate if score and score.averages else None),
+                number(layer.mean_low_energy if layer else None),
+                percent(layer.low_share if layer else None),
                 duration(float(seconds) if isinstance(seconds, int | float) else None),
             ]
         )
@@ -114,19 +112,16 @@ def _accuracy(estimate: Estimate | None) -> Cell:
 def _training(report: ReportView) -> list[Figure]:
     """Return loss and accuracy against the epoch, of the runs that have a log."""
     figures = []
-    for key, title, axis in (
-        ("loss", "Loss", Axis(title="Loss")),
-        ("accuracy", "Accuracy in training", Axis(title="Accuracy", percent=True)),
+    for key, title, y in (
+        ("loss", "Loss", Axis("Loss")),
+        ("accuracy", "Accuracy in training", Axis("Accuracy", percent=True)),
     ):
-        lines = []
-        for entry in report.entries:
-            log = entry.run.log if entry.run is not None else ()
-            values = known((record.epoch, getattr(record, key)) for record in log)
-            if values:
-                lines.append(Line(position=entry.position, name=entry.name, values=values))
-        if lines:
-            x, label = Axis(title="Epoch", whole=True), f"{title} against the epoch"
-            figures.append(Figure(title, line_chart(lines, x=x, y=axis, dots=True, label=label)))
+        found = [
+            (entry.position, entry.name, [(record.epoch, getattr(record, key)) for record in entry.run.log])
+            for entry in report.entries
+            if entry.run is not None
+        ]
+        figures += course(title, found, x=Axis("Epoch", whole=True), y=y, label=f"{title} against the epoch")
     return figures
 
 

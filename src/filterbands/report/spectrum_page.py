@@ -3,14 +3,15 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from torch import Tensor
+
 from ..disk import check_output
 from ..filters import Analyzed, GradientSpectrum, Sensitivity, Trajectory
 from .charts import Axis, Line, line_chart, points
-from .layers import by_depth, having, layers_table, radial_figures
+from .layers import by_depth, course, having, layers_table, radial_figures, spectra_pictures
 from .page import render, write_page
-from .pictures import spectrum_picture
 from .text import number, percent, span
-from .views import Cell, Figure, Picture, Row, Table
+from .views import Cell, Figure, Row, Table
 
 
 def write_spectra(
@@ -42,15 +43,14 @@ def write_spectra(
     file = check_output(out)
     gradients = having((one.path, one.gradient) for one in networks)
     sensitivities = having((one.path, one.sensitivity) for one in networks)
-    # Powers of a gradient span orders of magnitude: their roots are drawn.
-    peak = max((float(gradient.power.max()) for _, _, gradient in gradients), default=0.0) ** 0.5
+    pictures, peak = spectra_pictures([_gradient(*each) for each in gradients], of="the input gradient of ")
     page = render(
         "analyze.html",
         title=title,
         names=[(position, one.path) for position, one in enumerate(networks)],
         curves=_curves(networks),
         courses=_courses(networks, together),
-        gradients=[_gradient(position, name, found, peak) for position, name, found in gradients],
+        gradients=pictures,
         peak=peak,
         layers=[layers_table(n, one.path, one.layers) for n, one in enumerate(networks)],
         definitions=_definitions(sensitivities),
@@ -68,18 +68,18 @@ def _curves(networks: Sequence[Analyzed]) -> list[Figure]:
             continue
         measured.append((position, one.path, one.spectrum))
         curve = [(0.0, 0.0), *points(first.radii, first.curve)]
-        curves.append(Line(position=position, name=one.path, values=curve))
-        profiles.append(Line(position=position, name=one.path, values=points(first.radii, first.profile)))
+        curves.append(Line(position, one.path, curve))
+        profiles.append(Line(position, one.path, points(first.radii, first.profile)))
         if first.angles is not None and first.orientation is not None:
             turns = points(first.angles, first.orientation)
             turns.append((180.0, turns[0][1]))
-            orientations.append(Line(position=position, name=one.path, values=turns))
+            orientations.append(Line(position, one.path, turns))
     figures = radial_figures(curves, profiles, cutoff=networks[0].spectrum.cutoff)
     if orientations:
         chart = line_chart(
             orientations,
-            x=Axis(title="Direction, degrees", domain=(0, 180)),
-            y=Axis(title="Power, white filter = 1"),
+            x=Axis("Direction, degrees", domain=(0, 180)),
+            y=Axis("Power, white filter = 1"),
             label="Mean power of the first layer's filters in each direction",
         )
         note = "0 and 180 are horizontal frequencies, which vertical edges have; 90 are vertical ones."
@@ -89,29 +89,23 @@ def _curves(networks: Sequence[Analyzed]) -> list[Figure]:
 
 def _courses(networks: Sequence[Analyzed], together: Trajectory | None) -> list[Figure]:
     """Return figures against the step: of the checkpoints together, or of each network's own log."""
-    courses = having((one.path, one.history) for one in networks)
-    if together is not None:
-        courses = [(0, "the checkpoints", together)]
+    own = having((one.path, one.history) for one in networks)
+    courses = own if together is None else [(0, "the checkpoints", together)]
     figures = []
     for title, key in (("Low share", "low_share"), ("Mean low energy", "mean_low_energy")):
-        lines = []
-        for position, path, course in courses:
-            layer = course.layers[0]
-            values = [(float(step), value) for step, value in course.series(layer, key)]
-            if len(values) > 1:
-                lines.append(Line(position=position, name=f"{path}, {layer}", values=values))
-        if lines:
-            x, y = Axis(title="Step"), Axis(title=title, percent=True)
-            label = f"{title} of the first layer against the step"
-            figures.append(Figure(title, line_chart(lines, x=x, y=y, dots=True, label=label)))
+        found = [
+            (position, f"{path}, {one.layers[0]}", one.series(one.layers[0], key))
+            for position, path, one in courses
+        ]
+        label, y = f"{title} of the first layer against the step", Axis(title, percent=True)
+        figures += course(title, found, x=Axis("Step"), y=y, label=label, several=True)
     return figures
 
 
-def _gradient(position: int, name: str, gradient: GradientSpectrum, peak: float) -> Picture:
-    under = f"low energy {number(gradient.low_energy)}, white {number(gradient.white_low_energy)}"
-    alt = f"Mean power spectrum of the input gradient of {name}, frequency zero in the center"
-    address = spectrum_picture(gradient.power.sqrt(), peak=peak, levels=64)
-    return Picture(Cell(name, position, under), address, alt, gradient.cutoff)
+def _gradient(position: int, name: str, found: GradientSpectrum) -> tuple[Cell, Tensor, float]:
+    under = f"low energy {number(found.low_energy)}, white {number(found.white_low_energy)}"
+    # Powers of a gradient span orders of magnitude: their roots are drawn.
+    return Cell(name, position, under), found.power.sqrt(), found.cutoff
 
 
 def _definitions(sensitivities: Sequence[tuple[int, str, Sensitivity]]) -> Table:

@@ -1,5 +1,10 @@
 """The colors of what is drawn, on light and on dark pages."""
 
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
 Color = tuple[int, int, int]
 """Red, green and blue, from 0 to 255."""
 
@@ -31,13 +36,16 @@ HEAT: tuple[tuple[Color, Color, Color], ...] = (
 
 def heat_colors(anchors: tuple[Color, Color, Color]) -> list[tuple[str, str]]:
     """Return eleven pairs of a ground, as red, green and blue, and the text color that contrasts more."""
-    pairs = []
-    for step in range(11):
-        left = min(step // 5, 1)
-        part = step / 5 - left
-        color = [round(a + part * (b - a)) for a, b in zip(anchors[left], anchors[left + 1], strict=True)]
-        pairs.append((",".join(map(str, color)), "#000" if luminance(color) > 0.179 else "#fff"))
-    return pairs
+    colors = ramp(anchors, 11).tolist()
+    return [(",".join(map(str, each)), "#000" if luminance(each) > 0.179 else "#fff") for each in colors]
+
+
+def ramp(anchors: Sequence[Color], count: int) -> NDArray[np.uint8]:
+    """Return so many colors, as rows, from the first anchor to the last, straight between two anchors."""
+    where = np.linspace(0, len(anchors) - 1, count)
+    channels = [np.interp(where, range(len(anchors)), channel) for channel in zip(*anchors, strict=True)]
+    colors: NDArray[np.uint8] = np.stack(channels, axis=1).round().astype(np.uint8)
+    return colors
 
 
 def luminance(color: list[int]) -> float:

@@ -24,6 +24,11 @@ def closers(text: str) -> str:
     return "\N{POP DIRECTIONAL ISOLATE}" * sum(map(text.count, _ISOLATES))
 
 
+def isolated(text: str) -> str:
+    """Return a text that turns no direction around it, for sentences without markup."""
+    return f"{_ISOLATES[-1]}{text}{closers(text)}\N{POP DIRECTIONAL ISOLATE}"
+
+
 def number(value: float | None, digits: int = 3) -> str:
     """Return a number; a dash for None."""
     return _NONE if value is None else f"{value:.{digits}f}".replace("-", _MINUS)

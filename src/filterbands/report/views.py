@@ -15,7 +15,6 @@ class Cell(NamedTuple):
     """A cell of a table, or a name wherever one stands."""
 
     text: str
-    """What it says."""
     position: int | None = None
     """Position of the network that it names, which gives its color; None for any other text."""
     under: str = ""
@@ -31,54 +30,46 @@ Row = Sequence[Cell | str]
 
 
 class Table(NamedTuple):
-    """A table; the first cell of a row is its header."""
+    """A table; the first cell of a row is its header, the label is for readers that do not see it."""
 
     label: str
-    """What it is, for readers that do not see it."""
     head: Row
-    """The headers of the columns."""
     rows: Sequence[Row]
-    """The cells."""
     numeric: int = 1
     """Columns from this one on are aligned to the right."""
 
 
 class Figure(NamedTuple):
-    """A card with a chart."""
+    """A card with a heading, a chart, and a note below it."""
 
     title: str
-    """Its heading."""
     chart: Markup
-    """What it shows."""
     note: str = ""
-    """What stands below it."""
 
 
 class Picture(NamedTuple):
-    """A spectrum or a map over the square of frequencies, frequency zero in the center."""
+    """A spectrum or a map over the square of frequencies, frequency zero in the center.
+
+    The label says whose it is, the address holds the picture, and `alt` is for readers that do not see it.
+    """
 
     label: Cell
-    """Whose it is."""
     address: str
-    """The picture, as an address that holds it."""
     alt: str
-    """What it is, for readers that do not see it."""
     cutoff: float | None = None
     """Radius of the circle drawn over it; None for no circle."""
     pixels: bool = False
     """Whether its pixels are to be told apart."""
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
+class Estimate(NamedTuple):
     """A figure and its 95 % interval."""
 
     value: float
     """A share in [0, 1], or a difference of two in [-1, 1]."""
     low: float | None = None
-    """Lower end; None where no interval is known."""
+    """Lower end; None, as the upper one, where no interval is known."""
     high: float | None = None
-    """Upper end."""
 
     @property
     def clear(self) -> bool:
@@ -86,16 +77,13 @@ class Estimate:
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Average:
+class Average(NamedTuple):
     """Accuracy averaged over kinds of corruption and their severities."""
 
     label: str
     """What it is an average over, in words that say how many kinds."""
     kinds: tuple[str, ...]
-    """The kinds it is over."""
     estimate: Estimate
-    """The accuracy."""
     title: str = "Corrupted images"
     """Heading of its chart."""
 
@@ -105,51 +93,43 @@ class ScoreView:
     """How one network did under one set of conditions."""
 
     name: str
-    """The network's name in the database."""
     conditions: tuple[tuple[str, str], ...]
     """What must be equal for two scores to be compared: (what, value), such as ("images", "2,000")."""
     key: str = ""
     """Only scores that share it, too, are compared: it names the test images and what was measured."""
     clean: Estimate
-    """Accuracy on clean images."""
     averages: tuple[Average, ...] = ()
     """Averages over the corruptions, the one that matters first."""
     kinds: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
     """Accuracy of every kind at severities 1 to 5; None where it was not measured."""
     severities: tuple[int, ...] = ()
-    """The severities at which any kind was measured."""
     families: Mapping[str, str] = field(default_factory=dict)
-    """The group of every kind."""
+    """The family of every kind."""
     overlap: tuple[str, ...] = ()
     """Kinds that the network's training resembles."""
     gains: tuple[Estimate | None, Estimate | None] = (None, None)
     """Paired difference to the first network of the comparison: clean, and of the first average."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Epoch:
-    """What the log says of one epoch; None and empty for what it does not say."""
+class Epoch(NamedTuple):
+    """What the log says of one epoch, 0 being before training; None and empty for what it does not say.
+
+    Loss and accuracy are means in training; the other figures are of the first layer.
+    """
 
     epoch: int
-    """Its number; 0 is before training."""
     loss: float | None = None
-    """Mean loss in training."""
     accuracy: float | None = None
-    """Accuracy in training."""
     low_share: float | None = None
-    """Of the first layer."""
     mean_low_energy: float | None = None
-    """Of the first layer."""
     curve: tuple[tuple[float, float], ...] = ()
-    """Its cumulative curve: radii and shares of energy."""
+    """The cumulative curve: radii and shares of energy."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunView:
-    """A training: what was run, its log and the filters of its network."""
+class RunView(NamedTuple):
+    """A training: run.json, its log and the filters of its network."""
 
     facts: Mapping[str, Any]
-    """run.json."""
     log: tuple[Epoch, ...] = ()
     """The epochs, 0 first."""
     spectrum: ModelSpectrum | None = None
@@ -157,7 +137,7 @@ class RunView:
     first: str = ""
     """The name of its first layer."""
     weight: Float[Tensor, "f c kh kw"] | None = None
-    """The weight of its first layer."""
+    """The weight of its first layer, of two dimensions."""
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -178,14 +158,13 @@ class RunView:
         return None if layer.filters_low_energy is None else layer
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(NamedTuple):
     """One network of the report: its training, its scores, or both."""
 
     position: int
     """Its place among them, which gives its color."""
     name: str
-    """As it is shown; no two entries share one."""
+    """No two entries share one."""
     run: RunView | None = None
     """Its training; None for a network known from a database alone."""
     scores: tuple[ScoreView, ...] = ()
@@ -207,12 +186,10 @@ class Entry:
         return None if self.run is None else self.run.layer
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReportView:
+class ReportView(NamedTuple):
     """The whole report."""
 
     title: str
-    """Its heading."""
     entries: tuple[Entry, ...]
     """The networks, in the order of the sources."""
     reference: int = 0

@@ -1,12 +1,11 @@
 """Studies: a grid of trainings and their evaluations from a JSON file, resumable, on several workers."""
 
-from .file import EvaluateOptions, StudyConfig, as_study, read_study
+from .file import StudyConfig, as_study, read_study
 from .plan import Plan, detectable, plan_study, seed_spread
 from .run import read_lines, run_study
 from .table import table
 
 __all__ = [
-    "EvaluateOptions",
     "Plan",
     "StudyConfig",
     "as_study",

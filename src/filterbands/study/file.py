@@ -17,45 +17,24 @@ seed come before any of the second.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from ..corruptions import expand_kinds
 from ..evaluation import EvaluateConfig
 from ..hints import hint
 from ..training import RECIPES, TrainConfig, with_settings
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluateOptions:
-    """How the networks of a study are evaluated."""
-
-    split: str = "test"
-    """The split, say `validation` while there is a choice to make."""
-    kinds: tuple[str, ...] = ("c",)
-    """Kinds or sets of kinds; `c` are all 19, `none` for clean accuracy alone."""
-    spread: bool = True
-    """Every kind sees every image, at one severity each: a fifth of the cost."""
-    precision: str = "float32"
-    """`float32` or `bfloat16`."""
-    limit: int | None = None
-    """The first so many images."""
-    seed: int = 0
-    """Of the corruptions."""
-
-    def config(self, name: str, *, device: str | None = None) -> EvaluateConfig:
-        """Return the evaluation's own config, under a network's name."""
-        kinds = () if self.kinds in ((), ("none",)) else expand_kinds(list(self.kinds))
-        return EvaluateConfig(
-            name=name,
-            kinds=kinds,
-            spread=self.spread,
-            precision=self.precision,
-            seed=self.seed,
-            device=None if device == "auto" else device,
-        )
+# The keys of `evaluate`, and what each says by default.
+_EVALUATE = {
+    "split": "test",
+    "kinds": ["c"],
+    "spread": True,
+    "precision": "float32",
+    "limit": None,
+    "seed": 0,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +47,14 @@ class StudyConfig:
     """As `load_data` takes it."""
     configs: tuple[TrainConfig, ...]
     """Every training, in order; its recipe is the row it belongs to."""
-    evaluate: EvaluateOptions = field(default_factory=EvaluateOptions)
-    """How they are evaluated."""
+    evaluate: Mapping[str, Any]
+    """How they are evaluated: `split` and `limit` choose the images, the rest is of `EvaluateConfig`."""
+
+    @property
+    def evaluation(self) -> EvaluateConfig:
+        """The config of every evaluation."""
+        given = {name: value for name, value in self.evaluate.items() if name not in ("split", "limit")}
+        return EvaluateConfig(**{**given, "kinds": tuple(given["kinds"])})
 
     @property
     def rows(self) -> tuple[str, ...]:
@@ -131,12 +116,16 @@ def as_study(content: Any, *, name: str = "study") -> StudyConfig:
         for row, recipe, own in rows
         for point in points
     ]
-    return StudyConfig(
-        name=content.get("name", name),
-        data=content["data"],
-        configs=tuple(configs),
-        evaluate=_options(content.get("evaluate", {})),
+    evaluate = {**_EVALUATE, **content.get("evaluate", {})}
+    _known_keys(evaluate, list(_EVALUATE), "evaluate")
+    if not isinstance(evaluate["kinds"], list):
+        raise ValueError(f"evaluate.kinds needs a list of names, got {evaluate['kinds']!r}")
+    study = StudyConfig(
+        name=content.get("name", name), data=content["data"], configs=tuple(configs), evaluate=evaluate
     )
+    # Refuses what does not fit, before anything is trained.
+    _ = study.evaluation
+    return study
 
 
 def _row(entry: Any) -> tuple[str, str, list[tuple[str, Any]]]:
@@ -166,18 +155,6 @@ def _config(
 def _text(setting: tuple[str, Any]) -> str:
     name, value = setting
     return f"{name}={'none' if value is None else value}"
-
-
-def _options(plain: Mapping[str, Any]) -> EvaluateOptions:
-    _known_keys(plain, [entry.name for entry in fields(EvaluateOptions)], "evaluate")
-    given = dict(plain)
-    if "kinds" in given:
-        if not isinstance(given["kinds"], list):
-            raise ValueError(f"evaluate.kinds needs a list of names, got {given['kinds']!r}")
-        given["kinds"] = tuple(given["kinds"])
-    options = EvaluateOptions(**given)
-    options.config("check")
-    return options
 
 
 _NOUNS = {str: "a text", dict: "an object"}

@@ -119,8 +119,8 @@ def seed_spread(lines: Sequence[Mapping[str, Any]]) -> float | None:
 
 def _evaluation_seconds(study: StudyConfig, config: TrainConfig, test: ImageSet, device: str) -> float:
     few = test.subset(torch.arange(min(100, len(test))))
-    settings = replace(study.evaluate.config("plan", device=device), spread=False, severities=(3,))
+    settings = replace(study.evaluation, device=device, spread=False, severities=(3,))
     model = load_model(arch=config.arch, classes=len(test.classes))
     began = time.perf_counter()
     evaluate(model, few, config=settings)
-    return (time.perf_counter() - began) * len(test) / len(few) * (1 if study.evaluate.spread else 5)
+    return (time.perf_counter() - began) * len(test) / len(few) * (1 if study.evaluation.spread else 5)

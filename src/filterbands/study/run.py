@@ -8,7 +8,7 @@ import functools
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
 from statistics import mean
@@ -119,7 +119,7 @@ def _run_one(
     described = run.read()
     began = time.perf_counter()
     model = load_model(run.folder)
-    settings = replace(study.evaluate.config(name, device=device), overlap=config.resembles or None)
+    settings = replace(study.evaluation, name=name, device=device, overlap=config.resembles or None)
     scores = evaluate(model, _test_images(study, config), config=settings, db=Path(folder) / "results.db")
     plain = scores.to_json()
     averages = {
@@ -147,7 +147,7 @@ def _run_one(
         "device": described["device"],
         "git": described["git"],
         "config": described["config"],
-        "evaluation": {**asdict(study.evaluate), "kinds": list(study.evaluate.kinds)},
+        "evaluation": dict(study.evaluate),
     }
 
 
@@ -184,8 +184,8 @@ def load(study: StudyConfig) -> tuple[dict[str, ImageSet], ImageSet]:
 
 
 def _test_images(study: StudyConfig, config: TrainConfig) -> ImageSet:
-    options, size = study.evaluate, config.size or None
-    return load_data(study.data, split=options.split, size=size, limit=options.limit)
+    split, limit = study.evaluate["split"], study.evaluate["limit"]
+    return load_data(study.data, split=split, size=config.size or None, limit=limit)
 
 
 def _said(line: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor, nn
@@ -52,9 +53,8 @@ class Batches:
     size: tuple[int, int]
     config: TrainConfig
     rank: int = 0
-    """Which of the processes this one is."""
     processes: int = 1
-    """Among how many a batch is divided."""
+    """Number of processes that share a batch."""
 
     @staticmethod
     def of(
@@ -106,7 +106,7 @@ class Batches:
                     partners[place] = images_at(others[:, place])
             yield Batch(images, self.labels[chosen], keys[chosen] ^ 1, partners)
 
-    def plain(self, places: slice) -> FloatImages:
+    def plain(self, places: Int64[Tensor, " b"]) -> FloatImages:
         """Return images as they are, uncropped."""
         side = self.config.crop
         height, width = self.size
@@ -123,8 +123,7 @@ def _reflected(side: int, by: int) -> Int64[Tensor, " s"]:
     """Return the positions of a line of pixels with `by` more on both ends, the border reflected."""
     if by >= side:
         raise ValueError(f"crop needs less than the images' side of {side} pixels, got {by}")
-    position = torch.arange(-by, side + by).abs()
-    return torch.where(position >= side, 2 * (side - 1) - position, position)
+    return torch.from_numpy(np.pad(np.arange(side), by, mode="reflect"))
 
 
 def window(

@@ -1,7 +1,6 @@
 """TrainConfig: everything that can change a bit of what training gives, and how to change it by name."""
 
-import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
@@ -16,6 +15,36 @@ OPTIMIZERS = ("sgd", "adamw")
 
 SCHEDULES = ("triangle", "cosine", "steps", "thirds")
 """How the learning rate rises and falls."""
+
+_RANGES = {
+    "[0, 1]": ("share.low", "modulate.clean", "spectral.noise", "spectral.clean", "white_noise"),
+    "[0, 1)": ("momentum", "label_smoothing", "ema"),
+    "(0, 1)": ("peak",),
+    "[0, 0.5]": ("share.guard",),
+    "(0, 0.5]": ("share.cutoff",),
+    f"[0, {1 / 3}]": ("blur",),
+    "[0, inf)": (
+        *("modulate.shared", "modulate.independent", "modulate.learning_rate"),
+        *("spectral.strength", "spectral.gain", "weight_decay", "clip", "keep_every"),
+    ),
+    "(0, inf)": ("modulate.budget", "learning_rate"),
+    "[1, inf)": ("epochs", "accumulate", "checkpoint_every"),
+    "[2, inf)": ("batch_size",),
+    "[0, 64]": ("crop",),
+    "[0, 4096]": ("size",),
+    # What torch's generators take.
+    f"[{-(2**63)}, {2**63})": ("seed",),
+}
+"""The fields of each interval; None is always allowed."""
+
+_WORDS = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
+_READERS: dict[Any, tuple[str, Callable[[str], Any]]] = {
+    str: ("a text", str),
+    int: ("a whole number", int),
+    float: ("a number", float),
+    float | None: ("a number", lambda text: None if text.lower() == "none" else float(text)),
+    bool: ("true or false", lambda text: _WORDS[text.lower()]),
+}
 
 _REMOVED = {"lookahead": 0}
 """Fields of older versions and the only value that is still read: what they did by default."""
@@ -39,12 +68,9 @@ class ShareConfig:
     """Whether the first layer stays as it is initialized, a control; also where `low` is None."""
 
     def __post_init__(self) -> None:
-        if self.low is not None:
-            _check("share.low", self.low, 0, 1)
+        _check_ranges(self, "share.")
         if self.random and self.low is None:
             raise ValueError("share.random needs share.low, the share of filters in the first random part")
-        _check("share.cutoff", self.cutoff, 0, 0.5, open_below=True)
-        _check("share.guard", self.guard, 0, 0.5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,14 +93,9 @@ class ModulateConfig:
     """Peak learning rate of the proportions, which have no weight decay."""
 
     def __post_init__(self) -> None:
-        _check("modulate.shared", self.shared, 0, math.inf)
-        _check("modulate.independent", self.independent, 0, math.inf)
-        _check("modulate.clean", self.clean, 0, 1)
+        _check_ranges(self, "modulate.")
         if self.bands not in ("two", "eigen"):
             raise ValueError(f"modulate.bands needs two or eigen, got {self.bands!r}")
-        if self.budget is not None:
-            _check("modulate.budget", self.budget, 0, math.inf, open_below=True)
-        _check("modulate.learning_rate", self.learning_rate, 0, math.inf)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,10 +117,7 @@ class SpectralConfig:
         return max(self.strength, self.gain, self.noise) > 0
 
     def __post_init__(self) -> None:
-        _check("spectral.strength", self.strength, 0, math.inf)
-        _check("spectral.gain", self.gain, 0, math.inf)
-        _check("spectral.noise", self.noise, 0, 1)
-        _check("spectral.clean", self.clean, 0, 1)
+        _check_ranges(self, "spectral.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,40 +213,18 @@ class TrainConfig:
         return tuple(dict.fromkeys(kind for on, kinds in parts if on for kind in kinds))
 
     def __post_init__(self) -> None:
-        tables: dict[str, Collection[str]] = {
-            "method": METHODS,
-            "arch": ARCHITECTURES,
-            "precision": PRECISIONS,
-            "optimizer": OPTIMIZERS,
-            "schedule": SCHEDULES,
-        }
-        for name, table in tables.items():
+        names = ("method", "arch", "precision", "optimizer", "schedule")
+        tables: tuple[Collection[str], ...] = (METHODS, ARCHITECTURES, PRECISIONS, OPTIMIZERS, SCHEDULES)
+        for name, table in zip(names, tables, strict=True):
             if (value := getattr(self, name)) not in table:
                 known = ", ".join(table)
                 raise ValueError(f"unknown {name} {value!r}{hint(value, table)}; known are {known}")
-        # What torch's generators take.
-        _check("seed", self.seed, -(2**63), 2**63 - 1)
-        _check("size", self.size, 0, 4096)
-        _check("epochs", self.epochs, 1, math.inf)
-        _check("batch_size", self.batch_size, 2, math.inf)
-        _check("accumulate", self.accumulate, 1, self.batch_size)
+        _check_ranges(self)
         if self.batch_size % self.accumulate:
             raise ValueError(
                 f"batch_size {self.batch_size} cannot be computed in {self.accumulate} equal parts; "
                 "choose an accumulate that divides it"
             )
-        _check("learning_rate", self.learning_rate, 0, math.inf, open_below=True)
-        _check("peak", self.peak, 0, 1, open_below=True, open_above=True)
-        _check("momentum", self.momentum, 0, 1, open_above=True)
-        _check("weight_decay", self.weight_decay, 0, math.inf)
-        _check("label_smoothing", self.label_smoothing, 0, 1, open_above=True)
-        _check("clip", self.clip, 0, math.inf)
-        _check("ema", self.ema, 0, 1, open_above=True)
-        _check("checkpoint_every", self.checkpoint_every, 1, math.inf)
-        _check("keep_every", self.keep_every, 0, math.inf)
-        _check("crop", self.crop, 0, 64)
-        _check("blur", self.blur, 0, 1 / 3)
-        _check("white_noise", self.white_noise, 0, 1)
         if self.share.low is not None and self.modulate.on and self.modulate.bands == "two":
             raise ValueError(
                 "share.low and modulate.on exclude each other; set share.low=none to modulate, or "
@@ -311,31 +307,20 @@ def _change(plain: dict[str, Any], config: Any, path: list[str], text: str, *, w
         return
     if len(path) > 1:
         raise ValueError(f"--set {whole}: {path[0]} is a plain value and has no field {path[1]!r}")
-    plain[path[0]] = _parsed(text, known[path[0]].type, whole=whole)
-
-
-def _parsed(text: str, kind: Any, *, whole: str) -> Any:
-    if kind == float | None:
-        if text.lower() == "none":
-            return None
-        kind = float
-    if kind is bool:
-        words = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
-        if text.lower() not in words:
-            raise ValueError(f"--set {whole} needs true or false, got {text!r}")
-        return words[text.lower()]
+    noun, read = _READERS[known[path[0]].type]
     try:
-        return kind(text)
-    except ValueError:
-        noun = {int: "a whole number", float: "a number"}[kind]
+        plain[path[0]] = read(text)
+    except (ValueError, KeyError):
         raise ValueError(f"--set {whole} needs {noun}, got {text!r}") from None
 
 
-def _check(
-    name: str, value: float, low: float, high: float, *, open_below: bool = False, open_above: bool = False
-) -> None:
-    above = value > low if open_below else value >= low
-    below = value < high if open_above or high == math.inf else value <= high
-    if not (above and below):
-        left, right = "(" if open_below else "[", ")" if open_above or high == math.inf else "]"
-        raise ValueError(f"{name} needs a number in {left}{low}, {high}{right}, got {value}")
+def _check_ranges(config: Any, prefix: str = "") -> None:
+    for entry in fields(config):
+        name, value = prefix + entry.name, getattr(config, entry.name)
+        interval = next((interval for interval, names in _RANGES.items() if name in names), None)
+        if interval is None or value is None:
+            continue
+        low, high = map(float, interval[1:-1].split(", "))
+        above = value >= low if interval.startswith("[") else value > low
+        if not (above and (value <= high if interval.endswith("]") else value < high)):
+            raise ValueError(f"{name} needs a number in {interval}, got {value}")

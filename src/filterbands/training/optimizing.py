@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -26,14 +27,12 @@ def parameter_groups(network: nn.Module, config: TrainConfig) -> list[dict[str, 
     proportions = list(proportion_parameters(network))
     special = {id(parameter) for parameter in proportions}
     rest = [parameter for parameter in network.parameters() if id(parameter) not in special]
-    decayed = [parameter for parameter in rest if parameter.ndim > 1]
-    others = [parameter for parameter in rest if parameter.ndim <= 1]
-    groups = [
-        {"params": decayed, "weight_decay": config.weight_decay, "peak": config.learning_rate},
-        {"params": others, "weight_decay": 0.0, "peak": config.learning_rate},
-        {"params": proportions, "weight_decay": 0.0, "peak": config.modulate.learning_rate},
-    ]
-    return [group for group in groups if group["params"]]
+    groups = (
+        ([each for each in rest if each.ndim > 1], config.weight_decay, config.learning_rate),
+        ([each for each in rest if each.ndim <= 1], 0.0, config.learning_rate),
+        (proportions, 0.0, config.modulate.learning_rate),
+    )
+    return [{"params": found, "weight_decay": decay, "peak": peak} for found, decay, peak in groups if found]
 
 
 def triangle(progress: float, peak: float) -> float:
@@ -51,26 +50,21 @@ def cosine(progress: float, peak: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (progress - peak) / (1 - peak)))
 
 
-def steps(progress: float, peak: float) -> float:
-    """Return the factor that falls to a fifth at 0.3, 0.6, 0.8 and 0.95 of training, whatever the peak.
-
-    Source: epochs 60, 120, 160 and 190 of 200, as APR trains (Chen et al. 2021, arXiv:2108.08487, section 4).
-    """
+def staircase(progress: float, peak: float, *, factor: float, at: tuple[float, ...]) -> float:
+    """Return the product of one `factor` per share of training in `at` that is done, whatever the peak."""
     del peak
-    return float(0.2 ** sum(progress >= place for place in (0.3, 0.6, 0.8, 0.95)))
-
-
-def thirds(progress: float, peak: float) -> float:
-    """Return the factor that falls to a tenth at 0.34 and 0.67 of training, whatever the peak.
-
-    Source: as Kireev et al. 2021, arXiv:2103.02325, train (their code, utils.py, `piecewise`).
-    """
-    del peak
-    return float(0.1 ** sum(progress >= place for place in (0.34, 0.67)))
+    return float(factor ** sum(progress >= place for place in at))
 
 
 FACTORS: Mapping[str, Callable[[float, float], float]] = MappingProxyType(
-    {"triangle": triangle, "cosine": cosine, "steps": steps, "thirds": thirds}
+    {
+        "triangle": triangle,
+        "cosine": cosine,
+        # Epochs 60, 120, 160 and 190 of 200: Chen et al. 2021, arXiv:2108.08487, section 4.
+        "steps": partial(staircase, factor=0.2, at=(0.3, 0.6, 0.8, 0.95)),
+        # The code of Kireev et al. 2021, arXiv:2103.02325, utils.py, `piecewise`.
+        "thirds": partial(staircase, factor=0.1, at=(0.34, 0.67)),
+    }
 )
 """The learning rate's factor at a share of the training done, by name."""
 
@@ -85,14 +79,14 @@ class Averages:
     def __init__(self, network: nn.Module, decay: float) -> None:
         self.decay = decay
         self.steps = 0
-        self.values = {name: value.detach().clone() for name, value in _tensors(network).items()}
+        self.values = _copied(network)
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
         """Take in the weights after one more step."""
         self.steps += 1
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        for name, value in _tensors(network).items():
+        for name, value in network.state_dict().items():
             if value.is_floating_point():
                 self.values[name].lerp_(value, 1 - decay)
             else:
@@ -101,16 +95,16 @@ class Averages:
     @contextmanager
     def applied(self, network: nn.Module) -> Iterator[None]:
         """Let the network be its average, and give it its own weights back afterwards."""
-        own = {name: value.detach().clone() for name, value in _tensors(network).items()}
+        own = _copied(network)
         self.apply(network)
         try:
             yield
         finally:
-            _fill(network, own)
+            network.load_state_dict(own)
 
     def apply(self, network: nn.Module) -> None:
         """Make the network its average for good."""
-        _fill(network, self.values)
+        network.load_state_dict(self.values)
 
     def state(self) -> dict[str, Any]:
         """Return what `load` takes."""
@@ -123,11 +117,5 @@ class Averages:
             value.copy_(state["values"][name])
 
 
-def _tensors(network: nn.Module) -> dict[str, Tensor]:
-    return {**dict(network.named_parameters()), **dict(network.named_buffers())}
-
-
-@torch.no_grad()
-def _fill(network: nn.Module, values: Mapping[str, Tensor]) -> None:
-    for name, value in _tensors(network).items():
-        value.copy_(values[name])
+def _copied(network: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in network.state_dict().items()}

@@ -6,13 +6,73 @@ from types import MappingProxyType
 from typing import Any
 
 from .config import ModulateConfig, ShareConfig, SpectralConfig, TrainConfig
+from .methods import METHODS
 
 _MILD = SpectralConfig(strength=0.5, gain=0.5, noise=0.03)
 _STRONG = SpectralConfig(strength=1.0, gain=1.0, noise=0.06, clean=0.4)
 
+_DOCS = {
+    "standard": "Plain training: flips, crops, SGD with a triangular schedule, label smoothing.",
+    "gaussian": "Gaussian noise of standard deviation 0.1 on half of the images.",
+    "augmix": "AugMix without its consistency loss: one forward pass.",
+    "augmix_jsd": "AugMix with its consistency loss: three forward passes.",
+    "apr_p": "Phases of an image under the amplitudes of another: two forward passes.",
+    "apr_s": "Phases of an image under the amplitudes of its own operated version.",
+    "apr_sp": "Both forms of amplitude-phase recombination: two forward passes.",
+    "prime": "Random filters, colors and displacements, with the consistency loss: three forward passes.",
+    "prime_spectral": "PRIME with random filters alone: three forward passes.",
+    "hybridaugment": "Low frequencies of one image and high ones of another: two forward passes.",
+    "hybridaugment_pp": "HybridAugment with recombined amplitudes of low frequencies: two forward passes.",
+    "randconv": "Random convolutions of 1 to 7 pixels, with a consistency loss: three forward passes.",
+    "apr_p_code": "APR-P as its public code has it.",
+    "apr_p_across": "APR-P with the transform over the color channels too, all else as in its paper.",
+    "apr_s_code": "APR-S as its public code has it.",
+    "apr_sp_code": "APR-SP as its public code has it.",
+    "hybridaugment_pp_code": "HybridAugment++ as its public code has it.",
+    "finetune": "A trained network made robust in a few epochs, from `init`: the power spectrum perturbed.",
+    "fast_wide": "`fastnet_wide` on the full training set: the aim is 93 % in 45 minutes on two cores.",
+    "fast_narrow": "`cifar_resnet18_narrow` in about 12 minutes on two cores.",
+    "long_narrow": "`cifar_resnet18_narrow` in about 40 minutes on two cores.",
+    "long_resnet20": "`cifar_resnet20` for 80 epochs: the longest budget of the recipes for two cores.",
+    "gpu": "`cifar_resnet18` in 30 epochs of large batches: meant for one data-center GPU.",
+    "published_gaussian": """The row Gauss50 of RobustBench: 93.2 clean, 85.0 corrupted.
 
-def _of(method: str) -> TrainConfig:
-    return TrainConfig(recipe=method, method=method)
+    Source: Kireev et al. 2021, arXiv:2103.02325. 150 epochs, batch 128, rate 0.1 falling to a tenth after
+    each third: the defaults of github.com/tml-epfl/adv-training-corruptions. Its momentum is plain, ours is
+    Nesterov's.
+    """,
+    "published_augmix": """AugMix with its consistency loss: 95.69 clean, 87.74 corrupted.
+
+    Source: github.com/MTandHJ/PyTorch-Robust; 200 epochs, batch 128, rate 0.1 along a cosine, as Hendrycks et
+    al. 2020, arXiv:1912.02781, section 4.1. That row was made with chains of one operation (`--depth=1`); the
+    paper, and ours, draw one to three.
+    """,
+    "published_apr_sp": """APR-SP as its public code has it: 95.0 clean, 90.9 corrupted.
+
+    Source: Chen et al. 2021, arXiv:2108.08487. 200 epochs, batch 128, rate 0.1 in steps of a fifth
+    (github.com/iCGY96/APR, main.py).
+    """,
+    "published_hybridaugment_pp": """HA++_PS as in its public code: 95.0 clean, 91.8 corrupted.
+
+    Source: Yucel et al. 2023, arXiv:2307.11823. The budget of APR-SP, whose code it extends
+    (github.com/MKYucel/hybrid_augment, main.py).
+    """,
+    "published_prime": """PRIME: 93.1 clean, 89.0 corrupted.
+
+    Source: Modas et al. 2022, arXiv:2112.13547, ResNet-18. 100 epochs, batch 128, peak rate 0.2 at a quarter,
+    gradients clipped to 0.5 (github.com/amodas/PRIME-augmentations, config/cifar10_cfg.py).
+    """,
+    "share_low": "Every filter of the first layer held in the low span.",
+    "share_high": "Every filter of the first layer held in the zero-mean high span.",
+    "spectral": """The power spectrum of images perturbed by radial gains, a shared gain, and noise.
+
+    Provisional: the most robust setting that lost at most 0.3 points of clean accuracy (docs/control.md).
+    """,
+    "spectral_strong": "`spectral` at twice the strengths on twice as many images: more robust, less clean.",
+    "spectral_gain": "The power spectrum perturbed by gains alone; nothing is added to an image.",
+    "modulate_only": "The first layer's proportions learned and perturbed for every image.",
+    "modulated": "Learned and perturbed proportions with the perturbed power spectrum of the images.",
+}
 
 
 def _on_cifar(recipe: str, arch: str, **change: Any) -> TrainConfig:
@@ -27,133 +87,26 @@ def _published(recipe: str, method: str, **change: Any) -> TrainConfig:
     return _on_cifar(f"published_{recipe}", "cifar_resnet18", method=method, **given)
 
 
-_TABLE: tuple[tuple[TrainConfig, str], ...] = (
-    (
-        TrainConfig(recipe="standard"),
-        "Plain training: flips, crops, SGD with a triangular schedule, label smoothing.",
-    ),
-    (_of("gaussian"), "Gaussian noise of standard deviation 0.1 on half of the images."),
-    (_of("augmix"), "AugMix without its consistency loss: one forward pass."),
-    (_of("augmix_jsd"), "AugMix with its consistency loss: three forward passes."),
-    (_of("apr_p"), "Phases of an image under the amplitudes of another: two forward passes."),
-    (_of("apr_s"), "Phases of an image under the amplitudes of its own operated version."),
-    (_of("apr_sp"), "Both forms of amplitude-phase recombination: two forward passes."),
-    (
-        _of("prime"),
-        "Random filters, colors and displacements, mixed, with the consistency loss: three forward passes.",
-    ),
-    (_of("prime_spectral"), "PRIME with random filters alone: three forward passes."),
-    (
-        _of("hybridaugment"),
-        "Low frequencies of one image, high of another, single and paired: two forward passes.",
-    ),
-    (
-        _of("hybridaugment_pp"),
-        "HybridAugment with recombined amplitudes of the low frequencies: two forward passes.",
-    ),
-    (
-        _of("randconv"),
-        "Random convolutions of 1 to 7 pixels, mixed, with a consistency loss: three forward passes.",
-    ),
-    (_of("apr_p_code"), "APR-P as its public code has it."),
-    (_of("apr_p_across"), "APR-P with the transform over the color channels too, all else as in its paper."),
-    (_of("apr_s_code"), "APR-S as its public code has it."),
-    (_of("apr_sp_code"), "APR-SP as its public code has it."),
-    (_of("hybridaugment_pp_code"), "HybridAugment++ as its public code has it."),
-    (
-        TrainConfig(recipe="finetune", epochs=5, learning_rate=0.02, spectral=_STRONG),
-        "A trained network made robust in a few epochs, from `init`: the power spectrum perturbed.",
-    ),
-    (
-        _on_cifar("fast_wide", "fastnet_wide", epochs=28, batch_size=512, learning_rate=0.6, ema=0.99),
-        "`fastnet_wide` on all training images of CIFAR-10: the aim is 93 % in 45 minutes on two cores.",
-    ),
-    (
-        _on_cifar("fast_narrow", "cifar_resnet18_narrow", epochs=15),
-        "`cifar_resnet18_narrow` in about 12 minutes on two cores.",
-    ),
-    (
-        _on_cifar("long_narrow", "cifar_resnet18_narrow", epochs=50, ema=0.995),
-        "`cifar_resnet18_narrow` in about 40 minutes on two cores.",
-    ),
-    (
-        _on_cifar("long_resnet20", "cifar_resnet20", epochs=80, learning_rate=0.2, weight_decay=1e-3),
-        "`cifar_resnet20` for 80 epochs: the longest budget of the recipes for two cores.",
-    ),
-    (
-        _on_cifar("gpu", "cifar_resnet18", epochs=30, batch_size=512, ema=0.995),
-        "`cifar_resnet18` in 30 epochs of large batches: meant for one data-center GPU.",
-    ),
-    (
-        _published("gaussian", "gaussian", epochs=150, schedule="thirds"),
-        """The row Gauss50 of RobustBench: 93.2 clean, 85.0 corrupted (Kireev et al. 2021, arXiv:2103.02325).
-
-        150 epochs, batch 128, rate 0.1 falling to a tenth after each third, as the authors' code has it by
-        default (github.com/tml-epfl/adv-training-corruptions; its momentum is plain, ours is Nesterov's).
-        """,
-    ),
-    (
-        _published("augmix", "augmix_jsd", epochs=200, schedule="cosine"),
-        """AugMix with its consistency loss: 95.69 clean, 87.74 corrupted (github.com/MTandHJ/PyTorch-Robust).
-
-        200 epochs, batch 128, rate 0.1 along a cosine, as Hendrycks et al. 2020, arXiv:1912.02781, section
-        4.1. That row was made with chains of one operation (`--depth=1`); the paper, and ours, draw one to
-        three.
-        """,
-    ),
-    (
-        _published("apr_sp", "apr_sp_code", epochs=200, schedule="steps"),
-        """APR-SP as its public code has it: 95.0 clean, 90.9 corrupted (Chen et al. 2021, arXiv:2108.08487).
-
-        200 epochs, batch 128, rate 0.1 in steps of a fifth (github.com/iCGY96/APR, main.py).
-        """,
-    ),
-    (
-        _published("hybridaugment_pp", "hybridaugment_pp_code", epochs=200, schedule="steps"),
-        """HA++_PS as in its public code: 95.0 clean, 91.8 corrupted (Yucel et al. 2023, arXiv:2307.11823).
-
-        The budget of APR-SP, whose code it extends (github.com/MKYucel/hybrid_augment, main.py).
-        """,
-    ),
-    (
-        _published("prime", "prime", epochs=100, schedule="cosine", learning_rate=0.2, peak=0.25, clip=0.5),
-        """PRIME: 93.1 clean, 89.0 corrupted (Modas et al. 2022, arXiv:2112.13547, ResNet-18).
-
-        100 epochs, batch 128, peak rate 0.2 at a quarter, gradients clipped to 0.5 (github.com/amodas/
-        PRIME-augmentations, config/cifar10_cfg.py).
-        """,
-    ),
-    (
-        TrainConfig(recipe="share_low", share=ShareConfig(low=1.0)),
-        "Every filter of the first layer held in the low span.",
-    ),
-    (
-        TrainConfig(recipe="share_high", share=ShareConfig(low=0.0)),
-        "Every filter of the first layer held in the zero-mean high span.",
-    ),
-    (
-        TrainConfig(recipe="spectral", spectral=_MILD),
-        """The power spectrum of images perturbed: radial gains, shared gain, noise of random spectrum.
-
-        Provisional: the most robust setting that lost at most 0.3 points of clean accuracy (docs/control.md).
-        """,
-    ),
-    (
-        TrainConfig(recipe="spectral_strong", spectral=_STRONG),
-        "`spectral` at twice the strengths, on twice as many images: more robust, at a clean cost.",
-    ),
-    (
-        TrainConfig(recipe="spectral_gain", spectral=replace(_STRONG, noise=0.0)),
-        "The power spectrum perturbed by gains alone; nothing is added to an image.",
-    ),
-    (
-        TrainConfig(recipe="modulate_only", modulate=ModulateConfig(on=True)),
-        "The first layer's proportions learned and perturbed for every image.",
-    ),
-    (
-        TrainConfig(recipe="modulated", spectral=_MILD, modulate=ModulateConfig(on=True)),
-        "Learned and perturbed proportions together with the perturbed power spectrum of the images.",
-    ),
+_CONFIGS = (
+    *(TrainConfig(recipe=method, method=method) for method in METHODS),
+    TrainConfig(recipe="finetune", epochs=5, learning_rate=0.02, spectral=_STRONG),
+    _on_cifar("fast_wide", "fastnet_wide", epochs=28, batch_size=512, learning_rate=0.6, ema=0.99),
+    _on_cifar("fast_narrow", "cifar_resnet18_narrow", epochs=15),
+    _on_cifar("long_narrow", "cifar_resnet18_narrow", epochs=50, ema=0.995),
+    _on_cifar("long_resnet20", "cifar_resnet20", epochs=80, learning_rate=0.2, weight_decay=1e-3),
+    _on_cifar("gpu", "cifar_resnet18", epochs=30, batch_size=512, ema=0.995),
+    _published("gaussian", "gaussian", epochs=150, schedule="thirds"),
+    _published("augmix", "augmix_jsd", epochs=200, schedule="cosine"),
+    _published("apr_sp", "apr_sp_code", epochs=200, schedule="steps"),
+    _published("hybridaugment_pp", "hybridaugment_pp_code", epochs=200, schedule="steps"),
+    _published("prime", "prime", epochs=100, schedule="cosine", learning_rate=0.2, peak=0.25, clip=0.5),
+    TrainConfig(recipe="share_low", share=ShareConfig(low=1.0)),
+    TrainConfig(recipe="share_high", share=ShareConfig(low=0.0)),
+    TrainConfig(recipe="spectral", spectral=_MILD),
+    TrainConfig(recipe="spectral_strong", spectral=_STRONG),
+    TrainConfig(recipe="spectral_gain", spectral=replace(_STRONG, noise=0.0)),
+    TrainConfig(recipe="modulate_only", modulate=ModulateConfig(on=True)),
+    TrainConfig(recipe="modulated", spectral=_MILD, modulate=ModulateConfig(on=True)),
 )
 
 
@@ -167,6 +120,6 @@ def _recipe(config: TrainConfig, doc: str) -> Callable[[], TrainConfig]:
 
 
 RECIPES: Mapping[str, Callable[[], TrainConfig]] = MappingProxyType(
-    {config.recipe: _recipe(config, doc) for config, doc in _TABLE}
+    {name: _recipe(config, _DOCS[name]) for name in _DOCS for config in _CONFIGS if config.recipe == name}
 )
 """Every recipe by name."""

@@ -19,7 +19,7 @@ from ..datasets import ImageSet, load_data
 from ..disk import make_folder, write_weights, write_whole
 from ..engine import Fabric, compiling, device_name, launch, pick_device, process_count
 from ..filters import analyze
-from ..models import describe, first_layer
+from ..models import describe, evaluating, first_layer
 from ..run import Run
 from ..types import Progress
 from ..version import __version__, git_revision
@@ -164,7 +164,9 @@ def _train(
         "cpu_seconds": None,
     }
     if config.init:
-        description["init"] = _sha256(config.init)
+        start = Path(config.init)
+        start = Run(start).weights if start.is_dir() else start
+        description["init"] = hashlib.sha256(start.read_bytes()).hexdigest()
     if rank == 0:
         run.write(description)
         if on_epoch is not None and first_epoch == 1:
@@ -221,7 +223,8 @@ def _train(
         with averages.applied(network) if averages is not None else nullcontext():
             layer_record = _first_layer(model)
             if config.keep_every and epoch % config.keep_every == 0 and rank == 0:
-                _keep(run, model, config, epoch)
+                kept = bake(copy.deepcopy(model).eval())
+                write_weights(run.weights_at(epoch), kept.state_dict(), describe(kept, arch=config.arch))
         records.append(
             {
                 "epoch": epoch,
@@ -272,7 +275,7 @@ def _train(
 def _stopped(
     run: Run, batches: Batches, epoch: int, done: int, loss: float, state: dict[str, Any]
 ) -> ValueError:
-    """Return the error of a loss that is not finite, after saving the state and the batch."""
+    """Return the error of a loss that is NaN or infinite, after saving the state and the batch."""
     config = batches.config
     step = done - (epoch - 1) * batches.count
     # Batches are drawn by keys, so that this one can be had again.
@@ -298,19 +301,6 @@ def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
-def _keep(run: Run, model: nn.Module, config: TrainConfig, epoch: int) -> None:
-    """Write the plain weights of an epoch in the middle."""
-    plain = bake(copy.deepcopy(model).eval())
-    write_weights(run.weights_at(epoch), plain.state_dict(), describe(plain, arch=config.arch))
-
-
-def _sha256(path: str) -> str:
-    file = Path(path)
-    if file.is_dir():
-        file = Run(file).weights
-    return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
 def _recalibrated(
     model: nn.Module, batches: Batches, config: TrainConfig, fabric: Fabric
 ) -> dict[str, float]:
@@ -328,15 +318,10 @@ def _recalibrated(
 @torch.no_grad()
 def _clean_accuracy(model: nn.Module, batches: Batches, fabric: Fabric) -> float:
     """Return the accuracy on the first training images as they are."""
-    was_training = model.training
-    model.eval()
     count, hits = min(_WITNESSES, len(batches.labels)), 0
-    for start in range(0, count, 500):
-        part = slice(start, min(start + 500, count))
-        images = batches.plain(part)
-        with fabric.autocast():
-            hits += int((model(images).argmax(dim=1) == batches.labels[part]).sum())
-    model.train(was_training)
+    with evaluating(model), fabric.autocast():
+        for part in torch.split(torch.arange(count, device=fabric.device), 500):
+            hits += int((model(batches.plain(part)).argmax(dim=1) == batches.labels[part]).sum())
     return hits / count
 
 
@@ -344,16 +329,10 @@ def _first_layer(model: nn.Module) -> dict[str, Any]:
     first = first_layer("train", model)
     layer = analyze({f"{first.name}.weight": first.layer.weight.detach().cpu()})[first.name]
     curve = [] if layer.curve is None else layer.curve.tolist()
-    return {
-        "first_layer": {
-            "name": layer.name,
-            "low_share": layer.low_share,
-            "low_energy": layer.low_energy,
-            "mean_low_energy": layer.mean_low_energy,
-            "radii": [round(value, 6) for value in layer.radii.tolist()],
-            "curve": [round(value, 6) for value in curve],
-        }
-    }
+    record = {name: getattr(layer, name) for name in ("name", "low_share", "low_energy", "mean_low_energy")}
+    for name, values in (("radii", layer.radii.tolist()), ("curve", curve)):
+        record[name] = [round(value, 6) for value in values]
+    return {"first_layer": record}
 
 
 def _is_done(run: Run, config: TrainConfig, *, resume: bool) -> bool:

@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from functools import partial
 from types import MappingProxyType
 
-from .apr import apr_p, apr_s, apr_sp, paired_view, single_view
-from .augmix import augmix, augmix_jsd, augmix_view
+from .apr import apr_p, apr_sp, paired_view, single_view
+from .augmix import augmix_view, several, with_clean
 from .hybrid import hybridaugment, hybridaugment_pp, paired_hybrid, single_hybrid
 from .losses import consistent, cross_entropy, summed
 from .plain import gaussian, standard
-from .prime import prime, prime_view
+from .prime import prime_view
 from .protocol import Loss, Method, Partners, Step, View
-from .randconv import CONSISTENCY, randconv, randconv_view
+from .randconv import CONSISTENCY, randconv_view
 
 NOISES = ("gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise")
 """What training with added noise resembles."""
@@ -32,10 +32,10 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "standard": Method(view=standard, loss=cross_entropy),
         "gaussian": Method(view=gaussian, loss=cross_entropy, resembles=NOISES),
         # Its operations exclude the benchmarks' own; shears and turns are no elastic transform.
-        "augmix": Method(view=augmix, loss=cross_entropy),
-        "augmix_jsd": Method(view=augmix_jsd, loss=consistent, views=3),
+        "augmix": Method(view=augmix_view, loss=cross_entropy),
+        "augmix_jsd": Method(view=partial(with_clean, augmix_view), loss=consistent, views=3),
         "apr_p": Method(view=apr_p, loss=cross_entropy, views=2, partners=1),
-        "apr_s": Method(view=apr_s, loss=cross_entropy),
+        "apr_s": Method(view=single_view, loss=cross_entropy),
         "apr_sp": Method(view=apr_sp, loss=cross_entropy, views=2, partners=1),
         "apr_p_code": Method(
             view=partial(apr_p, across_channels=True, clip=False), loss=summed, views=2, partners=1
@@ -43,7 +43,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "apr_p_across": Method(
             view=partial(apr_p, across_channels=True), loss=cross_entropy, views=2, partners=1
         ),
-        "apr_s_code": Method(view=partial(apr_s, as_code=True), loss=cross_entropy, resembles=WRAPPED),
+        "apr_s_code": Method(view=partial(single_view, as_code=True), loss=cross_entropy, resembles=WRAPPED),
         "apr_sp_code": Method(
             view=partial(apr_sp, as_code=True), loss=summed, views=2, partners=1, resembles=WRAPPED
         ),
@@ -54,16 +54,19 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         ),
         # Random filters blur, random colors change contrast and brightness, displacements are elastic.
         "prime": Method(
-            view=prime,
+            view=partial(with_clean, prime_view),
             loss=consistent,
             views=3,
             resembles=(*FILTERS, "brightness", "contrast", "saturate", "elastic_transform"),
         ),
         "prime_spectral": Method(
-            view=partial(prime, primitives=(0,)), loss=consistent, views=3, resembles=FILTERS
+            view=partial(with_clean, partial(prime_view, primitives=(0,))),
+            loss=consistent,
+            views=3,
+            resembles=FILTERS,
         ),
         "randconv": Method(
-            view=randconv,
+            view=partial(several, randconv_view, count=3),
             loss=partial(consistent, weight=CONSISTENCY),
             views=3,
             resembles=(*FILTERS, "contrast", "saturate"),

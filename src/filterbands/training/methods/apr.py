@@ -8,6 +8,8 @@ the learning rate. Both forms here: a coin for every image, where the code of th
 the batch, and single operations on cropped and flipped images, where the code crops afterwards.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,13 +18,13 @@ from ... import rng
 from ...fourier import swap_amplitude
 from ...types import FloatImages, Images, Keys
 from .operations import operate, to_bytes
-from .protocol import Partners, Views
+from .protocol import Views
 
 PAIRED, SINGLE = 0.6, 0.5
 
 
 def apr_p(
-    images: FloatImages, *, key: Keys, partners: Partners, across_channels: bool = False, clip: bool = True
+    images: FloatImages, others: FloatImages, *, key: Keys, across_channels: bool = False, clip: bool = True
 ) -> Views:
     """Return the images and the same with other images' amplitudes.
 
@@ -32,23 +34,11 @@ def apr_p(
     Source: Chen et al. 2021, arXiv:2108.08487, section 3.3, "APR-P"; its chance of 0.6. `apr_p_code`:
     github.com/iCGY96/APR at b8f1e18, `datasets/APR.py` and the training loop.
     """
-    mixed = paired_view(images, partners[0], key=key, across_channels=across_channels, clip=clip)
+    mixed = paired_view(images, others, key=key, across_channels=across_channels, clip=clip)
     return torch.cat([images, mixed])
 
 
-def apr_s(images: FloatImages, *, key: Keys, partners: Partners, as_code: bool = False) -> Views:
-    """Return images recombined with operated versions of themselves.
-
-    `apr_s_code`: transform over the channels too, bytes that wrap around.
-
-    Source: Chen et al. 2021, arXiv:2108.08487, section 3.3, "APR-S". `apr_s_code`: github.com/iCGY96/APR at
-    b8f1e18, `datasets/APR.py`.
-    """
-    del partners
-    return single_view(images, key=key, as_code=as_code)
-
-
-def apr_sp(images: FloatImages, *, key: Keys, partners: Partners, as_code: bool = False) -> Views:
+def apr_sp(images: FloatImages, others: FloatImages, *, key: Keys, as_code: bool = False) -> Views:
     """Return APR-S's images and the same with other images' amplitudes.
 
     The other images have gone through APR-S too, by draws of the key that they are mixed for. `apr_sp_code`
@@ -58,18 +48,13 @@ def apr_sp(images: FloatImages, *, key: Keys, partners: Partners, as_code: bool 
     b8f1e18, `datasets/APR.py` and the training loop.
     """
     view = single_view(images, key=key, as_code=as_code)
-    others = single_view(partners[0], key=rng.bits(key, 1, stream=25)[:, 0], as_code=as_code)
+    others = single_view(others, key=rng.bits(key, 1, stream=25)[:, 0], as_code=as_code)
     mixed = paired_view(view, others, key=key, across_channels=as_code, clip=not as_code)
     return torch.cat([view, mixed])
 
 
 def paired_view(
-    images: FloatImages,
-    others: FloatImages,
-    *,
-    key: Keys,
-    across_channels: bool = False,
-    clip: bool = True,
+    images: FloatImages, others: FloatImages, *, key: Keys, across_channels: bool = False, clip: bool = True
 ) -> FloatImages:
     """Return each image, with chance 0.6 under the amplitudes of its other.
 
@@ -102,6 +87,9 @@ def single_view(images: FloatImages, *, key: Keys, as_code: bool = False) -> Flo
         key: One per image.
         as_code: As the public code has it: transform over the channels too, bytes that wrap around.
 
+    Source: Chen et al. 2021, arXiv:2108.08487, section 3.3, "APR-S". `apr_s_code`: github.com/iCGY96/APR at
+    b8f1e18, `datasets/APR.py`.
+
     >>> single_view(torch.rand(2, 3, 8, 8), key=rng.keys(0, "doc", index=torch.arange(2))).shape
     torch.Size([2, 3, 8, 8])
     """
@@ -110,18 +98,30 @@ def single_view(images: FloatImages, *, key: Keys, as_code: bool = False) -> Flo
 
 def recombined(images: Images, *, key: Keys, as_code: bool) -> FloatImages:
     """Return APR-S of images that are bytes, in [0, 1]."""
+
+    def mix(one: Tensor, two: Tensor, _: Keys) -> Tensor:
+        mixed = swap_amplitude(one, two, across_channels=as_code)
+        return wrapped_bytes(mixed) if as_code else (mixed / 255).clamp(0, 1)
+
+    return single(images, mix, key=key)
+
+
+def single(images: Images, mix: Callable[[Tensor, Tensor, Keys], Tensor], *, key: Keys) -> FloatImages:
+    """Return each image after one operation and, with chance 1/2, mixed with that after two, in [0, 1].
+
+    `mix` is called with both versions, in [0, 255] and in an order that a coin decides, and their keys.
+    """
     first, second, coins = two_views(images, key=key)
     out = first.float() / 255
     chosen = torch.nonzero(coins[:, 0] < SINGLE).squeeze(1)
     flip = (coins[chosen, 1] < 0.5)[:, None, None, None]
     one, two = first[chosen].float(), second[chosen].float()
-    mixed = swap_amplitude(torch.where(flip, one, two), torch.where(flip, two, one), across_channels=as_code)
-    out[chosen] = wrapped_bytes(mixed) if as_code else (mixed / 255).clamp(0, 1)
+    out[chosen] = mix(torch.where(flip, one, two), torch.where(flip, two, one), key[chosen])
     return out
 
 
 def two_views(images: Images, *, key: Keys) -> tuple[Images, Images, Tensor]:
-    """Return the images after one operation and after two, and two coins an image."""
+    """Return the images after one operation and after two, and two coins per image."""
     keys = rng.bits(key, 2, stream=21)
     first = operate(images, key=keys[:, 0])
     return first, operate(first, key=keys[:, 1]), rng.uniform(key, (2,), stream=22)

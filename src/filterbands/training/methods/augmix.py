@@ -9,27 +9,9 @@ from torch import Tensor
 from ... import rng
 from ...types import FloatImages, Keys
 from .operations import operate, to_bytes
-from .protocol import Partners, Views
+from .protocol import View, Views
 
 WIDTH, DEPTH = 3, 3
-
-
-def augmix(images: FloatImages, *, key: Keys, partners: Partners) -> Views:
-    """Return the mixed images, without the clean ones that the consistency loss needs.
-
-    Source: Hendrycks et al. 2020, arXiv:1912.02781, section 3 ("AugMix without JSD" of its table 1).
-    """
-    del partners
-    return augmix_view(images, key=key)
-
-
-def augmix_jsd(images: FloatImages, *, key: Keys, partners: Partners) -> Views:
-    """Return the clean images and two mixed views of them.
-
-    Source: Hendrycks et al. 2020, arXiv:1912.02781, section 3 and algorithm 1.
-    """
-    del partners
-    return torch.cat([images, several(augmix_view, images, 2, key=key)])
 
 
 def augmix_view(images: FloatImages, *, key: Keys) -> FloatImages:
@@ -41,8 +23,8 @@ def augmix_view(images: FloatImages, *, key: Keys) -> FloatImages:
         images: NCHW in [0, 1]; operations see them as bytes.
         key: One per image.
 
-    Source: Hendrycks et al. 2020, arXiv:1912.02781, algorithm 1. Cropped and flipped images are mixed, as
-    in the public code.
+    Source: Hendrycks et al. 2020, arXiv:1912.02781, section 3 and algorithm 1. Cropped and flipped images are
+    mixed, as in the public code. The method `augmix` is "AugMix without JSD" of table 1.
 
     >>> augmix_view(torch.rand(2, 3, 8, 8), key=rng.keys(0, "doc", index=torch.arange(2))).shape
     torch.Size([2, 3, 8, 8])
@@ -51,25 +33,28 @@ def augmix_view(images: FloatImages, *, key: Keys) -> FloatImages:
     return mix(images, chains.to(images.dtype) / 255, key=key)
 
 
-def several(view: Callable[..., Tensor], images: FloatImages, count: int, *, key: Keys) -> Views:
+def several(view: View, images: FloatImages, *, count: int, key: Keys) -> Views:
     """Return so many views of the images, one batch after the other, each with keys of its own."""
     return view(torch.cat([images] * count), key=rng.bits(key, count, stream=7).T.flatten())
+
+
+def with_clean(view: View, images: FloatImages, *, key: Keys) -> Views:
+    """Return the clean images and two views of them."""
+    return torch.cat([images, several(view, images, count=2, key=key)])
 
 
 def run_chains(images: Tensor, step: Callable[..., Tensor], *, key: Keys) -> Tensor:
     """Return what 3 chains of 1 to 3 steps make of each image, one batch per chain.
 
-    Args:
-        images: NCHW, of the type that the step takes.
-        step: Called with the images of all chains, a key per image, and `active`, whose chains go on.
-        key: One per image.
+    `step` is called with the images of all chains, a key per image, and `active`, whose chains go on.
     """
     keys = rng.bits(key, WIDTH * DEPTH, stream=2)
     depths = rng.integers(key, 1, DEPTH + 1, (WIDTH,), stream=3).T.flatten()
     # All chains of all images at once: one call per step, whatever the width.
     chains = images.repeat(WIDTH, 1, 1, 1)
-    for place in range(DEPTH):
-        chains = step(chains, key=keys[:, place::DEPTH].T.flatten(), active=depths > place)
+    with torch.autocast(images.device.type, enabled=False):
+        for place in range(DEPTH):
+            chains = step(chains, key=keys[:, place::DEPTH].T.flatten(), active=depths > place)
     return chains
 
 

@@ -1,15 +1,16 @@
 """HybridAugment: low frequencies of one image, high frequencies of another."""
 
 import torch
+from torch import Tensor
 
 from ... import rng
 from ...types import FloatImages, Keys
-from .apr import PAIRED, SINGLE, blurred, paired_view, recombined, two_views, wrapped_bytes
+from .apr import PAIRED, blurred, paired_view, recombined, single, wrapped_bytes
 from .operations import to_bytes
-from .protocol import Partners, Views
+from .protocol import Views
 
 
-def hybridaugment(images: FloatImages, *, key: Keys, partners: Partners) -> Views:
+def hybridaugment(images: FloatImages, others: FloatImages, *, key: Keys) -> Views:
     """Return single hybrids and the same with other images' high frequencies.
 
     The paper's HA_PS. Deviations: the mean of two losses, where the code has their sum (twice the learning
@@ -20,10 +21,12 @@ def hybridaugment(images: FloatImages, *, key: Keys, partners: Partners) -> View
     chances (0.6 paired, 0.5 single) and the order of operations of its public code.
     """
     view = single_hybrid(images, key=key)
-    return torch.cat([view, paired_hybrid(view, partners[0], key=key)])
+    return torch.cat([view, paired_hybrid(view, others, key=key)])
 
 
-def hybridaugment_pp(images: FloatImages, *, key: Keys, partners: Partners, as_code: bool = False) -> Views:
+def hybridaugment_pp(
+    images: FloatImages, others: FloatImages, amplitudes: FloatImages, *, key: Keys, as_code: bool = False
+) -> Views:
     """Return HybridAugment's views with the low frequencies' amplitudes recombined, HA++_PS.
 
     Deviations as in `hybridaugment`. `hybridaugment_pp_code` transforms over the channels too, casts to bytes
@@ -35,7 +38,7 @@ def hybridaugment_pp(images: FloatImages, *, key: Keys, partners: Partners, as_c
     `datasets/APR.py`.
     """
     view = single_hybrid(images, key=key, recombine=True, as_code=as_code)
-    mixed = paired_hybrid(view, partners[0], key=key, amplitudes=partners[1], as_code=as_code)
+    mixed = paired_hybrid(view, others, key=key, amplitudes=amplitudes, as_code=as_code)
     return torch.cat([view, mixed])
 
 
@@ -78,18 +81,14 @@ def single_hybrid(
         recombine: Put APR-S on the low frequencies, as HybridAugment++ does.
         as_code: As the public code has it.
     """
-    first, second, coins = two_views(to_bytes(images), key=key)
-    out = first.float() / 255
-    chosen = torch.nonzero(coins[:, 0] < SINGLE).squeeze(1)
-    flip = (coins[chosen, 1] < 0.5)[:, None, None, None]
-    one, two = out[chosen], second[chosen].float() / 255
-    # Which of the two stays below is a fair coin, so that only that one needs its low frequencies.
-    below, above = torch.where(flip, one, two), torch.where(flip, two, one)
-    low = blurred(below)
-    if recombine:
-        keys = rng.bits(key[chosen], 1, stream=23)[:, 0]
-        # PIL's conversion cuts where `to_bytes` rounds: a third of a grey level on average.
-        low = recombined(to_bytes(low), key=keys, as_code=as_code)
-    mixed = low + (above - blurred(above))
-    out[chosen] = wrapped_bytes(mixed * 255) if as_code else mixed.clamp(0, 1)
-    return out
+
+    def mix(one: Tensor, two: Tensor, key: Keys) -> Tensor:
+        below, above = one / 255, two / 255
+        low = blurred(below)
+        if recombine:
+            # PIL's conversion cuts where `to_bytes` rounds: a third of a gray level on average.
+            low = recombined(to_bytes(low), key=rng.bits(key, 1, stream=23)[:, 0], as_code=as_code)
+        mixed = low + (above - blurred(above))
+        return wrapped_bytes(mixed * 255) if as_code else mixed.clamp(0, 1)
+
+    return single(to_bytes(images), mix, key=key)

@@ -1,6 +1,6 @@
 """The nine image operations of AugMix, for a batch in which every image has its own, on any device.
 
-Bytes in and out, as PIL computes them. Four of the nine are a table of 256 values a channel, five a linear
+Bytes in and out, as PIL computes them. Four of the nine are a table of 256 values per channel, five a linear
 map of the image's coordinates, so that a batch is two gathers whatever is drawn in it.
 """
 
@@ -14,15 +14,8 @@ from ... import rng
 from ...types import Images, Keys
 
 OPERATIONS = (
-    "autocontrast",
-    "equalize",
-    "posterize",
-    "solarize",
-    "rotate",
-    "shear_x",
-    "shear_y",
-    "translate_x",
-    "translate_y",
+    *("autocontrast", "equalize", "posterize", "solarize"),
+    *("rotate", "shear_x", "shear_y", "translate_x", "translate_y"),
 )
 """By number: the first four change values, the other five move pixels."""
 
@@ -39,7 +32,7 @@ def operate(images: Images, *, key: Keys, active: Tensor | None = None) -> Image
 
     Args:
         images: NCHW bytes; left as they are.
-        key: One an image.
+        key: One per image.
         active: Which images are operated on, as booleans; None for all.
 
     Source: Hendrycks et al. 2020, arXiv:1912.02781, section 3 and appendix C, and its public code for the
@@ -60,15 +53,7 @@ def operate(images: Images, *, key: Keys, active: Tensor | None = None) -> Image
 
 
 def change_values(images: Images, number: Int64[Tensor, " b"], level: Float[Tensor, " b"]) -> Images:
-    """Return the images after their own of the first four operations.
-
-    Args:
-        images: NCHW bytes.
-        number: Place in `OPERATIONS`, 0 to 3.
-        level: Strength, in tenths of the range.
-    """
-    if len(images) == 0:
-        return images
+    """Return the images after their own of the first four `OPERATIONS`, at levels in tenths of the range."""
     count, channels, height, width = images.shape
     flat = images.reshape(count * channels, height * width).long()
     values = torch.arange(256, device=images.device)
@@ -91,16 +76,10 @@ def change_values(images: Images, number: Int64[Tensor, " b"], level: Float[Tens
 def move_pixels(
     images: Images, number: Int64[Tensor, " b"], level: Float[Tensor, " b"], sign: Float[Tensor, " b"]
 ) -> Images:
-    """Return the images after their own of the last five operations, bilinear, black from outside.
+    """Return the images after their own of the last five `OPERATIONS`, bilinear, black from outside.
 
-    Args:
-        images: NCHW bytes.
-        number: Place in `OPERATIONS`, 4 to 8.
-        level: Strength, in tenths of the range.
-        sign: Direction, 1 or -1.
+    Levels are in tenths of the range; a sign of 1 or -1 gives the direction.
     """
-    if len(images) == 0:
-        return images
     height, width = images.shape[2:]
     zero = torch.zeros_like(level)
     angle = torch.where(number == 4, sign * (level * 30 / 10).trunc() * (math.pi / 180), zero)
@@ -125,14 +104,11 @@ def move_pixels(
 def sample_bilinear(
     images: Float[Tensor, "b c h w"], x: Float[Tensor, "b h w"], y: Float[Tensor, "b h w"]
 ) -> Float[Tensor, "b c h w"]:
-    """Return the images' values at points, which are brought to the border where they lie outside.
+    """Return the images' values at columns x and rows y, 0 being the middle of the first pixel.
 
-    Args:
-        images: NCHW.
-        x: Columns, 0 the first pixel's middle.
-        y: Rows, 0 the first pixel's middle.
+    Points outside are brought to the border.
     """
-    count, channels, height, width = images.shape
+    channels, height, width = images.shape[1:]
     left, top = x.floor(), y.floor()
     part_x, part_y = (x - left)[:, None], (y - top)[:, None]
     columns = [(left + step).clamp(0, width - 1).long() for step in (0, 1)]
@@ -140,7 +116,7 @@ def sample_bilinear(
     flat = images.flatten(2)
 
     def at(row: int, column: int) -> Tensor:
-        place = (rows[row] + columns[column]).reshape(count, 1, -1).expand(-1, channels, -1)
+        place = (rows[row] + columns[column]).flatten(1)[:, None].expand(-1, channels, -1)
         value: Tensor = flat.gather(2, place).reshape(images.shape)
         return value
 

@@ -1,47 +1,23 @@
 """PRIME: maximum-entropy primitives in three domains, mixed."""
 
 import math
-from functools import partial
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
 from torch import Tensor
 
 from ... import rng
 from ...types import FloatImages, Keys
-from .augmix import mix, run_chains, several
+from .augmix import mix, run_chains
 from .operations import sample_bilinear
-from .protocol import Partners, Views
 
 # The strongest of each primitive; strengths are uniform below.
 FILTER_SIGMA = 4.0
 COLOR_CUT, COLOR_TEMPERATURE = 100, 0.01
 WARP_CUTS = (2, 100)
-_SPECTRAL, _COLOR, _SPATIAL = range(3)
 
 
-def prime(
-    images: FloatImages,
-    *,
-    key: Keys,
-    partners: Partners,
-    primitives: tuple[int, ...] = (_SPECTRAL, _COLOR, _SPATIAL),
-) -> Views:
-    """Return the clean images and two views made of primitives.
-
-    `prime_spectral` draws from the random filters alone, to compare random filtering with this library's.
-
-    Source: Modas et al. 2022, arXiv:2112.13547, section 3 and appendix (CIFAR: with the consistency loss),
-    constants of its public configuration for CIFAR-10. `prime_spectral`: section 3, "Spectral domain".
-    """
-    del partners
-    return torch.cat([images, several(partial(prime_view, primitives=primitives), images, 2, key=key)])
-
-
-def prime_view(
-    images: FloatImages, *, key: Keys, primitives: tuple[int, ...] = (_SPECTRAL, _COLOR, _SPATIAL)
-) -> FloatImages:
+def prime_view(images: FloatImages, *, key: Keys, primitives: tuple[int, ...] = (0, 1, 2)) -> FloatImages:
     """Return each image mixed with 3 chains of 1 to 3 primitives on it.
 
     Every image and place of a chain draws its primitive and strength. The public code draws the strength of
@@ -52,7 +28,11 @@ def prime_view(
         key: One per image.
         primitives: Which to draw from: 0 random filters, 1 colors, 2 displacements.
 
-    Source: Modas et al. 2022, arXiv:2112.13547, algorithm 1.
+    The method `prime_spectral` draws from the random filters alone, to compare random filtering with this
+    library's.
+
+    Source: Modas et al. 2022, arXiv:2112.13547, algorithm 1, section 3 and appendix (CIFAR: with the
+    consistency loss), constants of its public configuration for CIFAR-10.
 
     >>> prime_view(torch.rand(2, 3, 8, 8), key=rng.keys(0, "doc", index=torch.arange(2))).shape
     torch.Size([2, 3, 8, 8])
@@ -100,7 +80,7 @@ def recolored(images: FloatImages, *, key: Keys) -> FloatImages:
     order = torch.arange(1, COLOR_CUT + 1, device=images.device)
     strength = variance.sqrt()[:, None] * (order <= cut[:, None])
     factors = rng.normal(key, (channels, COLOR_CUT), stream=3) * strength[:, None]
-    # One curve of 256 values a channel, straight between them: its shortest wave has 2.5 of them a bend
+    # One curve of 256 values per channel, straight between them: its shortest wave has 2.5 of them a bend
     # at the highest order, and bytes have no more.
     levels = torch.linspace(0, 1, 256, device=images.device)
     waves = torch.sin(order[:, None] * math.pi * levels)
@@ -141,18 +121,16 @@ def displaced(images: FloatImages, *, key: Keys) -> FloatImages:
     radius = torch.hypot(order[:, None].float(), order.float())
     inside = radius < cut[:, None, None] + 0.5
     field = field * (temperature.sqrt()[:, None, None] * inside / radius)[:, None]
-    across, down = (_sines(side, order) for side in (width, height))
+    across, down = (
+        torch.sin(math.pi * torch.linspace(0, 1, side, device=images.device)[:, None] * order)
+        for side in (width, height)
+    )
     moves = torch.einsum("bfij,xi,yj->bfyx", field, across, down)
     x = torch.arange(width, device=images.device) - moves[:, 0] * width
     y = torch.arange(height, device=images.device)[:, None] - moves[:, 1] * height
     return sample_bilinear(images, x.clamp(0, width - 1), y.clamp(0, height - 1)).reshape(
         count, -1, height, width
     )
-
-
-def _sines(side: int, order: Int64[Tensor, " m"]) -> Float[Tensor, "s m"]:
-    place = torch.linspace(0, 1, side, device=order.device)
-    return torch.sin(math.pi * place[:, None] * order)
 
 
 _FUNCTIONS = (filtered, recolored, displaced)

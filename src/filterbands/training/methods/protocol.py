@@ -1,7 +1,8 @@
 """What a training method is: views of a batch, a loss over their logits, and what it declares of itself."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -21,24 +22,14 @@ class Step(NamedTuple):
     logits: Float[Tensor, "b classes"]
 
 
-@runtime_checkable
-class View(Protocol):
-    """What the network sees of a batch."""
-
-    def __call__(self, images: FloatImages, *, key: Keys, partners: Partners) -> Views:
-        """Return the views of cropped and flipped images in [0, 1], one whole batch after the other."""
-        ...
+View = Callable[..., Views]
+"""What the network sees of a batch: called with cropped and flipped images in [0, 1], as many other batches
+as the method has partners, and `key`."""
 
 
-@runtime_checkable
-class Loss(Protocol):
-    """A loss over the logits of one or several views."""
-
-    def __call__(
-        self, logits: Float[Tensor, "n classes"], labels: Labels, *, smoothing: float
-    ) -> Float[Tensor, ""]:
-        """Return the loss of the logits of all views, which follow each other as the views do."""
-        ...
+Loss = Callable[..., Float[Tensor, ""]]
+"""A loss: called with the logits of all views, which follow each other as the views do, the labels of one
+view, and `smoothing`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,5 +81,6 @@ class Method:
             partners = images.new_empty(self.partners, *images.shape)
             for number in range(self.partners):
                 partners[number] = images.roll(-1 - number, dims=0)
-        logits: Tensor = model(self.view(images, key=key, partners=partners))
+        others = [partners[number] for number in range(self.partners)]
+        logits: Tensor = model(self.view(images, *others, key=key))
         return Step(self.loss(logits, labels, smoothing=smoothing), logits[: len(images)])

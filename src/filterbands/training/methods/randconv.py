@@ -5,27 +5,12 @@ import torch.nn.functional as F
 
 from ... import rng
 from ...types import FloatImages, Keys
-from .augmix import several
-from .protocol import Partners, Views
 
 SIZES = (1, 3, 5, 7)
 ORIGINAL = 0.5
 CONSISTENCY = 10.0
 # Images are random-filtered in about the units of a normalized image: from gray, a standard deviation as 1.
 _MEAN, _STD = 0.47, 0.25
-
-
-def randconv(images: FloatImages, *, key: Keys, partners: Partners) -> Views:
-    """Return three views drawn by `randconv_view`, whose divergence from their mean has the weight 10.
-
-    Deviations: every image has a filter of its own, where the paper has one per batch; images are clamped to
-    [0, 1]; one gray mean and deviation stand for a data set's own.
-
-    Source: Xu et al. 2021, arXiv:2007.13003, section 3 (RC_mix over kernels of 1 to 7 pixels, the
-    original with chance 1/2, the consistency loss of its equation 3 with factor 10).
-    """
-    del partners
-    return several(randconv_view, images, 3, key=key)
 
 
 def randconv_view(images: FloatImages, *, key: Keys) -> FloatImages:
@@ -38,7 +23,12 @@ def randconv_view(images: FloatImages, *, key: Keys) -> FloatImages:
         images: NCHW in [0, 1].
         key: One per image.
 
-    Source: Xu et al. 2021, arXiv:2007.13003, section 3.2 and its public code.
+    Deviations: every image has a filter of its own, where the paper has one per batch; images are clamped to
+    [0, 1]; one gray mean and deviation stand for a data set's own.
+
+    Source: Xu et al. 2021, arXiv:2007.13003, section 3 (RC_mix over kernels of 1 to 7 pixels, the original
+    with chance 1/2) and its public code. The method takes three views, with the consistency loss of equation
+    3 and its factor of 10.
 
     >>> randconv_view(torch.rand(2, 3, 8, 8), key=rng.keys(0, "doc", index=torch.arange(2))).shape
     torch.Size([2, 3, 8, 8])
