@@ -11,11 +11,10 @@ import torch
 from PIL import Image, UnidentifiedImageError
 
 from ..types import Images
-from .imageset import ImageSet
+from .imageset import ImageSet, check_split
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 _PARTS = {"train": ("train",), "validation": ("val", "validation"), "test": ("test",)}
-_SPLITS = ("train", "validation", "full_train", "test")
 _LARGEST = 4 * 2**30
 # Modes whose samples are wider than a byte, which Pillow would clamp at 255.
 _WIDE_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
@@ -49,8 +48,7 @@ def list_images(folder: str | Path, *, split: str = "test") -> ImageFiles:
         ValueError: The split is unknown, there are fewer than 2 classes, or a class has no images.
     """
     root = Path(folder)
-    if split not in _SPLITS:
-        raise ValueError(f"folder has no split {split!r}; splits are {', '.join(_SPLITS)}")
+    check_split("folder", split)
     if not root.is_dir():
         what = "is a file; npz:FILE reads arrays" if root.exists() else "does not exist"
         raise FileNotFoundError(f"folder needs a folder with one subfolder per class, but {root} {what}")
@@ -152,8 +150,7 @@ def load_npz(file: str | Path, *, split: str = "test") -> ImageSet:
         ValueError: The split is unknown, or the arrays differ from this description.
     """
     path = Path(file)
-    if split not in _SPLITS:
-        raise ValueError(f"npz has no split {split!r}; splits are {', '.join(_SPLITS)}")
+    check_split("npz", split)
     if split == "validation":
         raise ValueError(
             f"{path} is one part of a data set and has no validation part; name a file of its own "

@@ -10,7 +10,7 @@ from torch import Tensor
 from .. import fourier, rng
 from ..hints import hint
 from ..types import FloatImages, Keys, Labels
-from .imageset import ImageSet
+from .imageset import ImageSet, check_split
 
 SIZE = 32
 """Side of the images, in pixels."""
@@ -154,9 +154,8 @@ def planted(
     ('planted:high=0', (5, 3, 32, 32))
     """
     config = PlantedConfig() if config is None else config
-    parts = {"full_train": ("train", "validation")}.get(split, (split,))
-    if any(part not in _SIZES for part in parts):
-        raise ValueError(f"planted has no split {split!r}; splits are train, validation, full_train, test")
+    check_split("planted", split)
+    parts = ("train", "validation") if split == "full_train" else (split,)
     total = sum(_SIZES[part] for part in parts)
     count = total if images is None else images
     if count < 1 or (len(parts) > 1 and count > total):
