@@ -111,22 +111,11 @@ def hsv_to_rgb(hue: Plane, saturation: Plane, value: Plane) -> FloatImages:
     low = value * (1 - saturation)
     falling = (1 - part * saturation).mul_(value)
     rising = part.neg_().add_(1).mul_(saturation).neg_().add_(1).mul_(value)
-    is_sextant = [sextant == number for number in range(5)]
-
-    def choose(*values: Plane) -> Plane:
-        chosen = values[5]
-        for number in range(5):
-            chosen = torch.where(is_sextant[number], values[number], chosen)
-        return chosen
-
-    return torch.stack(
-        [
-            choose(value, falling, low, low, rising, value),
-            choose(rising, value, value, falling, low, low),
-            choose(low, low, rising, value, value, falling),
-        ],
-        dim=1,
-    )
+    planes = torch.stack([value, falling, low, rising], dim=1)
+    # The planes of red, green and blue in each sextant; a hue of 1 belongs to the last.
+    order = [[0, 1, 2, 2, 3, 0], [3, 0, 0, 1, 2, 2], [2, 2, 3, 0, 0, 1]]
+    chosen = torch.tensor(order, device=hue.device)[:, sextant.to(torch.int64).clamp_(max=5)]
+    return planes.gather(1, chosen.movedim(0, 1))
 
 
 def _resize_axis(images: Int32[Tensor, "b c h w"], axis: int, size: int) -> Int32[Tensor, "b c h2 w2"]:
