@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..hints import hint
 from .fastnet import FastNet
 from .files import read_checkpoint
-from .normalizing import Normalizing, Numbers, normalizing
+from .normalizing import Normalizing, normalizing
 from .resnet import FourStageResNet, ThreeStageResNet
 
 ARCHITECTURES: Mapping[str, Callable[[int], Normalizing]] = MappingProxyType(
@@ -30,7 +30,8 @@ ARCHITECTURES: Mapping[str, Callable[[int], Normalizing]] = MappingProxyType(
 )
 """Every architecture: its name, and a function of the number of classes that builds it afresh."""
 
-# What torch.compile, data parallelism, Lightning and others put in front of every name.
+_NAMES = ", ".join(ARCHITECTURES)
+# Prefixes of every name by torch.compile, data parallelism, Lightning and others.
 _PREFIXES = ("_orig_mod.", "module.", "model.", "net.", "network.")
 
 
@@ -64,30 +65,15 @@ def load_model(
     torch.Size([24, 3, 3, 3])
     """
     spec = str(path) if path is not None else ""
-    if ":" in spec and not Path(spec).exists():
-        kind, _, name = spec.partition(":")
-        return _FOREIGN.get(kind, _function_model)(name if kind in _FOREIGN else spec, mean, std)
-    metadata: Mapping[str, str] = {}
-    weights: dict[str, Tensor] = {}
-    if path is not None:
-        weights, metadata = read_checkpoint(path)
-    arch = arch or metadata.get("arch")
-    if arch is None:
-        raise ValueError(
-            f"{spec} does not say which network it is; name it with --arch (arch=), one of {_names()}"
-        )
-    if arch not in ARCHITECTURES:
-        raise ValueError(f"unknown architecture {arch!r}{hint(arch, ARCHITECTURES)}; known are {_names()}")
-    if classes < 1:
-        raise ValueError(f"classes needs a number of at least 1, got {classes}")
-    head = weights.get("linear.weight")
-    model = ARCHITECTURES[arch](len(head) if head is not None and head.ndim == 2 else classes)
-    own = {name: tuple(json.loads(metadata[name])) for name in ("mean", "std") if metadata.get(name)}
-    own |= {name: numbers for name, numbers in (("mean", mean), ("std", std)) if numbers is not None}
-    normalizing(model, own.get("mean"), own.get("std"))
-    if path is not None:
-        _fit_first_layer(model, weights.get("conv1.weight"))
-        _fill(model, weights, where=spec, arch=arch)
+    kind, _, name = spec.partition(":")
+    if ":" not in spec or Path(spec).exists():
+        model, own = _our_model(path, arch, classes)
+    elif kind in _ZOOS:
+        model, own = _ZOOS[kind](name)
+    else:
+        model, own = _function_model(spec), {}
+    mean, std = (own.get(key) if given is None else given for key, given in (("mean", mean), ("std", std)))
+    normalizing(model, mean, std)
     return model if path is None else model.eval()
 
 
@@ -99,6 +85,27 @@ def describe(model: nn.Module, *, arch: str) -> dict[str, str]:
             [float(f"{value:.6g}") for value in model.get_buffer(name).flatten().tolist()]
         )
     return texts
+
+
+def _our_model(
+    path: str | Path | None, arch: str | None, classes: int
+) -> tuple[nn.Module, Mapping[str, Any]]:
+    weights, metadata = ({}, {}) if path is None else read_checkpoint(path)
+    arch = arch or metadata.get("arch")
+    if arch is None:
+        raise ValueError(
+            f"{path or ''} does not say which network it is; name it with --arch (arch=), one of {_NAMES}"
+        )
+    if arch not in ARCHITECTURES:
+        raise ValueError(f"unknown architecture {arch!r}{hint(arch, ARCHITECTURES)}; known are {_NAMES}")
+    if classes < 1:
+        raise ValueError(f"classes needs a number of at least 1, got {classes}")
+    head = weights.get("linear.weight")
+    model = ARCHITECTURES[arch](len(head) if head is not None and head.ndim == 2 else classes)
+    if path is not None:
+        _fit_first_layer(model, weights.get("conv1.weight"))
+        _fill(model, weights, where=str(path), arch=arch)
+    return model, {name: json.loads(metadata[name]) for name in ("mean", "std") if metadata.get(name)}
 
 
 def _fit_first_layer(model: nn.Module, weight: Tensor | None) -> None:
@@ -135,7 +142,7 @@ def _fill(model: nn.Module, weights: Mapping[str, Tensor], *, where: str, arch: 
     model.load_state_dict(dict(weights), strict=False)
 
 
-def _function_model(spec: str, mean: Numbers, std: Numbers) -> nn.Module:
+def _function_model(spec: str) -> nn.Module:
     module_name, _, function_name = spec.partition(":")
     try:
         function = getattr(importlib.import_module(module_name), function_name)
@@ -147,29 +154,25 @@ def _function_model(spec: str, mean: Numbers, std: Numbers) -> nn.Module:
     model = function()
     if not isinstance(model, nn.Module):
         raise ValueError(f"{spec} returned a {type(model).__name__}, expected a torch.nn.Module")
-    return normalizing(model, mean, std).eval()
+    return model
 
 
-def _timm_model(name: str, mean: Numbers, std: Numbers) -> nn.Module:
+def _timm_model(name: str) -> tuple[nn.Module, Mapping[str, Any]]:
     timm = _package("timm", "timm", name)
     if not timm.is_model(name):
         raise ValueError(f"timm knows no network {name!r}; timm.list_models() lists them")
     model: Any = timm.create_model(name, pretrained=True)
-    known = getattr(model, "pretrained_cfg", {})
-    return normalizing(model, mean or known.get("mean"), std or known.get("std")).eval()
+    return model, getattr(model, "pretrained_cfg", {})
 
 
-def _torchvision_model(name: str, mean: Numbers, std: Numbers) -> nn.Module:
+def _torchvision_model(name: str) -> tuple[nn.Module, Mapping[str, Any]]:
     models = _package("torchvision.models", "torchvision", name)
     if name not in models.list_models():
         raise ValueError(
             f"torchvision knows no network {name!r}; torchvision.models.list_models() lists them"
         )
     weights = models.get_model_weights(name).DEFAULT
-    known = weights.transforms()
-    model: nn.Module = models.get_model(name, weights=weights)
-    mean, std = mean or getattr(known, "mean", None), std or getattr(known, "std", None)
-    return normalizing(model, mean, std).eval()
+    return models.get_model(name, weights=weights), vars(weights.transforms())
 
 
 def _package(module: str, package: str, name: str) -> Any:
@@ -181,10 +184,6 @@ def _package(module: str, package: str, name: str) -> Any:
         ) from None
 
 
-_FOREIGN: Mapping[str, Callable[[str, Numbers, Numbers], nn.Module]] = MappingProxyType(
+_ZOOS: Mapping[str, Callable[[str], tuple[nn.Module, Mapping[str, Any]]]] = MappingProxyType(
     {"timm": _timm_model, "torchvision": _torchvision_model}
 )
-
-
-def _names() -> str:
-    return ", ".join(ARCHITECTURES)
