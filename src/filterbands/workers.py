@@ -175,10 +175,8 @@ class _Worker:
         self.process = subprocess.Popen(
             [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
         )
-        self._requests, self._answers = (
-            cast(IO[bytes], self.process.stdin),
-            cast(IO[bytes], self.process.stdout),
-        )
+        self._requests = cast(IO[bytes], self.process.stdin)
+        self._answers = cast(IO[bytes], self.process.stdout)
         self.number = -1
         self.job = b""
         self._listener = threading.Thread(target=self._listen, args=(inbox,), daemon=True)
@@ -241,7 +239,12 @@ def _serve(tied: bool) -> None:
         return call
 
     while True:
-        pickle.dump(_attempt(load, inbox.get(), main), answers)
+        job = inbox.get()
+        try:
+            answer = pickle.dumps(load()(_loaded(job, main)))
+        except Exception as error:
+            answer = pickle.dumps(_failure(error))
+        pickle.dump(answer, answers)
         answers.flush()
 
 
@@ -252,14 +255,6 @@ def _watch(requests: IO[bytes], inbox: "queue.SimpleQueue[Any]") -> None:
             inbox.put(pickle.load(requests))
     finally:
         os._exit(0)
-
-
-def _attempt(load: Callable[[], Callable[[Any], Any]], job: bytes, main: Mapping[str, Any]) -> bytes:
-    """Return what the function gives for a job, or how it failed, pickled."""
-    try:
-        return pickle.dumps(load()(_loaded(job, main)))
-    except Exception as error:
-        return pickle.dumps(_failure(error))
 
 
 def _loaded(content: bytes, main: Mapping[str, Any]) -> Any:

@@ -61,10 +61,8 @@ class Corrupting(nn.Module):
 
     def _one(self, image: object) -> Tensor:
         batch = image[None] if isinstance(image, Tensor) and image.dim() == 3 else image
-        check_images(batch)
-        if not isinstance(batch, Tensor):
-            raise TypeError("checked above")
-        plain = batch.as_subclass(Tensor)
+        checked = check_images(batch)
+        plain = checked.as_subclass(Tensor)
         # One seed per call and one number per image, so that no two images share a draw.
         seed = int(torch.randint(2**62, ()))
         choice = torch.randint(len(self.severities), (len(plain),))
@@ -81,4 +79,4 @@ class Corrupting(nn.Module):
                     index=chosen,
                 )
         result = made if batch is image else made[0]
-        return result.as_subclass(type(batch))
+        return result.as_subclass(type(checked))

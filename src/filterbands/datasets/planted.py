@@ -27,6 +27,11 @@ _SIZES = {"train": 8_000, "validation": 2_000, "test": 2_000}
 _SHAPES = ("disc", "ring", "horizontal", "vertical", "diagonal")
 # The largest deviation is 1 in both, so that an amplitude has the same meaning in both.
 _HUES = {"warm": (1.0, 0.3, -0.5), "cool": (-0.5, 0.3, 1.0)}
+_CLASSES = tuple(
+    f"{hue} {shape}, {10 * (5 * warmth + number)} degrees"
+    for warmth, hue in enumerate(_HUES)
+    for number, shape in enumerate(_SHAPES)
+)
 _CORRELATION = 0.95
 _TEXTURE_RADIUS = 0.45
 _TEXTURE_SIGMA = 5.0
@@ -179,16 +184,8 @@ def planted(
         split=split,
         images=pixels,
         labels=labels,
-        classes=_class_names(),
+        classes=_CLASSES,
         index=torch.arange(count),
-    )
-
-
-def _class_names() -> tuple[str, ...]:
-    return tuple(
-        f"{hue} {shape}, {10 * (5 * warmth + number)} degrees"
-        for warmth, hue in enumerate(_HUES)
-        for number, shape in enumerate(_SHAPES)
     )
 
 
