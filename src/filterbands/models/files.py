@@ -203,7 +203,7 @@ def _mapped(file: Path, info: zipfile.ZipInfo) -> NDArray[Any]:
         if 0 in shape:
             return np.zeros(shape, dtype)
         order: Literal["F", "C"] = "F" if is_fortran else "C"
-        # Copy on write: torch warns of what it cannot write to.
+        # Copy on write, because torch warns about read-only arrays.
         return np.memmap(file, dtype, "c", stream.tell(), shape or (1,), order).reshape(shape)
 
 

@@ -28,7 +28,7 @@ ARCHITECTURES: Mapping[str, Callable[[int], Normalizing]] = MappingProxyType(
         "cifar_resnet110": lambda classes: ThreeStageResNet(110, classes=classes),
     }
 )
-"""Every architecture: its name, and a function of the number of classes that builds it afresh."""
+"""The architectures: per name, a function of the number of classes that returns a fresh network."""
 
 _NAMES = ", ".join(ARCHITECTURES)
 # Prefixes of every name by torch.compile, data parallelism, Lightning and others.
@@ -48,18 +48,19 @@ def load_model(
     Args:
         path: `.safetensors`, a pickled state dict, `.npz`, a Run folder, the folder of a Hugging Face
             repository, `timm:NAME` or `torchvision:NAME` with their published weights, or
-            `module:function`, which imports that function, runs it and takes the network it returns.
-            None initializes from torch's default generator. As with torch and timm, a fresh network is in
-            training mode; call `.eval()` before it is run as it is.
-        arch: A name of `ARCHITECTURES`. A Run knows its own.
-        classes: Number of outputs of a fresh network. A file's own number is read from its last layer.
-        mean: What the network subtracts from each channel of images in [0, 1]. By default CIFAR-10's for our
-            architectures, timm's and torchvision's own for theirs, and nothing for `module:function`.
-        std: What it divides by.
+            `module:function`, which imports and runs that function; it must return a network. None
+            initializes a network from torch's default generator. As with torch and timm, a fresh network is
+            in training mode; call `.eval()` before inference.
+        arch: A key of `ARCHITECTURES`. The files of a Run contain it.
+        classes: Number of outputs of a fresh network. For a file, the number is that of its last layer.
+        mean: Mean per channel of images in [0, 1], which the network subtracts. By default it is that of
+            CIFAR-10 for `ARCHITECTURES`, that of timm or torchvision for theirs, else 0.
+        std: Standard deviation per channel, by which the network divides.
 
     Raises:
-        FileNotFoundError: No such file.
-        ValueError: Not a checkpoint, one that does not fit the architecture, or no architecture given.
+        FileNotFoundError: The file does not exist.
+        ValueError: The file is not a checkpoint, it does not fit the architecture, or no architecture is
+            given.
 
     >>> load_model(arch="fastnet").conv1.weight.shape
     torch.Size([24, 3, 3, 3])
@@ -78,7 +79,7 @@ def load_model(
 
 
 def describe(model: nn.Module, *, arch: str) -> dict[str, str]:
-    """Return what a weights file says of itself, so that `load_model` needs nothing but the file."""
+    """Return the metadata of a weights file, so that `load_model` needs only the file."""
     texts = {"arch": arch}
     for name in ("mean", "std"):
         texts[name] = json.dumps(
@@ -123,7 +124,7 @@ def _fill(model: nn.Module, weights: Mapping[str, Tensor], *, where: str, arch: 
     for prefix in _PREFIXES:
         if not any(name in own for name in weights) and all(name.startswith(prefix) for name in weights):
             weights = {name.removeprefix(prefix): tensor for name, tensor in weights.items()}
-    # Checkpoints of before torch 0.4.1 lack the batch counters, and nothing here reads them.
+    # Checkpoints from before torch 0.4.1 lack the batch counters, which are not used.
     missing = [name for name in own if name not in weights and not name.endswith("num_batches_tracked")]
     extra = [name for name in weights if name not in own]
     wrong = [
@@ -131,7 +132,7 @@ def _fill(model: nn.Module, weights: Mapping[str, Tensor], *, where: str, arch: 
         for name in own
         if name in weights and weights[name].shape != own[name].shape
     ]
-    faults = {"it lacks": missing, "it has besides": extra, "of another shape:": wrong}
+    faults = {"it lacks": missing, "it also has": extra, "of another shape:": wrong}
     parts = [
         f"{label} {', '.join(found[:3])}{f' and {len(found) - 3} more' if len(found) > 3 else ''}"
         for label, found in faults.items()
