@@ -124,10 +124,6 @@ def _csv(rows: Sequence[Row], file: Path) -> None:
         writer.writerows(rows)
 
 
-def _json(rows: Sequence[Row], file: Path) -> None:
-    file.write_text(json.dumps(list(rows), indent=1) + "\n", encoding="utf-8")
-
-
 def _parquet(rows: Sequence[Row], file: Path) -> None:
     arrow, parquet = _pyarrow()
     columns = {key: [row.get(key) for row in rows] for key in _columns(rows)}
@@ -147,9 +143,9 @@ def _pyarrow() -> tuple[Any, Any]:
         ) from None
 
 
-_WRITERS: Mapping[str, Callable[[Sequence[Row], Path], None]] = {
+_WRITERS: Mapping[str, Callable[[Sequence[Row], Path], object]] = {
     ".csv": _csv,
-    ".json": _json,
+    ".json": lambda rows, file: file.write_text(json.dumps(list(rows), indent=1) + "\n", encoding="utf-8"),
     ".parquet": _parquet,
 }
 

@@ -1,11 +1,11 @@
 """Run: one training on disk, in a folder that is complete, resumable, or not a run at all.
 
-run.json                  what was run: config, seed, version, git revision, data, device, seconds
+run.json                  the record: config, seed, version, git revision, data, device, seconds
 log.jsonl                 a line per epoch; epoch 0 is before training
-checkpoint.pt             everything needed to go on; gone once the run is finished
+checkpoint.pt             the state to resume from; removed when the run is finished
 failed.pt                 the state and the images of a loss that became NaN or infinite
-weights-0010.safetensors  the plain (baked) network of an epoch, where `keep_every` kept it
-weights.safetensors       the plain network; there only when the run is finished
+weights-0010.safetensors  the plain (baked) network of an epoch that `keep_every` selects
+weights.safetensors       the plain network; it exists only when the run is finished
 """
 
 import json
@@ -25,7 +25,7 @@ class Run:
     """A training on disk."""
 
     folder: Path
-    """Where it lies; the folder's name is the run's name."""
+    """The folder of all its files."""
 
     @property
     def name(self) -> str:
@@ -34,7 +34,7 @@ class Run:
 
     @property
     def facts(self) -> Path:
-        """The file of what was run."""
+        """The file of the record."""
         return self.folder / "run.json"
 
     @property
@@ -48,12 +48,12 @@ class Run:
         return self.folder / "weights.safetensors"
 
     def weights_at(self, epoch: int) -> Path:
-        """Return the file of the plain network as an epoch left it."""
+        """Return the file of the plain network after an epoch."""
         return self.folder / f"weights-{epoch:04d}.safetensors"
 
     @property
     def kept(self) -> tuple[Path, ...]:
-        """The weights of epochs that are there, in the order of the epochs."""
+        """The existing files of weights of epochs, in the order of the epochs."""
         found = self.folder.glob("weights-*.safetensors")
         return tuple(sorted(found, key=lambda file: (len(file.name), file.name)))
 
@@ -68,7 +68,7 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether training ended and the weights are there."""
+        """Whether training has ended and the weights exist."""
         return self.weights.exists()
 
     def read(self) -> dict[str, Any]:
@@ -76,7 +76,7 @@ class Run:
 
         Raises:
             FileNotFoundError: The folder is not a run.
-            ValueError: run.json is not one.
+            ValueError: run.json is not the record of a run.
         """
         if not self.facts.exists():
             raise FileNotFoundError(f"{self.folder} is not a run: it has no run.json")
@@ -89,7 +89,7 @@ class Run:
         return content
 
     def read_log(self) -> list[dict[str, Any]]:
-        """Return the lines of log.jsonl, epoch 0 first, up to one that is cut short or no record."""
+        """Return the records of log.jsonl, epoch 0 first, up to the first damaged line."""
         lines = self.log.read_text().splitlines() if self.log.exists() else []
         records = []
         for line in lines:
@@ -112,7 +112,7 @@ class Run:
         write_text(self.log, "".join(lines))
 
     def write_checkpoint(self, state: Mapping[str, Any]) -> None:
-        """Write what a later `read_checkpoint` returns, whole or not at all."""
+        """Write the state that `read_checkpoint` returns, whole or not at all."""
         write_whole(self.checkpoint, lambda file: torch.save(dict(state), file))
 
     def read_checkpoint(self) -> dict[str, Any]:
@@ -121,5 +121,5 @@ class Run:
         return content
 
     def write_weights(self, weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-        """Write the plain network, whole or not at all; afterwards the run is finished."""
+        """Write the plain network, whole or not at all, which finishes the run."""
         write_weights(self.weights, weights, metadata)

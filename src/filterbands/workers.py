@@ -1,11 +1,11 @@
 """Independent jobs on local processes or on Ray; the only file that knows Ray.
 
-Local workers are fresh interpreters that read jobs from their standard input. The end of that pipe is their
-parent's end, so they stop in the middle of a job as soon as the parent is gone, however it went.
+Local workers are fresh interpreters that read jobs from their standard input. This pipe closes when their
+parent ends for any reason; they then stop at once, even in the middle of a job.
 
 Neither `concurrent.futures` nor Pebble passes `tests/test_workers.py`. Their workers import the user's script
-before they can watch their parent, and outlive it for as long. If one worker dies, `concurrent.futures` ends
-all others with their jobs, and Pebble waits forever where the exit code was 0.
+before they watch their parent, and can outlive it until then. If one worker dies, `concurrent.futures` ends
+all others with their jobs, and Pebble waits forever if the exit code is 0.
 """
 
 import contextlib
@@ -26,29 +26,29 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import IO, Any, TypeVar, cast
 
-# Torch is loaded by the workers after they have begun to watch their parent: it takes seconds.
+# Workers load torch, which takes seconds, after they have begun to watch their parent.
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 _PDEATHSIG = 1
 _MAIN_KEYS = ("sys_path", "sys_argv", "dir", "orig_dir", "init_main_from_name", "init_main_from_path")
-# Set in a worker, whose import of the user's script must not start workers of its own.
+# Not empty in a worker, which must not start workers when it imports the user's script.
 _within: list[str] = []
 
 
 class JobError(RuntimeError):
-    """A job failed; the text has the job's number and the traceback from where it ran."""
+    """A job failed; the text contains its number and its traceback."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """What a job raised."""
+    """The error of a job."""
 
     told: str
     """Type and text in one line, then the traceback."""
     mistake: BaseException | None = None
-    """The error itself, where it is a user's mistake that has its own clear line."""
+    """The error itself, if its one line is meant for the user."""
 
 
 def run_jobs(
@@ -62,26 +62,26 @@ def run_jobs(
 ) -> Iterator[tuple[int, Result]]:
     """Return an iterator of each job's number and `function(job)`, in the order in which they finish.
 
-    One worker is this process itself. More are fresh Python processes, each of which gets the function once
-    and then a job at a time; what they print goes to standard error. A worker that dies is replaced and its
-    job done again. Leaving the iterator early, or the end of this process by any cause, kill -9 too, ends
-    them within two seconds. A job is drawn from the iterable when a worker is free, and that is when its
-    last result was taken: what is drawn and was not yielded is in flight.
+    One worker is this process itself. Several workers are fresh Python processes. Each receives the function
+    once, and then one job at a time. Their output goes to standard error. A worker that dies is replaced, and
+    its job is repeated. Workers end within two seconds when the iterator is closed or this process ends,
+    including by kill -9. A job is taken from the iterable when a worker is free, which is after the caller
+    has taken its last result.
 
     Args:
-        function: Anything that can be pickled, such as a function of a module or a `functools.partial` of
-            one; bound arguments are sent once a worker.
-        jobs: Arguments, which can be pickled; numbered from 0 as they are drawn.
-        workers: Processes; with `ray`, jobs in flight at once (1 stands for as many as fit the cluster).
+        function: A picklable function, such as one of a module or a `functools.partial` of one. Bound
+            arguments are sent once per worker.
+        jobs: Picklable arguments, numbered from 0 in this order.
+        workers: Number of processes; with `ray`, jobs at once (1 for as many as fit the cluster).
         ray: Address of a Ray cluster (`auto`, `HOST:PORT`, or `local` for one on this machine), whose nodes
             have this package installed; None for processes of this machine.
         threads: Torch threads of each worker; this process keeps its own number.
-        retries: How often a job is done again after the death of its worker.
+        retries: How often a job is repeated after its worker died.
 
     Raises:
-        ValueError: Numbers out of range, a function or job that cannot be sent, no package ray. A
-            `ValueError` or `OSError` of a job comes as it is, with the traceback as its cause.
-        JobError: Another exception in a job, or a job whose workers died each time.
+        ValueError: A number is out of range, the function or a job cannot be sent, or the package ray is
+            missing. A `ValueError` or `OSError` of a job is raised unchanged; its cause is the traceback.
+        JobError: A job raised another exception, or its workers died each time.
 
     >>> sorted(run_jobs(str.upper, ["a", "b"]))
     [(0, 'A'), (1, 'B')]
@@ -130,7 +130,7 @@ def _on_processes(
         while busy:
             worker, answer = inbox.get()
             if worker not in busy:
-                continue  # It was ended for want of jobs.
+                continue  # It was ended because no jobs were left.
             if answer is not None:
                 yield worker.number, _opened(worker.number, pickle.loads(answer))
                 if (following := next(tasks, None)) is not None:
@@ -168,17 +168,15 @@ class _Worker:
         threads: int,
         inbox: "queue.SimpleQueue[tuple[_Worker, bytes | None]]",
     ) -> None:
-        # Signals of the kernel at a parent's end go by thread: only the main thread's end is the process's.
+        # The kernel signals the end of the parent thread; only the main thread ends with the process.
         tied = threading.current_thread() is threading.main_thread()
         code = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import _serve; _serve({tied})"
         environment = {**_SPARING, **os.environ, "OMP_NUM_THREADS": str(threads)}
         self.process = subprocess.Popen(
             [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
         )
-        self._requests, self._answers = (
-            cast(IO[bytes], self.process.stdin),
-            cast(IO[bytes], self.process.stdout),
-        )
+        self._requests = cast(IO[bytes], self.process.stdin)
+        self._answers = cast(IO[bytes], self.process.stdout)
         self.number = -1
         self.job = b""
         self._listener = threading.Thread(target=self._listen, args=(inbox,), daemon=True)
@@ -197,13 +195,13 @@ class _Worker:
         code = self.process.wait()
         self._listener.join()
         for stream in (self._requests, self._answers):
-            # What could not be written to a dead worker cannot be flushed either.
+            # Closing flushes, which fails for a dead worker.
             with contextlib.suppress(OSError):
                 stream.close()
         return f"signal {-code}" if code < 0 else f"exit code {code}"
 
     def _send(self, message: object) -> None:
-        # A worker that has died meanwhile is reported by its listener.
+        # The listener reports a worker that has died.
         with contextlib.suppress(OSError):
             pickle.dump(message, self._requests)
             self._requests.flush()
@@ -216,15 +214,15 @@ class _Worker:
 
 
 def _serve(tied: bool) -> None:
-    """Do the jobs that come on standard input, until it ends: the whole life of a worker."""
+    """Do the jobs that arrive on standard input, until it ends."""
     if tied and sys.platform == "linux":
-        # The pipe tells everywhere, but to a thread, which waits while a library is being loaded.
+        # The thread that watches the pipe cannot run while a library is being loaded.
         ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGKILL)
-    # Ctrl-C reaches the whole group; the parent decides what becomes of it.
+    # Ctrl-C reaches the whole process group; the parent handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _within.append("worker")
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    # A job's own prints must not end up among the answers, nor its reads take the jobs.
+    # The output of a job must not mix with the answers, and a job must not read the pipe of jobs.
     os.dup2(2, 1)
     with open(os.devnull) as nothing:
         os.dup2(nothing.fileno(), 0)
@@ -235,18 +233,23 @@ def _serve(tied: bool) -> None:
     @functools.cache
     def load() -> Callable[[Any], Any]:
         call: Callable[[Any], Any] = _loaded(function, main)
-        # A job that loads torch later finds OMP_NUM_THREADS, and one without torch need not wait for it.
+        # A job that loads torch later uses OMP_NUM_THREADS, and a job without torch does not load it.
         if (torch := sys.modules.get("torch")) is not None:
             torch.set_num_threads(threads)
         return call
 
     while True:
-        pickle.dump(_attempt(load, inbox.get(), main), answers)
+        job = inbox.get()
+        try:
+            answer = pickle.dumps(load()(_loaded(job, main)))
+        except Exception as error:
+            answer = pickle.dumps(_failure(error))
+        pickle.dump(answer, answers)
         answers.flush()
 
 
 def _watch(requests: IO[bytes], inbox: "queue.SimpleQueue[Any]") -> None:
-    """Pass on what the parent sends; end the process when the parent is gone."""
+    """Forward the messages of the parent; end the process when the parent has ended."""
     try:
         while True:
             inbox.put(pickle.load(requests))
@@ -254,16 +257,8 @@ def _watch(requests: IO[bytes], inbox: "queue.SimpleQueue[Any]") -> None:
         os._exit(0)
 
 
-def _attempt(load: Callable[[], Callable[[Any], Any]], job: bytes, main: Mapping[str, Any]) -> bytes:
-    """Return what the function gives for a job, or how it failed, pickled."""
-    try:
-        return pickle.dumps(load()(_loaded(job, main)))
-    except Exception as error:
-        return pickle.dumps(_failure(error))
-
-
 def _loaded(content: bytes, main: Mapping[str, Any]) -> Any:
-    """Unpickle, after running the user's script as an import where something in it is named."""
+    """Unpickle, after importing the user's script if the content refers to it."""
     if b"__main__" in content:
         multiprocessing.spawn.prepare(dict(main))
     return pickle.loads(content)
@@ -292,7 +287,7 @@ def _said(error: BaseException) -> str:
 
 
 def _opened(number: int, answer: Any) -> Any:
-    """Return a result; raise what came in its place."""
+    """Return a result, or raise the error of the job."""
     if not isinstance(answer, _Failure):
         return answer
     told = JobError(f"job {number} failed: {answer.told}")

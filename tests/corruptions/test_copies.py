@@ -147,7 +147,7 @@ def test_two_processes_do_not_write_one_folder(data: ImageSet, tmp_path: Path) -
 
 
 def hold(folder: Path, ready: object, done: object) -> None:
-    with copies._owned(folder):
+    with copies._owned(folder, {}):
         ready.set()  # type: ignore[attr-defined]
         done.wait(60)  # type: ignore[attr-defined]
 

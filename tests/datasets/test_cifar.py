@@ -2,14 +2,17 @@
 
 import pickle
 import struct
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
-from filterbands.datasets import cifar, load_data
-from filterbands.datasets.cifar import load_cifar10, load_cifar100
+from filterbands.datasets import CIFARS, cifar, load_data
+from filterbands.datasets.cifar import load_cifar
 
+load_cifar10 = partial(load_cifar, CIFARS["cifar10"])
+load_cifar100 = partial(load_cifar, CIFARS["cifar100"])
 BATCH, VALIDATION = 20, 10
 NAMES = {10: [f"name_{number}" for number in range(10)], 100: [f"name_{number:02}" for number in range(100)]}
 

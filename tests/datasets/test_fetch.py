@@ -9,7 +9,7 @@ import tarfile
 import numpy as np
 import pytest
 
-from filterbands.datasets import cached, cifar, fetch, fetch_cifar10, fetch_cifar100, load_data
+from filterbands.datasets import CIFARS, cached, cifar, fetch, fetch_cifar, load_data
 from filterbands.disk import cache_folder
 
 BATCH = 20
@@ -18,7 +18,7 @@ NAMES = tuple(f"name_{number}" for number in range(10))
 
 def write_batches(folder):
     folder.mkdir()
-    for number, name in enumerate(cifar.CIFAR10.layouts[1].files):
+    for number, name in enumerate(CIFARS["cifar10"].pickled.files):
         content = {"data": np.full((BATCH, 3072), number, np.uint8), "labels": [number] * BATCH}
         (folder / name).write_bytes(pickle.dumps({"label_names": list(NAMES)} if "meta" in name else content))
     return folder
@@ -51,12 +51,12 @@ def site(tmp_path, monkeypatch):
 
 def _expect(monkeypatch, archive):
     md5 = hashlib.md5(archive.read_bytes()).hexdigest()
-    monkeypatch.setattr(fetch, "CIFAR10", dataclasses.replace(fetch.CIFAR10, md5=md5))
+    monkeypatch.setitem(CIFARS, "cifar10", dataclasses.replace(CIFARS["cifar10"], md5=md5))
 
 
 def test_fetching_puts_the_data_set_into_a_folder_and_nothing_else(tmp_path, site):
     heard = []
-    done = fetch_cifar10(tmp_path / "new" / "data", progress=lambda *news: heard.append(news))
+    done = fetch_cifar("cifar10", tmp_path / "new" / "data", progress=lambda *news: heard.append(news))
     assert done == tmp_path / "new" / "data" / "cifar-10-batches-py"
     check_test_images(load_data(f"cifar10:{done}"))
     assert [path.name for path in done.parent.iterdir()] == ["cifar-10-batches-py"]
@@ -67,18 +67,18 @@ def test_fetching_puts_the_data_set_into_a_folder_and_nothing_else(tmp_path, sit
 
 
 def test_fetching_again_downloads_nothing_but_checks(tmp_path, site):
-    done = fetch_cifar10(tmp_path / "data")
+    done = fetch_cifar("cifar10", tmp_path / "data")
     (site / "cifar-10-python.tar.gz").unlink()
-    assert fetch_cifar10(tmp_path / "data") == done
+    assert fetch_cifar("cifar10", tmp_path / "data") == done
     (done / "data_batch_2").write_bytes(b"x")
     with pytest.raises(ValueError, match="data_batch_2 is truncated"):
-        fetch_cifar10(tmp_path / "data")
+        fetch_cifar("cifar10", tmp_path / "data")
 
 
 def test_an_archive_already_in_the_folder_is_unpacked(tmp_path, site):
     (tmp_path / "data").mkdir()
     (site / "cifar-10-python.tar.gz").rename(tmp_path / "data" / "cifar-10-python.tar.gz")
-    done = fetch_cifar10(tmp_path / "data")
+    done = fetch_cifar("cifar10", tmp_path / "data")
     check_test_images(load_data(f"cifar10:{done}"))
 
 
@@ -86,7 +86,7 @@ def test_an_archive_of_another_md5_leaves_nothing(tmp_path, site):
     with (site / "cifar-10-python.tar.gz").open("ab") as archive:
         archive.write(b"more")
     with pytest.raises(ValueError, match="is not the known archive: expected md5"):
-        fetch_cifar10(tmp_path / "data")
+        fetch_cifar("cifar10", tmp_path / "data")
     assert not list((tmp_path / "data").iterdir())
 
 
@@ -96,7 +96,7 @@ def test_an_archive_that_lacks_a_file_leaves_nothing(tmp_path, site, monkeypatch
         members.add(tmp_path / "made" / "test_batch", "cifar-10-batches-py/test_batch")
     _expect(monkeypatch, archive)
     with pytest.raises(ValueError, match="lacks cifar-10-batches-py/data_batch_1, "):
-        fetch_cifar10(tmp_path / "data")
+        fetch_cifar("cifar10", tmp_path / "data")
     assert not list((tmp_path / "data").iterdir())
 
 
@@ -104,7 +104,7 @@ def test_an_unreachable_site_gives_an_error_that_says_what_to_do(tmp_path, site)
     with pytest.raises(
         ConnectionError, match=r"cifar-100-python\.tar\.gz cannot be downloaded .* download it elsewhere"
     ):
-        fetch_cifar100(tmp_path / "data")
+        fetch_cifar("cifar100", tmp_path / "data")
     assert not list((tmp_path / "data").iterdir())
 
 
@@ -115,7 +115,7 @@ def test_the_cache_lists_its_entries_and_serves_cifar10_without_a_folder(tmp_pat
         FileNotFoundError, match="write cifar10:DIR, or fetch it once with filterbands data cifar10"
     ):
         load_data("cifar10")
-    done = fetch_cifar10(tmp_path / "cache" / "filterbands")
+    done = fetch_cifar("cifar10", tmp_path / "cache" / "filterbands")
     (entry,) = cached()
     assert (entry.name, entry.path) == ("cifar10", done)
     assert entry.bytes == sum(file.stat().st_size for file in done.iterdir())

@@ -1,17 +1,14 @@
 """`filterbands data`: fetch and verify a data set or frost's textures, or list what is there."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
 
 from ..corruptions import install_textures
-from ..datasets import cached, fetch_cifar10, fetch_cifar100
+from ..datasets import CIFARS, cached, fetch_cifar
 from ..disk import cache_folder
 from .shared import Answer, Options, progress_bar
-
-_FETCH: dict[str, Callable[..., Path]] = {"cifar10": fetch_cifar10, "cifar100": fetch_cifar100}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,10 +37,10 @@ def run(options: DataOptions) -> Answer:
     if options.name == "frost":
         place = install_textures(Path(options.folder) if options.folder else None)
         return Answer(document={"name": "frost", "path": str(place)}, text=f"{place}: checked")
-    if options.name not in _FETCH:
-        raise ValueError(f"unknown data {options.name!r}; known are {', '.join(_FETCH)}, frost, and list")
+    if options.name not in CIFARS:
+        raise ValueError(f"unknown data {options.name!r}; known are {', '.join(CIFARS)}, frost, and list")
     with progress_bar(options.name) as progress:
-        place = _FETCH[options.name](options.folder or cache_folder(), progress=progress)
+        place = fetch_cifar(options.name, options.folder or cache_folder(), progress=progress)
     return Answer(
         document={"name": options.name, "path": str(place)},
         text=f"{place}: checked; use it as {options.name}:{place}",

@@ -1,4 +1,7 @@
-"""The corruptions of CIFAR-10-C and ImageNet-C, batched and keyed: `corrupt`."""
+"""The corruptions of CIFAR-10-C and ImageNet-C, batched and keyed: `corrupt`.
+
+A random kind draws in one function and calculates in another: recorded draws give the recorded result.
+"""
 
 from .constants import PARAMETERS
 from .copies import copy_arrays, copy_folders

@@ -1,7 +1,6 @@
 """C-bar's fields: blue_noise_sample, brownish_noise, and four of ImageNet-C-bar alone.
 
-The four are perlin_noise, plasma_noise, cocentric_sine_waves and single_frequency_greyscale. Each kind draws
-first and calculates then, in two functions, so that recorded draws give the recorded result. All levels are
+The four are perlin_noise, plasma_noise, cocentric_sine_waves and single_frequency_greyscale. All levels are
 on the scale of bytes, and results are rounded down.
 
 Source: Mintun, Kirillov, Xie 2021, arXiv:2102.11273, with the semantics of its generators.

@@ -1,8 +1,6 @@
 """C-bar's images read at other places: pinch_and_twirl, ripple, circular_motion_blur,
 transverse_chromatic_abberation, and caustic_refraction of ImageNet-C-bar alone.
 
-Each kind draws first and calculates then, in two functions, so that recorded draws give the recorded result.
-
 Source: Mintun, Kirillov, Xie 2021, arXiv:2102.11273, with the semantics of its generators.
 """  # noqa: D205
 
@@ -54,7 +52,10 @@ def circular_motion_blur(images: Images, parameters: Constants, *, key: Keys) ->
     """
     (degrees,) = parameters
     b, c, h, w = images.shape
-    spline = _spline(images)
+    # Coefficients of the cubic splines through the images in [0, 1], one row per channel.
+    down, across = (_spline_matrix(size).to(images.device) for size in (h, w))
+    unit = to_unit(images, torch.float32).to(torch.float64)
+    spline = (down @ unit @ across.T).reshape(b * c, h * w)
     result = torch.empty_like(images).reshape(b * c, h * w)
     if h * w > _PIXELS_IN_A_MATRIX:
         unsure = torch.ones_like(result, dtype=torch.bool)
@@ -249,28 +250,12 @@ def _enlargement(size: int, factor: float) -> tuple[Int64[Tensor, "4 n"], Float[
     return torch.stack(pixels), torch.stack(weights)
 
 
-def _cubic_weights(share: Float[Tensor, "*n"]) -> tuple[Float[Tensor, "*n"], ...]:
-    """Return the cubic B-spline's four weights between the second and the third of four pixels."""
-    rest = 1 - share
-    first = rest * rest * rest / 6
-    second = (share * share * (share - 2) * 3 + 4) / 6
-    third = (rest * rest * (rest - 2) * 3 + 4) / 6
-    return first, second, third, 1 - first - second - third
-
-
-def _spline(images: Images) -> Float[Tensor, "planes n"]:
-    """Return the coefficients of the cubic splines through images in [0, 1], one row per channel.
-
-    Source: Unser 1999, "Splines: a perfect fit for signal and image processing", with mirrored borders.
-    """
-    b, c, h, w = images.shape
-    unit = to_unit(images, torch.float32).to(torch.float64)
-    down, across = (_spline_matrix(size).to(images.device) for size in (h, w))
-    return (down @ unit @ across.T).reshape(b * c, h * w)
-
-
 @lru_cache(maxsize=8)
 def _spline_matrix(size: int) -> Float[Tensor, "{size} {size}"]:
+    """Return the matrix from the values of a line to the coefficients of its cubic spline, mirrored borders.
+
+    Source: Unser 1999, "Splines: a perfect fit for signal and image processing".
+    """
     matrix = filter_matrix(size, (1 / 6, 4 / 6, 1 / 6), border="reflect-101")
     # LAPACK's solver of NumPy: torch's inverse differs in the last bits.
     return torch.from_numpy(np.linalg.inv(matrix.numpy()))
@@ -337,7 +322,12 @@ def _line_taps(place: Float[Tensor, "*n"], size: int) -> tuple[list[Tensor], tup
     """Return the four pixels of a line around each place, and their weights in the cubic B-spline."""
     base = place.floor()
     pixels = [reflect_101(base.to(torch.int64) + step, size) for step in (-1, 0, 1, 2)]
-    return pixels, _cubic_weights(place - base)
+    share = place - base
+    rest = 1 - share
+    first = rest * rest * rest / 6
+    second = (share * share * (share - 2) * 3 + 4) / 6
+    third = (rest * rest * (rest - 2) * 3 + 4) / 6
+    return pixels, (first, second, third, 1 - first - second - third)
 
 
 def _caustic(images: Images, time: Float[Tensor, " b"], size: Float[Tensor, " b"]) -> Float[Tensor, "b h w"]:

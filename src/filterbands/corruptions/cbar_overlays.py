@@ -1,6 +1,5 @@
 """C-bar's shapes drawn over images: checkerboard_cutout, inverse_sparkles, lines, sparkles.
 
-Each kind draws first and calculates then, in two functions, so that recorded draws give the recorded result.
 All levels are on the scale of bytes, and results are rounded down.
 
 Source: Mintun, Kirillov, Xie 2021, arXiv:2102.11273, with the semantics of its CIFAR-10-C-bar generator.

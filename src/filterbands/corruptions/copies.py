@@ -13,8 +13,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from ..disk import put_in_place, write_text, write_whole
 from ..types import Progress
 from ..version import __version__
 from ..workers import run_jobs
-from .plan import CopyConfig, Job, Machine, chunks
+from .plan import CopyConfig, Job, Machine, plan_jobs
 from .table import CORRUPTIONS_VERSION
 
 
@@ -55,12 +54,15 @@ def copy_arrays(
     """
     machine = machine or Machine()
     copies, (height, width) = len(config.severities), data.images.shape[2:]
-    row = height * width * 3
     made_by = {"layout": "arrays", **_describe(data.name, data.split, data.fingerprint(), len(data), config)}
-    with _owned(out):
-        _check_same(out, made_by)
+    with _owned(out, made_by):
         missing = [kind for kind in config.kinds if not (out / f"{kind}.npy").exists()]
-        _check_space(out, len(missing) * copies * len(data) * row)
+        needed, free = len(missing) * copies * data.images.numel(), shutil.disk_usage(out).free
+        if needed > free:
+            raise ValueError(
+                f"the copy needs {needed / 2**30:.1f} GiB, {out} has {free / 2**30:.1f} GiB left; "
+                "use fewer kinds, severities or images, or another disk"
+            )
         _write_record(out, made_by)
         # Bytes where they suffice, as in the published set.
         labels = data.labels.numpy().astype(np.uint8 if len(data.classes) <= 256 else np.int64)
@@ -70,24 +72,10 @@ def copy_arrays(
         with _working_folder(out) as work:
             _save(work / "images.npy", data.images.contiguous().numpy())
             _save(work / "index.npy", data.index.numpy())
-            shape = (copies * len(data), height, width, 3)
-            headers = {kind: _write_header(work / f"{kind}.npy", shape) for kind in missing}
-            jobs = [
-                Job(
-                    kind=kind,
-                    severity=severity,
-                    start=start,
-                    stop=stop,
-                    work=work,
-                    target=f"{kind}.npy",
-                    config=config,
-                    device=machine.device,
-                    offset=headers[kind] + (level * len(data) + start) * row,
-                )
-                for kind in missing
-                for level, severity in enumerate(config.severities)
-                for start, stop in chunks(len(data), height * width, machine)
-            ]
+            for kind in missing:
+                _write_header(work / f"{kind}.npy", (copies * len(data), height, width, 3))
+            cells = [(kind, severity, f"{kind}.npy") for kind in missing for severity in config.severities]
+            jobs = plan_jobs(cells, len(data), height * width, work=work, config=config, machine=machine)
             _do(jobs, _make_rows, out, machine, progress)
     return missing
 
@@ -126,12 +114,12 @@ def copy_folders(
     listing = "\n".join(f"{path.parent.name}/{path.name} {path.stat().st_size}" for path in files.paths)
     fingerprint = hashlib.sha256(f"{listing}\n{size}".encode()).hexdigest()
     described = _describe(name, split, fingerprint, len(files.paths), config)
-    with _owned(out):
-        _check_same(out, made_by := {"layout": "folders", "size": size, **described})
+    made_by = {"layout": "folders", "size": size, **described}
+    with _owned(out, made_by):
         names = _file_names(files, ".jpg" if config.jpeg85 else ".png")
         _write_record(out, made_by)
         cells = [
-            (kind, severity)
+            (kind, severity, f"{kind}/{severity}")
             for kind in config.kinds
             for severity in config.severities
             if not (out / kind / str(severity)).exists()
@@ -140,40 +128,25 @@ def copy_folders(
             return []
         pixels = read_images(files.paths[:1], size=size)[0, 0].numel()
         with _working_folder(out) as work:
-            for kind, severity in cells:
+            for _, _, target in cells:
                 for label in dict.fromkeys(name.split("/")[0] for name in names):
-                    (work / kind / str(severity) / label).mkdir(parents=True)
-            jobs = [
-                Job(
-                    kind=kind,
-                    severity=severity,
-                    start=start,
-                    stop=stop,
-                    work=work,
-                    target=f"{kind}/{severity}",
-                    config=config,
-                    device=machine.device,
-                    sources=files.paths[start:stop],
-                    names=tuple(names[start:stop]),
-                    size=size,
-                )
-                for kind, severity in cells
-                for start, stop in chunks(len(names), pixels, machine)
-            ]
-            _do(jobs, _make_files, out, machine, progress)
-    return list(dict.fromkeys(kind for kind, _ in cells))
+                    (work / target / label).mkdir(parents=True)
+            jobs = plan_jobs(cells, len(names), pixels, work=work, config=config, machine=machine)
+            _do(jobs, partial(_make_files, files.paths, names, size), out, machine, progress)
+    return list(dict.fromkeys(kind for kind, _, _ in cells))
 
 
 def _describe(name: str, split: str, fingerprint: str, images: int, config: CopyConfig) -> dict[str, Any]:
-    described = asdict(config)
-    del described["kinds"]  # more kinds may be added to a copy
     return {
         "data": name,
         "split": split,
         "fingerprint": fingerprint,
         "images": images,
-        **described,
+        # Without the kinds, because more may be added to a copy.
         "severities": list(config.severities),
+        "parameters": config.parameters,
+        "seed": config.seed,
+        "jpeg85": config.jpeg85,
         "corruptions_version": CORRUPTIONS_VERSION,
     }
 
@@ -200,20 +173,20 @@ def _do(
             progress(done, images, f"{job.kind} {job.severity}")
 
 
-def _write_header(file: Path, shape: tuple[int, ...]) -> int:
-    """Write the header of an array of bytes and return its length."""
-    header = io.BytesIO()
-    npy.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
-    return file.write_bytes(header.getvalue())
+def _write_header(file: Path, shape: tuple[int, ...]) -> None:
+    with file.open("wb") as stream:
+        npy.write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": shape})
 
 
 def _make_rows(job: Job) -> None:
-    images, index = (
-        _rows(str(job.work / f"{name}.npy"))[job.start : job.stop] for name in ("images", "index")
-    )
-    made = job.corrupted(torch.from_numpy(images.copy()), index.tolist(), jpeg=job.config.jpeg85)
+    images, index = (_rows(str(job.work / f"{name}.npy")) for name in ("images", "index"))
+    part = slice(job.start, job.stop)
+    made = job.corrupted(torch.from_numpy(images[part].copy()), index[part].tolist(), jpeg=job.config.jpeg85)
+    first = job.config.severities.index(job.severity) * len(index) + job.start
     with (job.work / job.target).open("r+b", buffering=0) as stream:
-        stream.seek(job.offset)
+        npy.read_magic(stream)
+        npy.read_array_header_1_0(stream)
+        stream.seek(first * images[0].size, io.SEEK_CUR)
         left = made.permute(0, 2, 3, 1).contiguous().numpy().tobytes()
         while left:
             left = left[stream.write(left) or 0 :]
@@ -226,11 +199,7 @@ def _rows(file: str) -> Any:
 
 
 def _file_names(files: ImageFiles, suffix: str) -> list[str]:
-    """Return CLASS/FILE of each file.
-
-    Raises:
-        ValueError: Two files would have the same name.
-    """
+    """Return CLASS/FILE of each file; raise ValueError if two files would have the same name."""
     seen: dict[str, Path] = {}
     for path, label in zip(files.paths, files.labels, strict=True):
         name = f"{files.classes[label]}/{path.stem}{suffix}"
@@ -240,8 +209,8 @@ def _file_names(files: ImageFiles, suffix: str) -> list[str]:
     return list(seen)
 
 
-def _make_files(job: Job) -> None:
-    images = [read_images((path,), size=job.size) for path in job.sources]
+def _make_files(paths: Sequence[Path], names: Sequence[str], size: int | None, job: Job) -> None:
+    images = [read_images((path,), size=size) for path in paths[job.start : job.stop]]
     kind, options = ("JPEG", {"quality": 85}) if job.config.jpeg85 else ("PNG", {"compress_level": 1})
     step = 0
     while step < len(images):
@@ -252,14 +221,17 @@ def _make_files(job: Job) -> None:
         index = range(job.start + step, job.start + end)
         # The file itself is the JPEG step.
         made = job.corrupted(torch.cat(images[step:end]), index, jpeg=False)
-        for name, pixels in zip(job.names[step:end], made.permute(0, 2, 3, 1).numpy(), strict=True):
-            Image.fromarray(np.ascontiguousarray(pixels)).save(job.work / job.target / name, kind, **options)
+        for number, pixels in zip(index, made.permute(0, 2, 3, 1).contiguous().numpy(), strict=True):
+            Image.fromarray(pixels).save(job.work / job.target / names[number], kind, **options)
         step = end
 
 
 @contextmanager
-def _owned(out: Path) -> Iterator[None]:
-    """Hold the lock of the folder; the operating system releases it when the process ends for any reason."""
+def _owned(out: Path, made_by: Mapping[str, Any]) -> Iterator[None]:
+    """Hold the lock of the folder of a copy, which must be empty or have an earlier part of the same copy.
+
+    The operating system releases the lock when the process ends for any reason.
+    """
     with (out / ".lock").open("a") as stream:
         if sys.platform != "win32":
             import fcntl
@@ -270,6 +242,7 @@ def _owned(out: Path) -> Iterator[None]:
                 raise ValueError(
                     f"another process is writing into {out}; wait for it, or name another folder"
                 ) from None
+        _check_same(out, made_by)
         yield
 
 
@@ -284,15 +257,6 @@ def _working_folder(out: Path) -> Iterator[Path]:
     finally:
         _rows.cache_clear()
         shutil.rmtree(work, ignore_errors=True)
-
-
-def _check_space(out: Path, needed: int) -> None:
-    free = shutil.disk_usage(out).free
-    if needed > free:
-        raise ValueError(
-            f"the copy needs {needed / 2**30:.1f} GiB, {out} has {free / 2**30:.1f} GiB left; "
-            "use fewer kinds, severities or images, or another disk"
-        )
 
 
 def _check_same(out: Path, made_by: Mapping[str, Any]) -> None:

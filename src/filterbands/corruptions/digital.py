@@ -4,13 +4,12 @@ Source: Hendrycks, Dietterich 2019, arXiv:1903.12261, with the semantics of its 
 """
 
 import io
-import math
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int32
+from jaxtyping import Float, Int32, Int64
 from PIL import Image
 from torch import Tensor
 
@@ -111,53 +110,37 @@ def hsv_to_rgb(hue: Plane, saturation: Plane, value: Plane) -> FloatImages:
     low = value * (1 - saturation)
     falling = (1 - part * saturation).mul_(value)
     rising = part.neg_().add_(1).mul_(saturation).neg_().add_(1).mul_(value)
-    is_sextant = [sextant == number for number in range(5)]
-
-    def choose(*values: Plane) -> Plane:
-        chosen = values[5]
-        for number in range(5):
-            chosen = torch.where(is_sextant[number], values[number], chosen)
-        return chosen
-
-    return torch.stack(
-        [
-            choose(value, falling, low, low, rising, value),
-            choose(rising, value, value, falling, low, low),
-            choose(low, low, rising, value, value, falling),
-        ],
-        dim=1,
-    )
+    planes = torch.stack([value, falling, low, rising], dim=1)
+    # The planes of red, green and blue in each sextant; a hue of 1 belongs to the last.
+    order = [[0, 1, 2, 2, 3, 0], [3, 0, 0, 1, 2, 2], [2, 2, 3, 0, 0, 1]]
+    chosen = torch.tensor(order, device=hue.device)[:, sextant.to(torch.int64).clamp_(max=5)]
+    return planes.gather(1, chosen.movedim(0, 1))
 
 
 def _resize_axis(images: Int32[Tensor, "b c h w"], axis: int, size: int) -> Int32[Tensor, "b c h2 w2"]:
     """Return images resized along one axis as by Pillow's BOX filter: equal weights of 22 bits, rounded."""
-    first, count, weight = _box(images.shape[axis], size)
+    first, count = (table.to(images.device) for table in _box(images.shape[axis], size))
     shape = [1, 1, 1, 1]
     shape[axis] = size
-    device = images.device
-    start, counts = torch.tensor(first, device=device), torch.tensor(count, device=device)
-    total = images.index_select(axis, start)
-    for tap in range(1, max(count)):
-        inside = (counts > tap).to(torch.int64)
-        total.add_(images.index_select(axis, start + tap * inside) * inside.to(torch.int32).reshape(shape))
-    if max(count) == 1:
+    total = images.index_select(axis, first)
+    most = int(count.max())
+    if most == 1:
         return total
-    weights = torch.tensor(weight, dtype=torch.int32, device=device).reshape(shape)
-    return total.mul_(weights).add_(1 << 21).bitwise_right_shift_(22)
+    for tap in range(1, most):
+        inside = count > tap
+        total.add_(images.index_select(axis, first + tap * inside) * inside.to(torch.int32).reshape(shape))
+    weights = (0.5 + (1 << 22) / count.to(torch.float64)).to(torch.int32)
+    return total.mul_(weights.reshape(shape)).add_(1 << 21).bitwise_right_shift_(22)
 
 
 @lru_cache(maxsize=64)
-def _box(before: int, after: int) -> tuple[list[int], list[int], list[int]]:
-    """Return for each output pixel the first input pixel, the number of input pixels, and their weight."""
+def _box(before: int, after: int) -> tuple[Int64[Tensor, " n"], Int64[Tensor, " n"]]:
+    """Return the first input pixel of each output pixel, and the number of its input pixels."""
     scale = before / after
-    support = 0.5 * max(scale, 1.0)
-    first, count, weight = [], [], []
-    for position in range(after):
-        center = (position + 0.5) * scale
-        low = max(int(center - support + 0.5), 0)
-        high = min(int(center + support + 0.5), before)
-        inside = [x for x in range(low, high) if -0.5 < (x - center + 0.5) / max(scale, 1.0) <= 0.5]
-        first.append(inside[0])
-        count.append(len(inside))
-        weight.append(math.floor(0.5 + (1 << 22) / len(inside)))
-    return first, count, weight
+    width = max(scale, 1.0)
+    center = (np.arange(after)[:, None] + 0.5) * scale
+    pixel = np.arange(before)
+    low, high = ((center + sign * 0.5 * width + 0.5).astype(int) for sign in (-1, 1))
+    share = (pixel - center + 0.5) / width
+    inside = (pixel >= low) & (pixel < high) & (share > -0.5) & (share <= 0.5)
+    return torch.from_numpy(inside.argmax(1)), torch.from_numpy(inside.sum(1))

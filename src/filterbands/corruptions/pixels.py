@@ -1,6 +1,6 @@
 """What the kinds share: conversion of bytes to floats and back, borders, and linear filters."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Literal
 
@@ -13,6 +13,12 @@ from ..types import FloatImages, Images
 
 Border = Literal["replicate", "reflect", "reflect-101"]
 """How an image is extended beyond its border: aaa|abc, cba|abc or dcb|abc."""
+
+_PADDINGS: Mapping[Border, Literal["edge", "symmetric", "reflect"]] = {
+    "replicate": "edge",
+    "reflect": "symmetric",
+    "reflect-101": "reflect",
+}
 
 
 def to_unit(images: Images, dtype: torch.dtype = torch.float64) -> FloatImages:
@@ -42,12 +48,8 @@ def border_index(size: int, margin: int, border: Border) -> list[int]:
     >>> border_index(3, 2, "reflect-101")
     [2, 1, 0, 1, 2, 1, 0]
     """
-    positions = range(-margin, size + margin)
-    if border == "replicate":
-        return [min(max(position, 0), size - 1) for position in positions]
-    # The reflected line is periodic; its second half is the first one reversed, without the ends for 101.
-    period, last = (2 * size, -1) if border == "reflect" else (2 * size - 2, 0)
-    return [min(position % period, (last - position) % period) for position in positions]
+    index: list[int] = np.pad(np.arange(size), margin, mode=_PADDINGS[border]).tolist()
+    return index
 
 
 def reflect_101(index: Int64[Tensor, "*n"], size: int) -> Int64[Tensor, "*n"]:

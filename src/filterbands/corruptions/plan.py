@@ -1,6 +1,6 @@
 """The plan of a corrupted copy: its content, the machine that makes it, and its jobs."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,14 +68,6 @@ class Job:
     """The file or folder that this job is a part of, relative to the folder of the copy."""
     config: CopyConfig
     device: str
-    offset: int = 0
-    """Position of the first byte in an array's file."""
-    sources: tuple[Path, ...] = ()
-    """The image files to read, where the copy is made of files."""
-    names: tuple[str, ...] = ()
-    """The files to write, relative to the target."""
-    size: int | None = None
-    """Side to which files are resized and cropped."""
 
     def corrupted(self, images: Images, index: Iterable[int], *, jpeg: bool) -> Images:
         """Return corrupted images on the CPU, compressed if `jpeg` is true; `index` numbers the images."""
@@ -93,8 +85,28 @@ class Job:
         return made.cpu()
 
 
-def chunks(images: int, pixels: int, machine: Machine) -> Iterator[tuple[int, int]]:
-    """Yield first and last position (exclusive) of the images of each job, for images of `pixels` pixels."""
+def plan_jobs(
+    cells: Iterable[tuple[str, int, str]],
+    images: int,
+    pixels: int,
+    *,
+    work: Path,
+    config: CopyConfig,
+    machine: Machine,
+) -> list[Job]:
+    """Return the jobs of cells (kind, severity, target) of `images` images with `pixels` pixels each."""
     step = machine.batch_size or max(1, _PIXELS_PER_JOB // pixels)
-    for start in range(0, images, step):
-        yield start, min(start + step, images)
+    return [
+        Job(
+            kind=kind,
+            severity=severity,
+            start=start,
+            stop=min(start + step, images),
+            work=work,
+            target=target,
+            config=config,
+            device=machine.device,
+        )
+        for kind, severity, target in cells
+        for start in range(0, images, step)
+    ]

@@ -5,6 +5,8 @@ Edges: Canny 1986, "A computational approach to edge detection". Distances: Borg
 transformations in digital images", 5 x 5 mask. Both as OpenCV 3.4 calculates them.
 """
 
+from functools import partial
+
 import torch
 from jaxtyping import Bool, Float, Int32, UInt8
 from torch import Tensor
@@ -59,11 +61,7 @@ def relief(drops: ByteLayer) -> ByteLayer:
     far = distances(edges(drops)).to(torch.float64).div_(_STRAIGHT).clamp_(max=_FARTHEST)
     height = _add_neighbors(far).mul_(1 / 9).to(torch.float32).to(torch.uint8)
     wide = extend(equalize(height).to(torch.int32), 1, "reflect-101")
-    h, w = drops.shape[2:]
-
-    def shifted(y: int, x: int) -> Tensor:
-        return wide[:, :, 1 + y : 1 + y + h, 1 + x : 1 + x + w]
-
+    shifted = partial(_shifted, wide)
     slope = shifted(1, 1) - shifted(-1, -1)
     slope = slope.mul_(2) + shifted(0, 1) + shifted(1, 0) + shifted(0, 0) - shifted(-1, 0) - shifted(0, -1)
     # A sum of nine bytes over nine never ends in a half, so that adding a half rounds as in the original.
@@ -75,18 +73,13 @@ def edges(layer: ByteLayer, *, low: int = 50, high: int = 150) -> Bool[Tensor, "
 
     Gradients are Sobel's 3 x 3 with a replicated border. Their size is the sum of the absolute values.
     """
-    h, w = layer.shape[2:]
     wide = extend(layer.to(torch.int32), 1, "replicate")
     rows = wide[:, :, :-2] + 2 * wide[:, :, 1:-1] + wide[:, :, 2:]
     columns = wide[:, :, :, :-2] + 2 * wide[:, :, :, 1:-1] + wide[:, :, :, 2:]
     right, down = rows[:, :, :, 2:] - rows[:, :, :, :-2], columns[:, :, 2:] - columns[:, :, :-2]
     across, along = right.abs(), down.abs() << 15
     size = right.abs() + down.abs()
-    frame = torch.nn.functional.pad(size, (1, 1, 1, 1))
-
-    def beside(y: int, x: int) -> Tensor:
-        return frame[:, :, 1 + y : 1 + y + h, 1 + x : 1 + x + w]
-
+    beside = partial(_shifted, torch.nn.functional.pad(size, (1, 1, 1, 1)))
     # Tangents of 22.5 and 67.5 degrees in units of 1/32768; the second is the first plus 2.
     flat = across * 13573
     steep = flat + (across << 16)
@@ -148,6 +141,12 @@ def equalize(layer: ByteLayer) -> ByteLayer:
     table = below.to(torch.float32).mul_(scale).round_().clamp_(0, 255).to(torch.uint8)
     table = torch.where(rest == 0, torch.arange(256, device=layer.device).to(torch.uint8), table)
     return table.gather(1, line).reshape(layer.shape)
+
+
+def _shifted(wide: Tensor, y: int, x: int) -> Tensor:
+    """Return the pixels y rows down and x columns to the right, from images with a margin of one pixel."""
+    h, w = wide.shape[2:]
+    return wide[:, :, 1 + y : h - 1 + y, 1 + x : w - 1 + x]
 
 
 def _add_neighbors(layer: Tensor) -> Tensor:

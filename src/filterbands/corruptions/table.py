@@ -200,8 +200,8 @@ def corrupt(
     return result
 
 
-def check_images(images: object) -> None:
-    """Raise ValueError, with the line that converts the images, unless they are a batch of RGB bytes."""
+def check_images(images: object) -> Images:
+    """Return a batch of RGB bytes; raise ValueError, with the line that converts it, for anything else."""
     needs = "corrupt needs a uint8 tensor of shape (b, 3, h, w)"
     if not isinstance(images, Tensor):
         raise ValueError(
@@ -226,6 +226,7 @@ def check_images(images: object) -> None:
         )
     if min(shape[2:]) < SMALLEST:
         raise ValueError(f"corrupt needs sides of at least {SMALLEST} pixels, got shape {shape}")
+    return images
 
 
 def _table(parameters: str) -> Mapping[str, Severities]:

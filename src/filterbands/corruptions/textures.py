@@ -75,7 +75,13 @@ def install_textures(
         fresh = Path(scratch)
         for name in SHA256:
             if source is None:
-                _download(_SOURCE + name, fresh / name, fetch)
+                try:
+                    fetch(_SOURCE + name, fresh / name)
+                except OSError as error:
+                    raise FileNotFoundError(
+                        f"the textures of frost cannot be downloaded ({_SOURCE + name}: {error}); name a "
+                        f"folder that contains {', '.join(SHA256)}, or `pip install imagecorruptions`"
+                    ) from error
             elif (source / name).is_file():
                 shutil.copyfile(source / name, fresh / name)
             else:
@@ -117,16 +123,6 @@ def load_textures(
         shapes.append((start, image.height, image.width))
         start += image.height * image.width
     return torch.from_numpy(np.concatenate(lines, axis=1)), torch.tensor(shapes)
-
-
-def _download(url: str, target: Path, fetch: Callable[[str, Path], object]) -> None:
-    try:
-        fetch(url, target)
-    except OSError as error:
-        raise FileNotFoundError(
-            f"the textures of frost cannot be downloaded ({url}: {error}); name a folder that contains "
-            f"{', '.join(SHA256)}, or `pip install imagecorruptions`"
-        ) from error
 
 
 def _installed_folder() -> Path | None:

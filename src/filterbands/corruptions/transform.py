@@ -47,16 +47,13 @@ class Corrupting(nn.Module):
         Args:
             sample: An image (3, h, w) or a batch (b, 3, h, w) of bytes, or a tuple, list or mapping of one.
         """
-        if isinstance(sample, Tensor):
+        if not isinstance(sample, dict | tuple | list):
             return self._one(sample)
-        if isinstance(sample, dict):
-            found = next((key for key, value in sample.items() if _is_image(value)), None)
-            return {key: self._one(value) if key == found else value for key, value in sample.items()}
-        if isinstance(sample, tuple | list):
-            place = next((number for number, value in enumerate(sample) if _is_image(value)), None)
-            parts = [self._one(value) if number == place else value for number, value in enumerate(sample)]
-            return type(sample)(parts)
-        return self._one(sample)  # raises an error that names the fault
+        parts = dict(sample if isinstance(sample, dict) else enumerate(sample))
+        images = (key for key, part in parts.items() if isinstance(part, Tensor) and part.dim() >= 3)
+        for key in list(images)[:1]:
+            parts[key] = self._one(parts[key])
+        return parts if isinstance(sample, dict) else type(sample)(parts.values())
 
     def extra_repr(self) -> str:
         """Return the kind, the severities and the table, for `print`."""
@@ -64,10 +61,8 @@ class Corrupting(nn.Module):
 
     def _one(self, image: object) -> Tensor:
         batch = image[None] if isinstance(image, Tensor) and image.dim() == 3 else image
-        check_images(batch)
-        if not isinstance(batch, Tensor):
-            raise TypeError("checked above")
-        plain = batch.as_subclass(Tensor)
+        checked = check_images(batch)
+        plain = checked.as_subclass(Tensor)
         # One seed per call and one number per image, so that no two images share a draw.
         seed = int(torch.randint(2**62, ()))
         choice = torch.randint(len(self.severities), (len(plain),))
@@ -84,8 +79,4 @@ class Corrupting(nn.Module):
                     index=chosen,
                 )
         result = made if batch is image else made[0]
-        return result.as_subclass(type(batch))
-
-
-def _is_image(value: object) -> bool:
-    return isinstance(value, Tensor) and value.dim() >= 3
+        return result.as_subclass(type(checked))

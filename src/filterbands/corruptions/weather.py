@@ -1,7 +1,5 @@
 """Weather: snow, frost, fog.
 
-Each kind draws first and calculates then, in two functions, so that recorded draws give the recorded result.
-
 Source: Hendrycks, Dietterich 2019, arXiv:1903.12261, with the semantics of its CIFAR-10-C generator.
 """
 

@@ -1,20 +1,21 @@
 """Datasets: labeled images from generated, standard and user sources, all through `load_data`."""
 
-from .fetch import Cached, cached, fetch_cifar10, fetch_cifar100
+from .cifar import CIFARS
+from .fetch import Cached, cached, fetch_cifar
 from .folder import ImageFiles, list_images, read_images
-from .imageset import ImageSet
-from .loading import SPLITS, load_data
+from .imageset import SPLITS, ImageSet
+from .loading import load_data
 from .planted import PlantedConfig, planted
 
 __all__ = [
+    "CIFARS",
     "SPLITS",
     "Cached",
     "ImageFiles",
     "ImageSet",
     "PlantedConfig",
     "cached",
-    "fetch_cifar10",
-    "fetch_cifar100",
+    "fetch_cifar",
     "list_images",
     "load_data",
     "planted",

@@ -6,25 +6,24 @@ import tarfile
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from ..disk import cache_folder
 from ..types import Progress
-from .cifar import CIFAR10, CIFAR100, Kind, Layout, load_cifar10, load_cifar100
-from .imageset import ImageSet
+from .cifar import CIFARS, Layout, load_cifar
 
 _SITE = "https://www.cs.toronto.edu/~kriz/"
 
 
-def fetch_cifar10(folder: str | Path, *, progress: Progress | None = None) -> Path:
-    """Put CIFAR-10 into a folder, whole or not at all, and return the folder of its batches.
+def fetch_cifar(name: str, folder: str | Path, *, progress: Progress | None = None) -> Path:
+    """Put a CIFAR data set into a folder, whole or not at all, and return the folder of its batches.
 
     An existing data set is only checked. If the folder contains `cifar-10-python.tar.gz`, this archive is
     unpacked. Otherwise the archive is downloaded from its authors' site. The md5 of the archive is checked.
 
     Args:
+        name: A key of `CIFARS`.
         folder: The folder, which is created if needed.
         progress: Called with the bytes downloaded and the total number.
 
@@ -32,12 +31,27 @@ def fetch_cifar10(folder: str | Path, *, progress: Progress | None = None) -> Pa
         ValueError: The archive has another md5, or lacks a file.
         OSError: The site cannot be reached, or the folder cannot be written.
     """
-    return _fetch(CIFAR10, load_cifar10, Path(folder), progress)
-
-
-def fetch_cifar100(folder: str | Path, *, progress: Progress | None = None) -> Path:
-    """Put CIFAR-100 into a folder; arguments and errors are those of `fetch_cifar10`."""
-    return _fetch(CIFAR100, load_cifar100, Path(folder), progress)
+    kind, folder = CIFARS[name], Path(folder)
+    done = folder / kind.pickled.folder
+    if done.is_dir():
+        for split in ("full_train", "test"):
+            load_cifar(kind, done, split=split)
+        return done
+    folder.mkdir(parents=True, exist_ok=True)
+    archive = folder / kind.archive
+    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder) as scratch:
+        if not archive.is_file():
+            archive = _download(_SITE + kind.archive, Path(scratch) / kind.archive, progress)
+        digest = hashlib.md5(archive.read_bytes(), usedforsecurity=False).hexdigest()
+        if digest != kind.md5:
+            raise ValueError(
+                f"{archive} is not the known archive: expected md5 {kind.md5}, got {digest}; "
+                "delete it and run the command again"
+            )
+        unpacked = Path(scratch) / kind.pickled.folder
+        _unpack(archive, kind.pickled, unpacked)
+        unpacked.rename(done)
+    return done
 
 
 class Cached(NamedTuple):
@@ -53,7 +67,7 @@ def cached() -> list[Cached]:
     root = cache_folder()
     if not root.is_dir():
         return []
-    known = {layout.folder: kind.name for kind in (CIFAR10, CIFAR100) for layout in kind.layouts}
+    known = {layout.folder: kind.name for kind in CIFARS.values() for layout in (kind.binary, kind.pickled)}
     found = []
     for path in sorted(root.iterdir()):
         # Dot files are unfinished downloads and archives that are being unpacked.
@@ -63,25 +77,6 @@ def cached() -> list[Cached]:
         size = sum(file.stat().st_size for file in files)
         found.append(Cached(known.get(path.name, path.name), path, size))
     return found
-
-
-def _fetch(kind: Kind, load: Callable[..., ImageSet], folder: Path, progress: Progress | None) -> Path:
-    layout = next(layout for layout in kind.layouts if layout.pickled)
-    done = folder / layout.folder
-    if done.is_dir():
-        for split in ("full_train", "test"):
-            load(done, split=split)
-        return done
-    folder.mkdir(parents=True, exist_ok=True)
-    archive = folder / kind.archive
-    with tempfile.TemporaryDirectory(prefix=f".{kind.name}-", dir=folder) as scratch:
-        if not archive.is_file():
-            archive = _download(_SITE + kind.archive, Path(scratch) / kind.archive, progress)
-        _check_md5(archive, kind.md5)
-        unpacked = Path(scratch) / layout.folder
-        _unpack(archive, layout, unpacked)
-        unpacked.rename(done)
-    return done
 
 
 def _download(url: str, file: Path, progress: Progress | None) -> Path:
@@ -106,18 +101,6 @@ def _download(url: str, file: Path, progress: Progress | None) -> Path:
             f"{url} ended early: expected {total:,} bytes, got {got:,}; run the command again"
         )
     return file
-
-
-def _check_md5(archive: Path, expected: str) -> None:
-    digest = hashlib.md5(usedforsecurity=False)
-    with archive.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    if digest.hexdigest() != expected:
-        raise ValueError(
-            f"{archive} is not the known archive: expected md5 {expected}, got {digest.hexdigest()}; "
-            "delete it and run the command again"
-        )
 
 
 def _unpack(archive: Path, layout: Layout, target: Path) -> None:

@@ -11,11 +11,10 @@ import torch
 from PIL import Image, UnidentifiedImageError
 
 from ..types import Images
-from .imageset import ImageSet
+from .imageset import ImageSet, check_split
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 _PARTS = {"train": ("train",), "validation": ("val", "validation"), "test": ("test",)}
-_SPLITS = ("train", "validation", "full_train", "test")
 _LARGEST = 4 * 2**30
 # Modes whose samples are wider than a byte, which Pillow would clamp at 255.
 _WIDE_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
@@ -49,15 +48,13 @@ def list_images(folder: str | Path, *, split: str = "test") -> ImageFiles:
         ValueError: The split is unknown, there are fewer than 2 classes, or a class has no images.
     """
     root = Path(folder)
-    if split not in _SPLITS:
-        raise ValueError(f"folder has no split {split!r}; splits are {', '.join(_SPLITS)}")
+    check_split("folder", split)
     if not root.is_dir():
         what = "is a file; npz:FILE reads arrays" if root.exists() else "does not exist"
         raise FileNotFoundError(f"folder needs a folder with one subfolder per class, but {root} {what}")
     parts = _parts(root)
     chosen = _chosen(root, parts, split)
-    every = [name for part in parts.values() for name in _subfolders(part)] if parts else _subfolders(root)
-    classes = tuple(sorted(set(every)))
+    classes = tuple(sorted({name for part in parts.values() or [root] for name in _subfolders(part)}))
     if len(classes) < 2:
         raise ValueError(f"{chosen[0]} needs at least 2 class folders of images, found {len(classes)}")
     paths: list[Path] = []
@@ -152,32 +149,30 @@ def load_npz(file: str | Path, *, split: str = "test") -> ImageSet:
         ValueError: The split is unknown, or the arrays differ from this description.
     """
     path = Path(file)
-    if split not in _SPLITS:
-        raise ValueError(f"npz has no split {split!r}; splits are {', '.join(_SPLITS)}")
+    check_split("npz", split)
     if split == "validation":
         raise ValueError(
             f"{path} is one part of a data set and has no validation part; name a file of its own "
             "as npz:FILE with split test"
         )
     arrays = _read_npz(path)
-    pairs = (("images", "labels"), ("x", "y"))
-    pair = next((pair for pair in pairs if all(key in arrays for key in pair)), None)
-    if pair is None:
+    pixels, targets = ("images", "labels") if {"images", "labels"} <= arrays.keys() else ("x", "y")
+    if not {pixels, targets} <= arrays.keys():
         raise ValueError(
             f"{path} needs arrays named images and labels (or x and y), found {', '.join(arrays) or 'none'}"
         )
-    images = _as_nchw(arrays[pair[0]], where=f"{path}: {pair[0]}")
-    labels = arrays[pair[1]]
+    images = _as_nchw(arrays[pixels], where=f"{path}: {pixels}")
+    labels = arrays[targets]
     labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
     if labels.dtype.kind not in "iu" or labels.shape != (len(images),):
         raise ValueError(
-            f"{path}: {pair[1]} must be {len(images):,} whole numbers, one per image, "
+            f"{path}: {targets} must be {len(images):,} whole numbers, one per image, "
             f"got {labels.dtype} of shape {labels.shape}"
         )
     if len(labels) == 0:
         raise ValueError(f"{path} holds no images")
     if int(labels.min()) < 0:
-        raise ValueError(f"{path}: {pair[1]} must be class numbers from 0, got {int(labels.min())}")
+        raise ValueError(f"{path}: {targets} must be class numbers from 0, got {int(labels.min())}")
     classes = _npz_classes(path, arrays.get("classes"), int(labels.max()) + 1)
     return ImageSet(
         name=f"npz:{path.stem}",
@@ -206,19 +201,14 @@ def _chosen(root: Path, parts: dict[str, Path], split: str) -> list[Path]:
                 f"{root} has no validation part; put its class folders into train, val and test folders"
             )
         return [root]
-    if split == "full_train":
-        wanted = ["train", *(["validation"] if "validation" in parts else [])]
-    else:
-        wanted = [split]
-    missing = [name for name in wanted if name not in parts]
-    if missing:
-        there = ", ".join(parts)
-        raise FileNotFoundError(f"{root} has no {missing[0]} folder; its splits are {there}")
-    return [parts[name] for name in wanted]
+    first, *others = ("train", "validation") if split == "full_train" else (split,)
+    if first not in parts:
+        raise FileNotFoundError(f"{root} has no {first} folder; its splits are {', '.join(parts)}")
+    return [parts[name] for name in (first, *others) if name in parts]
 
 
 def _subfolders(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return [path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
 
 
 def _files(folder: Path) -> list[Path]:

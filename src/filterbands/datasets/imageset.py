@@ -1,4 +1,4 @@
-"""ImageSet: images with labels and class names, and their fingerprint."""
+"""ImageSet: images with labels and class names, and their fingerprint; the names of splits."""
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -6,7 +6,11 @@ from dataclasses import dataclass, replace
 from jaxtyping import Int64
 from torch import Tensor
 
+from ..hints import hint
 from ..types import Images, Labels
+
+SPLITS = ("train", "validation", "full_train", "test")
+"""All splits; choices are made on `validation`, and `test` is used last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,3 +45,10 @@ class ImageSet:
             digest.update(array.contiguous().cpu().numpy().tobytes())
         digest.update("\x1f".join(self.classes).encode())
         return digest.hexdigest()
+
+
+def check_split(data: str, split: str) -> None:
+    """Raise ValueError, with the name of the data, unless a split is one of `SPLITS`."""
+    if split not in SPLITS:
+        near = hint(split, SPLITS, closeness=0.7)
+        raise ValueError(f"{data} has no split {split!r}{near}; splits are {', '.join(SPLITS)}")

@@ -10,7 +10,7 @@ from torch import Tensor
 from .. import fourier, rng
 from ..hints import hint
 from ..types import FloatImages, Keys, Labels
-from .imageset import ImageSet
+from .imageset import ImageSet, check_split
 
 SIZE = 32
 """Side of the images, in pixels."""
@@ -27,6 +27,11 @@ _SIZES = {"train": 8_000, "validation": 2_000, "test": 2_000}
 _SHAPES = ("disc", "ring", "horizontal", "vertical", "diagonal")
 # The largest deviation is 1 in both, so that an amplitude has the same meaning in both.
 _HUES = {"warm": (1.0, 0.3, -0.5), "cool": (-0.5, 0.3, 1.0)}
+_CLASSES = tuple(
+    f"{hue} {shape}, {10 * (5 * warmth + number)} degrees"
+    for warmth, hue in enumerate(_HUES)
+    for number, shape in enumerate(_SHAPES)
+)
 _CORRELATION = 0.95
 _TEXTURE_RADIUS = 0.45
 _TEXTURE_SIGMA = 5.0
@@ -154,9 +159,8 @@ def planted(
     ('planted:high=0', (5, 3, 32, 32))
     """
     config = PlantedConfig() if config is None else config
-    parts = {"full_train": ("train", "validation")}.get(split, (split,))
-    if any(part not in _SIZES for part in parts):
-        raise ValueError(f"planted has no split {split!r}; splits are train, validation, full_train, test")
+    check_split("planted", split)
+    parts = ("train", "validation") if split == "full_train" else (split,)
     total = sum(_SIZES[part] for part in parts)
     count = total if images is None else images
     if count < 1 or (len(parts) > 1 and count > total):
@@ -180,16 +184,8 @@ def planted(
         split=split,
         images=pixels,
         labels=labels,
-        classes=_class_names(),
+        classes=_CLASSES,
         index=torch.arange(count),
-    )
-
-
-def _class_names() -> tuple[str, ...]:
-    return tuple(
-        f"{hue} {shape}, {10 * (5 * warmth + number)} degrees"
-        for warmth, hue in enumerate(_HUES)
-        for number, shape in enumerate(_SHAPES)
     )
 
 

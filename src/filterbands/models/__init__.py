@@ -1,4 +1,4 @@
-"""Models: architectures under public parameter names, and loading of anyone's weights."""
+"""Models: architectures under public parameter names, and loading of weights."""
 
 from .files import find_checkpoints, read_checkpoint, read_weights
 from .layers import Convolution, batch_norms, convolutions, first_layer, plain_name, run_on

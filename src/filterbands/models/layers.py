@@ -30,10 +30,10 @@ class Convolution:
     """A convolution of a network, and the batch norms that read its output."""
 
     name: str
-    """Name in the network, without what torch.compile puts in front; `weight` for a bare layer."""
+    """Name in the network, without the prefix of torch.compile; `weight` for a bare layer."""
     layer: _ConvNd
     norms: dict[str, _BatchNorm]
-    """Batch norms by name; more than one only by execution."""
+    """Batch norms by name; only execution finds more than one."""
     found_by: str
     """`execution` or `registration`."""
 
@@ -43,10 +43,10 @@ class Convolution:
         return prod(self.layer.kernel_size) > 1
 
     def scale(self) -> tuple[Float[Tensor, " f"] | None, str | None, str]:
-        """Return what the batch norm multiplies each filter by, its name, and how it was found.
+        """Return the factor of the batch norm per filter, its name, and how it was found.
 
-        Scale and name are None where no single batch norm with a running variance reads the output; the text
-        is the reason then.
+        Factor and name are None unless exactly one batch norm with a running variance reads the output. The
+        text then gives the reason.
         """
         if len(self.norms) != 1:
             names = " and ".join(self.norms)
@@ -64,11 +64,11 @@ def convolutions(model: nn.Module, images: FloatImages | None = None) -> tuple[C
     """Return the convolutions of a network, each with the batch norms that read its output.
 
     Args:
-        model: A network; it is left as it is.
-        images: Images that it takes, at least one. With them, only convolutions that run are returned.
+        model: A network; it is not changed.
+        images: At least one input image. With images, only convolutions that run are returned.
 
     Raises:
-        ValueError: The network cannot take the images.
+        ValueError: The network does not accept the images.
 
     >>> layers = convolutions(nn.Sequential(nn.Sequential(nn.Conv2d(3, 8, 3)), nn.BatchNorm2d(8)))
     >>> [(layer.name, list(layer.norms), layer.found_by) for layer in layers]
@@ -83,13 +83,13 @@ def first_layer(
     """Return the first convolution larger than 1x1, and the batch norms that read its output.
 
     Args:
-        verb: Who asks, for the error.
+        verb: The name of the caller, for the error.
         model: As for `convolutions`.
         images: As for `convolutions`.
         kind: Class that the convolution must have.
 
     Raises:
-        ValueError: There is none, or the network cannot take the images.
+        ValueError: There is none, or the network does not accept the images.
 
     >>> first_layer("shrink", nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 8, 3))).name
     '1'
@@ -109,7 +109,7 @@ def batch_norms(model: nn.Module) -> tuple[_BatchNorm, ...]:
 
 
 def plain_name(path: str) -> str:
-    """Return a name without what torch.compile and data parallelism put in front.
+    """Return a name without the prefixes of torch.compile and data parallelism.
 
     >>> plain_name("_orig_mod.module.conv1.weight")
     'conv1.weight'
@@ -120,14 +120,14 @@ def plain_name(path: str) -> str:
 
 
 def run_on(model: nn.Module, images: FloatImages) -> Tensor:
-    """Return what a network answers to images, which are moved to its device and precision.
+    """Return the output of a network for images, which are moved to its device and precision.
 
     Raises:
-        ValueError: The network cannot take them.
+        ValueError: The network does not accept them.
     """
     tensors = chain(model.parameters(), model.buffers())
     place = next((tensor for tensor in tensors if tensor.is_floating_point()), images)
-    # Compiled code may have been made before hooks were hung on the modules inside.
+    # Compiled code ignores hooks that were added to the modules after the compilation.
     plain: nn.Module = getattr(model, "_orig_mod", model)
     try:
         answers: Tensor = plain(images.to(place.device, place.dtype))
@@ -148,9 +148,9 @@ def _registered(model: nn.Module) -> tuple[Convolution, ...]:
 
 
 def _in_order(path: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Yield leaf modules in the order of registration, and a block of several leaves once more behind them.
+    """Yield leaf modules in the order of registration, and a block of several leaves after its leaves.
 
-    Whether the last leaf of such a block gives the block's output is known to its forward alone.
+    Only the forward of such a block knows whether its last leaf gives its output.
     """
     prefix = f"{path}." if path else ""
     inside = [
@@ -173,7 +173,7 @@ def _executed(model: nn.Module, images: FloatImages) -> tuple[Convolution, ...]:
     def on_convolution(module: _ConvNd, _: Any, output: Tensor) -> None:
         if module not in found:
             found[module] = Convolution(names[module] or "weight", module, {}, "execution")
-            # An activation in place changes the tensor's version, and not the tensor's identity.
+            # An activation in place changes the version of the tensor, but not its identity.
             outputs[module] = output, output._version
 
     def on_norm(module: _BatchNorm, inputs: tuple[Any, ...]) -> None:

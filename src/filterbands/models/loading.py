@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..hints import hint
 from .fastnet import FastNet
 from .files import read_checkpoint
-from .normalizing import Normalizing, Numbers, normalizing
+from .normalizing import Normalizing, normalizing
 from .resnet import FourStageResNet, ThreeStageResNet
 
 ARCHITECTURES: Mapping[str, Callable[[int], Normalizing]] = MappingProxyType(
@@ -28,9 +28,10 @@ ARCHITECTURES: Mapping[str, Callable[[int], Normalizing]] = MappingProxyType(
         "cifar_resnet110": lambda classes: ThreeStageResNet(110, classes=classes),
     }
 )
-"""Every architecture: its name, and a function of the number of classes that builds it afresh."""
+"""The architectures: per name, a function of the number of classes that returns a fresh network."""
 
-# What torch.compile, data parallelism, Lightning and others put in front of every name.
+_NAMES = ", ".join(ARCHITECTURES)
+# Prefixes of every name by torch.compile, data parallelism, Lightning and others.
 _PREFIXES = ("_orig_mod.", "module.", "model.", "net.", "network.")
 
 
@@ -47,58 +48,65 @@ def load_model(
     Args:
         path: `.safetensors`, a pickled state dict, `.npz`, a Run folder, the folder of a Hugging Face
             repository, `timm:NAME` or `torchvision:NAME` with their published weights, or
-            `module:function`, which imports that function, runs it and takes the network it returns.
-            None initializes from torch's default generator. As with torch and timm, a fresh network is in
-            training mode; call `.eval()` before it is run as it is.
-        arch: A name of `ARCHITECTURES`. A Run knows its own.
-        classes: Number of outputs of a fresh network. A file's own number is read from its last layer.
-        mean: What the network subtracts from each channel of images in [0, 1]. By default CIFAR-10's for our
-            architectures, timm's and torchvision's own for theirs, and nothing for `module:function`.
-        std: What it divides by.
+            `module:function`, which imports and runs that function; it must return a network. None
+            initializes a network from torch's default generator. As with torch and timm, a fresh network is
+            in training mode; call `.eval()` before inference.
+        arch: A key of `ARCHITECTURES`. The files of a Run contain it.
+        classes: Number of outputs of a fresh network. For a file, the number is that of its last layer.
+        mean: Mean per channel of images in [0, 1], which the network subtracts. By default it is that of
+            CIFAR-10 for `ARCHITECTURES`, that of timm or torchvision for theirs, else 0.
+        std: Standard deviation per channel, by which the network divides.
 
     Raises:
-        FileNotFoundError: No such file.
-        ValueError: Not a checkpoint, one that does not fit the architecture, or no architecture given.
+        FileNotFoundError: The file does not exist.
+        ValueError: The file is not a checkpoint, it does not fit the architecture, or no architecture is
+            given.
 
     >>> load_model(arch="fastnet").conv1.weight.shape
     torch.Size([24, 3, 3, 3])
     """
     spec = str(path) if path is not None else ""
-    if ":" in spec and not Path(spec).exists():
-        kind, _, name = spec.partition(":")
-        return _FOREIGN.get(kind, _function_model)(name if kind in _FOREIGN else spec, mean, std)
-    metadata: Mapping[str, str] = {}
-    weights: dict[str, Tensor] = {}
-    if path is not None:
-        weights, metadata = read_checkpoint(path)
-    arch = arch or metadata.get("arch")
-    if arch is None:
-        raise ValueError(
-            f"{spec} does not say which network it is; name it with --arch (arch=), one of {_names()}"
-        )
-    if arch not in ARCHITECTURES:
-        raise ValueError(f"unknown architecture {arch!r}{hint(arch, ARCHITECTURES)}; known are {_names()}")
-    if classes < 1:
-        raise ValueError(f"classes needs a number of at least 1, got {classes}")
-    head = weights.get("linear.weight")
-    model = ARCHITECTURES[arch](len(head) if head is not None and head.ndim == 2 else classes)
-    own = {name: tuple(json.loads(metadata[name])) for name in ("mean", "std") if metadata.get(name)}
-    own |= {name: numbers for name, numbers in (("mean", mean), ("std", std)) if numbers is not None}
-    normalizing(model, own.get("mean"), own.get("std"))
-    if path is not None:
-        _fit_first_layer(model, weights.get("conv1.weight"))
-        _fill(model, weights, where=spec, arch=arch)
+    kind, _, name = spec.partition(":")
+    if ":" not in spec or Path(spec).exists():
+        model, own = _our_model(path, arch, classes)
+    elif kind in _ZOOS:
+        model, own = _ZOOS[kind](name)
+    else:
+        model, own = _function_model(spec), {}
+    mean, std = (own.get(key) if given is None else given for key, given in (("mean", mean), ("std", std)))
+    normalizing(model, mean, std)
     return model if path is None else model.eval()
 
 
 def describe(model: nn.Module, *, arch: str) -> dict[str, str]:
-    """Return what a weights file says of itself, so that `load_model` needs nothing but the file."""
+    """Return the metadata of a weights file, so that `load_model` needs only the file."""
     texts = {"arch": arch}
     for name in ("mean", "std"):
         texts[name] = json.dumps(
             [float(f"{value:.6g}") for value in model.get_buffer(name).flatten().tolist()]
         )
     return texts
+
+
+def _our_model(
+    path: str | Path | None, arch: str | None, classes: int
+) -> tuple[nn.Module, Mapping[str, Any]]:
+    weights, metadata = ({}, {}) if path is None else read_checkpoint(path)
+    arch = arch or metadata.get("arch")
+    if arch is None:
+        raise ValueError(
+            f"{path or ''} does not say which network it is; name it with --arch (arch=), one of {_NAMES}"
+        )
+    if arch not in ARCHITECTURES:
+        raise ValueError(f"unknown architecture {arch!r}{hint(arch, ARCHITECTURES)}; known are {_NAMES}")
+    if classes < 1:
+        raise ValueError(f"classes needs a number of at least 1, got {classes}")
+    head = weights.get("linear.weight")
+    model = ARCHITECTURES[arch](len(head) if head is not None and head.ndim == 2 else classes)
+    if path is not None:
+        _fit_first_layer(model, weights.get("conv1.weight"))
+        _fill(model, weights, where=str(path), arch=arch)
+    return model, {name: json.loads(metadata[name]) for name in ("mean", "std") if metadata.get(name)}
 
 
 def _fit_first_layer(model: nn.Module, weight: Tensor | None) -> None:
@@ -116,7 +124,7 @@ def _fill(model: nn.Module, weights: Mapping[str, Tensor], *, where: str, arch: 
     for prefix in _PREFIXES:
         if not any(name in own for name in weights) and all(name.startswith(prefix) for name in weights):
             weights = {name.removeprefix(prefix): tensor for name, tensor in weights.items()}
-    # Checkpoints of before torch 0.4.1 lack the batch counters, and nothing here reads them.
+    # Checkpoints from before torch 0.4.1 lack the batch counters, which are not used.
     missing = [name for name in own if name not in weights and not name.endswith("num_batches_tracked")]
     extra = [name for name in weights if name not in own]
     wrong = [
@@ -124,7 +132,7 @@ def _fill(model: nn.Module, weights: Mapping[str, Tensor], *, where: str, arch: 
         for name in own
         if name in weights and weights[name].shape != own[name].shape
     ]
-    faults = {"it lacks": missing, "it has besides": extra, "of another shape:": wrong}
+    faults = {"it lacks": missing, "it also has": extra, "of another shape:": wrong}
     parts = [
         f"{label} {', '.join(found[:3])}{f' and {len(found) - 3} more' if len(found) > 3 else ''}"
         for label, found in faults.items()
@@ -135,7 +143,7 @@ def _fill(model: nn.Module, weights: Mapping[str, Tensor], *, where: str, arch: 
     model.load_state_dict(dict(weights), strict=False)
 
 
-def _function_model(spec: str, mean: Numbers, std: Numbers) -> nn.Module:
+def _function_model(spec: str) -> nn.Module:
     module_name, _, function_name = spec.partition(":")
     try:
         function = getattr(importlib.import_module(module_name), function_name)
@@ -147,29 +155,25 @@ def _function_model(spec: str, mean: Numbers, std: Numbers) -> nn.Module:
     model = function()
     if not isinstance(model, nn.Module):
         raise ValueError(f"{spec} returned a {type(model).__name__}, expected a torch.nn.Module")
-    return normalizing(model, mean, std).eval()
+    return model
 
 
-def _timm_model(name: str, mean: Numbers, std: Numbers) -> nn.Module:
+def _timm_model(name: str) -> tuple[nn.Module, Mapping[str, Any]]:
     timm = _package("timm", "timm", name)
     if not timm.is_model(name):
         raise ValueError(f"timm knows no network {name!r}; timm.list_models() lists them")
     model: Any = timm.create_model(name, pretrained=True)
-    known = getattr(model, "pretrained_cfg", {})
-    return normalizing(model, mean or known.get("mean"), std or known.get("std")).eval()
+    return model, getattr(model, "pretrained_cfg", {})
 
 
-def _torchvision_model(name: str, mean: Numbers, std: Numbers) -> nn.Module:
+def _torchvision_model(name: str) -> tuple[nn.Module, Mapping[str, Any]]:
     models = _package("torchvision.models", "torchvision", name)
     if name not in models.list_models():
         raise ValueError(
             f"torchvision knows no network {name!r}; torchvision.models.list_models() lists them"
         )
     weights = models.get_model_weights(name).DEFAULT
-    known = weights.transforms()
-    model: nn.Module = models.get_model(name, weights=weights)
-    mean, std = mean or getattr(known, "mean", None), std or getattr(known, "std", None)
-    return normalizing(model, mean, std).eval()
+    return models.get_model(name, weights=weights), vars(weights.transforms())
 
 
 def _package(module: str, package: str, name: str) -> Any:
@@ -181,10 +185,6 @@ def _package(module: str, package: str, name: str) -> Any:
         ) from None
 
 
-_FOREIGN: Mapping[str, Callable[[str, Numbers, Numbers], nn.Module]] = MappingProxyType(
+_ZOOS: Mapping[str, Callable[[str], tuple[nn.Module, Mapping[str, Any]]]] = MappingProxyType(
     {"timm": _timm_model, "torchvision": _torchvision_model}
 )
-
-
-def _names() -> str:
-    return ", ".join(ARCHITECTURES)

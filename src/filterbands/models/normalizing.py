@@ -1,7 +1,7 @@
-"""The one place that applies mean and standard deviation, so that a network takes images in [0, 1].
+"""The only place that applies mean and standard deviation, so that a network takes images in [0, 1].
 
-Our own architectures are `Normalizing`. `load_model` gives any other network a hook (`normalizing`). `scaled`
-puts a `Scale` in front of a network that Python code or an ONNX file brings.
+The architectures of this package are `Normalizing`. `load_model` adds a hook to any other network
+(`normalizing`). `scaled` puts a `Scale` in front of a network from Python code or an ONNX file.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,9 +22,9 @@ Numbers = Sequence[float] | None
 
 
 class Normalizing(nn.Module):
-    """A network that takes NCHW floats in [0, 1] and scales them with its own `mean` and `std`.
+    """A network that takes NCHW floats in [0, 1] and normalizes them with its own `mean` and `std`.
 
-    The two are buffers that are not part of the state dict, so that public checkpoints load as they are.
+    Both are buffers outside of the state dict, so that public checkpoints load without changes.
     """
 
     mean: Tensor
@@ -40,34 +40,31 @@ class Normalizing(nn.Module):
         return _scale(images, self.mean, self.std)
 
 
-class Scale(nn.Module):
-    """A layer that returns (images - mean) / std; see `scaled`."""
-
-    mean: Tensor
-    std: Tensor
+class Scale(Normalizing):
+    """A layer that returns (images - mean) / std, both parts of its state dict; see `scaled`."""
 
     def __init__(self, mean: Numbers, std: Numbers) -> None:
-        super().__init__()
         check_mean_std(mean, std)
+        super().__init__()
         self.register_buffer("mean", _channels((0, 0, 0) if mean is None else mean))
         self.register_buffer("std", _channels((1, 1, 1) if std is None else std))
 
     def forward(self, images: FloatImages) -> FloatImages:
         """Return (images - mean) / std."""
-        return _scale(images, self.mean, self.std)
+        return self.normalize(images)
 
 
 def scaled(model: nn.Module, mean: Numbers, std: Numbers) -> nn.Module:
     """Return a network that takes images in [0, 1], with a `Scale` in front of the given one.
 
     Args:
-        model: Takes images from which `mean` is subtracted and which are divided by `std`. Not changed.
-        mean: One number per channel; None for 0. Without mean and std the network itself comes back.
+        model: A network that expects normalized images; it is not changed.
+        mean: One number per channel; None for 0. Without mean and std, the network itself is returned.
         std: One number per channel; None for 1.
 
     Raises:
-        ValueError: Not 3 numbers, a standard deviation that is not above 0, or a network that normalizes
-            its images already, so that mean and std would be applied twice.
+        ValueError: There are not 3 numbers, a standard deviation is not above 0, or the network already
+            normalizes its images, so that mean and std would be applied twice.
 
     >>> scaled(nn.Identity(), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))(torch.zeros(1, 3, 1, 1)).flatten()
     tensor([-2., -2., -2.])
@@ -79,13 +76,13 @@ def scaled(model: nn.Module, mean: Numbers, std: Numbers) -> nn.Module:
 
 
 def normalizing(model: nn.Module, mean: Numbers, std: Numbers) -> nn.Module:
-    """Return any network, changed in place so that it takes images in [0, 1] and scales them as it expects.
+    """Return a network, changed in place so that it takes images in [0, 1] and normalizes them.
 
-    Modules and parameters keep their names; the numbers are buffers outside of the state dict. A network that
-    has numbers already gets the given ones instead. Without any numbers the network is left as it is.
+    Modules and parameters keep their names; the numbers are buffers outside of the state dict. The given
+    numbers replace those that the network has. Without numbers, the network is not changed.
 
     Raises:
-        ValueError: As for `scaled`; only a module inside of the network counts as one that normalizes.
+        ValueError: As for `scaled`, but the network itself may be one that normalizes.
     """
     check_mean_std(mean, std)
     if mean is None and std is None:
@@ -102,7 +99,7 @@ def normalizing(model: nn.Module, mean: Numbers, std: Numbers) -> nn.Module:
 
 
 def input_std(model: nn.Module) -> tuple[float, ...] | None:
-    """Return what a network divides each channel of images in [0, 1] by; None where that is not known."""
+    """Return the standard deviation by which a network divides each channel; None where it is not known."""
     found = next(filter(_normalizes, model.modules()), None)
     return None if found is None else tuple(_buffers(found)[1].flatten().tolist())
 
@@ -119,7 +116,7 @@ def check_mean_std(mean: Numbers, std: Numbers) -> None:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a network into evaluation mode, and afterwards each of its modules into the mode it was in."""
+    """Put a network into evaluation mode, and restore the mode of each module afterwards."""
     settle_kernels()
     modes = {module: module.training for module in model.modules()}
     try:
@@ -132,7 +129,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 def _normalizes(module: nn.Module) -> bool:
     hooked = _normalize_input in module._forward_pre_hooks.values()
-    return hooked or isinstance(module, Normalizing | Scale)
+    return hooked or isinstance(module, Normalizing)
 
 
 def _refuse_twice(model: nn.Module) -> None:
@@ -146,7 +143,7 @@ def _refuse_twice(model: nn.Module) -> None:
 
 
 def _buffers(module: nn.Module) -> tuple[Tensor, Tensor]:
-    prefix = "" if isinstance(module, Normalizing | Scale) else "input_"
+    prefix = "" if isinstance(module, Normalizing) else "input_"
     return module.get_buffer(f"{prefix}mean"), module.get_buffer(f"{prefix}std")
 
 
