@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from scipy import ndimage
 
 from filterbands.corruptions import blur, pixels
-from filterbands.corruptions.constants import CIFAR
+from filterbands.corruptions.kinds import CIFAR
 
 
 @pytest.mark.parametrize(("radius", "sum_"), [(6, 1.0), (8, 1.01298), (10, 1.01079)])

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from filterbands.corruptions import cbar_fields, corrupt
-from filterbands.corruptions.constants import CIFAR_BAR
+from filterbands.corruptions.kinds import CIFAR_BAR
 
 # Of a shape with rows unlike columns, so that axes cannot be exchanged unseen.
 IMAGE = torch.arange(3 * 11 * 16).reshape(1, 3, 11, 16).mul(5).remainder(256).to(torch.uint8)

@@ -8,7 +8,7 @@ import torch
 from scipy import ndimage
 
 from filterbands.corruptions import cbar_lenses, corrupt
-from filterbands.corruptions.constants import CIFAR_BAR
+from filterbands.corruptions.kinds import CIFAR_BAR
 
 # Of a shape with rows unlike columns, so that axes cannot be exchanged unseen.
 IMAGE = torch.randint(0, 256, (1, 3, 20, 26), generator=torch.Generator().manual_seed(0)).to(torch.uint8)

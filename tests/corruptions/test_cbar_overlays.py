@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from filterbands.corruptions import cbar_overlays, corrupt
-from filterbands.corruptions.constants import CIFAR_BAR
+from filterbands.corruptions.kinds import CIFAR_BAR
 
 GRAY = torch.full((256, 3, 32, 32), 60, dtype=torch.uint8)
 

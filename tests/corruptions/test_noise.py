@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 
 from filterbands.corruptions import corrupt, noise
-from filterbands.corruptions.constants import CIFAR
+from filterbands.corruptions.kinds import CIFAR
 
 
 @pytest.mark.parametrize("severity", range(1, 6))

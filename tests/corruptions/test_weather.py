@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from filterbands.corruptions import corrupt, textures, weather
-from filterbands.corruptions.constants import CIFAR
+from filterbands.corruptions.kinds import CIFAR
 
 
 @pytest.mark.parametrize("severity", range(1, 6))

@@ -3,10 +3,10 @@
 A random kind draws in one function and calculates in another: recorded draws give the recorded result.
 """
 
-from .constants import PARAMETERS
 from .copies import copy_arrays, copy_folders
+from .kinds import PARAMETERS, Corrupt
 from .plan import CopyConfig, Machine
-from .table import CORRUPTIONS, CORRUPTIONS_VERSION, Corrupt, Corruption, corrupt, expand_kinds, kinds_of
+from .table import CORRUPTIONS, CORRUPTIONS_VERSION, Corruption, corrupt, expand_kinds, kinds_of
 from .textures import find_textures, install_textures
 from .transform import Corrupting
 

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from ..rng import integers, uniform
 from ..types import Images, Keys
-from .constants import Constants
-from .pixels import border_index, correlate, extend, pick, smooth, to_bytes, to_unit
+from .pixels import Constants, border_index, correlate, extend, pick, smooth, to_bytes, to_unit
 
 
 def defocus_blur(images: Images, parameters: Constants, *, key: Keys) -> Images:  # noqa: ARG001

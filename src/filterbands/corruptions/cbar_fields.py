@@ -16,8 +16,7 @@ from torch import Tensor
 from ..fourier import from_half_spectrum
 from ..rng import integers, uniform
 from ..types import Images, Keys
-from .constants import Constants
-from .pixels import cut, rows_and_columns
+from .pixels import Constants, cut, rows_and_columns
 
 Phases = Float[Tensor, "b fields h half"]
 """Phases of the left half of a spectrum whose frequency zero is in the middle, in radians."""

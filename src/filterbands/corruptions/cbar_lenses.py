@@ -14,8 +14,17 @@ from torch import Tensor
 
 from ..rng import bits, uniform
 from ..types import FloatImages, Images, Keys
-from .constants import Constants
-from .pixels import cut, filter_matrix, pick, reflect_101, rows_and_columns, smooth, to_bytes, to_unit
+from .pixels import (
+    Constants,
+    cut,
+    filter_matrix,
+    pick,
+    reflect_101,
+    rows_and_columns,
+    smooth,
+    to_bytes,
+    to_unit,
+)
 
 # Weights of the 21 evenly spaced angles of circular_motion_blur.
 _TURN_WEIGHTS = tuple(math.exp(-2 * (number / 10 - 1) ** 2) for number in range(21))

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from ..rng import integers, normal, uniform
 from ..types import Images, Keys
-from .constants import Constants
-from .pixels import cut, rows_and_columns
+from .pixels import Constants, cut, rows_and_columns
 
 _GRAY = 128
 # A star has 50 to 199 rays.

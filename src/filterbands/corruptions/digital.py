@@ -14,8 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..types import FloatImages, Images, Keys
-from .constants import Constants
-from .pixels import to_bytes, to_unit
+from .pixels import Constants, to_bytes, to_unit
 
 Plane = Float[Tensor, "b h w"]
 

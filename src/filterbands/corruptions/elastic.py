@@ -17,8 +17,16 @@ from torch import Tensor
 
 from ..rng import uniform
 from ..types import FloatImages, Images, Keys
-from .constants import Constants
-from .pixels import filter_matrix, gaussian_taps, pick, reflect_101, rows_and_columns, to_bytes, to_unit
+from .pixels import (
+    Constants,
+    filter_matrix,
+    gaussian_taps,
+    pick,
+    reflect_101,
+    rows_and_columns,
+    to_bytes,
+    to_unit,
+)
 
 
 def elastic_transform(images: Images, parameters: Constants, *, key: Keys) -> Images:

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from ..rng import bits, normal
 from ..types import FloatImages, Images, Keys
-from .constants import Constants
-from .pixels import to_bytes, to_unit
+from .pixels import Constants, to_bytes, to_unit
 
 
 def gaussian_noise(images: Images, parameters: Constants, *, key: Keys) -> Images:

@@ -14,6 +14,13 @@ from ..types import FloatImages, Images
 Border = Literal["replicate", "reflect", "reflect-101"]
 """How an image is extended beyond its border: aaa|abc, cba|abc or dcb|abc."""
 
+Constants = tuple[float, ...]
+"""The constants of one kind at one severity, in the order that the docstring of its function states."""
+
+Severities = tuple[Constants, ...]
+"""The constants of one kind, one tuple per severity."""
+
+
 _PADDINGS: Mapping[Border, Literal["edge", "symmetric", "reflect"]] = {
     "replicate": "edge",
     "reflect": "symmetric",

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from ..types import Images
-from .constants import PARAMETERS
+from .kinds import PARAMETERS
 from .table import CORRUPTIONS, corrupt, expand_kinds
 
 # Pixels of one job: enough to hide its cost, and few enough to keep progress and cores even.

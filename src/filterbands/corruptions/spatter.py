@@ -13,8 +13,7 @@ from torch import Tensor
 
 from ..rng import normal
 from ..types import Images, Keys
-from .constants import Constants
-from .pixels import extend, smooth, to_bytes, to_unit
+from .pixels import Constants, extend, smooth, to_bytes, to_unit
 
 Layer = Float[Tensor, "b 1 h w"]
 ByteLayer = UInt8[Tensor, "b 1 h w"]

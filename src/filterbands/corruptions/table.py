@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
 import torch
 from jaxtyping import Int64
@@ -10,9 +10,9 @@ from torch import Tensor
 
 from .. import rng
 from ..hints import hint
-from ..types import Images, Keys
-from . import blur, cbar_fields, cbar_lenses, cbar_overlays, digital, elastic, noise, spatter, weather
-from .constants import PARAMETERS, Constants, Severities
+from ..types import Images
+from .kinds import BENCHMARK, OTHERS, PARAMETERS, TOGETHER, Corrupt, Family
+from .pixels import Severities
 
 CORRUPTIONS_VERSION = 1
 """Increased when any kind gives other bytes for the same pixels, seed and index."""
@@ -23,28 +23,8 @@ SMALLEST = 8
 # Values that are processed at once: on a CPU, what a core's cache holds; on a GPU, enough to keep it busy.
 _VALUES_AT_A_TIME = {"cpu": 1 << 17, "other": 1 << 24}
 
-Family = Literal["noise", "blur", "weather", "digital", "cbar"]
-"""The groups of the benchmarks; the kinds of C-bar form a group of their own."""
-
 Suite = Literal["c", "cbar"]
 """The published sets: the 19 kinds of CIFAR-10-C and ImageNet-C, or the ten dissimilar kinds of C-bar."""
-
-
-@runtime_checkable
-class Corrupt(Protocol):
-    """A function that makes a kind; its image i depends on the pixels of image i and on key i alone."""
-
-    __name__: str
-
-    def __call__(self, images: Images, parameters: Constants, *, key: Keys) -> Images:
-        """Return the corrupted copy.
-
-        Args:
-            images: Bytes, contiguous.
-            parameters: The constants of one severity, in the order that the kind's docstring states.
-            key: One per image; deterministic kinds do not use it.
-        """
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,38 +55,15 @@ class Corruption:
         return tuple(name for name, table in PARAMETERS.items() if self.name in table)
 
 
-# Kinds of a family in the order of the benchmarks. The name of a kind is that of its function.
-_BENCHMARK: Mapping[Family, tuple[Corrupt, ...]] = {
-    "noise": (noise.gaussian_noise, noise.shot_noise, noise.impulse_noise),
-    "blur": (blur.defocus_blur, blur.glass_blur, blur.motion_blur, blur.zoom_blur),
-    "weather": (weather.snow, weather.frost, weather.fog, digital.brightness),
-    "digital": (digital.contrast, elastic.elastic_transform, digital.pixelate, digital.jpeg_compression),
-}
-_OTHERS: Mapping[Family, tuple[Corrupt, ...]] = {
-    "noise": (noise.speckle_noise,),
-    "blur": (blur.gaussian_blur,),
-    "weather": (spatter.spatter,),
-    "digital": (digital.saturate,),
-    "cbar": (
-        *(cbar_fields.blue_noise_sample, cbar_overlays.checkerboard_cutout, cbar_overlays.inverse_sparkles),
-        *(cbar_lenses.pinch_and_twirl, cbar_lenses.ripple, cbar_fields.brownish_noise),
-        *(cbar_lenses.circular_motion_blur, cbar_overlays.lines, cbar_overlays.sparkles),
-        *(cbar_lenses.transverse_chromatic_abberation, cbar_lenses.caustic_refraction),
-        *(cbar_fields.perlin_noise, cbar_fields.plasma_noise, cbar_fields.cocentric_sine_waves),
-        cbar_fields.single_frequency_greyscale,
-    ),
-}
-_TOGETHER = {"zoom_blur": 16, "spatter": 8}
-
 CORRUPTIONS: Mapping[str, Corruption] = {
     function.__name__: Corruption(
         name=function.__name__,
         family=family,
-        benchmark=families is _BENCHMARK,
+        benchmark=families is BENCHMARK,
         function=function,
-        together=_TOGETHER.get(function.__name__, 1),
+        together=TOGETHER.get(function.__name__, 1),
     )
-    for families in (_BENCHMARK, _OTHERS)
+    for families in (BENCHMARK, OTHERS)
     for family, functions in families.items()
     for function in functions
 }

@@ -12,8 +12,7 @@ from torch import Tensor
 from ..rng import integers, normal, uniform
 from ..types import FloatImages, Images, Keys
 from .blur import smear, zoom_taps
-from .constants import Constants
-from .pixels import cut, pick, to_bytes, to_unit
+from .pixels import Constants, cut, pick, to_bytes, to_unit
 from .textures import find_textures, load_textures
 
 Field = Float[Tensor, "b _ _"]

@@ -110,16 +110,17 @@ _CONFIGS = (
 )
 
 
-def _recipe(config: TrainConfig, doc: str) -> Callable[[], TrainConfig]:
+def _recipe(config: TrainConfig) -> Callable[[], TrainConfig]:
     def recipe() -> TrainConfig:
         return config
 
     recipe.__name__ = recipe.__qualname__ = config.recipe
-    recipe.__doc__ = doc
+    # A method without a line of its own is described by its view.
+    recipe.__doc__ = _DOCS.get(config.recipe) or METHODS[config.method].view.__doc__
     return recipe
 
 
 RECIPES: Mapping[str, Callable[[], TrainConfig]] = MappingProxyType(
-    {name: _recipe(config, _DOCS[name]) for name in _DOCS for config in _CONFIGS if config.recipe == name}
+    {config.recipe: _recipe(config) for config in _CONFIGS}
 )
 """Every recipe by name."""

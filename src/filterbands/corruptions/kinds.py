@@ -1,4 +1,6 @@
-"""The constants of both published sets: five severities per kind, in the units that its function states.
+"""Every kind: the function that makes it, and its constants at five severities in both published sets.
+
+A constant has the unit that the docstring of its function states.
 
 Source: Hendrycks, Dietterich 2019, "Benchmarking neural network robustness to common corruptions and
 perturbations", arXiv:1903.12261, as in the generators of CIFAR-10-C and ImageNet-C (224 pixels) of
@@ -13,12 +15,59 @@ image's side here.
 """
 
 from collections.abc import Mapping
+from typing import Literal, Protocol, runtime_checkable
 
-Constants = tuple[float, ...]
-"""The constants of one kind at one severity, in the order that the docstring of its function states."""
+from ..types import Images, Keys
+from . import blur, cbar_fields, cbar_lenses, cbar_overlays, digital, elastic, noise, spatter, weather
+from .pixels import Constants, Severities
 
-Severities = tuple[Constants, ...]
-"""The constants of one kind, one tuple per severity."""
+Family = Literal["noise", "blur", "weather", "digital", "cbar"]
+"""The groups of the benchmarks; the kinds of C-bar form a group of their own."""
+
+
+@runtime_checkable
+class Corrupt(Protocol):
+    """A function that makes a kind; its image i depends on the pixels of image i and on key i alone."""
+
+    __name__: str
+
+    def __call__(self, images: Images, parameters: Constants, *, key: Keys) -> Images:
+        """Return the corrupted copy.
+
+        Args:
+            images: Bytes, contiguous.
+            parameters: The constants of one severity, in the order that the kind's docstring states.
+            key: One per image; deterministic kinds do not use it.
+        """
+        ...
+
+
+BENCHMARK: Mapping[Family, tuple[Corrupt, ...]] = {
+    "noise": (noise.gaussian_noise, noise.shot_noise, noise.impulse_noise),
+    "blur": (blur.defocus_blur, blur.glass_blur, blur.motion_blur, blur.zoom_blur),
+    "weather": (weather.snow, weather.frost, weather.fog, digital.brightness),
+    "digital": (digital.contrast, elastic.elastic_transform, digital.pixelate, digital.jpeg_compression),
+}
+"""The 15 kinds of the benchmark's average by family, in its order. A kind has the name of its function."""
+
+OTHERS: Mapping[Family, tuple[Corrupt, ...]] = {
+    "noise": (noise.speckle_noise,),
+    "blur": (blur.gaussian_blur,),
+    "weather": (spatter.spatter,),
+    "digital": (digital.saturate,),
+    "cbar": (
+        *(cbar_fields.blue_noise_sample, cbar_overlays.checkerboard_cutout, cbar_overlays.inverse_sparkles),
+        *(cbar_lenses.pinch_and_twirl, cbar_lenses.ripple, cbar_fields.brownish_noise),
+        *(cbar_lenses.circular_motion_blur, cbar_overlays.lines, cbar_overlays.sparkles),
+        *(cbar_lenses.transverse_chromatic_abberation, cbar_lenses.caustic_refraction),
+        *(cbar_fields.perlin_noise, cbar_fields.plasma_noise, cbar_fields.cocentric_sine_waves),
+        cbar_fields.single_frequency_greyscale,
+    ),
+}
+"""The other kinds by family."""
+
+TOGETHER = {"zoom_blur": 16, "spatter": 8}
+"""Smallest number of images to process at once, where that is not 1."""
 
 CIFAR: Mapping[str, Severities] = {
     "gaussian_noise": ((0.04,), (0.06,), (0.08,), (0.09,), (0.1,)),

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from filterbands.corruptions import CORRUPTIONS, kinds_of
-from filterbands.corruptions.constants import CIFAR, IMAGENET, Severities
+from filterbands.corruptions.kinds import CIFAR, IMAGENET
+from filterbands.corruptions.pixels import Severities
 
 PAGE = Path(__file__).parents[2] / "docs" / "corruptions.md"
 
