@@ -21,7 +21,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 ORDER = (
     *(
         ("version",),
-        ("types", "hints"),
+        ("types", "checks"),
         ("engine",),
         ("rng",),
         ("fourier",),

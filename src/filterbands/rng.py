@@ -14,11 +14,13 @@ with the finalizer constants of Stafford's variant 13.
 
 import hashlib
 import math
+from typing import SupportsIndex
 
 import torch
 from jaxtyping import Float, Int32, Int64
 from torch import Tensor
 
+from .checks import whole_number
 from .engine import settle_kernels
 from .types import Keys
 
@@ -31,11 +33,11 @@ _STREAM_STRIDE = 1 << 40
 _BLOCK = 1 << 15
 
 
-def keys(seed: int, *parts: str | int, index: Int64[Tensor, " b"]) -> Keys:
+def keys(seed: SupportsIndex, *parts: str | SupportsIndex, index: Int64[Tensor, " b"]) -> Keys:
     """Return one key per image, a hash of the seed, the parts (such as kind and severity) and the index.
 
     Args:
-        seed: Any integer.
+        seed: Any integer, of any type.
         parts: The purpose of the numbers; different parts give independent numbers.
         index: The number of each image, which is the same in any batch or order.
 
@@ -43,7 +45,8 @@ def keys(seed: int, *parts: str | int, index: Int64[Tensor, " b"]) -> Keys:
     2
     """
     settle_kernels()
-    text = "\x1f".join([str(seed), *(f"{type(part).__name__}:{part}" for part in parts)])
+    named = [f"str:{part}" if isinstance(part, str) else f"int:{whole_number('key', part)}" for part in parts]
+    text = "\x1f".join([str(whole_number("seed", seed)), *named])
     base = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little", signed=True)
     # Mixed twice, so that the sequences of consecutive images do not overlap.
     return _mix(_mix(index * _GAMMA).bitwise_xor_(base))

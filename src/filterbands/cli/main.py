@@ -8,7 +8,7 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import Any, get_type_hints
 
-from ..hints import hint
+from ..checks import hint
 from ..version import __version__
 from .parsing import parse
 

@@ -17,7 +17,7 @@ from tyro.constructors import (
     StructTypeInfo,
 )
 
-from ..hints import hint
+from ..checks import hint
 
 Verb = TypeVar("Verb")
 

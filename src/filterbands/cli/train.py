@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 import tyro
 
+from ..checks import hint
 from ..engine import is_first_process
-from ..hints import hint
 from ..training import RECIPES, train, with_settings
 from .shared import Answer, DeviceOptions, progress_bar
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from ..checks import whole_number
 from ..types import Images
 from .kinds import PARAMETERS
 from .table import CORRUPTIONS, corrupt, expand_kinds
@@ -33,6 +34,9 @@ class CopyConfig:
         if self.parameters not in PARAMETERS:
             raise ValueError(f"parameters needs {' or '.join(PARAMETERS)}, got {self.parameters!r}")
         object.__setattr__(self, "kinds", expand_kinds(self.kinds, parameters=self.parameters))
+        severities = tuple(whole_number("severities", one) for one in self.severities)
+        object.__setattr__(self, "severities", severities)
+        object.__setattr__(self, "seed", whole_number("seed", self.seed))
         ascending = tuple(sorted(set(self.severities) & {1, 2, 3, 4, 5}))
         if not ascending or ascending != tuple(self.severities):
             raise ValueError(f"severities needs numbers from 1 to 5, ascending, got {self.severities}")

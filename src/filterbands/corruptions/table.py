@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, SupportsIndex
 
 import torch
 from jaxtyping import Int64
 from torch import Tensor
 
 from .. import rng
-from ..hints import hint
+from ..checks import hint, whole_number
 from ..types import Images
 from .kinds import BENCHMARK, OTHERS, PARAMETERS, TOGETHER, Corrupt, Family
 from .pixels import Severities
@@ -108,8 +108,8 @@ def corrupt(
     images: Images,
     kind: str,
     *,
-    severity: int,
-    seed: int,
+    severity: SupportsIndex,
+    seed: SupportsIndex,
     parameters: str = "cifar",
     index: Int64[Tensor, " b"] | None = None,
 ) -> Images:
@@ -136,8 +136,7 @@ def corrupt(
     [166]
     """
     check_images(images)
-    if isinstance(severity, bool) or severity not in (1, 2, 3, 4, 5):
-        raise ValueError(f"corrupt needs a severity of 1, 2, 3, 4 or 5, got {severity!r}")
+    severity = check_severity("corrupt", severity)
     severities = _severities(kind, parameters)
     entry = CORRUPTIONS[kind]
     index = _check_index(index, images)
@@ -155,6 +154,14 @@ def corrupt(
         part = slice(start, start + at_a_time)
         result[part] = entry.function(images[part].contiguous(), severities[severity - 1], key=key[part])
     return result
+
+
+def check_severity(verb: str, severity: SupportsIndex) -> int:
+    """Return a severity of any integer type as `int`; raise ValueError unless it is from 1 to 5."""
+    number = whole_number(f"{verb}: severity", severity)
+    if not 1 <= number <= 5:
+        raise ValueError(f"{verb} needs a severity of 1, 2, 3, 4 or 5, got {severity!r}")
+    return number
 
 
 def check_images(images: object) -> Images:

@@ -1,9 +1,12 @@
 """`Corrupting`: corruption as a training transform."""
 
+from collections.abc import Iterable
+from typing import Any, SupportsIndex
+
 import torch
 from torch import Tensor, nn
 
-from .table import check_images, corrupt
+from .table import check_images, check_severity, corrupt
 
 
 class Corrupting(nn.Module):
@@ -29,11 +32,17 @@ class Corrupting(nn.Module):
     """
 
     def __init__(
-        self, kind: str, *, severity: int | tuple[int, ...] = (1, 2, 3, 4, 5), parameters: str = "cifar"
+        self,
+        kind: str,
+        *,
+        severity: SupportsIndex | Iterable[SupportsIndex] = (1, 2, 3, 4, 5),
+        parameters: str = "cifar",
     ) -> None:
         super().__init__()
         self.kind = kind
-        self.severities = (severity,) if isinstance(severity, int) else tuple(severity)
+        listed = isinstance(severity, Iterable) and not isinstance(severity, SupportsIndex)
+        several: Any = severity if listed else (severity,)
+        self.severities = tuple(check_severity("Corrupting", one) for one in several)
         self.table = parameters
         if not self.severities:
             raise ValueError("Corrupting needs at least one severity, got none")

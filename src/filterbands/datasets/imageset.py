@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from jaxtyping import Int64
 from torch import Tensor
 
-from ..hints import hint
+from ..checks import hint
 from ..types import Images, Labels
 
 SPLITS = ("train", "validation", "full_train", "test")

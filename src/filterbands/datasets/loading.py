@@ -4,8 +4,8 @@ from pathlib import Path
 
 import torch
 
+from ..checks import hint
 from ..disk import cache_folder
-from ..hints import hint
 from .cifar import CIFARS, load_cifar
 from .folder import load_folder, load_npz
 from .imageset import ImageSet, check_split

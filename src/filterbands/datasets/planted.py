@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .. import fourier, rng
-from ..hints import hint
+from ..checks import hint
 from ..types import FloatImages, Keys, Labels
 from .imageset import ImageSet, check_split
 

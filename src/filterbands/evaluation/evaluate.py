@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from ..checks import whole_number
 from ..corruptions import CORRUPTIONS, PARAMETERS, corrupt, expand_kinds, kinds_of
 from ..engine import PRECISIONS, Compiled
 from ..models import scaled
@@ -76,6 +77,9 @@ class EvaluateConfig:
                 raise ValueError(f"{name} needs {' or '.join(known)}, got {getattr(self, name)!r}")
         if self.kinds is not None:
             object.__setattr__(self, "kinds", self._expanded(self.kinds))
+        severities = tuple(whole_number("severities", one) for one in self.severities)
+        object.__setattr__(self, "severities", severities)
+        object.__setattr__(self, "seed", whole_number("seed", self.seed))
         if not self.severities or not set(self.severities) <= set(SEVERITIES):
             raise ValueError(f"severities needs numbers from 1 to 5, got {self.severities}")
         if self.batch_size < 1:

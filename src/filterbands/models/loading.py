@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..hints import hint
+from ..checks import hint
 from .fastnet import FastNet
 from .files import read_checkpoint
 from .normalizing import Normalizing, normalizing

@@ -12,9 +12,9 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from .. import fourier, rng
+from ..checks import hint
 from ..evaluation import Data
 from ..filters import EQUAL_AREA
-from ..hints import hint
 from ..types import Progress
 from .probe import Arrays, Probe, ProbeConfig, probing
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import hint
 from ..corruptions import CORRUPTIONS, PARAMETERS, kinds_of
-from ..hints import hint
 from .statistics import Bits, Floats, Integers, bootstrap
 
 BENCHMARK_15 = tuple(kind for kind, entry in CORRUPTIONS.items() if entry.benchmark)

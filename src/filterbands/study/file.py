@@ -22,8 +22,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from ..checks import hint
 from ..evaluation import EvaluateConfig
-from ..hints import hint
 from ..training import RECIPES, TrainConfig, with_settings
 
 # The keys of `evaluate`, and what each says by default.

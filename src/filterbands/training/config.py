@@ -4,9 +4,9 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
+from ..checks import hint
 from ..engine import PRECISIONS
 from ..filters import EQUAL_AREA
-from ..hints import hint
 from ..models import ARCHITECTURES
 from .methods import FILTERS, METHODS, NOISES
 
