@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .models import load_model
     from .probes import ProbeConfig, fourier_heatmap, pass_curves
     from .report import write_report
+    from .study import StudyConfig
     from .training import TrainConfig
     from .training.train import train
 
@@ -33,6 +34,7 @@ __all__ = [
     "ProbeConfig",
     "SpectralNoise",
     "SpectrumLogger",
+    "StudyConfig",
     "TrainConfig",
     "analyze",
     "attract_share",
@@ -61,6 +63,7 @@ _ROOMS = {
     "models": ("load_model",),
     "probes": ("ProbeConfig", "fourier_heatmap", "pass_curves"),
     "report": ("write_report",),
+    "study": ("StudyConfig",),
     "training": ("TrainConfig", "train"),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}

@@ -39,10 +39,15 @@ _EVALUATE = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyConfig:
-    """What is to be trained and evaluated, and where."""
+    """The trainings of a study and how they are evaluated; `as_study` and `read_study` make it.
+
+    >>> study = as_study({"data": "planted", "recipes": ["standard"], "seeds": [0, 1]})
+    >>> study.rows, len(study.configs)
+    (('standard',), 2)
+    """
 
     name: str
-    """The results folder's name."""
+    """Name of the results folder."""
     data: str
     """As `load_data` takes it."""
     configs: tuple[TrainConfig, ...]
