@@ -19,13 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from safetensors.torch import load_file, save_file
 
 from filterbands.corruptions import kinds_of
 from filterbands.datasets import load_data
+from filterbands.disk import write_weights, write_whole
 from filterbands.evaluation import EvaluateConfig, evaluate
-from filterbands.models import load_model
+from filterbands.models import load_model, read_weights
 from filterbands.run import Run
 from filterbands.scores import Scores
 
@@ -48,7 +47,14 @@ def pack(scores: Scores, file: Path) -> None:
             raise SystemExit(f"{file.name}: {kind} {severity} saw images that no step describes")
         names.append(f"{kind} {severity} {int(positions[0])} {step}")
         bits.append(np.packbits(answers.bits))
-    np.savez_compressed(file, cells=np.array(names), bits=np.concatenate(bits), images=len(scores.labels))
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as stream:
+            np.savez_compressed(
+                stream, cells=np.array(names), bits=np.concatenate(bits), images=len(scores.labels)
+            )
+
+    write_whole(file, write)
 
 
 def collect(folder: Path, line: dict[str, Any]) -> dict[str, Any]:
@@ -71,8 +77,9 @@ def collect(folder: Path, line: dict[str, Any]) -> dict[str, Any]:
     if seed == KEPT_SEED and ((row, epochs) in KEPT or epochs == KEPT_EPOCHS):
         kept = RESULTS / "weights" / f"{name}.safetensors"
         kept.parent.mkdir(parents=True, exist_ok=True)
-        halves = {key: value.half() if value.is_floating_point() else value for key, value in _weights(run)}
-        save_file(halves, kept, metadata={"arch": line["arch"]})
+        weights = sorted(read_weights(run.weights).items())
+        halves = {key: value.half() if value.is_floating_point() else value for key, value in weights}
+        write_weights(kept, halves, {"arch": line["arch"]})
     found = scores.to_json()
     return {
         "row": row,
@@ -96,10 +103,6 @@ def collect(folder: Path, line: dict[str, Any]) -> dict[str, Any]:
         "git": described["git"],
         "config": described["config"],
     }
-
-
-def _weights(run: Run) -> list[tuple[str, torch.Tensor]]:
-    return sorted(load_file(run.weights).items())
 
 
 def main() -> None:

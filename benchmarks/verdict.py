@@ -8,7 +8,6 @@ C-bar is not read here until the protocol's confirmation opens it.
 
 import argparse
 import json
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import mean, stdev
@@ -19,7 +18,7 @@ import numpy as np
 from scipy import stats
 
 from filterbands.corruptions import CORRUPTIONS
-from filterbands.scores import BENCHMARK_15, FAMILIES, bootstrap, holm
+from filterbands.scores import BENCHMARK_15, FAMILIES, bootstrap, holm, student_interval
 
 RESULTS = Path(__file__).parents[1] / "results"
 NARROW, FULL = "cifar_resnet18_narrow", "cifar_resnet18"
@@ -50,7 +49,7 @@ SHARES = {"share_0": 0.0, "share_25": 0.25, "share_50": 0.5, "share_75": 0.75, "
 CLAIMED = 10.97
 TIE = 0.3
 MARGINS = (0.5, 0.3)
-RESAMPLES = 10_000
+RESAMPLES = 1_000
 
 Line = dict[str, Any]
 Figure = Callable[[Line], float]
@@ -93,12 +92,6 @@ def differences(one: dict[int, Line], other: dict[int, Line], figure: Figure) ->
     return [figure(one[seed]) - figure(other[seed]) for seed in sorted(one.keys() & other.keys())]
 
 
-def student(values: Sequence[float]) -> tuple[float, float]:
-    """Return Student's 95 % interval of the mean of at least two values."""
-    half = stats.t.ppf(0.975, len(values) - 1) * stdev(values) / math.sqrt(len(values))
-    return mean(values) - half, mean(values) + half
-
-
 def over_images(one: Line, other: Line, kinds: Sequence[str] = BENCHMARK_15) -> tuple[float, float, float]:
     """Return two runs' difference over these kinds and its bootstrap interval over images, in points."""
     answers = [per_image(line, kinds) for line in (one, other)]
@@ -129,7 +122,7 @@ def signed(values: Sequence[float]) -> str:
         return ""
     if len(values) == 1:
         return f"{values[0]:+.2f}"
-    low, high = student(values)
+    low, high = student_interval(values)
     return f"{mean(values):+.2f} ({low:+.2f} to {high:+.2f})"
 
 
@@ -189,7 +182,7 @@ def contrasts(lines: Sequence[Line]) -> str:
             rows.append([f"{one} - {other}", epochs, len(gains), "not run", None, ""])
             continue
         clean = differences(*pair, FIGURES["clean"])
-        low = student(clean)[0]
+        low = student_interval(clean)[0]
         holds = ", ".join(f"{margin}: {'yes' if low > -margin else 'no'}" for margin in MARGINS)
         p = float(stats.ttest_1samp(gains, 0.0).pvalue)
         tie = " (a tie)" if abs(mean(gains)) < TIE else ""
@@ -217,7 +210,7 @@ def dose(lines: Sequence[Line]) -> str:
         points = [(share, runs[row][seed]["average_15"]) for row, share in SHARES.items() for seed in chosen]
         return float(stats.spearmanr(*zip(*points, strict=True)).statistic)
 
-    draws = np.random.default_rng(0).integers(0, len(seeds), (RESAMPLES // 10, len(seeds)))
+    draws = np.random.default_rng(0).integers(0, len(seeds), (RESAMPLES, len(seeds)))
     found = [correlation([seeds[place] for place in draw]) for draw in draws]
     low, high = np.percentile(found, [2.5, 97.5])
     return (
