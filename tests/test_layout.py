@@ -146,6 +146,18 @@ def test_the_check_of_the_order_sees(line: str, fault: str) -> None:
     assert (fault in found[0] and len(found) == 1) if fault else not found
 
 
+def test_tests_import_private_names_of_their_own_room_alone() -> None:
+    folder = Path(__file__).parent
+    wrong = [
+        f"{file.relative_to(folder)}: {name} of {'.'.join(source)}"
+        for file in sorted(folder.rglob("*.py"))
+        for source, name in imports(parsed(file), ())
+        if source[:1] == ("filterbands",) and name.startswith("_") and not name.endswith("__")
+        if file.relative_to(folder).parts[0] != source[1]
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
 @cache
 def libraries(tree: ast.Module) -> set[str]:
     """Return dotted names of all that a file imports, and of `torch.fft` and `numpy.fft` as attributes."""
