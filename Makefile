@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := venv
-.PHONY: venv demo test check bench slow gpu-study
+.PHONY: venv demo test check bench slow study-report gpu-study
 
 PYTHON ?= python3
 # Test processes at once; a core each.
@@ -29,6 +29,11 @@ check: $(STAMP)
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -o addopts= --doctest-modules --import-mode=importlib src
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -o addopts= --doctest-glob='*.md' docs README.md
+	$(BIN)/python benchmarks/study_report.py --check
+
+# Numbers, tables and pictures of README and docs, from results/, without training.
+study-report: $(STAMP)
+	$(BIN)/python benchmarks/study_report.py
 
 bench: $(STAMP)
 	@ls benchmarks/*.py

@@ -18,6 +18,7 @@ import numpy as np
 from scipy import stats
 
 from filterbands.corruptions import CORRUPTIONS
+from filterbands.report.style import MUTED
 from filterbands.scores import BENCHMARK_15, FAMILIES, bootstrap, holm, student_interval
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -220,21 +221,43 @@ def dose(lines: Sequence[Line]) -> str:
 
 
 def dose_chart(lines: Sequence[Line]) -> alt.FacetChart:
-    """Return accuracy against share: clean, the 15 kinds and each family; points are seeds."""
-    values = [
-        {"share": share, "of": name, "accuracy": figure(line)}
-        for row, share in SHARES.items()
-        for line in select(lines, row, NARROW, 12).values()
-        for name, figure in FIGURES.items()
-        if name in ("clean", "15 kinds", *FAMILIES)
-    ]
-    base = alt.Chart().encode(
-        x=alt.X("share:Q", title="share of low-frequency filters"),
-        y=alt.Y("accuracy:Q", title="accuracy, %").scale(zero=False),
+    """Return accuracy against share: points are seeds, bars 95 % intervals, dashed a free first layer."""
+    names = ("clean", "15 kinds", *FAMILIES)
+    points, means, free = [], [], []
+    for name in names:
+        of = FIGURES[name]
+        for row, share in SHARES.items():
+            values = [of(line) for line in select(lines, row, NARROW, 12).values()]
+            points += [{"share": share, "of": name, "accuracy": value} for value in values]
+            if values:
+                low, high = student_interval(values) if len(values) > 2 else (None, None)
+                means.append({"share": share, "of": name, "mean": mean(values), "low": low, "high": high})
+        values = [of(line) for line in select(lines, "standard", NARROW, 12).values()]
+        free.append({"of": name, "free": mean(values)})
+    x = alt.X("share:Q", title="share of low-frequency filters").scale(domain=(0, 1), padding=8)
+    data = [{"layer": layer, **row} for layer, rows in enumerate((points, means, free)) for row in rows]
+    base = alt.Chart()
+
+    def accuracy(field: str) -> alt.Y:
+        return alt.Y(f"{field}:Q", title="accuracy, %").scale(zero=False)
+
+    of_means = base.transform_filter("datum.layer == 1")
+    layers = alt.layer(
+        base.mark_rule(strokeDash=[4, 3], color=MUTED[0])
+        .encode(y=accuracy("free"))
+        .transform_filter("datum.layer == 2"),
+        of_means.mark_line(opacity=0.7).encode(x=x, y=accuracy("mean")),
+        of_means.mark_rule().encode(x=x, y=accuracy("low"), y2="high:Q"),
+        base.mark_point(filled=True, size=40)
+        .encode(x=x, y=accuracy("accuracy"))
+        .transform_filter("datum.layer == 0"),
+        data=alt.Data(values=data),
     )
-    line = base.mark_line(opacity=0.6).encode(y="mean(accuracy):Q")
-    layers = alt.layer(line, base.mark_point(filled=True), data=alt.Data(values=values))
-    return layers.properties(width=200, height=160).facet("of:N", columns=3).resolve_scale(y="independent")
+    return (
+        layers.properties(width=200, height=150)
+        .facet(alt.Facet("of:N", sort=list(names), title=None), columns=3)
+        .resolve_scale(y="independent")
+    )
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """A study: every row and seed once, resumed where it stopped, its cost and its power told before."""
 
+import hashlib
 import importlib
 import json
 from pathlib import Path
@@ -13,6 +14,7 @@ from scipy.stats import t as student
 
 from filterbands.cli import main
 from filterbands.datasets import PlantedConfig, planted
+from filterbands.run import Run
 from filterbands.study import (
     as_study,
     detectable,
@@ -151,6 +153,25 @@ def test_lines_of_an_older_version_are_done_and_of_another_training_are_refused(
     (tmp_path / "runs.jsonl").write_text(json.dumps({**line, "config": {**older, "lookahead": 5}}) + "\n")
     with pytest.raises(ValueError, match="this version has no lookahead and cannot read 5"):
         run_study(study, tmp_path)
+
+
+def test_a_row_starts_from_the_weights_of_another_of_the_same_seed(
+    plain: dict[str, Any], tmp_path: Path
+) -> None:
+    tuned = {"name": "tuned", "recipe": "finetune", "from": "standard", "set": {"epochs": 1}}
+    study = as_study({**plain, "recipes": [tuned, "standard"]})
+    lines = run_study(study, tmp_path / "out")
+    assert [line["recipe"] for line in lines] == ["tuned", "standard", "tuned", "standard"]
+    for line in lines[::2]:
+        run, start = (
+            Run(tmp_path / "out" / f"{row}-fastnet-{line['seed']}") for row in ("tuned", "standard")
+        )
+        assert run.read()["init"] == hashlib.sha256(start.weights.read_bytes()).hexdigest()
+    # The folder may move: what is finished stays finished.
+    (tmp_path / "out").rename(tmp_path / "moved")
+    assert run_study(study, tmp_path / "moved") == lines
+    with pytest.raises(ValueError, match="from needs a row that itself starts from no other, got 'tuned'"):
+        as_study({**plain, "recipes": ["standard", tuned, {**tuned, "name": "again", "from": "tuned"}]})
 
 
 def test_a_run_that_fails_does_not_stop_the_others(plain: dict[str, Any], tmp_path: Path) -> None:

@@ -4,7 +4,8 @@
       "name": "narrow",
       "data": "cifar10:DIR",
       "recipes": ["standard", "apr_sp",
-                  {"name": "apr_sp_spectral", "recipe": "apr_sp", "set": {"spectral.strength": 1.0}}],
+                  {"name": "apr_sp_spectral", "recipe": "apr_sp", "set": {"spectral.strength": 1.0}},
+                  {"recipe": "finetune", "from": "standard", "set": {"epochs": 5}}],
       "set": {"arch": "cifar_resnet18_narrow", "epochs": 12, "split": "full_train"},
       "grid": {"share.low": ["none", 1.0]},
       "seeds": [0, 1, 2],
@@ -12,7 +13,8 @@
     }
 
 Every recipe is trained with every combination of the grid's values and every seed: all rows of the first
-seed come before any of the second.
+seed come before any of the second. A row with `from` starts from the weights of that row, with the same seed
+and values of the grid.
 """
 
 import json
@@ -52,6 +54,8 @@ class StudyConfig:
     """As `load_data` takes it."""
     configs: tuple[TrainConfig, ...]
     """Every training, in order; its recipe is the row it belongs to."""
+    starts: Mapping[str, str]
+    """Rows that start from the weights of another row, and that row."""
     evaluate: Mapping[str, Any]
     """How they are evaluated: `split` and `limit` choose the images, the rest is of `EvaluateConfig`."""
 
@@ -113,12 +117,19 @@ def as_study(content: Any, *, name: str = "study") -> StudyConfig:
             raise ValueError(f"grid.{setting} needs a list of values, got {values!r}")
     points = list(product(*([(setting, value) for value in values] for setting, values in grid.items())))
     rows = [_row(entry) for entry in content["recipes"]]
-    if len({row for row, _, _ in rows}) < len(rows):
+    if len({row for row, *_ in rows}) < len(rows):
         raise ValueError("two recipes have one name; give each a name of its own")
+    names = [_at(point, row) for row, *_, start in rows if not start for point in points]
+    starts = {_at(point, row): _at(point, start) for row, *_, start in rows if start for point in points}
+    if unknown := [start for start in starts.values() if start not in names]:
+        raise ValueError(
+            f"from needs a row that itself starts from no other, got {unknown[0]!r}; "
+            f"such are {', '.join(names)}"
+        )
     configs = [
         _config(row, recipe, [*content.get("set", {}).items(), *own, *point], content["data"], seed, point)
         for seed in seeds
-        for row, recipe, own in rows
+        for row, recipe, own, _ in rows
         for point in points
     ]
     evaluate = {**_EVALUATE, **content.get("evaluate", {})}
@@ -126,23 +137,32 @@ def as_study(content: Any, *, name: str = "study") -> StudyConfig:
     if not isinstance(evaluate["kinds"], list):
         raise ValueError(f"evaluate.kinds needs a list of names, got {evaluate['kinds']!r}")
     study = StudyConfig(
-        name=content.get("name", name), data=content["data"], configs=tuple(configs), evaluate=evaluate
+        name=content.get("name", name),
+        data=content["data"],
+        configs=tuple(configs),
+        starts=starts,
+        evaluate=evaluate,
     )
     # Refuses what does not fit, before anything is trained.
     _ = study.evaluation
     return study
 
 
-def _row(entry: Any) -> tuple[str, str, list[tuple[str, Any]]]:
-    """Return a row's name, its recipe and its own settings."""
+def _row(entry: Any) -> tuple[str, str, list[tuple[str, Any]], str]:
+    """Return a row's name, its recipe, its own settings, and the row that it starts from."""
     if isinstance(entry, str):
         entry = {"recipe": entry}
-    _known_keys(entry, ("name", "recipe", "set"), "a recipe")
+    _known_keys(entry, ("name", "recipe", "set", "from"), "a recipe")
     recipe = entry.get("recipe")
     if recipe not in RECIPES:
         near, known = hint(str(recipe), RECIPES), ", ".join(RECIPES)
         raise ValueError(f"unknown recipe {recipe!r}{near}; known are {known}")
-    return entry.get("name", recipe), recipe, list(entry.get("set", {}).items())
+    return entry.get("name", recipe), recipe, list(entry.get("set", {}).items()), entry.get("from", "")
+
+
+def _at(point: Sequence[tuple[str, Any]], row: str) -> str:
+    """Return a row's name at a point of the grid."""
+    return " ".join([row, *map(_text, point)])
 
 
 def _config(
@@ -154,7 +174,7 @@ def _config(
     point: Sequence[tuple[str, Any]],
 ) -> TrainConfig:
     config = with_settings(RECIPES[recipe](), [f"data={data}", *map(_text, settings), f"seed={seed}"])
-    return replace(config, recipe=" ".join([row, *map(_text, point)]))
+    return replace(config, recipe=_at(point, row))
 
 
 def _text(setting: tuple[str, Any]) -> str:

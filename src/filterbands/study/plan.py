@@ -63,7 +63,7 @@ def plan_study(
     """
     training, test = load(study)
     lines = read_lines(Path(out)) if Path(out).exists() else []
-    missing = [config for config in study.configs if line_of(config, lines, Path(out)) is None]
+    missing = [config for config in study.configs if line_of(config, study, lines, Path(out)) is None]
     seconds: dict[str, tuple[float, float]] = {}
     first = {config.recipe: config for config in reversed(study.configs)}
     for number, row in enumerate(study.rows):

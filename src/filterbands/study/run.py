@@ -66,15 +66,26 @@ def run_study(
     folder = make_folder(out)
     load(study)
     lines = read_lines(folder)
-    todo = [config for config in study.configs if line_of(config, lines, folder) is None]
+    todo = [config for config in study.configs if line_of(config, study, lines, folder) is None]
+    # The runs that start from others come last, when these are finished.
+    rounds = [
+        [config for config in todo if config.recipe not in study.starts],
+        [_started(config, study, folder) for config in todo if config.recipe in study.starts],
+    ]
     work = functools.partial(_run_one, folder=str(folder), study=study, threads=threads)
     devices = [device]
     if workers > 1 and ray is None and pick_device(device) == torch.device("cuda"):
         devices = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
-    jobs = zip(todo, cycle(devices))
     failed = []
     done = len(study.configs) - len(todo)
-    for _, line in run_jobs(work, jobs, workers=workers, ray=ray, threads=threads or 1):
+    found = (
+        line
+        for configs in rounds
+        for _, line in run_jobs(
+            work, zip(configs, cycle(devices)), workers=workers, ray=ray, threads=threads or 1
+        )
+    )
+    for line in found:
         done += 1
         if "failed" in line:
             failed.append(f"{line['name']}: {line['failed']}")
@@ -88,8 +99,14 @@ def run_study(
         raise ValueError(
             f"{len(failed)} of {len(study.configs)} runs failed, the others are kept: {failed[0]}"
         )
-    found = [line_of(config, lines, folder) for config in study.configs]
-    return [line for line in found if line is not None]
+    finished = [line_of(config, study, lines, folder) for config in study.configs]
+    return [line for line in finished if line is not None]
+
+
+def _started(config: TrainConfig, study: StudyConfig, folder: Path) -> TrainConfig:
+    """Return a training with the run that it starts from."""
+    start = replace(config, recipe=study.starts[config.recipe])
+    return replace(config, init=str(folder / _name(start)))
 
 
 def read_lines(folder: Path) -> list[dict[str, Any]]:
@@ -156,7 +173,9 @@ def _name(config: TrainConfig) -> str:
     return f"{safe}-{config.arch}-{config.seed}"
 
 
-def line_of(config: TrainConfig, lines: Sequence[Mapping[str, Any]], folder: Path) -> dict[str, Any] | None:
+def line_of(
+    config: TrainConfig, study: StudyConfig, lines: Sequence[Mapping[str, Any]], folder: Path
+) -> dict[str, Any] | None:
     """Return a run's line; refuse a folder whose run of that name is another."""
     for line in lines:
         if line["name"] == _name(config):
@@ -164,6 +183,9 @@ def line_of(config: TrainConfig, lines: Sequence[Mapping[str, Any]], folder: Pat
                 changed = changed_fields(line["config"], config)
             except ValueError as error:
                 raise ValueError(f"{folder} holds {line['name']}: {error}") from None
+            if config.recipe in study.starts:
+                # The study says which row a run starts from; the folder may have moved.
+                changed.pop("init", None)
             if changed:
                 raise ValueError(
                     f"{folder} holds {line['name']} with another {', '.join(changed)}; use another folder, "
