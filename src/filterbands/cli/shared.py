@@ -40,7 +40,7 @@ class Answer:
 
 
 Spec = Annotated[
-    str, tyro.conf.arg(help="Images: planted, cifar10:DIR, cifar100:DIR, folder:DIR or npz:FILE.")
+    str, tyro.conf.arg(help="Images: planted, digits, cifar10:DIR, cifar100:DIR, folder:DIR or npz:FILE.")
 ]
 OutFile = Annotated[str, tyro.conf.arg(metavar="FILE")]
 OutFolder = Annotated[str, tyro.conf.arg(metavar="DIR")]

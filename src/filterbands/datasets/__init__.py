@@ -1,6 +1,7 @@
 """Datasets: labeled images from generated, standard and user sources, all through `load_data`."""
 
 from .cifar import CIFARS
+from .digits import digits
 from .fetch import Cached, cached, fetch_cifar
 from .folder import ImageFiles, list_images, read_images
 from .imageset import SPLITS, ImageSet
@@ -15,6 +16,7 @@ __all__ = [
     "ImageSet",
     "PlantedConfig",
     "cached",
+    "digits",
     "fetch_cifar",
     "list_images",
     "load_data",

@@ -7,12 +7,13 @@ import torch
 from ..checks import hint
 from ..disk import cache_folder
 from .cifar import CIFARS, load_cifar
+from .digits import digits
 from .folder import load_folder, load_npz
 from .imageset import ImageSet, check_split
 from .planted import planted, read_knobs
 
 # Each kind of spec, and the place behind it.
-_KINDS = {"planted": "", **dict.fromkeys((*CIFARS, "folder"), ":DIR"), "npz": ":FILE"}
+_KINDS = {"planted": "", "digits": "", **dict.fromkeys((*CIFARS, "folder"), ":DIR"), "npz": ":FILE"}
 _KNOWN = ", ".join(kind + place for kind, place in _KINDS.items())
 
 
@@ -22,7 +23,8 @@ def load_data(
     """Return the images of a data set that a spec names.
 
     Args:
-        spec: `planted` or `planted:low=1,high=0,seed=3` (generated; see `planted`), `cifar10:DIR`,
+        spec: `planted` or `planted:low=1,high=0,seed=3` (generated; see `planted`), `digits` (handwritten
+            digits that come with the package), `cifar10:DIR`,
             `cifar100:DIR` (without DIR: the folder that `filterbands data` has filled), `folder:DIR` (one
             subfolder per class) or `npz:FILE`.
         split: `train`, `validation`, `full_train` (both) or `test`. Of CIFAR's 50,000 training images the
@@ -57,6 +59,10 @@ def load_data(
         return load_folder(path, split=split, size=size, limit=limit)
     if kind == "planted":
         data = planted(read_knobs(place), split=split)
+    elif kind == "digits":
+        if place:
+            raise ValueError(f"digits comes with the package and takes no place, got {spec!r}; write digits")
+        data = digits(split=split)
     elif kind == "npz":
         data = load_npz(path, split=split)
     else:
