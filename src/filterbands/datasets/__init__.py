@@ -1,23 +1,31 @@
 """Datasets: labeled images from generated, standard and user sources, all through `load_data`."""
 
 from .cifar import CIFARS
+from .decoding import Remarks, image_size, read_images, say_remarks
 from .fetch import Cached, cached, fetch_cifar
-from .folder import ImageFiles, list_images, read_images
+from .folder import ImageFiles, image_files, list_images
 from .imageset import SPLITS, ImageSet
 from .loading import load_data
 from .planted import PlantedConfig, planted
+from .reading import INTERPOLATIONS, Reading
 
 __all__ = [
     "CIFARS",
+    "INTERPOLATIONS",
     "SPLITS",
     "Cached",
     "ImageFiles",
     "ImageSet",
     "PlantedConfig",
+    "Reading",
+    "Remarks",
     "cached",
     "fetch_cifar",
+    "image_files",
+    "image_size",
     "list_images",
     "load_data",
     "planted",
     "read_images",
+    "say_remarks",
 ]
