@@ -41,9 +41,9 @@ FLAGS = {
     "shrink": "arch batch_size budget data device images json mean model noise out size std threads",
     "corrupt": "batch_size device jpeg85 json kinds limit out parameters seed severities spec split "
     f"threads workers {FILES}",
-    "evaluate": "arch baseline batch_size compile corrupted data db device json kinds limit logits max_drop mean "
-    "model name overlap parameters precision present_only ray seed severities split spread std threads workers "
-    f"{FILES}",
+    "evaluate": "arch baseline batch_size compile corrupted data db device json kinds limit logits max_drop "
+    "mean model name overlap parameters precision present_only ray seed severities split spread std threads "
+    f"workers {FILES}",
     "results": "db delete export json model robustbench",
     "probe": "arch batch_size compile data db device html json layer limit mean models norm only precision "
     f"seed split std threads {FILES}",

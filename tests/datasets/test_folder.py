@@ -145,3 +145,39 @@ def test_folders_without_classes_or_images_are_refused(tmp_path):
         load_folder(tmp_path)
     with pytest.raises(FileNotFoundError, match="is a file; npz:FILE reads arrays"):
         load_folder(tmp_path / "a" / "1.png")
+
+
+def test_images_in_folders_of_a_class_folder_belong_to_the_class(tmp_path):
+    for name in ("a/1.png", "a/images/2.JPEG", "a/images/deep/3.tif", "b/1.pgm"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8)).save(tmp_path / name)
+    files = list_images(tmp_path)
+    assert files.names == ("a/1.png", "a/images/2.JPEG", "a/images/deep/3.tif", "b/1.pgm")
+    assert files.labels == (0, 0, 0, 1)
+
+
+def test_what_is_not_read_is_counted_and_named_except_hidden_files_and_rubbish(tmp_path, caplog):
+    for name in "ab":
+        write(tmp_path / name / "1.png")
+        for rubbish in ("Thumbs.db", ".DS_Store", "desktop.ini"):
+            (tmp_path / name / rubbish).write_text("")
+    write(tmp_path / "__MACOSX" / "a" / "._1.png")
+    assert list_images(tmp_path).classes == ("a", "b")
+    assert not caplog.messages
+    (tmp_path / "a" / "2.tga").write_text("")
+    (tmp_path / "a" / "sub").mkdir()
+    (tmp_path / "a" / "sub" / "3.jp2").write_text("")
+    write(tmp_path / "loose.png")
+    list_images(tmp_path)
+    (said,) = caplog.messages
+    assert "3 files or folders are not read: " in said
+    assert all(name in said for name in ("loose.png", "a/2.tga", "a/sub/3.jp2"))
+
+
+def test_folders_beside_those_of_the_splits_are_named(tmp_path, caplog):
+    for part in ("train", "test", "val", "validation", "extra"):
+        for name in "ab":
+            write(tmp_path / part / name / "1.png")
+    list_images(tmp_path)
+    assert "2 files or folders are not read" in caplog.text
+    assert "extra" in caplog.text

@@ -34,8 +34,8 @@ class ImageFiles:
 
     def first(self, count: int) -> "ImageFiles":
         """Return the first files, with the classes of all."""
-        kept = {"paths": self.paths[:count], "labels": self.labels[:count], "names": self.names[:count]}
-        return replace(self, **kept)
+        paths, labels, names = self.paths[:count], self.labels[:count], self.names[:count]
+        return replace(self, paths=paths, labels=labels, names=names)
 
 
 def list_images(folder: str | Path, *, split: str = "test", reading: Reading | None = None) -> ImageFiles:

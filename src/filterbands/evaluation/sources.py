@@ -55,7 +55,7 @@ class Source:
         """The numbers of the classes that the data have: of files, those of the whole folder."""
         if self.files is not None:
             return self.files.files.present
-        return tuple(self.labels.unique().tolist())
+        return tuple(sorted(set(self.labels.tolist())))
 
     def read(self, positions: Int64[Tensor, " n"]) -> Images:
         """Return the images at these positions."""
