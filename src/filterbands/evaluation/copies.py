@@ -82,6 +82,7 @@ class CorruptedFiles:
                     f"copy in {folder}; rename one"
                 )
         self._fitted = self._were_fitted()
+        self._clean_fit: bool | None = None
         self._readings: dict[tuple[str, int], Reading] = {}
         self._sums: dict[tuple[str, int], str] = {}
         self._listed: tuple[tuple[str, int], list[Path]] | None = None
@@ -130,8 +131,8 @@ class CorruptedFiles:
         if tuple(images.shape[1:]) != self._images.shape:
             _, height, width = self._images.shape
             raise ValueError(
-                f"{paths[0]} is {images.shape[2]}x{images.shape[3]}, the clean images are {height}x{width} "
-                "(height x width); give --size N (size=), or --resize and --crop"
+                f"{paths[0]} is {images.shape[2]}x{images.shape[3]}, but the clean images are "
+                f"{height}x{width} (height x width); give --size N (size=), or --resize and --crop"
             )
         return images
 
@@ -187,17 +188,22 @@ class CorruptedFiles:
 
     def _reading(self, paths: Sequence[Path]) -> Reading:
         """Return how the copies of a cell are read: as the clean files, or as they are if they fit."""
-        if self._fitted is None and self._clean.reading != self._as_stored():
-            size = self._images.shape[1:]
-            clean = self._clean.files.paths
+        stored = self._as_stored()
+        if self._fitted is None and self._clean.reading != stored:
+            if self._clean_fit is None:
+                self._clean_fit = self._fit(self._clean.files.paths)
             # Where the clean files have this size too, what is done to them is done to the copies.
-            if all(image_size(path) == size for path in paths):
-                if any(image_size(path) != size for path in clean):
-                    self._say("has images of the size of the clean ones, and they are taken as they are")
-                    return self._as_stored()
-            elif image_size(paths[0]) != image_size(clean[0]):
+            if self._fit(paths) and not self._clean_fit:
+                self._say("has images of the size of the clean ones, and they are taken as they are")
+                return stored
+            if image_size(paths[0]) != image_size(self._clean.files.paths[0]):
                 self._say("has images of another size than the clean files; they are resized like these")
-        return self._as_stored() if self._fitted else self._clean.reading
+        return stored if self._fitted else self._clean.reading
+
+    def _fit(self, paths: Sequence[Path]) -> bool:
+        """Return whether most files have the size that the network sees; others may have it by chance."""
+        size = self._images.shape[1:]
+        return 2 * sum(image_size(path) == size for path in paths) > len(paths)
 
 
 Corrupted: TypeAlias = CorruptedArrays | CorruptedFiles
