@@ -358,3 +358,40 @@ def test_networks_that_expect_other_images_than_this_can_make_are_refused(
     assert "crop mode squash" in capsys.readouterr().err
     assert main(["probe", "timm:tiny", "torchvision:tiny", *rest, "--only", "passes"]) == 2
     assert "expect images of other sizes; give --resize and --crop" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("evaluate timm:tiny --data folder:{numbers}", "--class-order name (class_order=; as torchvision's"),
+        ("corrupt folder:{numbers} --out {out}", "--class-order name"),
+        ("evaluate timm:tiny --data folder:{clean} --size 8 --crop 8", "--size is short for --resize and"),
+        ("evaluate timm:tiny --data folder:{clean} --interpolation bicubic", "--interpolation needs a side"),
+        ("evaluate timm:tiny --data folder:{clean} --classes {names}", "class folder bee of"),
+        ("evaluate timm:tiny --data folder:{clean} --background red", "--background needs white, black"),
+        ("evaluate timm:tiny --data folder:{clean} --crop 9999", "--crop needs a side from 1 to 4096 pixels"),
+        ("evaluate timm:tiny --data planted --size 8", "--size (size=) says how files of folder:DIR alone"),
+        ("evaluate timm:tiny --data planted --exif", "--exif says how files of folder:DIR alone are read"),
+        ("evaluate timm:tiny --data planted --corrupted {published}", "give those as folder:DIR"),
+    ],
+)
+def test_a_mistake_about_files_gets_one_line(
+    words: str,
+    message: str,
+    pictures: Path,
+    published: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    _stub(monkeypatch)
+    for number in range(11):
+        (tmp_path / "n" / str(number)).mkdir(parents=True)
+    (tmp_path / "names").write_text("ant\ncow")
+    places = {"numbers": "n", "clean": "clean", "names": "names", "published": "c", "out": "out"}
+    filled = words.format(**{name: tmp_path / place for name, place in places.items()}).split()
+    database = ["--db", str(tmp_path / "r.db")] if filled[0] == "evaluate" else []
+    assert main([*filled, *database]) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1

@@ -7,11 +7,10 @@ from .folder import ImageFiles, image_files, list_images
 from .imageset import SPLITS, ImageSet
 from .loading import load_data
 from .planted import PlantedConfig, planted
-from .reading import INTERPOLATIONS, Reading
+from .reading import Reading
 
 __all__ = [
     "CIFARS",
-    "INTERPOLATIONS",
     "SPLITS",
     "Cached",
     "ImageFiles",

@@ -58,8 +58,9 @@ def load_data(
         raise ValueError("give the size in the reading: Reading(size=N)")
     reading = reading or Reading(size=size or 0)
     if kind != "folder" and (given := reading.given()):
-        flags = "--size (size=)" if size else ", ".join(f"--{name.replace('_', '-')}" for name in given)
-        raise ValueError(f"{flags} says how files of folder:DIR alone are read, got {spec!r}; leave it out")
+        name = next(iter(given))
+        flag = "--size (size=)" if {"resize", "crop"} <= given.keys() else f"--{name.replace('_', '-')}"
+        raise ValueError(f"{flag} says how files of folder:DIR alone are read, got {spec!r}; leave it out")
     if limit is not None and limit < 1:
         raise ValueError(f"limit needs a number of at least 1, got {limit}")
     if kind in ("folder", "npz") and not place:
