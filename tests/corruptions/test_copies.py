@@ -4,6 +4,7 @@ import io
 import json
 import multiprocessing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from filterbands.corruptions import (
     corrupt,
     plan,
 )
-from filterbands.datasets import ImageSet, list_images
+from filterbands.datasets import ImageSet, Reading, list_images
 
 CONFIG = CopyConfig(kinds=("gaussian_noise", "fog", "contrast"), severities=(2, 5), seed=3)
 
@@ -172,6 +173,21 @@ def test_image_folders_become_image_folders_of_any_sizes(pictures: Path, tmp_pat
     assert np.array_equal(written, expected[0].permute(1, 2, 0).numpy())
     # And it is read back as a data set.
     assert len(list_images(tmp_path / "out1" / "fog" / "5").paths) == 6
+
+
+def test_transparent_pictures_are_counted_once_whatever_the_processes_and_cells(
+    pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Image.new("RGBA", (16, 24)).save(pictures / "cat" / "clear.png")
+    files, out = list_images(pictures), tmp_path / "out"
+    out.mkdir()
+    machine, reading = Machine(workers=2, batch_size=2), Reading(background="white")
+    given: dict[str, Any] = {"name": "folder:x", "split": "test", "machine": machine}
+    copy_folders(files, out, CONFIG, reading=reading, **given)
+    assert caplog.messages == ["folder:x: 1 of 7 images are transparent: put on white (clear.png)"]
+    assert json.loads((out / "corrupt.json").read_text())["reading"] == {"background": [255, 255, 255]}
+    with pytest.raises(ValueError, match="holds another corrupted copy"):
+        copy_folders(files, out, CONFIG, **given)
 
 
 def test_folder_cells_that_are_there_are_kept(pictures: Path, tmp_path: Path) -> None:

@@ -127,3 +127,33 @@ def test_the_cache_is_under_home_unless_an_absolute_folder_is_named(tmp_path, mo
     for value in ("", "relative"):
         monkeypatch.setenv("XDG_CACHE_HOME", value)
         assert cache_folder() == tmp_path / ".cache" / "filterbands"
+
+
+@pytest.mark.parametrize("below", [True, False])
+def test_a_folder_in_the_binary_layout_is_checked_and_not_downloaded_again(
+    tmp_path, site, monkeypatch, below
+):
+    monkeypatch.setattr(fetch, "_download", None)
+    place = tmp_path / "mine" / ("cifar-10-batches-bin" if below else "")
+    place.mkdir(parents=True)
+    for number, name in enumerate(CIFARS["cifar10"].binary.files):
+        (place / name).write_bytes(bytes([number, *[number] * 3072]) * BATCH)
+    (place / "batches.meta.txt").write_text("\n".join(NAMES))
+    assert fetch_cifar("cifar10", tmp_path / "mine") == place
+    check_test_images(load_data(f"cifar10:{tmp_path / 'mine'}"))
+
+
+def test_a_folder_of_pickled_batches_itself_is_checked_and_not_downloaded_again(tmp_path, site, monkeypatch):
+    monkeypatch.setattr(fetch, "_download", None)
+    folder = write_batches(tmp_path / "mine")
+    assert fetch_cifar("cifar10", folder) == folder
+
+
+def test_the_cache_is_found_in_the_binary_layout_too(tmp_path, site, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    place = cache_folder() / "cifar-10-batches-bin"
+    place.mkdir(parents=True)
+    for number, name in enumerate(CIFARS["cifar10"].binary.files):
+        (place / name).write_bytes(bytes([number, *[number] * 3072]) * BATCH)
+    (place / "batches.meta.txt").write_text("\n".join(NAMES))
+    check_test_images(load_data("cifar10"))

@@ -1,13 +1,13 @@
-"""Folders of image files and archives of arrays, good and bad."""
+"""Folders of image files, good and bad."""
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from filterbands.datasets import folder as folder_module
-from filterbands.datasets import load_data
-from filterbands.datasets.folder import list_images, load_folder, load_npz, read_images
+from filterbands.datasets import Reading, decoding, load_data
+from filterbands.datasets.decoding import read_images
+from filterbands.datasets.folder import list_images, load_folder
 
 
 def write(path, *, height=8, width=8, seed=0):
@@ -104,12 +104,14 @@ def test_size_resizes_the_short_side_and_crops_the_center(tmp_path):
 
 def test_size_of_the_images_own_side_changes_nothing(tmp_path):
     pixels = write(tmp_path / "1.png")
-    assert np.array_equal(read_images((tmp_path / "1.png",), size=8)[0].numpy(), pixels.transpose(2, 0, 1))
+    assert np.array_equal(
+        read_images((tmp_path / "1.png",), reading=Reading(size=8))[0].numpy(), pixels.transpose(2, 0, 1)
+    )
 
 
 def test_more_images_than_fit_into_memory_are_refused_before_reading(tmp_path, monkeypatch):
     write(tmp_path / "1.png")
-    monkeypatch.setattr(folder_module, "_LARGEST", 8 * 8 * 3 * 2)
+    monkeypatch.setattr(decoding, "_LARGEST", 8 * 8 * 3 * 2)
     assert len(read_images((tmp_path / "1.png",) * 2)) == 2
     with pytest.raises(ValueError, match=r"3 images of 8x8 take .* GiB decoded"):
         read_images((tmp_path / "1.png", tmp_path / "missing.png", tmp_path / "missing.png"))
@@ -145,65 +147,37 @@ def test_folders_without_classes_or_images_are_refused(tmp_path):
         load_folder(tmp_path / "a" / "1.png")
 
 
-IMAGES = np.arange(5 * 8 * 9 * 3, dtype=np.uint8).reshape(5, 8, 9, 3)
-LABELS = np.array([0, 2, 1, 2, 0])
+def test_images_in_folders_of_a_class_folder_belong_to_the_class(tmp_path):
+    for name in ("a/1.png", "a/images/2.JPEG", "a/images/deep/3.tif", "b/1.pgm"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8)).save(tmp_path / name)
+    files = list_images(tmp_path)
+    assert files.names == ("a/1.png", "a/images/2.JPEG", "a/images/deep/3.tif", "b/1.pgm")
+    assert files.labels == (0, 0, 0, 1)
 
 
-@pytest.mark.parametrize("names", [("images", "labels"), ("x", "y")])
-@pytest.mark.parametrize("first", [False, True])
-def test_an_npz_gives_its_arrays_whatever_their_names_and_order(tmp_path, names, first):
-    images = IMAGES.transpose(0, 3, 1, 2) if first else IMAGES
-    np.savez(tmp_path / "set.npz", **{names[0]: images, names[1]: LABELS.astype(np.uint8)[:, None]})
-    data = load_data(f"npz:{tmp_path / 'set.npz'}", split="train")
-    assert np.array_equal(data.images.numpy(), IMAGES.transpose(0, 3, 1, 2))
-    assert data.labels.tolist() == LABELS.tolist()
-    assert (data.classes, data.split, data.name) == (("0", "1", "2"), "train", "npz:set")
+def test_what_is_not_read_is_counted_and_named_except_hidden_files_and_rubbish(tmp_path, caplog):
+    for name in "ab":
+        write(tmp_path / name / "1.png")
+        for rubbish in ("Thumbs.db", ".DS_Store", "desktop.ini"):
+            (tmp_path / name / rubbish).write_text("")
+    write(tmp_path / "__MACOSX" / "a" / "._1.png")
+    assert list_images(tmp_path).classes == ("a", "b")
+    assert not caplog.messages
+    (tmp_path / "a" / "2.tga").write_text("")
+    (tmp_path / "a" / "sub").mkdir()
+    (tmp_path / "a" / "sub" / "3.jp2").write_text("")
+    write(tmp_path / "loose.png")
+    list_images(tmp_path)
+    (said,) = caplog.messages
+    assert "3 files or folders are not read: " in said
+    assert all(name in said for name in ("loose.png", "a/2.tga", "a/sub/3.jp2"))
 
 
-def test_an_npz_may_name_its_classes(tmp_path):
-    np.savez(tmp_path / "set.npz", images=IMAGES, labels=LABELS, classes=np.array(["a", "b", "c", "d"]))
-    assert load_npz(tmp_path / "set.npz").classes == ("a", "b", "c", "d")
-
-
-@pytest.mark.parametrize(
-    ("arrays", "message"),
-    [
-        ({"images": IMAGES}, "arrays named images and labels .* found images"),
-        ({"images": IMAGES / 255, "labels": LABELS}, "must be uint8 from 0 to 255, got float64"),
-        ({"images": IMAGES[..., 0], "labels": LABELS}, "must have 4 axes"),
-        ({"images": IMAGES[:, :, :, :2], "labels": LABELS}, "neither the 2nd nor the last"),
-        ({"images": IMAGES[:, :3], "labels": LABELS}, "either could be the channels"),
-        ({"images": IMAGES, "labels": LABELS[:4]}, "must be 5 whole numbers, one per image"),
-        ({"images": IMAGES, "labels": LABELS / 2}, "must be 5 whole numbers.* got float64"),
-        ({"images": IMAGES, "labels": LABELS - 1}, "class numbers from 0, got -1"),
-        ({"images": IMAGES[:0], "labels": LABELS[:0]}, "holds no images"),
-        ({"images": IMAGES, "labels": LABELS, "classes": np.array(["a"])}, "at least 3 names"),
-        ({"images": IMAGES, "labels": LABELS.astype(object)}, "not an .npz of plain arrays"),
-    ],
-)
-def test_a_wrong_npz_gives_one_clear_line(tmp_path, arrays, message):
-    np.savez(tmp_path / "set.npz", **arrays)
-    with pytest.raises(ValueError, match=message) as caught:
-        load_npz(tmp_path / "set.npz")
-    assert "\n" not in str(caught.value)
-
-
-def test_files_that_are_not_npz_are_refused(tmp_path):
-    np.savez(tmp_path / "set.npz", images=IMAGES, labels=LABELS)
-    whole = (tmp_path / "set.npz").read_bytes()
-    np.save(tmp_path / "one.npy", IMAGES)
-    for name, content in (("half.npz", whole[:300]), ("text.npz", b"no arrays"), ("empty.npz", b"")):
-        (tmp_path / name).write_bytes(content)
-    for name in ("half.npz", "text.npz", "empty.npz", "one.npy"):
-        with pytest.raises(ValueError, match=f"{name} is not an .npz of plain arrays"):
-            load_npz(tmp_path / name)
-    with pytest.raises(FileNotFoundError, match="does not exist"):
-        load_npz(tmp_path / "missing.npz")
-    with pytest.raises(FileNotFoundError, match="is a folder; folder:DIR reads images"):
-        load_npz(tmp_path)
-
-
-def test_an_npz_has_no_validation_part(tmp_path):
-    np.savez(tmp_path / "set.npz", images=IMAGES, labels=LABELS)
-    with pytest.raises(ValueError, match="has no validation part"):
-        load_npz(tmp_path / "set.npz", split="validation")
+def test_folders_beside_those_of_the_splits_are_named(tmp_path, caplog):
+    for part in ("train", "test", "val", "validation", "extra"):
+        for name in "ab":
+            write(tmp_path / part / name / "1.png")
+    list_images(tmp_path)
+    assert "2 files or folders are not read" in caplog.text
+    assert "extra" in caplog.text

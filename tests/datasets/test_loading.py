@@ -27,7 +27,7 @@ def test_an_empty_list_of_knobs_is_the_default():
         ("/some/folder", {}, "unknown data '/some/folder'; known are"),
         ("", {}, "unknown data ''"),
         ("planted", {"split": "trian"}, r"no split 'trian' \(did you mean train\?\); splits are train,"),
-        ("planted", {"size": 32}, r"--size .* resizes the images of folder:DIR alone, got 'planted'"),
+        ("planted", {"size": 32}, r"--size .* files of folder:DIR alone are read, got 'planted'"),
         ("folder:x", {"size": 0}, "a side from 1 to 4096 pixels, got 0"),
         ("folder:", {}, "write folder:DIR"),
         ("npz", {}, "write npz:FILE"),

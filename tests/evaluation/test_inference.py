@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from filterbands.datasets import ImageSet, list_images, load_data
+from filterbands.datasets import ImageSet, Reading, list_images, load_data
 from filterbands.evaluation import EvaluateConfig, Files, Store, evaluate, load_scores
 from filterbands.evaluation import sources as sources_module
 from filterbands.evaluation.inference import ahead
@@ -211,7 +211,7 @@ def test_a_folder_of_two_sizes_names_two_files(folder: Path) -> None:
     Image.new("RGB", (20, 16)).save(folder / "d" / "99.png")
     with pytest.raises(ValueError, match=r"00\.png is 16x16 and .*99\.png is 16x20"):
         as_source(Files(files=list_images(folder)))
-    assert as_source(Files(files=list_images(folder), size=8)).shape == (3, 8, 8)
+    assert as_source(Files(files=list_images(folder), reading=Reading(size=8))).shape == (3, 8, 8)
 
 
 def test_a_data_set_that_is_read_in_turn_has_the_fingerprint_of_one_in_memory(

@@ -63,7 +63,7 @@ def run(options: CorruptOptions) -> Answer:
                 config,
                 name=data.name,
                 split=data.split,
-                size=data.size,
+                reading=data.reading,
                 machine=machine,
                 progress=progress,
             )

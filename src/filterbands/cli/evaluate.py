@@ -71,7 +71,7 @@ def run(options: EvaluateOptions) -> Answer:
                 bar(done, total, what)
 
         try:
-            data = options.images.in_turn(options.data)
+            data = options.images.in_turn(options.data, networks=options.network.specs(options.model))
             scores = evaluate(model, data, config=config, db=options.db, progress=progress)
         except KeyboardInterrupt:
             print(  # noqa: T201

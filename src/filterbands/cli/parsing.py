@@ -25,7 +25,7 @@ Verb = TypeVar("Verb")
 _METAVARS_OF_TYPES: dict[object, str] = {int: "N", float: "X"}
 _METAVARS = {
     **dict.fromkeys(("arch", "baseline", "delete", "device", "layer", "name", "split"), "NAME"),
-    **dict.fromkeys(("db", "export", "file", "html", "robustbench", "table"), "FILE"),
+    **dict.fromkeys(("classes", "db", "export", "file", "html", "robustbench", "table"), "FILE"),
     **dict.fromkeys(("kinds", "only", "overlap"), "A,B"),
     **dict.fromkeys(("mean", "std"), "R,G,B"),
     **dict.fromkeys(("data", "spec"), "SPEC"),
@@ -40,6 +40,9 @@ _METAVARS = {
     "ray": "ADDRESS",
     "parameters": "cifar|imagenet",
     "precision": "float32|bfloat16",
+    "interpolation": "bilinear|bicubic",
+    "background": "white|black|R,G,B",
+    "class_order": "name|number",
 }
 _ITEMS: dict[Any, str] = {int: "whole number", float: "number", str: "name"}
 _MARKERS = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)

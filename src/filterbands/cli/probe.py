@@ -74,7 +74,7 @@ def run(options: ProbeOptions) -> Answer:
     networks = [options.network.load(model) for model in options.models]
     for network in networks if options.layer else ():
         find_module(network, options.layer)
-    data = options.images.load(options.data)
+    data = options.images.load(options.data, networks=options.network.specs(*options.models))
     added = None
     if "corruptions" in options.only:
         with progress_bar("corruptions") as progress:

@@ -1,11 +1,12 @@
 """What the verbs share: options, the answer that they return, progress on standard error."""
 
+import logging
 import math
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,11 +24,13 @@ from rich.progress import (
 from rich.progress import Progress as RichProgress
 from torch import nn
 
-from ..datasets import SPLITS, ImageSet, list_images, load_data
+from ..datasets import SPLITS, ImageSet, Reading, list_images, load_data
 from ..engine import pick_device, set_threads
 from ..evaluation import Files
-from ..models import ARCHITECTURES, check_mean_std, load_model
+from ..models import ARCHITECTURES, check_mean_std, load_model, published_geometry
 from ..types import Progress
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +103,10 @@ class NetworkOptions:
         if self.arch is not None and self.arch not in ARCHITECTURES:
             raise ValueError(f"unknown --arch {self.arch!r}; known are {', '.join(ARCHITECTURES)}")
 
+    def specs(self, *models: str) -> tuple[str, ...]:
+        """Return what may name networks of timm and torchvision: the architecture, or MODEL arguments."""
+        return (self.arch,) if self.arch else models
+
     def load(self, model: str) -> nn.Module:
         """Return the network that a MODEL argument and these options name."""
         return load_model(model, arch=self.arch, mean=self.mean, std=self.std)
@@ -111,34 +118,54 @@ class ImageOptions:
 
     split: str = "test"
     """Split: train, validation, full_train or test."""
-    size: int = 0
-    """Side in pixels to which images of folder:DIR are resized and cropped; 0 takes them as they are."""
+    reading: Reading = field(default_factory=Reading)
+    """How the files of folder:DIR are read."""
     limit: int = 0
     """Take the first N images; 0 for all."""
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
             raise ValueError(f"--split needs one of {', '.join(SPLITS)}, got {self.split!r}")
-        check_range("--size", self.size, 0, 4096)
         check_range("--limit", self.limit, 0, math.inf)
 
-    def load(self, spec: str) -> ImageSet:
-        """Return the images of a data set."""
-        return load_data(spec, split=self.split, size=self.size or None, limit=self.limit or None)
+    def load(self, spec: str, *, networks: Sequence[str] = ()) -> ImageSet:
+        """Return the images of a data set; those of a folder in the size that the networks expect."""
+        reading = self._reading(spec, networks)
+        return load_data(spec, split=self.split, limit=self.limit or None, reading=reading)
 
-    def in_turn(self, spec: str) -> ImageSet | Files:
+    def in_turn(self, spec: str, *, networks: Sequence[str] = ()) -> ImageSet | Files:
         """Return the images of a data set; those of a folder, which may fill memory, are not read yet."""
         kind, _, place = spec.partition(":")
         if kind != "folder" or not place:
             return self.load(spec)
         folder = Path(place).expanduser()
-        files = list_images(folder, split=self.split)
+        reading = self._reading(spec, networks)
+        files = list_images(folder, split=self.split, reading=reading)
         return Files(
             files=files.first(self.limit) if self.limit else files,
             name=f"folder:{folder.resolve().name}",
             split=self.split,
-            size=self.size or None,
+            reading=reading,
         )
+
+    def _reading(self, spec: str, networks: Sequence[str]) -> Reading:
+        """Return how files are read: without options, as timm or torchvision prepare images for a network."""
+        if not spec.startswith("folder:") or self.reading.resize or self.reading.crop:
+            return self.reading
+        found = {name: shape for name in networks if (shape := published_geometry(name)) is not None}
+        if not found:
+            return self.reading
+        (name, shape), *others = found.items()
+        if differs := next((other for other, one in others if one != shape), None):
+            raise ValueError(
+                f"{name} and {differs} expect images of other sizes; give --resize and --crop, or --size"
+            )
+        _LOG.warning(
+            "images are resized to %d and cropped to %d pixels, %s, as %s expects them; --resize and --crop "
+            "say otherwise",
+            *(shape.resize, shape.crop, shape.interpolation, name),
+        )
+        return replace(self.reading, **asdict(shape))
 
 
 def check_range(flag: str, value: float, low: float, high: float, *, what: str = "a number") -> None:

@@ -22,7 +22,7 @@ import torch
 from numpy.lib import format as npy
 from PIL import Image
 
-from ..datasets import ImageFiles, ImageSet, read_images
+from ..datasets import ImageFiles, ImageSet, Reading, Remarks, read_images, say_remarks
 from ..disk import put_in_place, write_text, write_whole
 from ..types import Progress
 from ..version import __version__
@@ -87,7 +87,7 @@ def copy_folders(
     *,
     name: str,
     split: str,
-    size: int | None = None,
+    reading: Reading | None = None,
     machine: Machine | None = None,
     progress: Progress | None = None,
 ) -> list[str]:
@@ -102,7 +102,7 @@ def copy_folders(
         config: As for `copy_arrays`.
         name: The name of the data set, for the record.
         split: The name of the split, for the record.
-        size: Resize the short side to this many pixels and crop the center square; None keeps each size.
+        reading: How files are read; None reads them as they are, each in its size.
         machine: As for `copy_arrays`.
         progress: As for `copy_arrays`.
 
@@ -110,11 +110,14 @@ def copy_folders(
         ValueError: As for `copy_arrays`, or a file is not an image.
         OSError: A file cannot be written; no partial cell is left.
     """
-    machine = machine or Machine()
+    machine, reading = machine or Machine(), reading or Reading()
+    # What changes no pixel is no part of a copy; of older copies, the record has None in its place.
+    options = reading.pixels() or None
+    size = reading.crop if reading.crop == reading.resize else 0
     listing = "\n".join(f"{path.parent.name}/{path.name} {path.stat().st_size}" for path in files.paths)
-    fingerprint = hashlib.sha256(f"{listing}\n{size}".encode()).hexdigest()
+    fingerprint = hashlib.sha256(f"{listing}\n{options}".encode()).hexdigest()
     described = _describe(name, split, fingerprint, len(files.paths), config)
-    made_by = {"layout": "folders", "size": size, **described}
+    made_by = {"layout": "folders", "size": size or None, "reading": options, **described}
     with _owned(out, made_by):
         names = _file_names(files, ".jpg" if config.jpeg85 else ".png")
         _write_record(out, made_by)
@@ -126,13 +129,15 @@ def copy_folders(
         ]
         if not cells:
             return []
-        pixels = read_images(files.paths[:1], size=size)[0, 0].numel()
+        pixels = read_images(files.paths[:1], reading=reading)[0, 0].numel()
         with _working_folder(out) as work:
             for _, _, target in cells:
-                for label in dict.fromkeys(name.split("/")[0] for name in names):
-                    (work / target / label).mkdir(parents=True)
+                for place in dict.fromkeys(name.rpartition("/")[0] for name in names):
+                    (work / target / place).mkdir(parents=True, exist_ok=True)
             jobs = plan_jobs(cells, len(names), pixels, work=work, config=config, machine=machine)
-            _do(jobs, partial(_make_files, files.paths, names, size), out, machine, progress)
+            make = partial(_make_files, files.paths, names, reading)
+            remarks = _do(jobs, make, out, machine, progress)
+        say_remarks(remarks, reading, images=len(names), name=name)
     return list(dict.fromkeys(kind for kind, _, _ in cells))
 
 
@@ -153,16 +158,19 @@ def _describe(name: str, split: str, fingerprint: str, images: int, config: Copy
 
 def _do(
     jobs: Sequence[Job],
-    make: Callable[[Job], None],
+    make: Callable[[Job], Remarks | None],
     out: Path,
     machine: Machine,
     progress: Progress | None,
-) -> None:
+) -> Remarks:
     """Do the jobs, and move each target to its place when the last of its jobs is done."""
     left = Counter(job.target for job in jobs)
     done, images = 0, sum(job.stop - job.start for job in jobs)
-    for number, _ in run_jobs(make, jobs, workers=machine.workers):
+    remarks: Remarks = {}
+    for number, found in run_jobs(make, jobs, workers=machine.workers):
         job = jobs[number]
+        for remark, paths in (found or {}).items():
+            remarks.setdefault(remark, set()).update(paths)
         done += job.stop - job.start
         left[job.target] -= 1
         if not left[job.target]:
@@ -171,6 +179,7 @@ def _do(
             put_in_place(job.work / job.target, place)
         if progress is not None:
             progress(done, images, f"{job.kind} {job.severity}")
+    return remarks
 
 
 def _write_header(file: Path, shape: tuple[int, ...]) -> None:
@@ -199,18 +208,19 @@ def _rows(file: str) -> Any:
 
 
 def _file_names(files: ImageFiles, suffix: str) -> list[str]:
-    """Return CLASS/FILE of each file; raise ValueError if two files would have the same name."""
+    """Return CLASS/FILE of each copy; raise ValueError if two files would have the same name."""
     seen: dict[str, Path] = {}
-    for path, label in zip(files.paths, files.labels, strict=True):
-        name = f"{files.classes[label]}/{path.stem}{suffix}"
+    for path, old in zip(files.paths, files.names, strict=True):
+        name = old.removesuffix(path.suffix) + suffix
         if name in seen:
             raise ValueError(f"{seen[name]} and {path} would both become {name}; rename one")
         seen[name] = path
     return list(seen)
 
 
-def _make_files(paths: Sequence[Path], names: Sequence[str], size: int | None, job: Job) -> None:
-    images = [read_images((path,), size=size) for path in paths[job.start : job.stop]]
+def _make_files(paths: Sequence[Path], names: Sequence[str], reading: Reading, job: Job) -> Remarks:
+    remarks: Remarks = {}
+    images = [read_images([path], reading=reading, remarks=remarks) for path in paths[job.start : job.stop]]
     kind, options = ("JPEG", {"quality": 85}) if job.config.jpeg85 else ("PNG", {"compress_level": 1})
     step = 0
     while step < len(images):
@@ -224,6 +234,7 @@ def _make_files(paths: Sequence[Path], names: Sequence[str], size: int | None, j
         for number, pixels in zip(index, made.permute(0, 2, 3, 1).contiguous().numpy(), strict=True):
             Image.fromarray(pixels).save(job.work / job.target / names[number], kind, **options)
         step = end
+    return remarks
 
 
 @contextmanager

@@ -1,12 +1,14 @@
 """Datasets: labeled images from generated, standard and user sources, all through `load_data`."""
 
 from .cifar import CIFARS
+from .decoding import Remarks, image_size, read_images, say_remarks
 from .digits import digits
 from .fetch import Cached, cached, fetch_cifar
-from .folder import ImageFiles, list_images, read_images
+from .folder import ImageFiles, image_files, list_images
 from .imageset import SPLITS, ImageSet
 from .loading import load_data
 from .planted import PlantedConfig, planted
+from .reading import Reading
 
 __all__ = [
     "CIFARS",
@@ -15,11 +17,16 @@ __all__ = [
     "ImageFiles",
     "ImageSet",
     "PlantedConfig",
+    "Reading",
+    "Remarks",
     "cached",
     "digits",
     "fetch_cifar",
+    "image_files",
+    "image_size",
     "list_images",
     "load_data",
     "planted",
     "read_images",
+    "say_remarks",
 ]

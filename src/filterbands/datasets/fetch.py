@@ -19,8 +19,9 @@ _SITE = "https://www.cs.toronto.edu/~kriz/"
 def fetch_cifar(name: str, folder: str | Path, *, progress: Progress | None = None) -> Path:
     """Put a CIFAR data set into a folder, whole or not at all, and return the folder of its batches.
 
-    An existing data set is only checked. If the folder contains `cifar-10-python.tar.gz`, this archive is
-    unpacked. Otherwise the archive is downloaded from its authors' site. The md5 of the archive is checked.
+    A data set in the folder, in one of its layouts, is only checked. If the folder contains
+    `cifar-10-python.tar.gz`, this archive is unpacked. Otherwise the archive is downloaded from its authors'
+    site. The md5 of the archive is checked.
 
     Args:
         name: A key of `CIFARS`.
@@ -33,10 +34,17 @@ def fetch_cifar(name: str, folder: str | Path, *, progress: Progress | None = No
     """
     kind, folder = CIFARS[name], Path(folder)
     done = folder / kind.pickled.folder
-    if done.is_dir():
+    there = [
+        place
+        for layout in (kind.pickled, kind.binary)
+        for place in (folder / layout.folder, folder)
+        if all((place / name).is_file() for name in layout.files)
+    ]
+    if there or done.is_dir():
+        place = there[0] if there else done
         for split in ("full_train", "test"):
-            load_cifar(kind, done, split=split)
-        return done
+            load_cifar(kind, place, split=split)
+        return place
     folder.mkdir(parents=True, exist_ok=True)
     archive = folder / kind.archive
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder) as scratch:

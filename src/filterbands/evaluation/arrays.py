@@ -17,26 +17,25 @@ from ..types import Images
 from .sources import Source
 
 
-class Corrupted:
+class CorruptedArrays:
     """A folder of corrupted arrays in the published layout, memory-mapped."""
+
+    by_severity = False
 
     def __init__(self, folder: Path, images: Source) -> None:
         """Open it and check that it belongs to these images.
 
         Raises:
-            FileNotFoundError: No such folder, or one without labels.npy.
-            ValueError: Labels that differ from those of the images.
+            FileNotFoundError: There is no labels.npy.
+            ValueError: Labels of a severity that differ from those of the images.
         """
-        self.path = folder.resolve() if folder.is_dir() else folder
+        self.path = folder.resolve()
         self._folder = folder
         self._images = images
         self._sums: dict[str, str] = {}
-        if not folder.is_dir():
-            raise FileNotFoundError(f"no such folder of corrupted arrays: {folder}")
-        described = folder / "corrupt.json"
         self.severities: tuple[int, ...] = SEVERITIES
-        if described.exists():
-            self.severities = _read_severities(described)
+        if (record := read_record(folder)) is not None:
+            self.severities = _read_severities(folder, record)
         labels = self._open("labels").reshape(-1)
         self._count, rest = divmod(len(labels), len(self.severities))
         positions = images.index.cpu().numpy()
@@ -45,10 +44,12 @@ class Corrupted:
                 f"{folder}/labels.npy has {len(labels):,} labels; expected {len(self.severities)} times the "
                 f"number of images, at least {positions.max(initial=0) + 1:,}"
             )
-        if not np.array_equal(np.asarray(labels[positions], dtype=np.int64), images.labels.cpu().numpy()):
-            raise ValueError(
-                f"{folder}/labels.npy does not hold the labels of {images.name} ({images.split})"
-            )
+        for severity, rows in zip(self.severities, labels.reshape(-1, self._count), strict=True):
+            if not np.array_equal(np.asarray(rows[positions], dtype=np.int64), images.labels.cpu().numpy()):
+                raise ValueError(
+                    f"{folder}/labels.npy does not hold the labels of {images.name} ({images.split}) "
+                    f"for severity {severity}"
+                )
 
     def kinds(self) -> tuple[str, ...]:
         """Return the kinds whose arrays exist: the known ones in their order, then the others.
@@ -76,7 +77,7 @@ class Corrupted:
                 f"{self._folder}/{kind}.npy is {rows.dtype} {rows.shape}, expected uint8 {expected}"
             )
 
-    def sha256(self, kind: str) -> str:
+    def sha256(self, kind: str, _: int) -> str:
         """Return the sha256 of the file of a kind, and of its list of severities if that is not all five."""
         if kind not in self._sums:
             digest = sha256(b"" if self.severities == SEVERITIES else repr(self.severities).encode())
@@ -86,10 +87,10 @@ class Corrupted:
             self._sums[kind] = digest.hexdigest()
         return self._sums[kind]
 
-    def read(self, kind: str, severity: int, index: Int64[Tensor, " n"]) -> Images:
-        """Return the corrupted images of these numbers."""
+    def read(self, kind: str, severity: int, positions: Int64[Tensor, " n"]) -> Images:
+        """Return the corrupted images of the images at these positions."""
         first = self.severities.index(severity) * self._count
-        rows = self._open(kind)[first + index.cpu().numpy()]
+        rows = self._open(kind)[first + self._images.index[positions].cpu().numpy()]
         return torch.from_numpy(np.ascontiguousarray(rows)).permute(0, 3, 1, 2)
 
     def _open(self, name: str) -> np.ndarray[Any, np.dtype[Any]]:
@@ -106,12 +107,26 @@ class Corrupted:
         return array
 
 
-def _read_severities(file: Path) -> tuple[int, ...]:
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """Return what `corrupt` wrote about a folder of copies, or None.
+
+    Raises:
+        ValueError: The record is not JSON.
+    """
+    file = folder / "corrupt.json"
+    if not file.exists():
+        return None
     try:
         content = json.loads(file.read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} is not JSON: {error}") from None
-    found = content.get("severities") if isinstance(content, dict) else None
+    return content if isinstance(content, dict) else {}
+
+
+def _read_severities(folder: Path, record: dict[str, Any]) -> tuple[int, ...]:
+    found = record.get("severities")
     if not isinstance(found, list) or not found or not set(map(repr, found)) <= set(map(repr, SEVERITIES)):
-        raise ValueError(f'{file} needs "severities", a list of numbers from 1 to 5, got {found!r}')
+        raise ValueError(
+            f'{folder / "corrupt.json"} needs "severities", a list of numbers from 1 to 5, got {found!r}'
+        )
     return tuple(found)

@@ -1,6 +1,7 @@
 """Evaluation: computes the cells that the store lacks, and returns the scores."""
 
 import contextlib
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,13 +17,14 @@ from ..models import scaled
 from ..scores import SEVERITIES, Scores, overlapping_kinds
 from ..types import Progress
 from ..workers import run_jobs
-from .arrays import Corrupted
+from .copies import Corrupted, open_corrupted
 from .fingerprint import model_fingerprint
 from .inference import Runner, check_outputs, running_on
 from .loading import scores_of
 from .sources import Data, Source, as_source
 from .store import Cell, Store
 
+_LOG = logging.getLogger(__name__)
 # The sets of kinds that `expand_kinds` knows.
 _SETS = ("c", "cbar", "all-but-frost")
 
@@ -52,7 +54,9 @@ class EvaluateConfig:
     spread: bool = False
     """Severity s sees the images i with i = s - 1 modulo 5: each image once per kind, a fifth of the cost."""
     corrupted: str | None = None
-    """Folder of corrupted arrays in the published layout, read instead of corrupting here."""
+    """Folder of corrupted arrays or image files in the published layout, read instead of corrupting here."""
+    present_only: bool = False
+    """Choose among the classes that the data contain alone, as figures published for ImageNet-A and -R do."""
     logits: bool = False
     """Keep the logits too, in float16, for calibration errors: 20 bytes per image, cell and ten classes."""
     overlap: tuple[str, ...] | None = None
@@ -69,7 +73,8 @@ class EvaluateConfig:
     @property
     def rounding(self) -> str:
         """What the network's rounding depends on; results of another rounding are other results."""
-        return f"{self.precision}, compiled" if self.compile else self.precision
+        parts = {"compiled": self.compile, "present only": self.present_only}
+        return ", ".join((self.precision, *(name for name, given in parts.items() if given)))
 
     def __post_init__(self) -> None:
         for name, known in (("parameters", PARAMETERS), ("precision", PRECISIONS)):
@@ -147,7 +152,7 @@ def evaluate(
     config = EvaluateConfig() if config is None else config
     network = scaled(model, mean, std)
     source = as_source(data)
-    folder = Corrupted(Path(config.corrupted), source) if config.corrupted is not None else None
+    folder = open_corrupted(Path(config.corrupted), source) if config.corrupted is not None else None
     if folder is not None and config.severities == SEVERITIES:
         config = replace(config, severities=folder.severities)
     kinds = config.kinds
@@ -155,6 +160,7 @@ def evaluate(
         kinds = kinds_of("c", parameters=config.parameters) if folder is None else folder.kinds()
     # A kind that does not exist and an array that does not fit are refused before any file is hashed or made.
     _check_kinds(kinds, source, config, folder)
+    _say_choice(source, config)
     with Store(db) as store, running_on(network, config.device) as device, contextlib.ExitStack() as stack:
         if config.compile:
             stack.callback(Compiled.forget)
@@ -167,17 +173,19 @@ def evaluate(
             batch_size=min(config.batch_size, len(source.labels)),
             folder=folder,
             keep_logits=config.logits,
+            among=source.present if config.present_only else None,
         )
         check_outputs(source, runner.logits, device)
         fingerprint = model_fingerprint(network)
-        cells = _plan(config, kinds, folder, fingerprint, source.fingerprint)
+        cells = _plan(config, kinds, folder, (fingerprint, source.fingerprint), progress)
         # A known network keeps its name unless another one is given.
         name = config.name or store.models().get(fingerprint) or type(model).__name__
         store.add_model(fingerprint, name, overlap=config.overlap)
         store.add_data(source)
         _fill(store, cells, runner, config, progress)
         if folder is not None:
-            store.add_folder(str(folder.path), [cell for cell in cells if cell.source])
+            made = [cell for cell in cells if cell.source]
+            store.add_folder(str(folder.path), made, by_severity=folder.by_severity)
         overlap = store.overlaps()[fingerprint]
         stored = store.cells(model=fingerprint, data=source.fingerprint)
         found = {cell.key: outcome for cell, outcome in stored}
@@ -198,17 +206,24 @@ def evaluate(
 
 
 def _plan(
-    config: EvaluateConfig, kinds: Sequence[str], folder: Corrupted | None, model: str, data: str
+    config: EvaluateConfig,
+    kinds: Sequence[str],
+    folder: Corrupted | None,
+    fingerprints: tuple[str, str],
+    progress: Progress | None,
 ) -> list[Cell]:
+    model, data = fingerprints
     clean = Cell(model=model, data=data, kind="clean", severity=0, precision=config.rounding)
-    cells = [clean]
+    cells, severities = [clean], sorted(set(config.severities))
     for kind in kinds:
-        if folder is None:
-            version = CORRUPTIONS[kind].version
-            made = replace(clean, version=version, parameters=config.parameters, seed=config.seed)
-        else:
-            made = replace(clean, source=folder.sha256(kind))
-        for severity in sorted(set(config.severities)):
+        for severity in severities:
+            if folder is None:
+                version = CORRUPTIONS[kind].version
+                made = replace(clean, version=version, parameters=config.parameters, seed=config.seed)
+            else:
+                if progress is not None:
+                    progress(0, 1 + len(kinds) * len(severities), f"reading {kind} {severity}")
+                made = replace(clean, source=folder.sha256(kind, severity))
             first, step = (severity - 1, len(SEVERITIES)) if config.spread else (0, 1)
             cells.append(replace(made, kind=kind, severity=severity, first=first, step=step))
     return cells
@@ -226,6 +241,19 @@ def _check_kinds(
             corrupt(first, kind, severity=config.severities[0], seed=0, parameters=config.parameters)
     if config.spread and len(source.labels) < len(SEVERITIES):
         raise ValueError(f"spread needs at least {len(SEVERITIES)} images, got {len(source.labels)}")
+
+
+def _say_choice(source: Source, config: EvaluateConfig) -> None:
+    """Say among which classes the network chooses, where the data do not have all of them."""
+    there, known = len(source.present), len(source.classes)
+    if config.present_only:
+        _LOG.warning("evaluate: the network chooses among %d of %d classes", there, known)
+    elif source.files is not None and there < known:
+        _LOG.warning(
+            "evaluate: %s has images of %d of %d classes, and the network chooses among all; --present-only "
+            "(present_only=) chooses among these, as figures published for ImageNet-A and -R do",
+            *(source.name, there, known),
+        )
 
 
 def _fill(
@@ -267,7 +295,8 @@ def _fill(
             images = len(range(cell.first, len(runner.source.labels), cell.step))
             store.put(cell, outcome, images=images)
             if runner.folder is not None and cell.source:
-                store.add_folder(str(runner.folder.path), [cell])
+                place = str(runner.folder.path)
+                store.add_folder(place, [cell], by_severity=runner.folder.by_severity)
             store.release(cell.key)
             report(cell)
         if len(later) == len(waiting):

@@ -17,7 +17,7 @@ from ..engine import Compiled, pick_device, settle_kernels
 from ..models import evaluating
 from ..scores import calibration_error
 from ..types import FloatImages, Images, Labels
-from .arrays import Corrupted
+from .copies import Corrupted
 from .sources import Source, chunk_size
 from .store import Cell, Outcome
 
@@ -43,6 +43,8 @@ class Runner:
     folder: Corrupted | None = None
     """Corrupted images on disk; None makes them here."""
     keep_logits: bool = False
+    among: tuple[int, ...] | None = None
+    """Numbers of the classes that an answer is chosen among; None for all outputs."""
     _compiled: Compiled | None = field(default=None, init=False, repr=False)
 
     def __call__(self, cell: Cell) -> Outcome:
@@ -60,6 +62,10 @@ class Runner:
         if bad := int(logits.isnan().any(dim=1).sum()):
             failed = f"the network gives NaN for {bad:,} of {len(logits):,} images"
             return Outcome(bits=np.zeros(0, dtype=np.bool_), seconds=seconds, failed=failed)
+        if self.among is not None:
+            others = torch.ones(logits.shape[1], dtype=torch.bool)
+            others[list(self.among)] = False
+            logits = logits.masked_fill(others, -torch.inf)
         named = logits.argmax(dim=1)
         outcome = Outcome(bits=(named == labels).numpy(), seconds=seconds, predictions=named.numpy())
         if not self.keep_logits:
@@ -83,7 +89,7 @@ class Runner:
         for positions in torch.split(chosen, chunk_size(self.source.shape)):
             index = self.source.index[positions]
             if self.folder is not None and cell.source:
-                images = self.folder.read(cell.kind, cell.severity, index).to(self.device)
+                images = self.folder.read(cell.kind, cell.severity, positions).to(self.device)
             else:
                 images = self.source.read(positions).to(self.device)
             if cell.kind != "clean" and not cell.source:
@@ -143,9 +149,11 @@ def check_outputs(source: Source, run: Callable[[Images], Tensor], device: torch
         raise ValueError(f"the network cannot take images of shape {shape}: {said}") from error
     fits = logits.ndim == 2 and len(logits) == len(first) and logits.shape[1] >= classes
     if not fits or (source.named and logits.shape[1] > classes):
+        wider = logits.ndim == 2 and logits.shape[1] > classes and source.name.startswith("folder:")
+        cure = "; --classes FILE (classes=), the names of its outputs, says which ones they are"
         raise ValueError(
             f"the network gives {tuple(logits.shape)} for {shape}, expected "
-            f"({len(first)}, {classes}): {source.name} has {classes} classes"
+            f"({len(first)}, {classes}): {source.name} has {classes} classes{cure if wider else ''}"
         )
 
 

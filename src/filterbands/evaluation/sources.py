@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import sha256
 from typing import Any, Union
@@ -13,7 +13,7 @@ from jaxtyping import Int64
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..datasets import ImageFiles, ImageSet, read_images
+from ..datasets import ImageFiles, ImageSet, Reading, Remarks, read_images, say_remarks
 from ..types import Images, Labels
 
 Data = Union[ImageSet, "Files", Dataset[Any], tuple[Any, Any]]
@@ -47,6 +47,15 @@ class Source:
     """Returns the images at given positions; can be sent to workers if the data can."""
     named: bool = True
     """Whether the classes have names; else their number is that of the largest label."""
+    files: Union["Files", None] = None
+    """The files that the images are read from, if they are files."""
+
+    @property
+    def present(self) -> tuple[int, ...]:
+        """The numbers of the classes that the data have: of files, those of the whole folder."""
+        if self.files is not None:
+            return self.files.files.present
+        return tuple(sorted(set(self.labels.tolist())))
 
     def read(self, positions: Int64[Tensor, " n"]) -> Images:
         """Return the images at these positions."""
@@ -68,8 +77,8 @@ class Files:
     """Name to list the results under."""
     split: str = "test"
     """Split that the files are."""
-    size: int | None = None
-    """Side in pixels to which `read_images` resizes and crops them; None takes them as they are."""
+    reading: Reading = field(default_factory=Reading)
+    """How `read_images` reads them; by default as they are."""
 
 
 def as_source(data: Data, *, limit: int | None = None) -> Source:
@@ -133,10 +142,12 @@ def _from_dataset(dataset: Any, limit: int | None) -> Source:
 
 
 def _from_files(given: Files, files: ImageFiles) -> Source:
-    reader = partial(_of_files, files, given.size)
-    labels = torch.tensor(files.labels, dtype=torch.int64)
-    source = _passed(reader, reader, len(labels), lambda: labels, classes=files.classes)
-    return replace(source, name=given.name, split=given.split)
+    labels, remarks = torch.tensor(files.labels, dtype=torch.int64), Remarks()
+    first_time = partial(_of_files, files, given.reading, remarks=remarks)
+    reader = partial(_of_files, files, given.reading)
+    source = _passed(first_time, reader, len(labels), lambda: labels, classes=files.classes)
+    say_remarks(remarks, given.reading, images=len(labels), name=given.name)
+    return replace(source, name=given.name, split=given.split, files=replace(given, files=files))
 
 
 # Readers are partial functions, which unlike closures can be sent to workers.
@@ -148,10 +159,12 @@ def _of_dataset(dataset: Any, shape: tuple[int, ...], numbers: Sequence[int]) ->
     return _stacked([dataset[number][0] for number in numbers], shape)
 
 
-def _of_files(files: ImageFiles, size: int | None, numbers: Sequence[int]) -> Images:
+def _of_files(
+    files: ImageFiles, reading: Reading, numbers: Sequence[int], remarks: Remarks | None = None
+) -> Images:
     # With the first file among them, the error about a file of another size names both.
     paths = (files.paths[0], *(files.paths[number] for number in numbers))
-    return read_images(paths, size=size)[1:]
+    return read_images(paths, reading=reading, remarks=remarks)[1:]
 
 
 def _stacked(images: Sequence[Any], shape: tuple[int, ...]) -> Images:

@@ -184,14 +184,18 @@ class Store:
                     (cell.key, numbers.shape[1], numbers.tobytes(), outcome.calibration_error),
                 )
 
-    def add_folder(self, folder: str, cells: Sequence[Cell]) -> None:
-        """Note that a folder holds these cells' files, and no longer others of the same kinds."""
+    def add_folder(self, folder: str, cells: Sequence[Cell], *, by_severity: bool = False) -> None:
+        """Note that a folder holds these cells' files, and no longer others of the same kinds.
+
+        With `by_severity` the files of each severity, and those of other images, are files of their own.
+        """
+        own = " AND severity = :severity AND data = :data" if by_severity else ""
         with self._transaction():
             for cell in cells:
                 self._execute(
-                    "DELETE FROM folders WHERE folder = ? AND cell IN "
-                    "(SELECT key FROM cells WHERE kind = ? AND source != ?)",
-                    (folder, cell.kind, cell.source),
+                    "DELETE FROM folders WHERE folder = :folder AND cell IN "
+                    f"(SELECT key FROM cells WHERE kind = :kind AND source != :source{own})",
+                    {"folder": folder, **asdict(cell)},
                 )
                 self._execute("INSERT OR IGNORE INTO folders VALUES (?, ?)", (folder, cell.key))
 

@@ -1,6 +1,7 @@
 """Models: architectures under public parameter names, and loading of weights."""
 
 from .files import find_checkpoints, read_checkpoint, read_weights
+from .geometry import Geometry, published_geometry
 from .layers import Convolution, batch_norms, convolutions, first_layer, plain_name, run_on
 from .loading import ARCHITECTURES, describe, load_model
 from .normalizing import (
@@ -19,6 +20,7 @@ __all__ = [
     "CIFAR_MEAN",
     "CIFAR_STD",
     "Convolution",
+    "Geometry",
     "Normalizing",
     "Scale",
     "batch_norms",
@@ -31,6 +33,7 @@ __all__ = [
     "input_std",
     "load_model",
     "plain_name",
+    "published_geometry",
     "read_checkpoint",
     "read_weights",
     "run_on",

@@ -1,0 +1,70 @@
+"""Archives of arrays, good and bad."""
+
+import numpy as np
+import pytest
+
+from filterbands.datasets import load_data
+from filterbands.datasets.npz import load_npz
+
+IMAGES = np.arange(5 * 8 * 9 * 3, dtype=np.uint8).reshape(5, 8, 9, 3)
+LABELS = np.array([0, 2, 1, 2, 0])
+
+
+@pytest.mark.parametrize("names", [("images", "labels"), ("x", "y")])
+@pytest.mark.parametrize("first", [False, True])
+def test_an_npz_gives_its_arrays_whatever_their_names_and_order(tmp_path, names, first):
+    images = IMAGES.transpose(0, 3, 1, 2) if first else IMAGES
+    np.savez(tmp_path / "set.npz", **{names[0]: images, names[1]: LABELS.astype(np.uint8)[:, None]})
+    data = load_data(f"npz:{tmp_path / 'set.npz'}", split="train")
+    assert np.array_equal(data.images.numpy(), IMAGES.transpose(0, 3, 1, 2))
+    assert data.labels.tolist() == LABELS.tolist()
+    assert (data.classes, data.split, data.name) == (("0", "1", "2"), "train", "npz:set")
+
+
+def test_an_npz_may_name_its_classes(tmp_path):
+    np.savez(tmp_path / "set.npz", images=IMAGES, labels=LABELS, classes=np.array(["a", "b", "c", "d"]))
+    assert load_npz(tmp_path / "set.npz").classes == ("a", "b", "c", "d")
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"images": IMAGES}, "arrays named images and labels .* found images"),
+        ({"images": IMAGES / 255, "labels": LABELS}, "must be uint8 from 0 to 255, got float64"),
+        ({"images": IMAGES[..., 0], "labels": LABELS}, "must have 4 axes"),
+        ({"images": IMAGES[:, :, :, :2], "labels": LABELS}, "neither the 2nd nor the last"),
+        ({"images": IMAGES[:, :3], "labels": LABELS}, "either could be the channels"),
+        ({"images": IMAGES, "labels": LABELS[:4]}, "must be 5 whole numbers, one per image"),
+        ({"images": IMAGES, "labels": LABELS / 2}, "must be 5 whole numbers.* got float64"),
+        ({"images": IMAGES, "labels": LABELS - 1}, "class numbers from 0, got -1"),
+        ({"images": IMAGES[:0], "labels": LABELS[:0]}, "holds no images"),
+        ({"images": IMAGES, "labels": LABELS, "classes": np.array(["a"])}, "at least 3 names"),
+        ({"images": IMAGES, "labels": LABELS.astype(object)}, "not an .npz of plain arrays"),
+    ],
+)
+def test_a_wrong_npz_gives_one_clear_line(tmp_path, arrays, message):
+    np.savez(tmp_path / "set.npz", **arrays)
+    with pytest.raises(ValueError, match=message) as caught:
+        load_npz(tmp_path / "set.npz")
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_are_not_npz_are_refused(tmp_path):
+    np.savez(tmp_path / "set.npz", images=IMAGES, labels=LABELS)
+    whole = (tmp_path / "set.npz").read_bytes()
+    np.save(tmp_path / "one.npy", IMAGES)
+    for name, content in (("half.npz", whole[:300]), ("text.npz", b"no arrays"), ("empty.npz", b"")):
+        (tmp_path / name).write_bytes(content)
+    for name in ("half.npz", "text.npz", "empty.npz", "one.npy"):
+        with pytest.raises(ValueError, match=f"{name} is not an .npz of plain arrays"):
+            load_npz(tmp_path / name)
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        load_npz(tmp_path / "missing.npz")
+    with pytest.raises(FileNotFoundError, match="is a folder; folder:DIR reads images"):
+        load_npz(tmp_path)
+
+
+def test_an_npz_has_no_validation_part(tmp_path):
+    np.savez(tmp_path / "set.npz", images=IMAGES, labels=LABELS)
+    with pytest.raises(ValueError, match="has no validation part"):
+        load_npz(tmp_path / "set.npz", split="validation")
