@@ -114,7 +114,7 @@ class ImageOptions:
     size: int = 0
     """Side in pixels to which images of folder:DIR are resized and cropped; 0 takes them as they are."""
     limit: int = 0
-    """Take the first N images; 0 for all."""
+    """Take N images: the first ones, or evenly many of each class if sorted by class; 0 for all."""
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
@@ -134,7 +134,7 @@ class ImageOptions:
         folder = Path(place).expanduser()
         files = list_images(folder, split=self.split)
         return Files(
-            files=files.first(self.limit) if self.limit else files,
+            files=files.limited(self.limit or None),
             name=f"folder:{folder.resolve().name}",
             split=self.split,
             size=self.size or None,

@@ -35,7 +35,7 @@ class ShrinkOptions(DeviceOptions):
     budget: float = 0.0
     """Choose the largest noise that costs at most this much clean accuracy (0.005 is half a point)."""
     images: int = 1000
-    """Images whose patches are taken, the first of the training split."""
+    """Images of the training split whose patches are taken; evenly many of each class if sorted by class."""
     size: int = 0
     """Side in pixels to which images of folder:DIR are resized and cropped; 0 takes them as they are."""
 

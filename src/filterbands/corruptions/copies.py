@@ -54,7 +54,8 @@ def copy_arrays(
     """
     machine = machine or Machine()
     copies, (height, width) = len(config.severities), data.images.shape[2:]
-    made_by = {"layout": "arrays", **_describe(data.name, data.split, data.fingerprint(), len(data), config)}
+    described = _describe(data.name, data.split, data.fingerprint(), data.index.tolist(), config)
+    made_by = {"layout": "arrays", **described}
     with _owned(out, made_by):
         missing = [kind for kind in config.kinds if not (out / f"{kind}.npy").exists()]
         needed, free = len(missing) * copies * data.images.numel(), shutil.disk_usage(out).free
@@ -113,7 +114,7 @@ def copy_folders(
     machine = machine or Machine()
     listing = "\n".join(f"{path.parent.name}/{path.name} {path.stat().st_size}" for path in files.paths)
     fingerprint = hashlib.sha256(f"{listing}\n{size}".encode()).hexdigest()
-    described = _describe(name, split, fingerprint, len(files.paths), config)
+    described = _describe(name, split, fingerprint, files.index, config)
     made_by = {"layout": "folders", "size": size, **described}
     with _owned(out, made_by):
         names = _file_names(files, ".jpg" if config.jpeg85 else ".png")
@@ -132,22 +133,27 @@ def copy_folders(
                 for label in dict.fromkeys(name.split("/")[0] for name in names):
                     (work / target / label).mkdir(parents=True)
             jobs = plan_jobs(cells, len(names), pixels, work=work, config=config, machine=machine)
-            _do(jobs, partial(_make_files, files.paths, names, size), out, machine, progress)
+            _do(jobs, partial(_make_files, files, names, size), out, machine, progress)
     return list(dict.fromkeys(kind for kind, _, _ in cells))
 
 
-def _describe(name: str, split: str, fingerprint: str, images: int, config: CopyConfig) -> dict[str, Any]:
+def _describe(
+    name: str, split: str, fingerprint: str, index: Sequence[int], config: CopyConfig
+) -> dict[str, Any]:
+    # The rows of a part of a split are not those of the images' numbers.
+    numbers = {} if list(index) == list(range(len(index))) else {"index": list(index)}
     return {
         "data": name,
         "split": split,
         "fingerprint": fingerprint,
-        "images": images,
+        "images": len(index),
         # Without the kinds, because more may be added to a copy.
         "severities": list(config.severities),
         "parameters": config.parameters,
         "seed": config.seed,
         "jpeg85": config.jpeg85,
         "corruptions_version": CORRUPTIONS_VERSION,
+        **numbers,
     }
 
 
@@ -209,8 +215,8 @@ def _file_names(files: ImageFiles, suffix: str) -> list[str]:
     return list(seen)
 
 
-def _make_files(paths: Sequence[Path], names: Sequence[str], size: int | None, job: Job) -> None:
-    images = [read_images((path,), size=size) for path in paths[job.start : job.stop]]
+def _make_files(files: ImageFiles, names: Sequence[str], size: int | None, job: Job) -> None:
+    images = [read_images((path,), size=size) for path in files.paths[job.start : job.stop]]
     kind, options = ("JPEG", {"quality": 85}) if job.config.jpeg85 else ("PNG", {"compress_level": 1})
     step = 0
     while step < len(images):
@@ -218,11 +224,11 @@ def _make_files(paths: Sequence[Path], names: Sequence[str], size: int | None, j
         end = step + 1
         while end < len(images) and images[end].shape == images[step].shape:
             end += 1
-        index = range(job.start + step, job.start + end)
+        part = slice(job.start + step, job.start + end)
         # The file itself is the JPEG step.
-        made = job.corrupted(torch.cat(images[step:end]), index, jpeg=False)
-        for number, pixels in zip(index, made.permute(0, 2, 3, 1).contiguous().numpy(), strict=True):
-            Image.fromarray(pixels).save(job.work / job.target / names[number], kind, **options)
+        made = job.corrupted(torch.cat(images[step:end]), files.index[part], jpeg=False)
+        for name, pixels in zip(names[part], made.permute(0, 2, 3, 1).contiguous().numpy(), strict=True):
+            Image.fromarray(pixels).save(job.work / job.target / name, kind, **options)
         step = end
 
 

@@ -4,6 +4,7 @@ from .cifar import CIFARS
 from .fetch import Cached, cached, fetch_cifar
 from .folder import ImageFiles, list_images, read_images
 from .imageset import SPLITS, ImageSet
+from .limits import limited_positions, sorted_by_class
 from .loading import load_data
 from .planted import PlantedConfig, planted
 
@@ -16,8 +17,10 @@ __all__ = [
     "PlantedConfig",
     "cached",
     "fetch_cifar",
+    "limited_positions",
     "list_images",
     "load_data",
     "planted",
     "read_images",
+    "sorted_by_class",
 ]

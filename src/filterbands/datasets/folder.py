@@ -2,7 +2,7 @@
 
 import zipfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from PIL import Image, UnidentifiedImageError
 
 from ..types import Images
 from .imageset import ImageSet, check_split
+from .limits import limited_positions
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 _PARTS = {"train": ("train",), "validation": ("val", "validation"), "test": ("test",)}
@@ -29,10 +30,16 @@ class ImageFiles:
     """Class numbers, from 0."""
     classes: tuple[str, ...]
     """Names of the class folders, sorted."""
+    index: tuple[int, ...]
+    """Number of each file in its split; it is the key of corruptions."""
 
-    def first(self, count: int) -> "ImageFiles":
-        """Return the first files, with the classes of all."""
-        return ImageFiles(paths=self.paths[:count], labels=self.labels[:count], classes=self.classes)
+    def limited(self, limit: int | None) -> "ImageFiles":
+        """Return evenly many files of each class, with their numbers and the classes of all files."""
+        chosen = limited_positions(self.labels, limit).tolist()
+        parts: dict[str, Any] = {
+            name: tuple(getattr(self, name)[place] for place in chosen) for name in ("paths", "labels", "index")
+        }
+        return replace(self, **parts)
 
 
 def list_images(folder: str | Path, *, split: str = "test") -> ImageFiles:
@@ -70,7 +77,8 @@ def list_images(folder: str | Path, *, split: str = "test") -> ImageFiles:
                 )
             paths += files
             labels += [label] * len(files)
-    return ImageFiles(paths=tuple(paths), labels=tuple(labels), classes=classes)
+    index = tuple(range(len(paths)))
+    return ImageFiles(paths=tuple(paths), labels=tuple(labels), classes=classes, index=index)
 
 
 def read_images(paths: tuple[Path, ...], *, size: int | None = None) -> Images:
@@ -114,14 +122,13 @@ def load_folder(
         folder: As for `list_images`.
         split: `train`, `validation`, `full_train` (both) or `test`.
         size: As for `read_images`.
-        limit: Number of files to read, the first ones; None for all.
+        limit: Number of files to read, evenly many of each class; None for all.
 
     Raises:
         FileNotFoundError: As for `list_images`.
         ValueError: As for `list_images` and `read_images`.
     """
-    files = list_images(folder, split=split)
-    files = files if limit is None else files.first(limit)
+    files = list_images(folder, split=split).limited(limit)
     images = read_images(files.paths, size=size)
     return ImageSet(
         name=f"folder:{Path(folder).resolve().name}",
@@ -129,7 +136,7 @@ def load_folder(
         images=images,
         labels=torch.tensor(files.labels, dtype=torch.int64),
         classes=files.classes,
-        index=torch.arange(len(files.paths)),
+        index=torch.tensor(files.index),
     )
 
 

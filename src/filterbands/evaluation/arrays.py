@@ -35,17 +35,27 @@ class Corrupted:
             raise FileNotFoundError(f"no such folder of corrupted arrays: {folder}")
         described = folder / "corrupt.json"
         self.severities: tuple[int, ...] = SEVERITIES
+        # Numbers of the images whose rows are there; None where row i is of image i.
+        self._numbers: tuple[int, ...] | None = None
         if described.exists():
-            self.severities = _read_severities(described)
+            self.severities, self._numbers = _read_record(described)
         labels = self._open("labels").reshape(-1)
         self._count, rest = divmod(len(labels), len(self.severities))
-        positions = images.index.cpu().numpy()
-        if rest or self._count <= positions.max(initial=0):
+        numbers = range(self._count) if self._numbers is None else self._numbers
+        self._rows = {number: row for row, number in enumerate(numbers)}
+        missing = sorted(set(images.index.tolist()) - self._rows.keys())
+        if rest or len(numbers) != self._count or (missing and self._numbers is None):
             raise ValueError(
                 f"{folder}/labels.npy has {len(labels):,} labels; expected {len(self.severities)} times the "
-                f"number of images, at least {positions.max(initial=0) + 1:,}"
+                f"number of images, at least {int(images.index.max()) + 1:,}"
             )
-        if not np.array_equal(np.asarray(labels[positions], dtype=np.int64), images.labels.cpu().numpy()):
+        if missing:
+            raise ValueError(
+                f"{folder} has {self._count:,} images of the split, and not number {missing[0]:,}; "
+                "give the same limit (--limit) as for the copy"
+            )
+        rows = [self._rows[number] for number in images.index.tolist()]
+        if not np.array_equal(np.asarray(labels[rows], dtype=np.int64), images.labels.cpu().numpy()):
             raise ValueError(
                 f"{folder}/labels.npy does not hold the labels of {images.name} ({images.split})"
             )
@@ -77,9 +87,10 @@ class Corrupted:
             )
 
     def sha256(self, kind: str) -> str:
-        """Return the sha256 of the file of a kind, and of its list of severities if that is not all five."""
+        """Return the sha256 of the file of a kind, and of what its record says of its severities and rows."""
         if kind not in self._sums:
             digest = sha256(b"" if self.severities == SEVERITIES else repr(self.severities).encode())
+            digest.update(b"" if self._numbers is None else repr(self._numbers).encode())
             with (self._folder / f"{kind}.npy").open("rb") as stream:
                 while block := stream.read(1 << 24):
                     digest.update(block)
@@ -89,7 +100,7 @@ class Corrupted:
     def read(self, kind: str, severity: int, index: Int64[Tensor, " n"]) -> Images:
         """Return the corrupted images of these numbers."""
         first = self.severities.index(severity) * self._count
-        rows = self._open(kind)[first + index.cpu().numpy()]
+        rows = self._open(kind)[[first + self._rows[number] for number in index.tolist()]]
         return torch.from_numpy(np.ascontiguousarray(rows)).permute(0, 3, 1, 2)
 
     def _open(self, name: str) -> np.ndarray[Any, np.dtype[Any]]:
@@ -106,12 +117,18 @@ class Corrupted:
         return array
 
 
-def _read_severities(file: Path) -> tuple[int, ...]:
+def _read_record(file: Path) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
+    """Return the severities, and the numbers of the images where these are not 0, 1, 2 ..."""
     try:
         content = json.loads(file.read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} is not JSON: {error}") from None
-    found = content.get("severities") if isinstance(content, dict) else None
+    content = content if isinstance(content, dict) else {}
+    found, numbers = content.get("severities"), content.get("index")
     if not isinstance(found, list) or not found or not set(map(repr, found)) <= set(map(repr, SEVERITIES)):
         raise ValueError(f'{file} needs "severities", a list of numbers from 1 to 5, got {found!r}')
-    return tuple(found)
+    if numbers is None:
+        return tuple(found), None
+    if not isinstance(numbers, list) or {type(number) for number in numbers} != {int}:
+        raise ValueError(f'{file} needs "index", a list of the numbers of the images, got {str(numbers):.60}')
+    return tuple(found), tuple(numbers)

@@ -133,7 +133,7 @@ def corruption_spectra(
         severities: From 1 to 5.
         parameters: Table of constants.
         seed: Seed of the random kinds.
-        limit: Number of images, the first ones.
+        limit: Take so many images, as `load_data` does.
         db: Database that keeps finished parts; None keeps nothing.
         progress: Called with corruptions done, in all, and a name.
 
