@@ -1,11 +1,12 @@
 """What the verbs share: options, the answer that they return, progress on standard error."""
 
+import logging
 import math
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,7 +28,10 @@ from ..datasets import SPLITS, ImageSet, list_images, load_data
 from ..engine import pick_device, set_threads
 from ..evaluation import Files
 from ..models import ARCHITECTURES, check_mean_std, load_model
+from ..run import Run
 from ..types import Progress
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +45,14 @@ class Answer:
 
 Spec = Annotated[
     str, tyro.conf.arg(help="Images: planted, cifar10:DIR, cifar100:DIR, folder:DIR or npz:FILE.")
+]
+# What may be left out of a verb whose MODEL is a Run.
+SpecOfRun = Annotated[
+    str | None,
+    tyro.conf.arg(
+        help="Images: planted, cifar10:DIR, cifar100:DIR, folder:DIR or npz:FILE; may be left out for a Run, "
+        "which knows what it was trained on."
+    ),
 ]
 OutFile = Annotated[str, tyro.conf.arg(metavar="FILE")]
 OutFolder = Annotated[str, tyro.conf.arg(metavar="DIR")]
@@ -122,6 +134,11 @@ class ImageOptions:
         check_range("--size", self.size, 0, 4096)
         check_range("--limit", self.limit, 0, math.inf)
 
+    def of(self, data: str | None, models: Sequence[str]) -> tuple[str, "ImageOptions"]:
+        """Return the spec of the images of MODEL arguments, and these options at its size; see `data_of`."""
+        spec, size = data_of(data, models, split=self.split, size=self.size)
+        return spec, replace(self, size=size)
+
     def load(self, spec: str) -> ImageSet:
         """Return the images of a data set."""
         return load_data(spec, split=self.split, size=self.size or None, limit=self.limit or None)
@@ -139,6 +156,59 @@ class ImageOptions:
             split=self.split,
             size=self.size or None,
         )
+
+
+def data_of(data: str | None, models: Sequence[str], *, split: str, size: int) -> tuple[str, int]:
+    """Return the images that MODELs are measured on: those named, else what the Runs were trained on.
+
+    Args:
+        data: The spec that `--data` names.
+        models: The MODEL arguments.
+        split: The split that is asked for.
+        size: The side that `--size` names; 0 for none.
+
+    Returns:
+        The spec, and the side to which its images are resized.
+
+    Raises:
+        ValueError: No spec is named, and a MODEL is no Run, or the Runs were trained on several data sets, or
+            on the very images of the split.
+    """
+    if data is not None:
+        return data, size
+    found: dict[tuple[str, int], str] = {}
+    seen: dict[str, None] = {}
+    for model in models:
+        if not (Path(model) / "run.json").is_file():
+            raise ValueError(
+                f"--data SPEC is missing: {model} is no Run, which would know its images; name them, such as "
+                "--data cifar10:DIR, folder:DIR or planted"
+            )
+        config = Run(Path(model)).read()["config"]
+        spec, side, trained = str(config["data"]), size or int(config.get("size", 0)), config.get("split")
+        if trained != split and _same_images(spec, split, str(trained)):
+            raise ValueError(
+                f"--data SPEC is missing: {spec} has no {split} images but those that {model} was trained "
+                "on; name images that it has not seen"
+            )
+        found[spec, side] = model
+        seen[str(trained)] = None
+    if len(found) > 1:
+        one, other = [f"{model} on {spec}" for (spec, _), model in found.items()][:2]
+        raise ValueError(f"--data SPEC is missing: {one} and {other} were trained; name one for all")
+    ((spec, side),) = found
+    names, splits = " and ".join(models), ", ".join(seen)
+    _LOG.warning("images: %s, split %s; %s was trained on its split %s", spec, split, names, splits)
+    return spec, side
+
+
+def _same_images(spec: str, split: str, other: str) -> bool:
+    """Return whether two splits of a data set are the same files."""
+    kind, _, place = spec.partition(":")
+    if kind != "folder":
+        return kind == "npz"
+    folder = Path(place).expanduser()
+    return list_images(folder, split=split).paths == list_images(folder, split=other).paths
 
 
 def check_range(flag: str, value: float, low: float, high: float, *, what: str = "a number") -> None:

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import tyro
@@ -12,7 +12,7 @@ from ..datasets import ImageSet, load_data
 from ..disk import check_output, write_weights
 from ..filters import analyze
 from ..models import describe, read_checkpoint
-from .shared import Answer, DeviceOptions, NetworkOptions, OutFile, Spec, check_range
+from .shared import Answer, DeviceOptions, NetworkOptions, OutFile, SpecOfRun, check_range, data_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class ShrinkOptions(DeviceOptions):
     """A checkpoint file or a Run folder."""
     network: NetworkOptions = field(default_factory=NetworkOptions)
     """The network, and what it expects of its images."""
-    data: Spec
+    data: SpecOfRun = None
     out: OutFile
     """The .safetensors file to write."""
     noise: float = 0.03
@@ -52,6 +52,8 @@ class ShrinkOptions(DeviceOptions):
 def run(options: ShrinkOptions) -> Answer:
     """Shrink, write the weights, and return the clean cost."""
     out = check_output(options.out)
+    spec, size = data_of(options.data, [options.model], split="test", size=options.size)
+    options = replace(options, data=spec, size=size)
     device = options.start(options.device)
     seen, test = _images(options, "train", limit=options.images), _images(options, "test")
     model = options.network.load(options.model).to(device)
@@ -81,7 +83,7 @@ def run(options: ShrinkOptions) -> Answer:
 
 
 def _images(options: ShrinkOptions, split: str, *, limit: int | None = None) -> ImageSet:
-    return load_data(options.data, split=split, size=options.size or None, limit=limit)
+    return load_data(str(options.data), split=split, size=options.size or None, limit=limit)
 
 
 def _plain(cost: CleanCost) -> dict[str, Any]:

@@ -54,6 +54,7 @@ def copy_arrays(
     """
     machine = machine or Machine()
     copies, (height, width) = len(config.severities), data.images.shape[2:]
+    config = config.at_size(height, width)
     described = _describe(data.name, data.split, data.fingerprint(), data.index.tolist(), config)
     made_by = {"layout": "arrays", **described}
     with _owned(out, made_by):
@@ -98,7 +99,7 @@ def copy_folders(
     differ in size. Files are written as PNG, or as JPEG of quality 85 with `config.jpeg85`.
 
     Args:
-        files: The result of `list_images`.
+        files: The result of `list_images`. If `config` names no constants, the size of the first one does.
         out: As for `copy_arrays`.
         config: As for `copy_arrays`.
         name: The name of the data set, for the record.
@@ -112,6 +113,8 @@ def copy_folders(
         OSError: A file cannot be written; no partial cell is left.
     """
     machine = machine or Machine()
+    height, width = read_images(files.paths[:1], size=size).shape[2:]
+    config = config.at_size(height, width)
     listing = "\n".join(f"{path.parent.name}/{path.name} {path.stat().st_size}" for path in files.paths)
     fingerprint = hashlib.sha256(f"{listing}\n{size}".encode()).hexdigest()
     described = _describe(name, split, fingerprint, files.index, config)
@@ -127,12 +130,11 @@ def copy_folders(
         ]
         if not cells:
             return []
-        pixels = read_images(files.paths[:1], size=size)[0, 0].numel()
         with _working_folder(out) as work:
             for _, _, target in cells:
                 for label in dict.fromkeys(name.split("/")[0] for name in names):
                     (work / target / label).mkdir(parents=True)
-            jobs = plan_jobs(cells, len(names), pixels, work=work, config=config, machine=machine)
+            jobs = plan_jobs(cells, len(names), height * width, work=work, config=config, machine=machine)
             _do(jobs, partial(_make_files, files, names, size), out, machine, progress)
     return list(dict.fromkeys(kind for kind, _, _ in cells))
 

@@ -37,7 +37,8 @@ class ImageFiles:
         """Return evenly many files of each class, with their numbers and the classes of all files."""
         chosen = limited_positions(self.labels, limit).tolist()
         parts: dict[str, Any] = {
-            name: tuple(getattr(self, name)[place] for place in chosen) for name in ("paths", "labels", "index")
+            name: tuple(getattr(self, name)[place] for place in chosen)
+            for name in ("paths", "labels", "index")
         }
         return replace(self, **parts)
 

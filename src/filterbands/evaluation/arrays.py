@@ -130,5 +130,5 @@ def _read_record(file: Path) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
     if numbers is None:
         return tuple(found), None
     if not isinstance(numbers, list) or {type(number) for number in numbers} != {int}:
-        raise ValueError(f'{file} needs "index", a list of the numbers of the images, got {str(numbers):.60}')
+        raise ValueError(f'{file} needs "index", a list of the numbers of the images, got {numbers!s:.60}')
     return tuple(found), tuple(numbers)

@@ -79,9 +79,9 @@ def as_source(data: Data, *, limit: int | None = None) -> Source:
         data: An `ImageSet`, `Files`, a torch `Dataset` of (image, label), or a pair of arrays. Files and a
             `Dataset` are read once to be checked; they are held where they are small, else read again for
             each cell.
-        limit: Take so many: the first ones, or evenly many of each class where the images are sorted by class.
-            A `Dataset` says its labels by `targets`; without them the first images are read, and all of them
-            where these are sorted.
+        limit: Take so many: the first ones, or evenly many of each class where the images are sorted by
+            class. A `Dataset` says its labels by `targets`; without them the first images are read, and all
+            of them where these are sorted.
 
     Raises:
         ValueError: Other data, images that are not bytes or differ in size, or labels that do not fit.
@@ -143,7 +143,7 @@ def _limited(dataset: Any, limit: int | None) -> Int64[Tensor, " n"]:
     if labels is None:
         # Reading a label costs an image, so that all are read only where the first ones are sorted.
         labels = _labels_of(dataset, limit)
-        if limit > 1 and (len(labels.unique()) == 1 or sorted_by_class(labels)):
+        if limit > 1 and (bool((labels == labels[0]).all()) or sorted_by_class(labels)):
             labels = _labels_of(dataset, count)
     return limited_positions(labels, limit) if len(labels) == count else torch.arange(limit)
 

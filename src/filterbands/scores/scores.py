@@ -113,7 +113,7 @@ class Scores:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Reasons to doubt these scores: one class alone, an accuracy of guessing, another order of classes."""
+        """Reasons to doubt these scores: one class alone, guessing, or another order of classes."""
         clean = self.cells["clean", 0]
         return doubts(self.labels, clean.predictions, clean.bits, self.clean_estimate().ci95[0])
 

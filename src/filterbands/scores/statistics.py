@@ -1,4 +1,4 @@
-"""Pure statistics: bootstrap, exact binomial, Student's law, tests on pairs, correction for several tests, calibration."""
+"""Pure statistics: intervals, tests on pairs, correction for several tests, calibration."""
 
 import math
 from collections.abc import Sequence
