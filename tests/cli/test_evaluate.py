@@ -31,6 +31,8 @@ def words(tmp_path: Path) -> list[str]:
     return [
         "evaluate",
         str(file),
+        "--data",
+        "planted",
         "--limit",
         "40",
         "--kinds",
@@ -114,7 +116,7 @@ def test_arrays_of_kinds_unknown_here_are_read_and_stand_in_no_named_average(
     images = data.images[:40].permute(0, 2, 3, 1).numpy()
     np.save(folder / "labels.npy", np.tile(data.labels[:40].numpy().astype(np.uint8), 5))
     np.save(folder / "my_own_kind.npy", np.concatenate([images] * 5))
-    start, flags = words[:4], words[-2:]
+    start, flags = words[:6], words[-2:]
     code, out, err = _run(
         capsys, *start, *flags, "--corrupted", str(folder), "--kinds", "my_own_kind", "--json"
     )

@@ -45,8 +45,8 @@ FLAGS = {
     "mean model name overlap parameters precision present_only ray seed severities split spread std threads "
     f"workers {FILES}",
     "results": "db delete export json model robustbench",
-    "probe": "arch batch_size compile data db device html json layer limit mean models norm only precision "
-    f"seed split std threads {FILES}",
+    "probe": "arch batch_size compile data db device html json layer limit mean models norm only parameters "
+    f"precision seed split std threads {FILES}",
     "study": "device file json out plan ray threads workers",
     "report": "json out sources",
     "data": "folder json name",
@@ -132,20 +132,24 @@ def test_version_and_usage(capsys: pytest.CaptureFixture[str]) -> None:
         ("evaluate {model} --arch fastnet --limit -3", "--limit needs"),
         ("evaluate {model} --arch fastnet --severities 0", "--severities needs"),
         ("evaluate {model} --arch fastnet --kinds fogg", "unknown kind 'fogg'"),
-        ("evaluate {model} --arch fastnet", "does not fit fastnet"),
-        ("evaluate {model}", "--arch"),
+        ("evaluate {model} --arch fastnet --data planted", "does not fit fastnet"),
+        ("evaluate {model} --arch fastnet", "--data SPEC is missing: {model} is no Run"),
+        ("evaluate {model} --data planted", "--arch"),
         ("evaluate {model} --workers x", "--workers needs a whole number, got 'x'"),
         ("evaluate {model} --workers", "--workers N needs a value"),
         ("evaluate {model} --severities 1,x", "--severities needs whole numbers separated by commas, got"),
         ("evaluate {model} more", "unrecognized options: more"),
         ("corrupt --kinds fog", "SPEC and --out DIR are missing"),
-        ("corrupt planted --out {folder}/c --jpeg85", "--jpeg85 is the last step of ImageNet-C"),
+        ("corrupt planted --out {folder}/c --jpeg85", "jpeg85 is the last step of ImageNet-C"),
         ("probe", "name a MODEL"),
         ("probe {model} --norm 0", "--norm needs a number above 0"),
         ("probe {model} --norm -2", "--norm needs a number above 0"),
         ("probe {model} --only heat", "--only knows no 'heat'"),
         ("probe {model} --limit -1", "--limit needs"),
-        ("probe {model} --db {folder}/r.db", "--arch"),
+        ("probe {model} --data planted --db {folder}/r.db", "--arch"),
+        ("probe {model} --db {folder}/r.db", "--data SPEC is missing: {model} is no Run"),
+        ("probe {model} --parameters cifer", "--parameters needs cifar or imagenet, got 'cifer'"),
+        ("shrink {model} --out {folder}/s.safetensors", "--data SPEC is missing: {model} is no Run"),
         ("probe {model} --db {folder}/no/r.db", "there is no folder"),
         ("probe {model} --db {folder}/r.db --html {folder}/no/p.html", "there is no folder"),
         ("report --out {folder}/r.html", "name at least one RUN_OR_DB"),
@@ -165,7 +169,7 @@ def test_a_mistake_gets_one_clear_line_and_exit_2(
     code, out, err = _run(capsys, *filled)
     assert code == 2
     assert not out
-    assert message in err
+    assert message.format(**places) in err
     assert err.startswith("filterbands")
     assert err.count("\n") == 1
 

@@ -23,7 +23,19 @@ def network(tmp_path: Path) -> str:
 def test_probe_gives_one_document_and_goes_on_from_the_database(
     network: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["probe", network, "--limit", "1", "--norm", "3", "--db", str(tmp_path / "r.db"), "--json"]
+    words = [
+        "probe",
+        network,
+        "--data",
+        "planted",
+        "--limit",
+        "1",
+        "--norm",
+        "3",
+        "--db",
+        str(tmp_path / "r.db"),
+        "--json",
+    ]
     assert main([*words, "--only", "heatmap,passes,gradient,vulnerability"]) == 0
     caught = capsys.readouterr()
     document = json.loads(caught.out)
@@ -42,9 +54,9 @@ def test_two_networks_stand_on_one_page(
     network: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = tmp_path / "p.html"
-    words = ["probe", network, network, "--limit", "2", "--only", "gradient", "--html", str(page)]
-    assert main([*words, "--db", str(tmp_path / "r.db")]) == 0
+    words = ["probe", network, network, "--data", "planted", "--limit", "2", "--only", "gradient"]
+    assert main([*words, "--html", str(page), "--db", str(tmp_path / "r.db")]) == 0
     assert str(page) in capsys.readouterr().out
     assert page.read_text().startswith("<!doctype html>")
-    assert main(["probe", network, "--layer", "conv9", "--db", str(tmp_path / "r.db")]) == 2
+    assert main([*words, "--layer", "conv9", "--db", str(tmp_path / "r.db")]) == 2
     assert "no module 'conv9'" in capsys.readouterr().err

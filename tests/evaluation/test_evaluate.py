@@ -606,5 +606,7 @@ def test_a_compiled_network_scores_alike_under_a_precision_of_its_own(workers: i
 def test_an_onnx_file_is_not_compiled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "net.onnx"
     file.write_bytes(b"\x08\x07\x12\x07pytorch")
-    assert main(["evaluate", str(file), "--compile", "--db", str(tmp_path / "results.db")]) == 2
+    assert (
+        main(["evaluate", str(file), "--data", "planted", "--compile", "--db", str(tmp_path / "r.db")]) == 2
+    )
     assert "--compile is for networks of torch" in capsys.readouterr().err

@@ -198,7 +198,7 @@ def test_a_limit_of_the_data_gives_the_images_and_keys_of_a_limit_of_before(
     assert limited.fingerprint() == as_source(load_data(spec), limit=11).fingerprint
     assert load_data(spec, limit=10**6).fingerprint() == load_data(spec).fingerprint()
     if kind == "folder":
-        files = Files(files=list_images(folder).first(11))
+        files = Files(files=list_images(folder).limited(11))
         assert as_source(files).fingerprint == limited.fingerprint()
         # Other files are not read.
         sorted(folder.rglob("*.png"))[-1].write_text("no image")

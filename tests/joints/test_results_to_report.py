@@ -95,6 +95,15 @@ def with_ends(found: dict[str, object], digits: int = 1) -> list[str]:
     return [percent(found["accuracy"], digits), f"{low} to {high}"]
 
 
+def test_the_report_shows_the_warnings_of_the_scores(results: Results, tmp_path: Path) -> None:
+    model, one_class = load_model(results.run.folder), results.data.labels == results.data.labels[0]
+    data = results.data.subset(one_class.nonzero().flatten())
+    config = EvaluateConfig(name="alone", kinds=())
+    [warning] = evaluate(model, data, config=config, db=tmp_path / "r.db").warnings
+    page = write_report([tmp_path / "r.db"], tmp_path / "report.html").read_text()
+    assert f"warning: <bdi>{warning}</bdi>." in page
+
+
 def test_the_report_has_the_figures_of_the_scores_and_of_analyze(results: Results, tmp_path: Path) -> None:
     page = write_report([results.run.folder, results.database], tmp_path / "report.html")
     tables, document = Tables(page), results.scores.to_json()

@@ -136,7 +136,18 @@ def test_the_document_has_the_contracts_keys_and_plain_finite_values(
     document = _scores(kinds, severities=severities, images=40).to_json()
     assert json.loads(json.dumps(document, allow_nan=False)) == document
     assert set(document) >= CONTRACT
-    ours = {"name", "model", "data", "split", "parameters", "precision", "folder", "flips", "failed"}
+    ours = {
+        "name",
+        "model",
+        "data",
+        "split",
+        "parameters",
+        "precision",
+        "folder",
+        "flips",
+        "failed",
+        "warnings",
+    }
     averages = {"average_at_hand", "average_ex_noise", "average_ex_overlap", "average_cbar", "families"}
     assert set(document) - CONTRACT == ours | averages | {"mean_corruption_error", "calibration_error"}
     assert document["images"] == 40

@@ -14,6 +14,7 @@ from ..corruptions import (
     copy_folders,
     find_textures,
 )
+from ..datasets import ImageSet, read_images
 from ..disk import make_folder
 from ..evaluation import Files
 from .shared import Answer, DeviceOptions, ImageOptions, OutFolder, Spec, check_range, progress_bar
@@ -54,8 +55,9 @@ def run(options: CorruptOptions) -> Answer:
     out = make_folder(options.out)
     with progress_bar("corrupt") as progress:
         data = options.images.in_turn(options.spec)
+        config = config.at_size(*_size(data))
         images = len(data.files.paths) if isinstance(data, Files) else len(data)
-        machine = _machine(options, device, images)
+        machine = _machine(options, config, device, images)
         if isinstance(data, Files):
             written = copy_folders(
                 data.files,
@@ -86,8 +88,15 @@ def run(options: CorruptOptions) -> Answer:
     )
 
 
-def _machine(options: CorruptOptions, device: torch.device, images: int) -> Machine:
-    config = options.config
+def _size(data: ImageSet | Files) -> tuple[int, int]:
+    """Return height and width of the images, of files those of the first."""
+    first = (
+        read_images(data.files.paths[:1], reading=data.reading) if isinstance(data, Files) else data.images
+    )
+    return first.shape[2], first.shape[3]
+
+
+def _machine(options: CorruptOptions, config: CopyConfig, device: torch.device, images: int) -> Machine:
     small = images * len(config.kinds) * len(config.severities) < _SMALL
     # Not every system tells which cores a process may use.
     cores = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0)

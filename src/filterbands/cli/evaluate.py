@@ -16,7 +16,7 @@ from .shared import (
     ComputeOptions,
     ImageOptions,
     NetworkOptions,
-    Spec,
+    SpecOfRun,
     check_range,
     name_of,
     progress_bar,
@@ -32,7 +32,7 @@ class EvaluateOptions(ComputeOptions):
     that code)."""
     network: NetworkOptions = field(default_factory=NetworkOptions)
     """The network, and what it expects of its images."""
-    data: Spec = "planted"
+    data: SpecOfRun = None
     images: ImageOptions = field(default_factory=ImageOptions)
     """Which images of the data set are taken."""
     config: EvaluateConfig = field(default_factory=lambda: EvaluateConfig(device="auto"))
@@ -61,6 +61,7 @@ def run(options: EvaluateOptions) -> Answer:
         name=options.config.name or name_of(options.model),
         overlap=options.config.overlap or _known_overlap(options.model),
     )
+    spec, images = options.images.of(options.data, [options.model])
     model = _load(options)
     cells = [0, 0]
     with progress_bar("evaluate") as bar:
@@ -71,7 +72,7 @@ def run(options: EvaluateOptions) -> Answer:
                 bar(done, total, what)
 
         try:
-            data = options.images.in_turn(options.data, networks=options.network.specs(options.model))
+            data = images.in_turn(spec, networks=options.network.specs(options.model))
             scores = evaluate(model, data, config=config, db=options.db, progress=progress)
         except KeyboardInterrupt:
             print(  # noqa: T201

@@ -1,13 +1,14 @@
 """`filterbands probe`: shows which frequencies a network looks at."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import tyro
 from torch import nn
 
+from ..corruptions import PARAMETERS, parameters_for
 from ..datasets import ImageSet
 from ..disk import check_output
 from ..evaluation import load_scores, model_fingerprint
@@ -26,7 +27,7 @@ from ..probes import (
 )
 from ..report import Probed, write_probe_page
 from ..scores import Scores
-from .shared import Answer, ComputeOptions, ImageOptions, NetworkOptions, Spec, name_of, progress_bar
+from .shared import Answer, ComputeOptions, ImageOptions, NetworkOptions, SpecOfRun, name_of, progress_bar
 
 PARTS = ("heatmap", "passes", "gradient", "corruptions", "vulnerability")
 """What is probed, in order."""
@@ -40,7 +41,7 @@ class ProbeOptions(ComputeOptions):
     """Checkpoints, Run folders, timm:NAME, torchvision:NAME, or module:function (which runs that code)."""
     network: NetworkOptions = field(default_factory=NetworkOptions)
     """The network, and what it expects of its images."""
-    data: Spec = "planted"
+    data: SpecOfRun = None
     images: ImageOptions = field(default_factory=lambda: ImageOptions(limit=200))
     """Which images of the data set are taken."""
     config: ProbeConfig = field(default_factory=lambda: ProbeConfig(device="auto"))
@@ -49,6 +50,8 @@ class ProbeOptions(ComputeOptions):
     """L2 norm of the perturbation of the heat map in each color channel, images in [0, 1]."""
     layer: str = ""
     """Perturb the output of this module instead of the image."""
+    parameters: str | None = None
+    """Table of constants: cifar or imagenet; by default cifar up to 64 pixels, imagenet above."""
     only: tuple[str, ...] = PARTS
     """Parts to compute, of heatmap, passes, gradient, corruptions and vulnerability."""
     db: str = "results.db"
@@ -60,6 +63,8 @@ class ProbeOptions(ComputeOptions):
         super().__post_init__()
         if not (math.isfinite(self.norm) and self.norm > 0):
             raise ValueError(f"--norm needs a number above 0, got {self.norm:g}")
+        if self.parameters not in (None, *PARAMETERS):
+            raise ValueError(f"--parameters needs {' or '.join(PARAMETERS)}, got {self.parameters!r}")
         if unknown := [part for part in self.only if part not in PARTS]:
             raise ValueError(f"--only knows no {unknown[0]!r}; parts are {', '.join(PARTS)}")
         if not self.models:
@@ -71,15 +76,19 @@ def run(options: ProbeOptions) -> Answer:
     page = check_output(options.html) if options.html else None
     check_output(options.db)
     options.start(options.config.device)
+    spec, images = options.images.of(options.data, options.models)
     networks = [options.network.load(model) for model in options.models]
     for network in networks if options.layer else ():
         find_module(network, options.layer)
-    data = options.images.load(options.data, networks=options.network.specs(*options.models))
+    data = images.load(spec, networks=options.network.specs(*options.models))
+    if {"corruptions", "vulnerability"} & set(options.only):
+        options = replace(options, parameters=parameters_for(options.parameters, *data.images.shape[2:]))
     added = None
     if "corruptions" in options.only:
         with progress_bar("corruptions") as progress:
-            added = corruption_spectra(data, seed=options.config.seed, db=options.db, progress=progress)
-    measured = _measured(options.db)
+            shown: dict[str, Any] = {"parameters": options.parameters, "progress": progress}
+            added = corruption_spectra(data, seed=options.config.seed, db=options.db, **shown)
+    measured = _measured(options.db, options.parameters)
     probed = [
         _probed(options, name, network, data, measured)
         for name, network in zip(_names(options.models), networks, strict=True)
@@ -140,18 +149,24 @@ def _vulnerability(
     kernel = (layer.shape[2], layer.shape[3])
     moments = cifar10_moments()
     try:
-        if data.name != moments.name or kernel != moments.kernel:
-            moments = patch_moments(data, kernel=kernel, seed=options.config.seed, db=options.db)
+        if data.name != moments.name or kernel != moments.kernel or options.parameters != "cifar":
+            given: dict[str, Any] = {"parameters": options.parameters, "seed": options.config.seed}
+            moments = patch_moments(data, kernel=kernel, db=options.db, **given)
         return vulnerability(model, moments, images=data.images[:2].float() / 255), ""
     except ValueError as error:
         return None, str(error)
 
 
-def _measured(db: str) -> dict[str, Scores]:
-    """Return for each network in the database its scores over the most images and kinds."""
+def _measured(db: str, parameters: str | None) -> dict[str, Scores]:
+    """Return for each network in the database its scores over the most images and kinds.
+
+    Those of other constants than what corruptions are shown with are left out.
+    """
     if not Path(db).exists():
         return {}
     known = load_scores(db)
+    if parameters is not None:
+        known = [scores for scores in known if scores.parameters in ("", parameters)]
     # Of sets of one size the first counts, so it comes last.
     known.reverse()
     known.sort(key=lambda scores: len(scores.kinds) * len(scores.labels))

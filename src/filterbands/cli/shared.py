@@ -28,6 +28,7 @@ from ..datasets import SPLITS, ImageSet, Reading, list_images, load_data
 from ..engine import pick_device, set_threads
 from ..evaluation import Files
 from ..models import ARCHITECTURES, check_mean_std, load_model, published_geometry
+from ..run import Run
 from ..types import Progress
 
 _LOG = logging.getLogger(__name__)
@@ -44,6 +45,14 @@ class Answer:
 
 Spec = Annotated[
     str, tyro.conf.arg(help="Images: planted, digits, cifar10:DIR, cifar100:DIR, folder:DIR or npz:FILE.")
+]
+# What may be left out of a verb whose MODEL is a Run.
+SpecOfRun = Annotated[
+    str | None,
+    tyro.conf.arg(
+        help="Images: planted, digits, cifar10:DIR, cifar100:DIR, folder:DIR or npz:FILE; a Run may leave it "
+        "out, as it knows what it was trained on."
+    ),
 ]
 OutFile = Annotated[str, tyro.conf.arg(metavar="FILE")]
 OutFolder = Annotated[str, tyro.conf.arg(metavar="DIR")]
@@ -121,12 +130,17 @@ class ImageOptions:
     reading: Reading = field(default_factory=Reading)
     """How the files of folder:DIR are read."""
     limit: int = 0
-    """Take the first N images; 0 for all."""
+    """Take N images: the first ones, or evenly many of each class if sorted by class; 0 for all."""
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
             raise ValueError(f"--split needs one of {', '.join(SPLITS)}, got {self.split!r}")
         check_range("--limit", self.limit, 0, math.inf)
+
+    def of(self, data: str | None, models: Sequence[str]) -> tuple[str, "ImageOptions"]:
+        """Return the spec of the images of MODEL arguments, and these options at its size; see `data_of`."""
+        spec, reading = data_of(data, models, split=self.split, reading=self.reading)
+        return spec, replace(self, reading=reading)
 
     def load(self, spec: str, *, networks: Sequence[str] = ()) -> ImageSet:
         """Return the images of a data set; those of a folder in the size that the networks expect."""
@@ -142,7 +156,7 @@ class ImageOptions:
         reading = self._reading(spec, networks)
         files = list_images(folder, split=self.split, reading=reading)
         return Files(
-            files=files.first(self.limit) if self.limit else files,
+            files=files.limited(self.limit or None),
             name=f"folder:{folder.resolve().name}",
             split=self.split,
             reading=reading,
@@ -166,6 +180,61 @@ class ImageOptions:
             *(shape.resize, shape.crop, shape.interpolation, name),
         )
         return replace(self.reading, **asdict(shape))
+
+
+def data_of(data: str | None, models: Sequence[str], *, split: str, reading: Reading) -> tuple[str, Reading]:
+    """Return the images that MODELs are measured on: those named, else what the Runs were trained on.
+
+    Args:
+        data: The spec that `--data` names.
+        models: The MODEL arguments.
+        split: The split that is asked for.
+        reading: How the files of a folder are read.
+
+    Returns:
+        The spec, and how the files of a folder are read: in the size that a Run was trained on.
+
+    Raises:
+        ValueError: No spec is named, and a MODEL is no Run, or the Runs were trained on several data sets, or
+            on the very images of the split.
+    """
+    if data is not None:
+        return data, reading
+    found: dict[tuple[str, int], str] = {}
+    seen: dict[str, None] = {}
+    for model in models:
+        if not (Path(model) / "run.json").is_file():
+            raise ValueError(
+                f"--data SPEC is missing: {model} is no Run, which would know its images; name them, such as "
+                "--data cifar10:DIR, folder:DIR or planted"
+            )
+        config = Run(Path(model)).read()["config"]
+        spec, side, trained = str(config["data"]), int(config.get("size", 0)), config.get("split")
+        if trained != split and _same_images(spec, (split, str(trained)), reading):
+            raise ValueError(
+                f"--data SPEC is missing: {spec} has no {split} images but those that {model} was trained "
+                "on; name images that it has not seen"
+            )
+        found[spec, side] = model
+        seen[str(trained)] = None
+    if len(found) > 1:
+        one, other = [f"{model} on {spec}" for (spec, _), model in found.items()][:2]
+        raise ValueError(f"--data SPEC is missing: {one} and {other} were trained; name one for all")
+    ((spec, side),) = found
+    names, splits = " and ".join(models), ", ".join(seen)
+    _LOG.warning("images: %s, split %s; %s was trained on its split %s", spec, split, names, splits)
+    given = reading.resize or reading.crop
+    return spec, replace(reading, size=side) if side and not given else reading
+
+
+def _same_images(spec: str, splits: tuple[str, str], reading: Reading) -> bool:
+    """Return whether two splits of a data set are the same files."""
+    kind, _, place = spec.partition(":")
+    if kind != "folder":
+        return kind == "npz"
+    folder = Path(place).expanduser()
+    one, other = (list_images(folder, split=split, reading=reading).paths for split in splits)
+    return one == other
 
 
 def check_range(flag: str, value: float, low: float, high: float, *, what: str = "a number") -> None:

@@ -3,16 +3,17 @@
 import copy
 import math
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import tyro
 
 from ..control import CleanCost, choose_noise, clean_cost, shrink
-from ..datasets import ImageSet, load_data
+from ..datasets import Reading, load_data
 from ..disk import check_output, write_weights
 from ..filters import analyze
 from ..models import describe, read_checkpoint
-from .shared import Answer, DeviceOptions, NetworkOptions, OutFile, Spec, check_range
+from .shared import Answer, DeviceOptions, NetworkOptions, OutFile, SpecOfRun, check_range, data_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,7 @@ class ShrinkOptions(DeviceOptions):
     """A checkpoint file or a Run folder."""
     network: NetworkOptions = field(default_factory=NetworkOptions)
     """The network, and what it expects of its images."""
-    data: Spec
+    data: SpecOfRun = None
     out: OutFile
     """The .safetensors file to write."""
     noise: float = 0.03
@@ -35,7 +36,7 @@ class ShrinkOptions(DeviceOptions):
     budget: float = 0.0
     """Choose the largest noise that costs at most this much clean accuracy (0.005 is half a point)."""
     images: int = 1000
-    """Images whose patches are taken, the first of the training split."""
+    """Images of the training split whose patches are taken; evenly many of each class if sorted by class."""
     size: int = 0
     """Side in pixels to which images of folder:DIR are resized and cropped; 0 takes them as they are."""
 
@@ -46,20 +47,23 @@ class ShrinkOptions(DeviceOptions):
         if not 0 <= self.budget < 1:
             raise ValueError(f"--budget needs a share of accuracy from 0 to below 1, got {self.budget:g}")
         check_range("--images", self.images, 1, math.inf)
-        check_range("--size", self.size, 0, 4096)
+        Reading(size=self.size)
 
 
 def run(options: ShrinkOptions) -> Answer:
     """Shrink, write the weights, and return the clean cost."""
     out = check_output(options.out)
+    given = Reading(size=options.size)
+    spec, reading = data_of(options.data, [options.model], split="test", reading=given)
     device = options.start(options.device)
-    seen, test = _images(options, "train", limit=options.images), _images(options, "test")
+    images = partial(load_data, spec, reading=reading)
+    seen, test = images(split="train", limit=options.images), images(split="test")
     model = options.network.load(options.model).to(device)
     known = read_checkpoint(options.model)[1]
     arch = options.network.arch or known.get("arch", "")
     noise, trials = options.noise, tuple[CleanCost, ...]()
     if options.budget:
-        noise, trials = choose_noise(model, seen, _images(options, "validation"), budget=options.budget)
+        noise, trials = choose_noise(model, seen, images(split="validation"), budget=options.budget)
     before = copy.deepcopy(model)
     shrink(model, seen, noise=noise)
     cost = clean_cost(before, model, test, noise=noise)
@@ -78,10 +82,6 @@ def run(options: ShrinkOptions) -> Answer:
     low = " -> ".join(f"{energy:.3f}" for energy in energies if energy is not None)
     lines.append(f"{out}: {cost}; mean low energy of the first layer {low}")
     return Answer(document=document, text="\n".join(lines))
-
-
-def _images(options: ShrinkOptions, split: str, *, limit: int | None = None) -> ImageSet:
-    return load_data(options.data, split=split, size=options.size or None, limit=limit)
 
 
 def _plain(cost: CleanCost) -> dict[str, Any]:

@@ -6,7 +6,15 @@ A random kind draws in one function and calculates in another: recorded draws gi
 from .copies import copy_arrays, copy_folders
 from .kinds import PARAMETERS, Corrupt
 from .plan import CopyConfig, Machine
-from .table import CORRUPTIONS, CORRUPTIONS_VERSION, Corruption, corrupt, expand_kinds, kinds_of
+from .table import (
+    CORRUPTIONS,
+    CORRUPTIONS_VERSION,
+    Corruption,
+    corrupt,
+    expand_kinds,
+    kinds_of,
+    parameters_for,
+)
 from .textures import find_textures, install_textures
 from .transform import Corrupting
 
@@ -26,4 +34,5 @@ __all__ = [
     "find_textures",
     "install_textures",
     "kinds_of",
+    "parameters_for",
 ]

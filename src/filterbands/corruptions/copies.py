@@ -54,7 +54,9 @@ def copy_arrays(
     """
     machine = machine or Machine()
     copies, (height, width) = len(config.severities), data.images.shape[2:]
-    made_by = {"layout": "arrays", **_describe(data.name, data.split, data.fingerprint(), len(data), config)}
+    config = config.at_size(height, width)
+    described = _describe(data.name, data.split, data.fingerprint(), data.index.tolist(), config)
+    made_by = {"layout": "arrays", **described}
     with _owned(out, made_by):
         missing = [kind for kind in config.kinds if not (out / f"{kind}.npy").exists()]
         needed, free = len(missing) * copies * data.images.numel(), shutil.disk_usage(out).free
@@ -97,7 +99,7 @@ def copy_folders(
     differ in size. Files are written as PNG, or as JPEG of quality 85 with `config.jpeg85`.
 
     Args:
-        files: The result of `list_images`.
+        files: The result of `list_images`. If `config` names no constants, the size of the first one does.
         out: As for `copy_arrays`.
         config: As for `copy_arrays`.
         name: The name of the data set, for the record.
@@ -111,12 +113,14 @@ def copy_folders(
         OSError: A file cannot be written; no partial cell is left.
     """
     machine, reading = machine or Machine(), reading or Reading()
+    height, width = read_images(files.paths[:1], reading=reading).shape[2:]
+    config = config.at_size(height, width)
     # What changes no pixel is no part of a copy; of older copies, the record has None in its place.
     options = reading.pixels() or None
     size = reading.crop if reading.crop == reading.resize else 0
     listing = "\n".join(f"{path.parent.name}/{path.name} {path.stat().st_size}" for path in files.paths)
     fingerprint = hashlib.sha256(f"{listing}\n{options}".encode()).hexdigest()
-    described = _describe(name, split, fingerprint, len(files.paths), config)
+    described = _describe(name, split, fingerprint, files.index, config)
     made_by = {"layout": "folders", "size": size or None, "reading": options, **described}
     with _owned(out, made_by):
         names = _file_names(files, ".jpg" if config.jpeg85 else ".png")
@@ -129,30 +133,34 @@ def copy_folders(
         ]
         if not cells:
             return []
-        pixels = read_images(files.paths[:1], reading=reading)[0, 0].numel()
         with _working_folder(out) as work:
             for _, _, target in cells:
                 for place in dict.fromkeys(name.rpartition("/")[0] for name in names):
                     (work / target / place).mkdir(parents=True, exist_ok=True)
-            jobs = plan_jobs(cells, len(names), pixels, work=work, config=config, machine=machine)
-            make = partial(_make_files, files.paths, names, reading)
+            jobs = plan_jobs(cells, len(names), height * width, work=work, config=config, machine=machine)
+            make = partial(_make_files, files, names, reading)
             remarks = _do(jobs, make, out, machine, progress)
         say_remarks(remarks, reading, images=len(names), name=name)
     return list(dict.fromkeys(kind for kind, _, _ in cells))
 
 
-def _describe(name: str, split: str, fingerprint: str, images: int, config: CopyConfig) -> dict[str, Any]:
+def _describe(
+    name: str, split: str, fingerprint: str, index: Sequence[int], config: CopyConfig
+) -> dict[str, Any]:
+    # The rows of a part of a split are not those of the images' numbers.
+    numbers = {} if list(index) == list(range(len(index))) else {"index": list(index)}
     return {
         "data": name,
         "split": split,
         "fingerprint": fingerprint,
-        "images": images,
+        "images": len(index),
         # Without the kinds, because more may be added to a copy.
         "severities": list(config.severities),
         "parameters": config.parameters,
         "seed": config.seed,
         "jpeg85": config.jpeg85,
         "corruptions_version": CORRUPTIONS_VERSION,
+        **numbers,
     }
 
 
@@ -218,9 +226,10 @@ def _file_names(files: ImageFiles, suffix: str) -> list[str]:
     return list(seen)
 
 
-def _make_files(paths: Sequence[Path], names: Sequence[str], reading: Reading, job: Job) -> Remarks:
+def _make_files(files: ImageFiles, names: Sequence[str], reading: Reading, job: Job) -> Remarks:
     remarks: Remarks = {}
-    images = [read_images([path], reading=reading, remarks=remarks) for path in paths[job.start : job.stop]]
+    paths = files.paths[job.start : job.stop]
+    images = [read_images([path], reading=reading, remarks=remarks) for path in paths]
     kind, options = ("JPEG", {"quality": 85}) if job.config.jpeg85 else ("PNG", {"compress_level": 1})
     step = 0
     while step < len(images):
@@ -228,11 +237,11 @@ def _make_files(paths: Sequence[Path], names: Sequence[str], reading: Reading, j
         end = step + 1
         while end < len(images) and images[end].shape == images[step].shape:
             end += 1
-        index = range(job.start + step, job.start + end)
+        part = slice(job.start + step, job.start + end)
         # The file itself is the JPEG step.
-        made = job.corrupted(torch.cat(images[step:end]), index, jpeg=False)
-        for number, pixels in zip(index, made.permute(0, 2, 3, 1).contiguous().numpy(), strict=True):
-            Image.fromarray(pixels).save(job.work / job.target / names[number], kind, **options)
+        made = job.corrupted(torch.cat(images[step:end]), files.index[part], jpeg=False)
+        for name, pixels in zip(names[part], made.permute(0, 2, 3, 1).contiguous().numpy(), strict=True):
+            Image.fromarray(pixels).save(job.work / job.target / name, kind, **options)
         step = end
     return remarks
 

@@ -1,7 +1,7 @@
 """The plan of a corrupted copy: its content, the machine that makes it, and its jobs."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -9,7 +9,7 @@ import torch
 from ..checks import whole_number
 from ..types import Images
 from .kinds import PARAMETERS
-from .table import CORRUPTIONS, corrupt, expand_kinds
+from .table import CORRUPTIONS, corrupt, expand_kinds, parameters_for
 
 # Pixels of one job: enough to hide its cost, and few enough to keep progress and cores even.
 _PIXELS_PER_JOB = 1 << 20
@@ -23,15 +23,15 @@ class CopyConfig:
     """Kinds of corruption or sets of them: c (all 19), cbar, all-but-frost (needs no textures)."""
     severities: tuple[int, ...] = (1, 2, 3, 4, 5)
     """Severities from 1 to 5, ascending."""
-    parameters: str = "cifar"
-    """Table of constants, cifar or imagenet."""
+    parameters: str | None = None
+    """Table of constants: cifar or imagenet; by default cifar up to 64 pixels, imagenet above."""
     seed: int = 0
     """Seed of the random kinds."""
     jpeg85: bool = False
     """With parameters imagenet: end with the JPEG step of quality 85 that ends the published set."""
 
     def __post_init__(self) -> None:
-        if self.parameters not in PARAMETERS:
+        if self.parameters not in (None, *PARAMETERS):
             raise ValueError(f"parameters needs {' or '.join(PARAMETERS)}, got {self.parameters!r}")
         object.__setattr__(self, "kinds", expand_kinds(self.kinds, parameters=self.parameters))
         severities = tuple(whole_number("severities", one) for one in self.severities)
@@ -40,10 +40,14 @@ class CopyConfig:
         ascending = tuple(sorted(set(self.severities) & {1, 2, 3, 4, 5}))
         if not ascending or ascending != tuple(self.severities):
             raise ValueError(f"severities needs numbers from 1 to 5, ascending, got {self.severities}")
-        if self.jpeg85 and self.parameters != "imagenet":
+        if self.jpeg85 and self.parameters not in (None, "imagenet"):
             raise ValueError(
                 "jpeg85 is the last step of ImageNet-C; set parameters to imagenet, or leave it out"
             )
+
+    def at_size(self, height: int, width: int) -> "CopyConfig":
+        """Return the config with the table of constants for images of this size, if it names none."""
+        return replace(self, parameters=parameters_for(self.parameters, height, width))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +84,7 @@ class Job:
             self.kind,
             severity=self.severity,
             seed=self.config.seed,
-            parameters=self.config.parameters,
+            parameters=str(self.config.parameters),
             index=torch.tensor(list(index), dtype=torch.int64),
         )
         if jpeg:

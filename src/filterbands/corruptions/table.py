@@ -1,5 +1,6 @@
 """The table of kinds, the named sets of kinds, and `corrupt`."""
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, SupportsIndex
@@ -19,6 +20,11 @@ CORRUPTIONS_VERSION = 1
 
 SMALLEST = 8
 """The smallest side of an image, in pixels."""
+
+LARGEST_OF_CIFAR = 64
+"""The largest side of images to which the constants of `cifar` apply unless others are asked for."""
+
+_LOG = logging.getLogger(__name__)
 
 # Values that are processed at once: on a CPU, what a core's cache holds; on a GPU, enough to keep it busy.
 _VALUES_AT_A_TIME = {"cpu": 1 << 17, "other": 1 << 24}
@@ -83,12 +89,38 @@ def kinds_of(suite: Suite, *, parameters: str = "cifar") -> tuple[str, ...]:
     return tuple(kind for kind in _table(parameters) if CORRUPTIONS[kind].suite == suite)
 
 
-def expand_kinds(names: Iterable[str], *, parameters: str = "cifar") -> tuple[str, ...]:
+def parameters_for(parameters: str | None, height: int, width: int) -> str:
+    """Return the table of constants that is asked for, or else the one for images of this size.
+
+    It is `cifar` for sides of at most 64 pixels, and `imagenet` for larger ones, which a warning says.
+
+    Args:
+        parameters: `cifar`, `imagenet` or None.
+        height: Height of the images in pixels.
+        width: Their width.
+
+    >>> parameters_for(None, 32, 32), parameters_for("cifar", 224, 224)
+    ('cifar', 'cifar')
+    """
+    if parameters is not None:
+        return parameters
+    if max(height, width) <= LARGEST_OF_CIFAR:
+        return "cifar"
+    _LOG.warning(
+        "images of %d x %d pixels are corrupted with the constants of imagenet, the default above %d pixels; "
+        "--parameters cifar (parameters=) takes the others",
+        *(height, width, LARGEST_OF_CIFAR),
+    )
+    return "imagenet"
+
+
+def expand_kinds(names: Iterable[str], *, parameters: str | None = "cifar") -> tuple[str, ...]:
     """Return the kinds that names of kinds or of sets (`c`, `cbar`, `all-but-frost`) stand for, each once.
 
     Args:
         names: Names in any order, which is kept.
-        parameters: The table of constants; it must contain all the kinds.
+        parameters: The table of constants; it must contain all the kinds. None leaves `cbar` as it is, whose
+            kinds differ between the tables.
 
     Raises:
         ValueError: A name or table is unknown, or the table lacks a kind.
@@ -96,11 +128,14 @@ def expand_kinds(names: Iterable[str], *, parameters: str = "cifar") -> tuple[st
     >>> expand_kinds(["fog", "c"])[:3]
     ('fog', 'gaussian_noise', 'shot_noise')
     """
-    sets = {suite: kinds_of(suite, parameters=parameters) for suite in ("c", "cbar")}
+    sets = {"c": kinds_of("c"), "cbar": ("cbar",)}
+    if parameters is not None:
+        sets = {suite: kinds_of(suite, parameters=parameters) for suite in ("c", "cbar")}
     sets["all-but-frost"] = tuple(kind for kind in sets["c"] if kind != "frost")
     kinds = [kind for name in names for kind in sets.get(name, (name,))]
     for kind in kinds:
-        _severities(kind, parameters)
+        if kind != "cbar":
+            _severities(kind, parameters or _entry(kind).tables[0])
     return tuple(dict.fromkeys(kinds))
 
 
@@ -201,14 +236,18 @@ def _table(parameters: str) -> Mapping[str, Severities]:
 
 def _severities(kind: str, parameters: str) -> Severities:
     """Return the constants of a kind; raise ValueError for an unknown kind or table."""
-    table = _table(parameters)
+    table, entry = _table(parameters), _entry(kind)
+    if kind not in table:
+        other = entry.tables[0]
+        raise ValueError(f"{kind!r} has no constants in parameters {parameters!r}; use {other!r}")
+    return table[kind]
+
+
+def _entry(kind: str) -> Corruption:
     if kind not in CORRUPTIONS:
         near = hint(str(kind), CORRUPTIONS)
         raise ValueError(f"unknown kind {kind!r}{near}; known are {', '.join(CORRUPTIONS)}")
-    if kind not in table:
-        other = CORRUPTIONS[kind].tables[0]
-        raise ValueError(f"{kind!r} has no constants in parameters {parameters!r}; use {other!r}")
-    return table[kind]
+    return CORRUPTIONS[kind]
 
 
 def _check_index(index: Tensor | None, images: Tensor) -> Int64[Tensor, " b"]:

@@ -6,6 +6,7 @@ from .digits import digits
 from .fetch import Cached, cached, fetch_cifar
 from .folder import ImageFiles, image_files, list_images
 from .imageset import SPLITS, ImageSet
+from .limits import limited_positions, sorted_by_class
 from .loading import load_data
 from .planted import PlantedConfig, planted
 from .reading import Reading
@@ -24,9 +25,11 @@ __all__ = [
     "fetch_cifar",
     "image_files",
     "image_size",
+    "limited_positions",
     "list_images",
     "load_data",
     "planted",
     "read_images",
     "say_remarks",
+    "sorted_by_class",
 ]

@@ -4,12 +4,14 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from .classes import number_classes
 from .decoding import SUFFIXES, Remarks, read_images, say_remarks
 from .imageset import ImageSet, check_split
+from .limits import limited_positions
 from .reading import Reading
 
 _LOG = logging.getLogger(__name__)
@@ -29,13 +31,19 @@ class ImageFiles:
     """Names of all classes, by number."""
     names: tuple[str, ...]
     """CLASS/FILE of each; files may lie in folders of the class folder."""
+    index: tuple[int, ...]
+    """Number of each file in its split; it is the key of corruptions."""
     present: tuple[int, ...]
     """Numbers of the classes of which the folder has images, whichever of them are taken."""
 
-    def first(self, count: int) -> "ImageFiles":
-        """Return the first files, with the classes of all."""
-        paths, labels, names = self.paths[:count], self.labels[:count], self.names[:count]
-        return replace(self, paths=paths, labels=labels, names=names)
+    def limited(self, limit: int | None) -> "ImageFiles":
+        """Return evenly many files of each class, with their numbers and the classes of all files."""
+        chosen = limited_positions(self.labels, limit).tolist()
+        parts: dict[str, Any] = {
+            name: tuple(getattr(self, name)[place] for place in chosen)
+            for name in ("paths", "labels", "names", "index")
+        }
+        return replace(self, **parts)
 
 
 def list_images(folder: str | Path, *, split: str = "test", reading: Reading | None = None) -> ImageFiles:
@@ -92,7 +100,12 @@ def list_images(folder: str | Path, *, split: str = "test", reading: Reading | N
     _say_left_out(root, unread, empty, reading)
     paths, labels, names = zip(*found, strict=True)
     return ImageFiles(
-        paths=paths, labels=labels, classes=classes, names=names, present=tuple(sorted(set(labels)))
+        paths=paths,
+        labels=labels,
+        classes=classes,
+        names=names,
+        index=tuple(range(len(paths))),
+        present=tuple(sorted(set(labels))),
     )
 
 
@@ -112,15 +125,14 @@ def load_folder(
         folder: As for `list_images`.
         split: `train`, `validation`, `full_train` (both) or `test`.
         reading: As for `list_images` and `read_images`.
-        limit: Number of files to read, the first ones; None for all.
+        limit: Number of files to read, evenly many of each class; None for all.
 
     Raises:
         FileNotFoundError: As for `list_images`.
         ValueError: As for `list_images` and `read_images`.
     """
     reading = Reading() if reading is None else reading
-    files = list_images(folder, split=split, reading=reading)
-    files = files if limit is None else files.first(limit)
+    files = list_images(folder, split=split, reading=reading).limited(limit)
     remarks: Remarks = {}
     images = read_images(files.paths, reading=reading, remarks=remarks)
     name = f"folder:{Path(folder).resolve().name}"
@@ -131,7 +143,7 @@ def load_folder(
         images=images,
         labels=torch.tensor(files.labels, dtype=torch.int64),
         classes=files.classes,
-        index=torch.arange(len(files.paths)),
+        index=torch.tensor(files.index),
     )
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..checks import hint
 from ..types import Images, Labels
+from .limits import limited_positions
 
 SPLITS = ("train", "validation", "full_train", "test")
 """All splits; choices are made on `validation`, and `test` is used last."""
@@ -36,6 +37,10 @@ class ImageSet:
     def subset(self, index: Int64[Tensor, " n"]) -> "ImageSet":
         """Return the images at these positions, with their numbers in the split."""
         return replace(self, images=self.images[index], labels=self.labels[index], index=self.index[index])
+
+    def limited(self, limit: int | None) -> "ImageSet":
+        """Return the images that a limit takes, with their numbers in the split; see `limited_positions`."""
+        return self if limit is None else self.subset(limited_positions(self.labels, limit))
 
     def fingerprint(self) -> str:
         """Return the sha256 of pixels, labels, numbers and class names."""

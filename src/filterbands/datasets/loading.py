@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import torch
-
 from ..checks import hint
 from ..disk import cache_folder
 from .cifar import CIFARS, load_cifar
@@ -37,7 +35,8 @@ def load_data(
         split: `train`, `validation`, `full_train` (both) or `test`. Of CIFAR's 50,000 training images the
             last 5,000 are `validation`.
         size: Side in pixels to which `folder` resizes and crops images; None leaves them unchanged.
-        limit: Number of images to take, the first ones; None for all. Of `folder`, no other file is read.
+        limit: Number of images to take; None for all. The first ones, or evenly many of each class where the
+            images are sorted by class, as those of `folder` are, of which no other file is read.
         reading: How the files of `folder` are read, instead of by `size` alone.
 
     Raises:
@@ -80,7 +79,7 @@ def load_data(
         data = load_npz(path, split=split)
     else:
         data = load_cifar(CIFARS[kind], path if place else _cached(kind), split=split)
-    return data if limit is None else data.subset(torch.arange(min(limit, len(data))))
+    return data.limited(limit)
 
 
 def _cached(kind: str) -> Path:

@@ -34,18 +34,29 @@ class CorruptedArrays:
         self._images = images
         self._sums: dict[str, str] = {}
         self.severities: tuple[int, ...] = SEVERITIES
+        # Numbers of the images whose rows are there; None where row i is of image i.
+        self._numbers: tuple[int, ...] | None = None
         if (record := read_record(folder)) is not None:
             self.severities = _read_severities(folder, record)
+            self._numbers = _read_numbers(folder, record)
         labels = self._open("labels").reshape(-1)
         self._count, rest = divmod(len(labels), len(self.severities))
-        positions = images.index.cpu().numpy()
-        if rest or self._count <= positions.max(initial=0):
+        numbers = range(self._count) if self._numbers is None else self._numbers
+        self._rows = {number: row for row, number in enumerate(numbers)}
+        missing = sorted(set(images.index.tolist()) - self._rows.keys())
+        if rest or len(numbers) != self._count or (missing and self._numbers is None):
             raise ValueError(
                 f"{folder}/labels.npy has {len(labels):,} labels; expected {len(self.severities)} times the "
-                f"number of images, at least {positions.max(initial=0) + 1:,}"
+                f"number of images, at least {int(images.index.max()) + 1:,}"
             )
+        if missing:
+            raise ValueError(
+                f"{folder} has {self._count:,} images of the split, and not number {missing[0]:,}; "
+                "give the same limit (--limit) as for the copy"
+            )
+        places = [self._rows[number] for number in images.index.tolist()]
         for severity, rows in zip(self.severities, labels.reshape(-1, self._count), strict=True):
-            if not np.array_equal(np.asarray(rows[positions], dtype=np.int64), images.labels.cpu().numpy()):
+            if not np.array_equal(np.asarray(rows[places], dtype=np.int64), images.labels.cpu().numpy()):
                 raise ValueError(
                     f"{folder}/labels.npy does not hold the labels of {images.name} ({images.split}) "
                     f"for severity {severity}"
@@ -78,9 +89,10 @@ class CorruptedArrays:
             )
 
     def sha256(self, kind: str, _: int) -> str:
-        """Return the sha256 of the file of a kind, and of its list of severities if that is not all five."""
+        """Return the sha256 of the file of a kind, and of what its record says of its severities and rows."""
         if kind not in self._sums:
             digest = sha256(b"" if self.severities == SEVERITIES else repr(self.severities).encode())
+            digest.update(b"" if self._numbers is None else repr(self._numbers).encode())
             with (self._folder / f"{kind}.npy").open("rb") as stream:
                 while block := stream.read(1 << 24):
                     digest.update(block)
@@ -90,7 +102,8 @@ class CorruptedArrays:
     def read(self, kind: str, severity: int, positions: Int64[Tensor, " n"]) -> Images:
         """Return the corrupted images of the images at these positions."""
         first = self.severities.index(severity) * self._count
-        rows = self._open(kind)[first + self._images.index[positions].cpu().numpy()]
+        numbers = self._images.index[positions].tolist()
+        rows = self._open(kind)[[first + self._rows[number] for number in numbers]]
         return torch.from_numpy(np.ascontiguousarray(rows)).permute(0, 3, 1, 2)
 
     def _open(self, name: str) -> np.ndarray[Any, np.dtype[Any]]:
@@ -130,3 +143,16 @@ def _read_severities(folder: Path, record: dict[str, Any]) -> tuple[int, ...]:
             f'{folder / "corrupt.json"} needs "severities", a list of numbers from 1 to 5, got {found!r}'
         )
     return tuple(found)
+
+
+def _read_numbers(folder: Path, record: dict[str, Any]) -> tuple[int, ...] | None:
+    """Return the numbers of the images in their split; None where these are 0, 1, 2 ..."""
+    numbers = record.get("index")
+    if numbers is None:
+        return None
+    if not isinstance(numbers, list) or {type(number) for number in numbers} != {int}:
+        raise ValueError(
+            f'{folder / "corrupt.json"} needs "index", a list of the numbers of the images, '
+            f"got {numbers!s:.60}"
+        )
+    return tuple(numbers)

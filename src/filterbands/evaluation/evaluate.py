@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ..checks import whole_number
-from ..corruptions import CORRUPTIONS, PARAMETERS, corrupt, expand_kinds, kinds_of
+from ..corruptions import CORRUPTIONS, PARAMETERS, corrupt, expand_kinds, kinds_of, parameters_for
 from ..engine import PRECISIONS, Compiled
 from ..models import scaled
 from ..scores import SEVERITIES, Scores, overlapping_kinds
@@ -43,8 +43,8 @@ class EvaluateConfig:
     """Kinds of corruption or sets: c (all 19), cbar, all-but-frost, none; by default c, of a folder all."""
     severities: tuple[int, ...] = SEVERITIES
     """Severities from 1 to 5; by default all that there are."""
-    parameters: str = "cifar"
-    """Table of constants, cifar or imagenet."""
+    parameters: str | None = None
+    """Table of constants: cifar or imagenet; by default cifar up to 64 pixels, imagenet above."""
     seed: int = 0
     """Seed of the random kinds."""
     precision: str = "float32"
@@ -77,9 +77,10 @@ class EvaluateConfig:
         return ", ".join((self.precision, *(name for name, given in parts.items() if given)))
 
     def __post_init__(self) -> None:
+        given = {"parameters": self.parameters or "cifar", "precision": self.precision}
         for name, known in (("parameters", PARAMETERS), ("precision", PRECISIONS)):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} needs {' or '.join(known)}, got {getattr(self, name)!r}")
+            if given[name] not in known:
+                raise ValueError(f"{name} needs {' or '.join(known)}, got {given[name]!r}")
         if self.kinds is not None:
             object.__setattr__(self, "kinds", self._expanded(self.kinds))
         severities = tuple(whole_number("severities", one) for one in self.severities)
@@ -155,9 +156,12 @@ def evaluate(
     folder = open_corrupted(Path(config.corrupted), source) if config.corrupted is not None else None
     if folder is not None and config.severities == SEVERITIES:
         config = replace(config, severities=folder.severities)
+    # Where nothing is corrupted here, no constants are chosen.
+    height, width = source.shape[1:] if folder is None and config.kinds != () else (1, 1)
+    config = replace(config, parameters=parameters_for(config.parameters, height, width))
     kinds = config.kinds
     if kinds is None:
-        kinds = kinds_of("c", parameters=config.parameters) if folder is None else folder.kinds()
+        kinds = kinds_of("c") if folder is None else folder.kinds()
     # A kind that does not exist and an array that does not fit are refused before any file is hashed or made.
     _check_kinds(kinds, source, config, folder)
     _say_choice(source, config)
@@ -200,7 +204,7 @@ def evaluate(
         name=name,
         overlap=overlap,
         seed=config.seed,
-        parameters=config.parameters if folder is None else "",
+        parameters=str(config.parameters) if folder is None else "",
         folder="" if folder is None else str(folder.path),
     )
 
@@ -219,7 +223,7 @@ def _plan(
         for severity in severities:
             if folder is None:
                 version = CORRUPTIONS[kind].version
-                made = replace(clean, version=version, parameters=config.parameters, seed=config.seed)
+                made = replace(clean, version=version, parameters=str(config.parameters), seed=config.seed)
             else:
                 if progress is not None:
                     progress(0, 1 + len(kinds) * len(severities), f"reading {kind} {severity}")
@@ -238,7 +242,7 @@ def _check_kinds(
         if folder is not None:
             folder.check(kind, config.severities)
         else:
-            corrupt(first, kind, severity=config.severities[0], seed=0, parameters=config.parameters)
+            corrupt(first, kind, severity=config.severities[0], seed=0, parameters=str(config.parameters))
     if config.spread and len(source.labels) < len(SEVERITIES):
         raise ValueError(f"spread needs at least {len(SEVERITIES)} images, got {len(source.labels)}")
 

@@ -11,9 +11,18 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
-from ..datasets import ImageFiles, ImageSet, Reading, Remarks, read_images, say_remarks
+from ..datasets import (
+    ImageFiles,
+    ImageSet,
+    Reading,
+    Remarks,
+    limited_positions,
+    read_images,
+    say_remarks,
+    sorted_by_class,
+)
 from ..types import Images, Labels
 
 Data = Union[ImageSet, "Files", Dataset[Any], tuple[Any, Any]]
@@ -88,13 +97,15 @@ def as_source(data: Data, *, limit: int | None = None) -> Source:
         data: An `ImageSet`, `Files`, a torch `Dataset` of (image, label), or a pair of arrays. Files and a
             `Dataset` are read once to be checked; they are held where they are small, else read again for
             each cell.
-        limit: Take the first so many.
+        limit: Take so many: the first ones, or evenly many of each class where the images are sorted by
+            class. A `Dataset` says its labels by `targets`; without them the first images are read, and all
+            of them where these are sorted.
 
     Raises:
         ValueError: Other data, images that are not bytes or differ in size, or labels that do not fit.
     """
     if isinstance(data, Files):
-        return _from_files(data, data.files if limit is None else data.files.first(limit))
+        return _from_files(data, data.files.limited(limit))
     if isinstance(data, ImageSet):
         held = data
     elif isinstance(data, tuple | list) and len(data) == 2:
@@ -109,7 +120,7 @@ def as_source(data: Data, *, limit: int | None = None) -> Source:
             "evaluate needs an ImageSet, Files, a torch Dataset of (image, label), or a pair of arrays, "
             f"got {type(data).__name__}"
         )
-    held = held if limit is None else held.subset(torch.arange(min(limit, len(held))))
+    held = held.limited(limit)
     _, channels, height, width = held.images.shape
     return Source(
         name=held.name,
@@ -125,27 +136,59 @@ def as_source(data: Data, *, limit: int | None = None) -> Source:
 
 
 def _from_dataset(dataset: Any, limit: int | None) -> Source:
-    count = len(dataset) if limit is None else min(limit, len(dataset))
-    if count == 0:
+    if len(dataset) == 0:
         raise ValueError("evaluate needs at least one image, and labels from 0")
+    index = _limited(dataset, limit)
     noted: dict[int, float] = {}
 
-    def first_time(numbers: Sequence[int]) -> Images:
+    def first_time(positions: Sequence[int]) -> Images:
         """Read images, and note their labels in the same pass."""
-        items = [dataset[number] for number in numbers]
-        noted.update((number, float(label)) for number, (_, label) in zip(numbers, items, strict=True))
+        items = [dataset[number] for number in index[positions].tolist()]
+        noted.update((place, float(label)) for place, (_, label) in zip(positions, items, strict=True))
         return _stacked([image for image, _ in items], shape)
 
     shape = np.asarray(dataset[0][0]).shape
-    reader = partial(_of_dataset, dataset, shape)
-    return _passed(first_time, reader, count, lambda: _as_labels(list(noted.values()), count))
+    reader = partial(_of_dataset, dataset, shape, index)
+    return _passed(first_time, reader, index, lambda: _as_labels(list(noted.values()), len(index)))
+
+
+def _limited(dataset: Any, limit: int | None) -> Int64[Tensor, " n"]:
+    """Return the numbers of the images of a data set that a limit takes."""
+    count = len(dataset)
+    if limit is None or limit >= count:
+        return torch.arange(count)
+    labels = _targets(dataset)
+    if labels is None:
+        # Reading a label costs an image, so that all are read only where the first ones are sorted.
+        labels = _labels_of(dataset, limit)
+        if limit > 1 and (bool((labels == labels[0]).all()) or sorted_by_class(labels)):
+            labels = _labels_of(dataset, count)
+    return limited_positions(labels, limit) if len(labels) == count else torch.arange(limit)
+
+
+def _labels_of(dataset: Any, count: int) -> Labels:
+    return torch.tensor([int(dataset[number][1]) for number in range(count)])
+
+
+def _targets(dataset: Any) -> Labels | None:
+    """Return the classes of a data set that lists them, as torchvision's do; None of another one."""
+    if isinstance(dataset, Subset):
+        whole = _targets(dataset.dataset)
+        return None if whole is None else whole[torch.as_tensor(dataset.indices)]
+    try:
+        found = np.asarray(getattr(dataset, "targets", None))
+    except ValueError:  # rows of different lengths
+        return None
+    known = found.dtype.kind in "iu" and found.shape == (len(dataset),)
+    return torch.from_numpy(found.astype(np.int64)) if known else None
 
 
 def _from_files(given: Files, files: ImageFiles) -> Source:
     labels, remarks = torch.tensor(files.labels, dtype=torch.int64), Remarks()
+    index = torch.tensor(files.index)
     first_time = partial(_of_files, files, given.reading, remarks=remarks)
     reader = partial(_of_files, files, given.reading)
-    source = _passed(first_time, reader, len(labels), lambda: labels, classes=files.classes)
+    source = _passed(first_time, reader, index, lambda: labels, classes=files.classes)
     say_remarks(remarks, given.reading, images=len(labels), name=given.name)
     return replace(source, name=given.name, split=given.split, files=replace(given, files=files))
 
@@ -155,8 +198,8 @@ def _of_held(images: Tensor, positions: Sequence[int]) -> Images:
     return images[torch.as_tensor(positions, dtype=torch.int64)]
 
 
-def _of_dataset(dataset: Any, shape: tuple[int, ...], numbers: Sequence[int]) -> Images:
-    return _stacked([dataset[number][0] for number in numbers], shape)
+def _of_dataset(dataset: Any, shape: tuple[int, ...], index: Tensor, positions: Sequence[int]) -> Images:
+    return _stacked([dataset[number][0] for number in index[positions].tolist()], shape)
 
 
 def _of_files(
@@ -180,14 +223,14 @@ def _stacked(images: Sequence[Any], shape: tuple[int, ...]) -> Images:
 def _passed(
     first_time: Callable[[Sequence[int]], Images],
     reader: Callable[[Sequence[int]], Images],
-    count: int,
+    index: Int64[Tensor, " n"],
     labels: Callable[[], Labels],
     *,
     classes: tuple[str, ...] = (),
 ) -> Source:
     """Read all images once, hash them, and hold them where they are small enough."""
     _, *sides = first_time([0]).shape
-    shape = (sides[0], sides[1], sides[2])
+    count, shape = len(index), (sides[0], sides[1], sides[2])
     digest = sha256(f"{torch.uint8} {(count, *shape)}".encode())
     held = torch.empty(count, *shape, dtype=torch.uint8) if count * math.prod(shape) <= _HELD else None
     for numbers in torch.split(torch.arange(count), chunk_size(shape)):
@@ -195,7 +238,7 @@ def _passed(
         digest.update(images.numpy().tobytes())
         if held is not None:
             held[numbers] = images
-    known, index = labels(), torch.arange(count)
+    known = labels()
     for array in (known, index):
         digest.update(f"{array.dtype} {tuple(array.shape)}".encode())
         digest.update(array.numpy().tobytes())

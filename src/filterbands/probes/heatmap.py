@@ -94,7 +94,7 @@ def fourier_heatmap(
         model: Takes NCHW floats in [0, 1] and returns logits.
         data: As `evaluate` takes them.
         norm: L2 norm of the perturbation in each channel, images in [0, 1]; above 0.
-        limit: Take the first so many images.
+        limit: Take so many images, as `load_data` does.
         layer: Perturb the output of the module of this name instead of the image. The norm is then in units
             of that output, nothing is clipped, and a module that runs several times is perturbed each time.
         config: How the network is probed.

@@ -217,8 +217,6 @@ def probing(
 ) -> Iterator[Probe]:
     """Yield a network ready to be probed; afterwards it is as it was, modes and device."""
     config = ProbeConfig() if config is None else config
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit needs a number of at least 1, got {limit}")
     source = as_source(data, limit=limit)
     size = len(source.labels) * int(np.prod(source.shape))
     if size > _BYTES_AT_ONCE:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import fourier
-from ..corruptions import CORRUPTIONS, corrupt, expand_kinds
+from ..corruptions import CORRUPTIONS, corrupt, expand_kinds, parameters_for
 from ..evaluation import Data, Source, Store, as_source, chunk_size
 from ..filters import EQUAL_AREA, gradient_power
 from ..scores import SEVERITIES, Scores
@@ -119,7 +119,7 @@ def corruption_spectra(
     *,
     kinds: Sequence[str] | None = None,
     severities: Sequence[int] = SEVERITIES,
-    parameters: str = "cifar",
+    parameters: str | None = None,
     seed: int = 0,
     limit: int | None = None,
     db: str | Path | None = None,
@@ -131,9 +131,9 @@ def corruption_spectra(
         data: Images, as `evaluate` takes them.
         kinds: Kinds, or sets of them, of `CORRUPTIONS`; None for the 19 of CIFAR-10-C.
         severities: From 1 to 5.
-        parameters: Table of constants.
+        parameters: Table of constants, cifar or imagenet; None for cifar up to 64 pixels, else imagenet.
         seed: Seed of the random kinds.
-        limit: Number of images, the first ones.
+        limit: Take so many images, as `load_data` does.
         db: Database that keeps finished parts; None keeps nothing.
         progress: Called with corruptions done, in all, and a name.
 
@@ -154,7 +154,8 @@ def corruption_spectra(
             total += fourier.power_spectrum(added).mean(dim=1).double().sum(dim=0)
         return {"power": fourier.centered(total / len(source.labels)).float().numpy()}
 
-    corruptions = Corruptions(kinds, severities, parameters, seed, db, progress)
+    table = parameters_for(parameters, *source.shape[1:])
+    corruptions = Corruptions(kinds, severities, table, seed, db, progress)
     found = corruptions.parts(source, {"probe": "corruption"}, compute)
     return CorruptionSpectra(
         spectra={cell: Spectrum(power=torch.from_numpy(arrays["power"])) for cell, arrays in found.items()},

@@ -213,6 +213,7 @@ def _score_view(score: Scores, alike: Sequence[Scores]) -> ScoreView:
         severities=score.severities,
         families={kind: CORRUPTIONS[kind].family for kind in score.kinds if kind in CORRUPTIONS},
         overlap=tuple(kind for kind in score.kinds if kind in overlapping_kinds(score.overlap)),
+        warnings=score.warnings,
         gains=(gain(("clean",)), gain(averages[0].kinds if averages else ())),
     )
 

@@ -107,6 +107,8 @@ class ScoreView:
     """The family of every kind."""
     overlap: tuple[str, ...] = ()
     """Kinds that the network's training resembles."""
+    warnings: tuple[str, ...] = ()
+    """Reasons to doubt the scores."""
     gains: tuple[Estimate | None, Estimate | None] = (None, None)
     """Paired difference to the first network of the comparison: clean, and of the first average."""
 

@@ -16,6 +16,7 @@ from .scores import BENCHMARK_15, EXTRA_4, FAMILIES, SEVERITIES, Answers, Estima
 from .statistics import (
     RESAMPLES,
     Bits,
+    binomial_interval,
     bootstrap,
     calibration_error,
     holm,
@@ -41,6 +42,7 @@ __all__ = [
     "Published",
     "Scores",
     "Verdict",
+    "binomial_interval",
     "bootstrap",
     "calibration_error",
     "choose_baseline",

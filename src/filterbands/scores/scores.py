@@ -9,7 +9,8 @@ import numpy as np
 
 from ..checks import hint
 from ..corruptions import CORRUPTIONS, PARAMETERS, kinds_of
-from .statistics import Bits, Floats, Integers, bootstrap
+from .doubts import doubts
+from .statistics import Bits, Floats, Integers, binomial_interval, bootstrap
 
 BENCHMARK_15 = tuple(kind for kind, entry in CORRUPTIONS.items() if entry.benchmark)
 """The kinds of the published benchmark's average."""
@@ -50,7 +51,8 @@ class Estimate:
     accuracy: float
     """In [0, 1]."""
     ci95: tuple[float, float]
-    """95 % confidence interval over images, stratified by class if each class has at least 10 images."""
+    """95 % confidence interval over images: bootstrap, stratified by class if each has at least 10 images;
+    the exact binomial one where all resamples agree."""
 
     def to_json(self, **more: Any) -> dict[str, Any]:
         """Return plain values, with more of them behind."""
@@ -108,6 +110,12 @@ class Scores:
     def severities(self) -> tuple[int, ...]:
         """The severities that are present."""
         return tuple(sorted({severity for kind, severity in self.cells if kind != "clean"}))
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Reasons to doubt these scores: one class alone, guessing, or another order of classes."""
+        clean = self.cells["clean", 0]
+        return doubts(self.labels, clean.predictions, clean.bits, self.clean_estimate().ci95[0])
 
     def clean_estimate(self) -> Estimate:
         """Return the clean accuracy with its interval."""
@@ -235,6 +243,7 @@ class Scores:
         return {
             **{name: getattr(self, name) for name in ("name", "model", "data", "split")},
             "clean": self.clean_estimate().to_json(),
+            "warnings": list(self.warnings),
             **{name: found and found.to_json(**also) for name, (found, also) in averages.items()},
             "mean_corruption_error": self.mean_corruption_error(),
             "average_at_hand": at_hand and at_hand.to_json(**there),
@@ -253,6 +262,7 @@ class Scores:
     def __str__(self) -> str:
         lines = [f"{self.name} on {self.data} ({self.split}, {len(self.labels):,} images)", ""]
         lines.append(_line("clean", self.clean_estimate()))
+        lines += [f"  warning: {warning}" for warning in self.warnings]
         found = {name: estimate for name, (average, _) in AVERAGES.items() if (estimate := average(self))}
         for name, estimate in found.items():
             lines.append(_line(AVERAGES[name][1].format(", ".join(self.overlap)), estimate))
@@ -317,7 +327,11 @@ def _mean_ratio(own: Floats | None, theirs: Floats | None) -> float | None:
 
 def _estimate(cells: Sequence[Answers], labels: Integers) -> Estimate:
     accuracy = float(np.mean([answers.accuracy for answers in cells]))
-    return Estimate(accuracy=accuracy, ci95=bootstrap(*per_image(cells, labels)))
+    right, weights, strata = per_image(cells, labels)
+    low, high = bootstrap(right, weights, strata)
+    if low == high:
+        low, high = binomial_interval(accuracy * len(right), len(right))
+    return Estimate(accuracy=accuracy, ci95=(low, high))
 
 
 def per_image(cells: Sequence[Answers], labels: Integers) -> tuple[Floats, Floats, Integers]:

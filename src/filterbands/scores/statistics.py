@@ -1,4 +1,4 @@
-"""Pure statistics: bootstrap, Student's law, tests on pairs, correction for several tests, calibration."""
+"""Pure statistics: intervals, tests on pairs, correction for several tests, calibration."""
 
 import math
 from collections.abc import Sequence
@@ -52,6 +52,26 @@ def bootstrap(values: Floats, weights: Floats, strata: Integers, *, seed: int = 
             sums += inside[generator.integers(0, len(inside), (RESAMPLES, len(inside)))].sum(axis=1)
     low, high = np.percentile(sign * sums, [2.5, 97.5])
     return round(float(low), 12), round(float(high), 12)
+
+
+def binomial_interval(successes: float, trials: int) -> tuple[float, float]:
+    """Return the exact 95 % interval of a share, which has a width even where all trials gave the same.
+
+    Args:
+        successes: In [0, trials]; a mean over several answers per trial need not be whole.
+        trials: At least 1.
+
+    Source: Clopper, Pearson 1934, Biometrika 26.
+
+    >>> tuple(round(end, 4) for end in binomial_interval(20, 20))
+    (0.8316, 1.0)
+    """
+    from scipy.special import betaincinv
+
+    hits = round(min(max(successes, 0), trials), 9)
+    low = float(betaincinv(hits, trials - hits + 1, 0.025)) if hits > 0 else 0.0
+    high = float(betaincinv(hits + 1, trials - hits, 0.975)) if hits < trials else 1.0
+    return round(low, 12), round(high, 12)
 
 
 def student_quantile(probability: float, freedom: int) -> float:

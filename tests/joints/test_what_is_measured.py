@@ -1,0 +1,159 @@
+"""Which images and which constants a verb takes where nothing says so."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from filterbands.cli import main
+from filterbands.corruptions import CopyConfig, corrupt, parameters_for
+from filterbands.datasets import load_data
+from filterbands.evaluation import EvaluateConfig, evaluate, load_scores
+from filterbands.models import load_model
+from filterbands.probes import cifar10_moments, corruption_spectra
+from filterbands.training import TrainConfig, train
+
+SETTINGS: dict[str, Any] = {"arch": "fastnet", "epochs": 1, "batch_size": 8, "precision": "float32"}
+
+
+def _make(folder: Path, parts: tuple[str, ...], *, size: int, each: int = 6) -> str:
+    generator = np.random.default_rng(0)
+    for part in parts:
+        for label in ("ant", "bee"):
+            (folder / part / label).mkdir(parents=True)
+            for number in range(each):
+                pixels = generator.integers(0, 256, (size, size, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / part / label / f"{number}.png")
+    return f"folder:{folder}"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training on a folder with splits, at half the size of its pictures."""
+    folder = tmp_path_factory.mktemp("trained")
+    data = _make(folder / "pictures", ("train", "test"), size=32)
+    return train(TrainConfig(data=data, size=16, **SETTINGS), folder / "run").folder
+
+
+def _json(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, Any]:
+    code = main([*map(str, words), "--json"])
+    caught = capsys.readouterr()
+    assert code == 0, caught.err
+    document: dict[str, Any] = json.loads(caught.out)
+    return document
+
+
+def test_a_run_is_measured_on_what_it_was_trained_on(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    spec = f"folder:{run.parent / 'pictures'}"
+    told = _json(capsys, "evaluate", run, "--kinds", "fog", "--db", tmp_path / "r.db")
+    assert f"images: {spec}, split test; {run} was trained on its split train" in caplog.text
+    data = load_data(spec, split="test", size=16)
+    made = evaluate(load_model(run), data, config=EvaluateConfig(kinds=("fog",)))
+    assert (told["clean"], told["kinds"]) == (made.to_json()["clean"], made.to_json()["kinds"])
+    assert load_scores(tmp_path / "r.db")[0].pixels == data.fingerprint()
+    part = ["--only", "gradient", "--db", tmp_path / "p.db"]
+    assert _json(capsys, "probe", run, run, *part)["data"] == data.name
+    shrunk = _json(capsys, "shrink", run, "--images", "4", "--out", tmp_path / "s.safetensors")
+    assert (shrunk["images"], shrunk["clean"]["images"]) == (4, len(data))
+
+
+def test_runs_that_do_not_say_the_same_need_data(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one_part = _make(tmp_path / "one", (".",), size=16)
+    other = train(TrainConfig(data=one_part, **SETTINGS), tmp_path / "other").folder
+    images = {"images": np.zeros((8, 16, 16, 3), dtype=np.uint8), "labels": np.arange(8) % 2}
+    np.savez(tmp_path / "s.npz", **images)
+    third = train(TrainConfig(data=f"npz:{tmp_path / 's.npz'}", **SETTINGS), tmp_path / "third").folder
+    for words, said in (
+        (["probe", run, other, "--split", "train"], f"{run} on folder:"),
+        (["evaluate", other], f"has no test images but those that {other} was trained on"),
+        (["evaluate", third], f"has no test images but those that {third} was trained on"),
+        (["probe", run, run / "weights.safetensors"], "weights.safetensors is no Run"),
+    ):
+        assert main([*map(str, words), "--db", str(tmp_path / "r.db")]) == 2
+        err = capsys.readouterr().err
+        assert "--data SPEC is missing" in err
+        assert said in err
+        assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"), [((32, 32), "cifar"), ((64, 64), "cifar"), ((64, 65), "imagenet")]
+)
+def test_the_constants_are_those_of_the_size_and_imagenet_s_are_said(
+    size: tuple[int, int], expected: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert parameters_for(None, *size) == expected
+    assert ("constants of imagenet" in caplog.text) == (expected == "imagenet")
+    caplog.clear()
+    assert parameters_for("cifar", *size) == "cifar"
+    assert not caplog.records
+
+
+def test_large_images_get_the_constants_of_imagenet_at_every_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    spec = _make(tmp_path / "large", (".",), size=72)
+    data, model = load_data(spec), load_model(arch="fastnet", classes=2)
+    fog = EvaluateConfig(kinds=("fog",))
+    default, named = (
+        evaluate(model, data, config=config)
+        for config in (fog, EvaluateConfig(kinds=("fog",), parameters="imagenet"))
+    )
+    assert default.parameters == named.parameters == "imagenet"
+    assert default.kinds == named.kinds
+    assert caplog.text.count("constants of imagenet") == 1
+    caplog.clear()
+    assert evaluate(model, data, config=EvaluateConfig(kinds=())).kinds == {}
+    assert not caplog.records
+    given: dict[str, Any] = {"kinds": ["contrast"], "severities": [3]}
+    one, other = (corruption_spectra(data, **given, **more) for more in ({}, {"parameters": "imagenet"}))
+    assert torch.equal(*(found.spectra["contrast", 3].power for found in (one, other)))
+    words = ["corrupt", spec, "--kinds", "contrast,cbar", "--severities", "3", "--out", tmp_path / "copy"]
+    told = _json(capsys, *words)
+    assert told["parameters"] == "imagenet"
+    assert "plasma_noise" in told["written"]
+    with Image.open(tmp_path / "copy" / "contrast" / "3" / "ant" / "0.png") as image:
+        made = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    assert torch.equal(
+        made, corrupt(data.images[:1], "contrast", severity=3, seed=0, parameters="imagenet")[0]
+    )
+
+
+def test_probe_takes_the_constants_that_are_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("filterbands.cli.probe.cifar10_moments", lambda: _renamed())
+    torch.manual_seed(0)
+    torch.save(load_model(arch="fastnet").state_dict(), tmp_path / "net.pt")
+    words = ["probe", tmp_path / "net.pt", "--arch", "fastnet", "--data", "planted", "--limit", "8"]
+    words += ["--only", "vulnerability", "--db", tmp_path / "r.db"]
+    shipped = _json(capsys, *words)["vulnerability"]
+    named = _json(capsys, *words, "--parameters", "cifar")["vulnerability"]
+    other = _json(capsys, *words, "--parameters", "imagenet")["vulnerability"]
+    assert shipped == named
+    # The shipped moments are of the constants of cifar alone.
+    assert other["mean"] > 1.5 * shipped["mean"]
+
+
+def _renamed() -> Any:
+    from dataclasses import replace
+
+    return replace(cifar10_moments(), name="planted")
+
+
+def test_a_config_without_constants_leaves_the_sets_that_depend_on_them() -> None:
+    assert EvaluateConfig(kinds=("cbar", "fog")).kinds == ("cbar", "fog")
+    assert CopyConfig().kinds == CopyConfig(parameters="cifar").kinds
+    assert CopyConfig(kinds=("cbar",)).at_size(32, 32) == CopyConfig(kinds=("cbar",), parameters="cifar")
+    with pytest.raises(ValueError, match="unknown kind 'fogg'"):
+        EvaluateConfig(kinds=("fogg",))
+    with pytest.raises(ValueError, match="'lines' has no constants in parameters 'imagenet'"):
+        CopyConfig(kinds=("lines",)).at_size(224, 224)
