@@ -33,18 +33,19 @@ def checkpoint(tmp_path: Path) -> Path:
 # What others rely on. A flag that is added belongs here; one that goes breaks somebody's script.
 FLAGS = {
     "demo": "batch_size device json out threads",
-    "analyze": "arch batch_size cutoff data device fold_batch_norm html json layer limit mean models require "
-    "size split std table threads",
+    "analyze": "arch batch_size cutoff data device fold_batch_norm html json key layer limit mean models "
+    "require size split std table threads",
     "train": "batch_size data device json out recipe resume seed set split tensorboard threads",
-    "bake": "arch batch_size device json mean model out std threads",
-    "shrink": "arch batch_size budget data device images json mean model noise out size std threads",
+    "bake": "arch batch_size device json key mean model out std threads",
+    "shrink": "arch batch_size budget data device images json key mean model noise out size std threads",
     "corrupt": "batch_size device jpeg85 json kinds limit out parameters seed severities size spec split "
     "threads workers",
-    "evaluate": "arch baseline batch_size compile corrupted data db device json kinds limit logits max_drop "
-    "mean model name overlap parameters precision ray seed severities size split spread std threads workers",
+    "evaluate": "arch baseline batch_size compile corrupted data db device json key kinds limit logits "
+    "max_drop mean model name overlap parameters precision ray seed severities size split spread std threads "
+    "workers",
     "results": "db delete export json model robustbench",
-    "probe": "arch batch_size compile data db device html json layer limit mean models norm only precision "
-    "seed size split std threads",
+    "probe": "arch batch_size compile data db device html json key layer limit mean models norm only "
+    "precision seed size split std threads",
     "study": "device file json out plan ray threads workers",
     "report": "json out sources",
     "data": "folder json name",

@@ -55,7 +55,7 @@ def run(options: ShrinkOptions) -> Answer:
     device = options.start(options.device)
     seen, test = _images(options, "train", limit=options.images), _images(options, "test")
     model = options.network.load(options.model).to(device)
-    known = read_checkpoint(options.model)[1]
+    known = read_checkpoint(options.model, key=options.network.key)[1]
     arch = options.network.arch or known.get("arch", "")
     noise, trials = options.noise, tuple[CleanCost, ...]()
     if options.budget:

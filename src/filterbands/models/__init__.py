@@ -13,6 +13,7 @@ from .normalizing import (
     input_std,
     scaled,
 )
+from .onnx import OnnxNetwork, is_onnx
 
 __all__ = [
     "ARCHITECTURES",
@@ -20,6 +21,7 @@ __all__ = [
     "CIFAR_STD",
     "Convolution",
     "Normalizing",
+    "OnnxNetwork",
     "Scale",
     "batch_norms",
     "check_mean_std",
@@ -29,6 +31,7 @@ __all__ = [
     "find_checkpoints",
     "first_layer",
     "input_std",
+    "is_onnx",
     "load_model",
     "plain_name",
     "read_checkpoint",
