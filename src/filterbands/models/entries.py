@@ -40,14 +40,13 @@ def weights_in(loaded: object, *, key: str | None, where: str) -> dict[str, Tens
         place for place, entry in entries.items() if any(_is_weight(value) for _, value in _items(entry))
     ]
     told = ", ".join(_name(place) for place in holders[:12]) + (" ..." if len(holders) > 12 else "")
-    start: _Place | None = ()
-    if key is not None:
+    if key is None:
+        found, fault = _most_likely((), holders), "several entries that may be the weights"
+    else:
         start = next((place for place in entries if ".".join(place) == key), None)
-    found = None if start is None else _most_likely(start, holders)
+        found = start if start is None or start in holders else _most_likely(start, holders)
+        fault = f"no entry {key!r} of weights"
     if found is None and (key is not None or holders):
-        fault = (
-            f"no entry {key!r} of weights" if key is not None else "several entries that may be the weights"
-        )
         raise ValueError(f"{where} has {fault}; there are {told or 'none'}; choose one with --key (key=)")
     if key is None and len(holders) > 1 and found is not None:
         others = ", ".join(_name(place) for place in holders if place != found)
@@ -106,7 +105,7 @@ def _is_weight(value: object) -> bool:
 
 
 def _name(place: _Place) -> str:
-    return ".".join(place) or "the top level"
+    return ".".join(place) or "'' (the top level)"
 
 
 @cache
