@@ -61,6 +61,7 @@ def test_every_verb_takes_the_entry_and_says_once_which_one_it_took(
         out = tmp_path / "out.safetensors"
         assert main(["bake", file, *key, *ARCH, "--out", str(out)]) == 0
         assert torch.equal(read_weights(out)["conv1.weight"], _states()[name]["conv1.weight"])
+        capsys.readouterr()
         assert caplog.messages.count(said) == len(caplog.messages) == 1
 
 

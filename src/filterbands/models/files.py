@@ -189,14 +189,15 @@ def _read_archive(file: Path, key: str | None) -> _Checkpoint:
                             pass
     except (zipfile.BadZipFile, EOFError, zlib.error) as error:
         raise ValueError(f"{file} is truncated or damaged ({error}); copy it again") from None
+    is_stored = all(info.compress_type == zipfile.ZIP_STORED for info in members)
     if not all(info.filename.endswith(".npy") for info in members):
         what = what_archive_is([info.filename for info in members])
         if what is not None:
             raise ValueError(f"{file} is not a checkpoint: it is {what}")
-        return weights_in(load_pickle(file, is_archive=True), key=key, where=str(file)), {}
+        return weights_in(load_pickle(file, is_archive=True, mapped=is_stored), key=key, where=str(file)), {}
     _refuse_key(file, key)
     try:
-        if all(info.compress_type == zipfile.ZIP_STORED for info in members):
+        if is_stored:
             arrays = {info.filename.removesuffix(".npy"): _mapped(file, info) for info in members}
         else:
             with np.load(file, allow_pickle=False) as loaded:
@@ -207,7 +208,7 @@ def _read_archive(file: Path, key: str | None) -> _Checkpoint:
 
 
 def _read_pickle(file: Path, key: str | None) -> _Checkpoint:
-    return weights_in(load_pickle(file, is_archive=False), key=key, where=str(file)), {}
+    return weights_in(load_pickle(file, is_archive=False, mapped=False), key=key, where=str(file)), {}
 
 
 def _refuse_key(file: Path, key: str | None) -> None:

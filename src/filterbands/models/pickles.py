@@ -41,8 +41,13 @@ class _CallError(Exception):
     """A file wants to call something that is not known to be inert."""
 
 
-def load_pickle(file: Path, *, is_archive: bool) -> Any:
-    """Return what a file of `torch.save` holds; the tensors of an archive are mapped into memory.
+def load_pickle(file: Path, *, is_archive: bool, mapped: bool) -> Any:
+    """Return what a file of `torch.save` holds.
+
+    Args:
+        file: The file.
+        is_archive: Whether it is in torch's present format, not in that of before torch 1.6.
+        mapped: Map the tensors into memory, which needs an archive without compression.
 
     Raises:
         ValueError: Reading it would run code, it is damaged, or torch has not written it.
@@ -60,11 +65,12 @@ def load_pickle(file: Path, *, is_archive: bool) -> Any:
         with torch.serialization.safe_globals([(_stand_in(name), name) for name in names]), catch_warnings():
             # torch warns of the protocol, which is told below where it matters.
             simplefilter("ignore")
-            return torch.load(file, map_location="cpu", weights_only=True, mmap=is_archive)
+            return torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
     except _CallError as error:
         why = f"reading it would call {error}, which may run any code"
     except (RuntimeError, EOFError, OSError) as error:
-        raise ValueError(f"{file} is damaged ({str(error).splitlines()[0]}); copy it again") from None
+        said = next(iter(str(error).splitlines()), "its end is missing")
+        raise ValueError(f"{file} is damaged ({said}); copy it again") from None
     except (pickle.UnpicklingError, TypeError, ValueError, LookupError, AttributeError, AssertionError):
         why = "it holds more than tensors in plain containers, and reading it would run its code"
         if protocol > _PROTOCOL:
