@@ -34,19 +34,19 @@ def checkpoint(tmp_path: Path) -> Path:
 FILES = "background class_order classes crop exif interpolation resize size"
 FLAGS = {
     "demo": "batch_size device json out threads",
-    "analyze": "arch batch_size cutoff data device fold_batch_norm html json layer limit mean models require "
-    f"split std table threads {FILES}",
+    "analyze": "arch batch_size cutoff data device fold_batch_norm html json key layer limit mean models "
+    f"require split std table threads {FILES}",
     "train": "batch_size data device json out recipe resume seed set split tensorboard threads",
-    "bake": "arch batch_size device json mean model out std threads",
-    "shrink": "arch batch_size budget data device images json mean model noise out size std threads",
+    "bake": "arch batch_size device json key mean model out std threads",
+    "shrink": "arch batch_size budget data device images json key mean model noise out size std threads",
     "corrupt": "batch_size device jpeg85 json kinds limit out parameters seed severities spec split "
     f"threads workers {FILES}",
-    "evaluate": "arch baseline batch_size compile corrupted data db device json kinds limit logits max_drop "
-    "mean model name overlap parameters precision present_only ray seed severities split spread std threads "
-    f"workers {FILES}",
+    "evaluate": "arch baseline batch_size compile corrupted data db device json key kinds limit logits "
+    "max_drop mean model name overlap parameters precision present_only ray seed severities split spread std "
+    f"threads workers {FILES}",
     "results": "db delete export json model robustbench",
-    "probe": "arch batch_size compile data db device html json layer limit mean models norm only parameters "
-    f"precision seed split std threads {FILES}",
+    "probe": "arch batch_size compile data db device html json key layer limit mean models norm only "
+    f"parameters precision seed split std threads {FILES}",
     "study": "device file json out plan ray threads workers",
     "report": "json out sources",
     "data": "folder json name",

@@ -12,13 +12,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from filterbands.cli import evaluate as evaluate_verb
 from filterbands.cli import main
 from filterbands.control import bake, shrink
 from filterbands.datasets import ImageSet, load_data
 from filterbands.evaluation import EvaluateConfig, evaluate, load_scores, model_fingerprint
 from filterbands.filters import analyze, input_gradient_spectrum
-from filterbands.models import Scale, load_model, scaled
+from filterbands.models import Scale, load_model, loading, scaled
 from filterbands.probes import (
     ProbeConfig,
     cifar10_moments,
@@ -191,8 +190,8 @@ def test_an_onnx_file_is_normalized_once_under_its_key_of_before(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(evaluate_verb, "is_onnx", lambda _: True)
-    monkeypatch.setattr(evaluate_verb, "OnnxNetwork", lambda _: theirs.net())
+    monkeypatch.setattr(loading, "is_onnx", lambda _: True)
+    monkeypatch.setattr(loading, "OnnxNetwork", lambda _: theirs.net())
     words = ["evaluate", "net.onnx", "--data", spec, *FLAGS, "--kinds", "none"]
     _json(capsys, *words, "--db", str(tmp_path / "r.db"))
     assert_once(seen, load_data(spec))

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import tyro
-from torch import nn
+from torch import Tensor, nn
 
 from ..datasets import ImageSet
 from ..disk import check_output, check_table, write_table
@@ -119,22 +119,26 @@ def _expanded(model: str) -> list[str]:
     return [model] if _is_code(model) else [str(path) for path in find_checkpoints(model)]
 
 
-def _network(path: str, options: AnalyzeOptions) -> nn.Module | None:
-    """Return the network; None where nothing says which architecture the weights are of."""
+def _opened(path: str, options: AnalyzeOptions) -> nn.Module | dict[str, Tensor]:
+    """Return the network; its tensors where nothing says which architecture they are of."""
     given = options.network
-    if given.arch or _is_code(path) or read_checkpoint(path)[1].get("arch") in ARCHITECTURES:
+    if given.arch or _is_code(path):
+        return given.load(path)
+    weights, metadata = read_checkpoint(path, key=given.key)
+    if metadata.get("arch") in ARCHITECTURES:
         return given.load(path)
     if given.mean or given.std:
         raise ValueError(f"--mean and --std need to know which network {path} is; name it with --arch")
-    return None
+    return weights
 
 
 def _measured(path: str, options: AnalyzeOptions, data: ImageSet | None, device: torch.device) -> Analyzed:
-    network = _network(path, options)
+    opened = _opened(path, options)
+    network = opened if isinstance(opened, nn.Module) else None
     if network is not None and data is not None:
         network = network.to(device)
     spectrum = analyze(
-        path if network is None else network,
+        opened,
         cutoff=options.cutoff,
         fold_batch_norm=options.fold_batch_norm,
         data=data,

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -37,7 +37,7 @@ _KEYS = ("name", "low_share", "low_energy", "mean_low_energy")
 def run(options: BakeOptions) -> Answer:
     """Write the plain weights and return what they are."""
     out = check_output(options.out)
-    saved, known = read_checkpoint(options.model)
+    saved, known = read_checkpoint(options.model, key=options.network.key)
     weights = bake_weights(saved)
     folded = sorted(set(weights) - set(saved))
     model = (
@@ -71,6 +71,6 @@ def _with_weights(options: BakeOptions, weights: dict[str, Tensor], known: Mappi
         file = Path(folder) / "plain.safetensors"
         write_weights(file, weights, known)
         try:
-            return options.network.load(str(file))
+            return replace(options.network, key=None).load(str(file))
         except ValueError as error:
             raise ValueError(str(error).replace(str(file), options.model)) from None

@@ -5,10 +5,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import tyro
-from torch import nn
 
-from ..evaluation import EvaluateConfig, OnnxNetwork, Store, evaluate, is_onnx, load_scores
-from ..models import scaled
+from ..evaluation import EvaluateConfig, Store, evaluate, is_onnx, load_scores
 from ..run import Run
 from ..scores import choose_baseline, gate, place_among_published
 from .shared import (
@@ -61,8 +59,10 @@ def run(options: EvaluateOptions) -> Answer:
         name=options.config.name or name_of(options.model),
         overlap=options.config.overlap or _known_overlap(options.model),
     )
+    if options.config.compile and is_onnx(options.model):
+        raise ValueError("--compile is for networks of torch; onnxruntime has compiled an ONNX file already")
     spec, images = options.images.of(options.data, [options.model])
-    model = _load(options)
+    model = options.network.load(options.model)
     cells = [0, 0]
     with progress_bar("evaluate") as bar:
 
@@ -92,14 +92,6 @@ def run(options: EvaluateOptions) -> Answer:
         text += f"\n\n{verdict}"
         code = 0 if verdict.holds else 1
     return Answer(document=document, text=text, code=code)
-
-
-def _load(options: EvaluateOptions) -> nn.Module:
-    if not is_onnx(options.model):
-        return options.network.load(options.model)
-    if options.config.compile:
-        raise ValueError("--compile is for networks of torch; onnxruntime has compiled an ONNX file already")
-    return scaled(OnnxNetwork(options.model), options.network.mean, options.network.std)
 
 
 def _check_baseline(baseline: str, db: str) -> None:

@@ -1,5 +1,6 @@
 """`filterbands probe`: shows which frequencies a network looks at."""
 
+import logging
 import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from ..datasets import ImageSet
 from ..disk import check_output
 from ..evaluation import load_scores, model_fingerprint
 from ..filters import LayerSpectrum, analyze
+from ..models import OnnxNetwork
 from ..probes import (
     ProbeConfig,
     Vulnerability,
@@ -31,6 +33,8 @@ from .shared import Answer, ComputeOptions, ImageOptions, NetworkOptions, SpecOf
 
 PARTS = ("heatmap", "passes", "gradient", "corruptions", "vulnerability")
 """What is probed, in order."""
+_WITH_WEIGHTS = ("gradient", "vulnerability")
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +42,8 @@ class ProbeOptions(ComputeOptions):
     """Show which frequencies a network looks at: Fourier heat map, filtered images, what corruptions add."""
 
     models: tyro.conf.Positional[tuple[str, ...]]
-    """Checkpoints, Run folders, timm:NAME, torchvision:NAME, or module:function (which runs that code)."""
+    """Checkpoints, ONNX files, Run folders, timm:NAME, torchvision:NAME, or module:function (which runs that
+    code)."""
     network: NetworkOptions = field(default_factory=NetworkOptions)
     """The network, and what it expects of its images."""
     data: SpecOfRun = None
@@ -78,6 +83,7 @@ def run(options: ProbeOptions) -> Answer:
     options.start(options.config.device)
     spec, images = options.images.of(options.data, options.models)
     networks = [options.network.load(model) for model in options.models]
+    _check_onnx(options, networks)
     for network in networks if options.layer else ():
         find_module(network, options.layer)
     data = images.load(spec, networks=options.network.specs(*options.models))
@@ -117,11 +123,30 @@ def run(options: ProbeOptions) -> Answer:
     return Answer(document=whole, text="\n\n".join(texts))
 
 
+def _check_onnx(options: ProbeOptions, networks: list[nn.Module]) -> None:
+    """Raise ValueError for what was asked for by name and ONNX files lack; else say what is left out."""
+    named = [model for model, network in zip(options.models, networks, strict=True) if _is_onnx(network)]
+    if named and options.config.compile:
+        raise ValueError("--compile is for networks of torch; onnxruntime has compiled an ONNX file already")
+    if named and set(_WITH_WEIGHTS) & set(options.only):
+        what = f"{named[0]} is an ONNX file, which gives no gradient and no filters"
+        if options.only != PARTS:
+            raise ValueError(f"{what}; leave {' and '.join(_WITH_WEIGHTS)} out of --only")
+        _LOG.warning("%s: %s are left out", what, " and ".join(_WITH_WEIGHTS))
+
+
+def _is_onnx(network: nn.Module) -> bool:
+    return any(isinstance(module, OnnxNetwork) for module in network.modules())
+
+
 def _probed(
     options: ProbeOptions, name: str, model: nn.Module, data: ImageSet, measured: dict[str, Scores]
 ) -> Probed:
-    parts = options.only
-    layer = next((found for found in analyze(model) if found.filters_low_energy is not None), None)
+    parts, layer = set(options.only), None
+    if _is_onnx(model):
+        parts -= set(_WITH_WEIGHTS)
+    else:
+        layer = next((found for found in analyze(model) if found.filters_low_energy is not None), None)
     moved, why = _vulnerability(options, model, layer, data) if "vulnerability" in parts else (None, "")
     with progress_bar(f"probe {name}") as progress:
         given: dict[str, Any] = {"config": options.config, "db": options.db}

@@ -102,6 +102,8 @@ class NetworkOptions:
 
     arch: str | None = None
     """Architecture of the network; a Run knows its own."""
+    key: str | None = None
+    """Entry of the checkpoint that holds the weights, such as model_ema or ema.shadow."""
     mean: tuple[float, ...] | None = None
     """What the network subtracts from each channel of images in [0, 1]."""
     std: tuple[float, ...] | None = None
@@ -118,7 +120,7 @@ class NetworkOptions:
 
     def load(self, model: str) -> nn.Module:
         """Return the network that a MODEL argument and these options name."""
-        return load_model(model, arch=self.arch, mean=self.mean, std=self.std)
+        return load_model(model, arch=self.arch, key=self.key, mean=self.mean, std=self.std)
 
 
 @dataclass(frozen=True, kw_only=True)

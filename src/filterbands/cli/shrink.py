@@ -59,7 +59,7 @@ def run(options: ShrinkOptions) -> Answer:
     images = partial(load_data, spec, reading=reading)
     seen, test = images(split="train", limit=options.images), images(split="test")
     model = options.network.load(options.model).to(device)
-    known = read_checkpoint(options.model)[1]
+    known = read_checkpoint(options.model, key=options.network.key)[1]
     arch = options.network.arch or known.get("arch", "")
     noise, trials = options.noise, tuple[CleanCost, ...]()
     if options.budget:

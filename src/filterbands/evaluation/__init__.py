@@ -1,11 +1,11 @@
 """Evaluation: accuracy on clean and corrupted images, kept in a database."""
 
+from ..models import OnnxNetwork, is_onnx
 from .evaluate import EvaluateConfig, evaluate
 from .export import export_cells, leaderboard_entry, write_leaderboard_entry
 from .fingerprint import model_fingerprint
 from .inference import check_outputs, logits_of, running_on
 from .loading import load_scores
-from .onnx import OnnxNetwork, is_onnx
 from .sources import Data, Files, Source, as_source, chunk_size
 from .store import Store
 

@@ -14,6 +14,7 @@ from .normalizing import (
     input_std,
     scaled,
 )
+from .onnx import OnnxNetwork, is_onnx
 
 __all__ = [
     "ARCHITECTURES",
@@ -22,6 +23,7 @@ __all__ = [
     "Convolution",
     "Geometry",
     "Normalizing",
+    "OnnxNetwork",
     "Scale",
     "batch_norms",
     "check_mean_std",
@@ -31,6 +33,7 @@ __all__ = [
     "find_checkpoints",
     "first_layer",
     "input_std",
+    "is_onnx",
     "load_model",
     "plain_name",
     "published_geometry",

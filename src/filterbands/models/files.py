@@ -1,12 +1,11 @@
 """Checkpoints: found and read, in whatever format. Files are untrusted: nothing in them is executed."""
 
 import json
-import pickle
 import re
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
-from functools import partial
 from glob import glob
 from pathlib import Path
 from typing import Any, Literal
@@ -17,37 +16,49 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from .entries import weights_in
+from .foreign import what_archive_is, what_is
 from .layers import plain_name
+from .pickles import load_pickle
 
-# Keys under which trainers save the weights.
-_WRAPPERS = ("state_dict", "net", "model", "model_state_dict", "weights", "params", "model_ema", "module")
 # Files of the weights in a Run and in a Hugging Face repository; the first one found is used.
 _HUB = ("model.safetensors", "diffusion_pytorch_model.safetensors", "pytorch_model.bin")
 _FILES = [f"{name}{end}" for name in ("weights.safetensors", *_HUB) for end in ("", ".index.json")]
+
+# Tensors of archives up to this size are compared with their checksums, at a second per GB.
+_CHECKED = 1 << 29
 
 _Checkpoint = tuple[dict[str, Tensor], Mapping[str, str]]
 """The tensors by name, and the metadata."""
 
 
-def read_weights(path: str | Path) -> dict[str, Tensor]:
+def read_weights(path: str | Path, *, key: str | None = None) -> dict[str, Tensor]:
     """Return the tensors of a checkpoint by name, in any format, without running code in it.
 
     A leading `module.` or `_orig_mod.` is removed from the names. Wrappers that trainers put around a state
-    dict (`state_dict`, `net`, `model`) are opened. Files are mapped into memory, so that only the tensors
-    that are used are read. Compressed and old-style files are read whole.
+    dict (`state_dict`, `net`, `model`) are opened, and whole pickled networks give their state dict. Files
+    are mapped into memory, so that only the tensors that are used are read; those of an archive are first
+    compared with its checksums. Compressed and old-style files are read whole.
+
+    Args:
+        path: A file, a Run folder or the folder of a Hugging Face repository.
+        key: The entry of a pickle that holds the weights, such as `model_ema`; a path such as `ema.shadow`
+            where it lies in another one. By default the entry that trainers use for the weights, and a
+            warning names the others.
 
     Raises:
         FileNotFoundError: The file does not exist.
-        ValueError: The file is not a checkpoint, or reading it would run code.
+        ValueError: The file is not a checkpoint, it is damaged, reading it would run code, or there is no
+            such entry or no single one that may be the weights.
     """
-    return read_checkpoint(path)[0]
+    return read_checkpoint(path, key=key)[0]
 
 
-def read_checkpoint(path: str | Path) -> _Checkpoint:
+def read_checkpoint(path: str | Path, *, key: str | None = None) -> _Checkpoint:
     """Return the result of `read_weights`, and the metadata of the file (`arch`, `mean`, `std`)."""
     file = Path(path)
     if file.is_dir():
-        return _read_folder(file)
+        return _read_folder(file, key)
     if not file.exists():
         raise FileNotFoundError(f"no such file: {path}")
     read = _reader(file)
@@ -56,9 +67,9 @@ def read_checkpoint(path: str | Path) -> _Checkpoint:
             head = stream.read(8)
         raise ValueError(
             f"{path} is not a checkpoint: expected safetensors, a pickled state dict or .npz, "
-            f"got a file that starts with {head!r}"
+            f"got {what_is(file) or f'a file that starts with {head!r}'}"
         )
-    tensors, metadata = read(file)
+    tensors, metadata = read(file, key)
     if not tensors:
         raise ValueError(f"{path} holds no tensors")
     return {plain_name(name): tensor for name, tensor in tensors.items()}, metadata
@@ -96,7 +107,8 @@ def find_checkpoints(place: str | Path) -> tuple[Path, ...]:
     return tuple(sorted(found, key=_natural))
 
 
-def _read_safetensors(file: Path) -> _Checkpoint:
+def _read_safetensors(file: Path, key: str | None) -> _Checkpoint:
+    _refuse_key(file, key)
     try:
         with safe_open(file, framework="pt") as archive:
             names = list(archive.keys())
@@ -105,10 +117,11 @@ def _read_safetensors(file: Path) -> _Checkpoint:
         raise ValueError(f"{file} is not a whole safetensors file: {error}") from None
 
 
-def _read_folder(folder: Path) -> _Checkpoint:
+def _read_folder(folder: Path, key: str | None) -> _Checkpoint:
     found = next((folder / name for name in _FILES if (folder / name).exists()), None)
     if found is not None:
-        read = [read_checkpoint(part) for part in (_shards(found) if found.suffix == ".json" else [found])]
+        parts = _shards(found) if found.suffix == ".json" else [found]
+        read = [read_checkpoint(part, key=key) for part in parts]
         tensors = {name: tensor for part, _ in read for name, tensor in part.items()}
         return tensors, read[0][1] if len(read) == 1 else {}
     inside = [] if (folder / "run.json").exists() else sorted(filter(_is_checkpoint, folder.iterdir()))
@@ -147,7 +160,7 @@ def _is_checkpoint(path: Path) -> bool:
     return _is_model_folder(path) if path.is_dir() else _reader(path) is not None
 
 
-def _reader(file: Path) -> Callable[[Path], _Checkpoint] | None:
+def _reader(file: Path) -> Callable[[Path, str | None], _Checkpoint] | None:
     """Return the function that reads a file, by its first bytes; None if it is no checkpoint."""
     with file.open("rb") as stream:
         head = stream.read(16)
@@ -155,7 +168,7 @@ def _reader(file: Path) -> Callable[[Path], _Checkpoint] | None:
         return _read_safetensors
     if head[:4] == b"PK\x03\x04":
         return _read_archive
-    return partial(_read_pickle, mapped=False) if head[:1] == b"\x80" else None
+    return _read_pickle if head[:1] == b"\x80" else None
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
@@ -163,17 +176,28 @@ def _natural(path: Path) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", str(path))]
 
 
-def _read_archive(file: Path) -> _Checkpoint:
+def _read_archive(file: Path, key: str | None) -> _Checkpoint:
     """Read an `.npz` file, or a pickle in the archive format of torch."""
     try:
         with zipfile.ZipFile(file) as archive:
             members = archive.infolist()
-    except zipfile.BadZipFile:
-        raise ValueError(f"{file} is a truncated archive, not a checkpoint; copy it again") from None
+            for info in members:
+                # torch can be told to leave out the checksums, which are then 0.
+                if info.CRC and info.file_size <= _CHECKED:
+                    with archive.open(info) as stream:
+                        while stream.read(1 << 20):
+                            pass
+    except (zipfile.BadZipFile, EOFError, zlib.error) as error:
+        raise ValueError(f"{file} is truncated or damaged ({error}); copy it again") from None
+    is_stored = all(info.compress_type == zipfile.ZIP_STORED for info in members)
     if not all(info.filename.endswith(".npy") for info in members):
-        return _read_pickle(file, mapped=True)
+        what = what_archive_is([info.filename for info in members])
+        if what is not None:
+            raise ValueError(f"{file} is not a checkpoint: it is {what}")
+        return weights_in(load_pickle(file, is_archive=True, mapped=is_stored), key=key, where=str(file)), {}
+    _refuse_key(file, key)
     try:
-        if all(info.compress_type == zipfile.ZIP_STORED for info in members):
+        if is_stored:
             arrays = {info.filename.removesuffix(".npy"): _mapped(file, info) for info in members}
         else:
             with np.load(file, allow_pickle=False) as loaded:
@@ -181,6 +205,17 @@ def _read_archive(file: Path) -> _Checkpoint:
         return {name: torch.from_numpy(array) for name, array in arrays.items()}, {}
     except (ValueError, TypeError) as error:
         raise ValueError(f"{file} holds arrays that are not plain numbers: {error}") from None
+
+
+def _read_pickle(file: Path, key: str | None) -> _Checkpoint:
+    return weights_in(load_pickle(file, is_archive=False, mapped=False), key=key, where=str(file)), {}
+
+
+def _refuse_key(file: Path, key: str | None) -> None:
+    if key is not None:
+        raise ValueError(
+            f"{file} holds tensors by name and no entries to choose from; leave out --key (key=)"
+        )
 
 
 def _mapped(file: Path, info: zipfile.ZipInfo) -> NDArray[Any]:
@@ -205,31 +240,3 @@ def _mapped(file: Path, info: zipfile.ZipInfo) -> NDArray[Any]:
         order: Literal["F", "C"] = "F" if is_fortran else "C"
         # Copy on write, because torch warns about read-only arrays.
         return np.memmap(file, dtype, "c", stream.tell(), shape or (1,), order).reshape(shape)
-
-
-def _read_pickle(file: Path, *, mapped: bool) -> _Checkpoint:
-    try:
-        loaded = torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
-    except pickle.UnpicklingError:
-        raise ValueError(
-            f"{file} is refused: it holds more than tensors in plain containers, and reading it would run "
-            "its code; save model.state_dict() (better: as safetensors) and name that file"
-        ) from None
-    except (RuntimeError, EOFError, KeyError, AttributeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} is not a checkpoint: {str(error).splitlines()[0]}") from None
-    for wrapper in _WRAPPERS:
-        inner = loaded.get(wrapper) if isinstance(loaded, Mapping) else None
-        if isinstance(inner, list) and len(inner) == 1:
-            inner = inner[0]
-        if isinstance(inner, Mapping):
-            loaded = inner
-    if isinstance(loaded, Mapping) and not _holds_tensors(loaded):
-        holders = list(filter(_holds_tensors, loaded.values()))
-        loaded = holders[0] if len(holders) == 1 else loaded
-    if not isinstance(loaded, Mapping):
-        raise ValueError(f"{file} holds a {type(loaded).__name__}, not a state dict; save model.state_dict()")
-    return {str(name): tensor for name, tensor in loaded.items() if isinstance(tensor, Tensor)}, {}
-
-
-def _holds_tensors(value: object) -> bool:
-    return isinstance(value, Mapping) and any(isinstance(inner, Tensor) for inner in value.values())

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from ..checks import hint
 from .fastnet import FastNet
 from .files import read_checkpoint
-from .normalizing import Normalizing, normalizing
+from .normalizing import Normalizing, normalizing, scaled
+from .onnx import OnnxNetwork, is_onnx
 from .resnet import FourStageResNet, ThreeStageResNet
 
 ARCHITECTURES: Mapping[str, Callable[[int], Normalizing]] = MappingProxyType(
@@ -39,6 +40,7 @@ def load_model(
     path: str | Path | None = None,
     *,
     arch: str | None = None,
+    key: str | None = None,
     classes: int = 10,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
@@ -47,11 +49,12 @@ def load_model(
 
     Args:
         path: `.safetensors`, a pickled state dict, `.npz`, a Run folder, the folder of a Hugging Face
-            repository, `timm:NAME` or `torchvision:NAME` with their published weights, or
-            `module:function`, which imports and runs that function; it must return a network. None
-            initializes a network from torch's default generator. As with torch and timm, a fresh network is
-            in training mode; call `.eval()` before inference.
+            repository, an ONNX file (which gives no gradients), `timm:NAME` or `torchvision:NAME` with their
+            published weights, or `module:function`, which imports and runs that function; it must return a
+            network. None initializes a network from torch's default generator. As with torch and timm, a
+            fresh network is in training mode; call `.eval()` before inference.
         arch: A key of `ARCHITECTURES`. The files of a Run contain it.
+        key: The entry of a checkpoint that holds the weights; see `read_weights`.
         classes: Number of outputs of a fresh network. For a file, the number is that of its last layer.
         mean: Mean per channel of images in [0, 1], which the network subtracts. By default it is that of
             CIFAR-10 for `ARCHITECTURES`, that of timm or torchvision for theirs, else 0.
@@ -67,8 +70,12 @@ def load_model(
     """
     spec = str(path) if path is not None else ""
     kind, _, name = spec.partition(":")
+    if key is not None and (is_onnx(spec) or (":" in spec and not Path(spec).exists())):
+        raise ValueError(f"--key (key=) chooses among the entries of a checkpoint; {spec} is none")
+    if is_onnx(spec):
+        return scaled(OnnxNetwork(spec), mean, std).eval()
     if ":" not in spec or Path(spec).exists():
-        model, own = _our_model(path, arch, classes)
+        model, own = _our_model(path, arch, key, classes)
     elif kind in _ZOOS:
         model, own = _ZOOS[kind](name)
     else:
@@ -89,9 +96,9 @@ def describe(model: nn.Module, *, arch: str) -> dict[str, str]:
 
 
 def _our_model(
-    path: str | Path | None, arch: str | None, classes: int
+    path: str | Path | None, arch: str | None, key: str | None, classes: int
 ) -> tuple[nn.Module, Mapping[str, Any]]:
-    weights, metadata = ({}, {}) if path is None else read_checkpoint(path)
+    weights, metadata = ({}, {}) if path is None else read_checkpoint(path, key=key)
     arch = arch or metadata.get("arch")
     if arch is None:
         raise ValueError(

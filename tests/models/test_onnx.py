@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from filterbands.datasets import ImageSet
-from filterbands.evaluation import EvaluateConfig, OnnxNetwork, evaluate, is_onnx, model_fingerprint
+from filterbands.evaluation import EvaluateConfig, evaluate, model_fingerprint
+from filterbands.filters import input_gradient_spectrum
+from filterbands.models import OnnxNetwork, is_onnx, load_model
 
 onnx = pytest.importorskip("onnx")
 
@@ -59,6 +61,9 @@ def test_an_onnx_file_is_known_by_its_content(tmp_path: Path, weight: Tensor) ->
         save_file({"x" * length: weight}, tmp_path / "net.onnx")
         assert not is_onnx(tmp_path / "net.onnx")
     assert not is_onnx(tmp_path / "nothing")
+    # TensorFlow's SavedModel: a version, then a message of some length.
+    (tmp_path / "saved_model.pb").write_bytes(b"\x08\x01\x12\xb5\x93\x02\n\x07" + bytes(9))
+    assert not is_onnx(tmp_path / "saved_model.pb")
 
 
 @pytest.mark.parametrize("batch", ["n", 1, 4])
@@ -95,3 +100,24 @@ def test_what_cannot_be_run_is_told_in_one_line(
     (tmp_path / "net.onnx").write_bytes((tmp_path / "net.onnx").read_bytes()[:200])
     with pytest.raises(ValueError, match=r"net\.onnx is not a whole ONNX file"):
         OnnxNetwork(tmp_path / "net.onnx")
+
+
+def test_a_file_without_other_files_keeps_its_bytes_whatever_its_names_are(
+    tmp_path: Path, weight: Tensor
+) -> None:
+    pytest.importorskip("onnxruntime")
+    _write(tmp_path / "net.onnx", weight, "n")
+    model = onnx.load(tmp_path / "net.onnx")
+    model.doc_string = "location"
+    onnx.save(model, tmp_path / "named.onnx")
+    for name in ("net.onnx", "named.onnx"):
+        content = OnnxNetwork(tmp_path / name).content
+        assert content.numpy().tobytes() == (tmp_path / name).read_bytes()
+
+
+def test_a_gradient_of_an_onnx_file_is_refused_in_one_line(tmp_path: Path, weight: Tensor) -> None:
+    pytest.importorskip("onnxruntime")
+    _write(tmp_path / "net.onnx", weight, "n")
+    for mean in (None, (0.5, 0.5, 0.5)):
+        with pytest.raises(ValueError, match="outputs and no gradients"):
+            input_gradient_spectrum(load_model(tmp_path / "net.onnx", mean=mean), _data())
