@@ -1,6 +1,8 @@
 """Models: architectures under public parameter names, and loading of weights."""
 
+from . import held
 from .files import find_checkpoints, read_checkpoint, read_weights
+from .held import bake_weights, held_weights
 from .layers import Convolution, batch_norms, convolutions, first_layer, plain_name, run_on
 from .loading import ARCHITECTURES, describe, load_model
 from .normalizing import (
@@ -21,6 +23,7 @@ __all__ = [
     "Convolution",
     "Normalizing",
     "Scale",
+    "bake_weights",
     "batch_norms",
     "check_mean_std",
     "convolutions",
@@ -28,6 +31,8 @@ __all__ = [
     "evaluating",
     "find_checkpoints",
     "first_layer",
+    "held",
+    "held_weights",
     "input_std",
     "load_model",
     "plain_name",
