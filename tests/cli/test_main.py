@@ -33,18 +33,19 @@ def checkpoint(tmp_path: Path) -> Path:
 # What others rely on. A flag that is added belongs here; one that goes breaks somebody's script.
 FLAGS = {
     "demo": "batch_size device json out threads",
-    "analyze": "arch batch_size cutoff data device fold_batch_norm html json layer limit mean models require "
-    "size split std table threads",
+    "analyze": "arch batch_size cutoff data device fold_batch_norm html json layer limit mean models prefix "
+    "require size split std table threads",
     "train": "batch_size data device json out recipe resume seed set split tensorboard threads",
-    "bake": "arch batch_size device json mean model out std threads",
-    "shrink": "arch batch_size budget data device images json mean model noise out size std threads",
+    "bake": "arch batch_size device json mean model out prefix std threads",
+    "shrink": "arch batch_size budget data device images json mean model noise out prefix size std threads",
     "corrupt": "batch_size device jpeg85 json kinds limit out parameters seed severities size spec split "
     "threads workers",
     "evaluate": "arch baseline batch_size compile corrupted data db device json kinds limit logits max_drop "
-    "mean model name overlap parameters precision ray seed severities size split spread std threads workers",
+    "mean model name overlap parameters precision prefix ray seed severities size split spread std threads "
+    "workers",
     "results": "db delete export json model robustbench",
     "probe": "arch batch_size compile data db device html json layer limit mean models norm only precision "
-    "seed size split std threads",
+    "prefix seed size split std threads",
     "study": "device file json out plan ray threads workers",
     "report": "json out sources",
     "data": "folder json name",
@@ -91,7 +92,7 @@ def test_version_and_usage(capsys: pytest.CaptureFixture[str]) -> None:
         ("analyze {model} --cutoff nan", "--cutoff needs"),
         ("analyze {model} --cutof 0.3", "did you mean --cutoff?"),
         ("analyze {model} --layer conv2", "there are conv1"),
-        ("analyze {model} --arch resnet", "unknown --arch 'resnet'; known are fastnet"),
+        ("analyze {model} --arch resnet", "unknown architecture 'resnet' (did you mean cifar_resnet"),
         ("analyze {model} --require conv1>3", "--require needs LAYER.KEY>NUMBER"),
         ("analyze {empty}", "not a finished run"),
         ("analyze {model} --require conv1.low_energy>0.1,conv1.nothing>3", "KEY one of low_share"),

@@ -26,7 +26,7 @@ from ..filters import (
     effective_first_layer,
     input_gradient_spectrum,
 )
-from ..models import ARCHITECTURES, find_checkpoints, read_checkpoint
+from ..models import architecture_of, find_checkpoints, is_named
 from ..run import Run
 from .shared import Answer, DeviceOptions, ImageOptions, NetworkOptions
 
@@ -107,21 +107,19 @@ def run(options: AnalyzeOptions) -> Answer:
     return Answer(document=document, text="\n\n".join(texts + failures), code=1 if failures else 0)
 
 
-def _is_code(path: str) -> bool:
-    return ":" in path and not Path(path).exists()
-
-
 def _expanded(model: str) -> list[str]:
-    return [model] if _is_code(model) else [str(path) for path in find_checkpoints(model)]
+    return [model] if is_named(model) else [str(path) for path in find_checkpoints(model)]
 
 
 def _network(path: str, options: AnalyzeOptions) -> nn.Module | None:
     """Return the network; None where nothing says which architecture the weights are of."""
     given = options.network
-    if given.arch or _is_code(path) or read_checkpoint(path)[1].get("arch") in ARCHITECTURES:
+    if architecture_of(path, given.arch) is not None:
         return given.load(path)
-    if given.mean or given.std:
-        raise ValueError(f"--mean and --std need to know which network {path} is; name it with --arch")
+    if given.mean or given.std or given.prefix is not None:
+        raise ValueError(
+            f"--mean, --std and --prefix need to know which network {path} is; name it with --arch"
+        )
     return None
 
 

@@ -4,7 +4,7 @@ from . import held
 from .files import find_checkpoints, read_checkpoint, read_weights
 from .held import bake_weights, held_weights
 from .layers import Convolution, batch_norms, convolutions, first_layer, plain_name, run_on
-from .loading import ARCHITECTURES, describe, load_model
+from .loading import architecture_of, describe, load_model
 from .normalizing import (
     CIFAR_MEAN,
     CIFAR_STD,
@@ -15,6 +15,7 @@ from .normalizing import (
     input_std,
     scaled,
 )
+from .zoo import ARCHITECTURES, check_architecture, is_named, trusted_arch
 
 __all__ = [
     "ARCHITECTURES",
@@ -23,8 +24,10 @@ __all__ = [
     "Convolution",
     "Normalizing",
     "Scale",
+    "architecture_of",
     "bake_weights",
     "batch_norms",
+    "check_architecture",
     "check_mean_std",
     "convolutions",
     "describe",
@@ -34,10 +37,12 @@ __all__ = [
     "held",
     "held_weights",
     "input_std",
+    "is_named",
     "load_model",
     "plain_name",
     "read_checkpoint",
     "read_weights",
     "run_on",
     "scaled",
+    "trusted_arch",
 ]
