@@ -135,7 +135,10 @@ def _of_file(
         model, own, found = _sized(arch, weights, classes, prefix, where)
     if not found.fits:
         if classes is not None and found.outputs is not None:
-            raise ValueError(f"{where} has {found.outputs} outputs, not {classes}; leave classes out")
+            raise ValueError(
+                f"{where} has {found.outputs} outputs, not {classes}; take weights of as many classes as the "
+                "data have, or leave classes out"
+            )
         raise ValueError(f"{where} does not fit {arch}: {found.faults()}")
     if (held := held_weights(weights)) and not held_weights(model.state_dict()):
         _log.warning("%s: baked on the way in, since they were held when it was saved: %s", where, some(held))
