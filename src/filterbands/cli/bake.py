@@ -20,8 +20,7 @@ class BakeOptions(DeviceOptions):
     """
 
     model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL_OR_RUN")]
-    """A checkpoint file, a Run folder, timm:NAME, torchvision:NAME, or module:function (which runs that
-    code)."""
+    """A checkpoint, a Run, timm:NAME, torchvision:NAME, or module:function (which runs that code)."""
     network: NetworkOptions = field(default_factory=NetworkOptions)
     """The network, and what it expects of its images."""
     out: OutFile

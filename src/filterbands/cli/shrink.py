@@ -23,8 +23,7 @@ class ShrinkOptions(DeviceOptions):
     """
 
     model: tyro.conf.Positional[str]
-    """A checkpoint file, a Run folder, timm:NAME, torchvision:NAME, or module:function (which runs that
-    code)."""
+    """A checkpoint, a Run, timm:NAME, torchvision:NAME, or module:function (which runs that code)."""
     network: NetworkOptions = field(default_factory=NetworkOptions)
     """The network, and what it expects of its images."""
     data: Spec
