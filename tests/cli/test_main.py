@@ -35,18 +35,19 @@ FILES = "background class_order classes crop exif interpolation resize size"
 FLAGS = {
     "demo": "batch_size device json out threads",
     "analyze": "arch batch_size cutoff data device fold_batch_norm html json key layer limit mean models "
-    f"require split std table threads {FILES}",
+    f"prefix require split std table threads {FILES}",
     "train": "batch_size data device json out recipe resume seed set split tensorboard threads",
-    "bake": "arch batch_size device json key mean model out std threads",
-    "shrink": "arch batch_size budget data device images json key mean model noise out size std threads",
+    "bake": "arch batch_size device json key mean model out prefix std threads",
+    "shrink": "arch batch_size budget data device images json key mean model noise out prefix size std "
+    "threads",
     "corrupt": "batch_size device jpeg85 json kinds limit out parameters seed severities spec split "
     f"threads workers {FILES}",
     "evaluate": "arch baseline batch_size compile corrupted data db device json key kinds limit logits "
-    "max_drop mean model name overlap parameters precision present_only ray seed severities split spread std "
-    f"threads workers {FILES}",
+    "max_drop mean model name overlap parameters precision prefix present_only ray seed severities split "
+    f"spread std threads workers {FILES}",
     "results": "db delete export json model robustbench",
     "probe": "arch batch_size compile data db device html json key layer limit mean models norm only "
-    f"parameters precision seed split std threads {FILES}",
+    f"parameters precision prefix seed split std threads {FILES}",
     "study": "device file json out plan ray threads workers",
     "report": "json out sources",
     "data": "folder json name",
@@ -93,7 +94,7 @@ def test_version_and_usage(capsys: pytest.CaptureFixture[str]) -> None:
         ("analyze {model} --cutoff nan", "--cutoff needs"),
         ("analyze {model} --cutof 0.3", "did you mean --cutoff?"),
         ("analyze {model} --layer conv2", "there are conv1"),
-        ("analyze {model} --arch resnet", "unknown --arch 'resnet'; known are fastnet"),
+        ("analyze {model} --arch resnet", "unknown architecture 'resnet' (did you mean cifar_resnet"),
         ("analyze {model} --require conv1>3", "--require needs LAYER.KEY>NUMBER"),
         ("analyze {empty}", "not a finished run"),
         ("analyze {model} --require conv1.low_energy>0.1,conv1.nothing>3", "KEY one of low_share"),

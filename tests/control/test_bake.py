@@ -7,8 +7,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from filterbands.control import bake, modulate, set_blur, set_random_share, set_share
-from filterbands.control.bake import bake_weights
+from filterbands.control import bake, bake_weights, modulate, set_blur, set_random_share, set_share
 
 HOLDS: dict[str, Callable[[nn.Conv2d], nn.Conv2d]] = {
     "share": lambda layer: set_share(layer, low=0.5),

@@ -5,7 +5,6 @@ import json
 import pickle
 import subprocess
 import sys
-import types
 from collections import OrderedDict
 from pathlib import Path
 
@@ -271,54 +270,11 @@ def test_anyones_network_takes_images_in_0_1_and_keeps_its_names(
         load_model("theirs:net", std=(0.0, 1.0, 1.0))
 
 
-@pytest.mark.parametrize("kind", ["timm", "torchvision"])
-def test_zoos_that_are_not_installed_are_named(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("timm", "torchvision", "torchvision.models"):
-        monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(ValueError, match=f"needs the package {kind}"):
-        load_model(f"{kind}:resnet18")
-
-
-def test_zoos_give_their_weights_and_their_normalization(monkeypatch: pytest.MonkeyPatch) -> None:
-    def network(*_: object, **__: object) -> torch.nn.Module:
-        torch.manual_seed(0)
-        model = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 3))
-        model.pretrained_cfg = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
-        return model
-
-    timm = types.SimpleNamespace(is_model=lambda name: name == "known", create_model=network)
-    transforms = types.SimpleNamespace(mean=[0.5] * 3, std=[0.25] * 3)
-    weights = types.SimpleNamespace(DEFAULT=types.SimpleNamespace(transforms=lambda: transforms))
-    models = types.SimpleNamespace(
-        list_models=lambda: ["known"], get_model_weights=lambda _: weights, get_model=network
-    )
-    monkeypatch.setitem(sys.modules, "timm", timm)
-    monkeypatch.setitem(sys.modules, "torchvision.models", models)
-    images = torch.rand(1, 3, 6, 6)
-    for kind in ("timm", "torchvision"):
-        model = load_model(f"{kind}:known")
-        torch.testing.assert_close(model(images), network()((images - 0.5) / 0.25))
-        with pytest.raises(ValueError, match="knows no network 'unknown'"):
-            load_model(f"{kind}:unknown")
-
-
 def test_numbers_that_cannot_normalize_are_refused() -> None:
     with pytest.raises(ValueError, match="above 0"):
         load_model(arch="fastnet", std=(0.0, 0.0, 0.0))
     with pytest.raises(ValueError, match="3 numbers"):
         load_model(arch="fastnet", mean=(1.0, 2.0))
-
-
-def test_a_function_of_the_users_own_gives_the_network(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "mine.py").write_text(
-        "import torch\ndef net():\n    return torch.nn.Conv2d(3, 4, 3)\nx = 3\n"
-    )
-    monkeypatch.syspath_prepend(str(tmp_path))
-    assert load_model("mine:net").weight.shape == (4, 3, 3, 3)
-    with pytest.raises(FileNotFoundError, match="mine:nothing"):
-        load_model("mine:nothing")
 
 
 def test_public_checkpoints_load_as_they_are(shared: Path) -> None:

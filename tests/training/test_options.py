@@ -183,7 +183,7 @@ def test_training_goes_on_from_a_file(config_of: Configs, whole: Runs, tmp_path:
 
 def test_a_start_of_other_classes_is_refused(whole: Runs) -> None:
     config = TrainConfig(init=str(whole("standard").folder))
-    with pytest.raises(ValueError, match="tells 10 classes apart, the data have 7"):
+    with pytest.raises(ValueError, match="has 10 outputs, not 7"):
         build(config, classes=7)
 
 

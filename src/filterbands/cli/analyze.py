@@ -26,7 +26,7 @@ from ..filters import (
     effective_first_layer,
     input_gradient_spectrum,
 )
-from ..models import ARCHITECTURES, find_checkpoints, read_checkpoint
+from ..models import find_checkpoints, is_named, read_checkpoint, trusted_arch
 from ..run import Run
 from .shared import Answer, DeviceOptions, ImageOptions, NetworkOptions
 
@@ -111,24 +111,22 @@ def run(options: AnalyzeOptions) -> Answer:
     return Answer(document=document, text="\n\n".join(texts + failures), code=1 if failures else 0)
 
 
-def _is_code(path: str) -> bool:
-    return ":" in path and not Path(path).exists()
-
-
 def _expanded(model: str) -> list[str]:
-    return [model] if _is_code(model) else [str(path) for path in find_checkpoints(model)]
+    return [model] if is_named(model) else [str(path) for path in find_checkpoints(model)]
 
 
 def _opened(path: str, options: AnalyzeOptions) -> nn.Module | dict[str, Tensor]:
     """Return the network; its tensors where nothing says which architecture they are of."""
     given = options.network
-    if given.arch or _is_code(path):
+    if is_named(path) or given.arch:
         return given.load(path)
     weights, metadata = read_checkpoint(path, key=given.key)
-    if metadata.get("arch") in ARCHITECTURES:
+    if trusted_arch(metadata) is not None:
         return given.load(path)
-    if given.mean or given.std:
-        raise ValueError(f"--mean and --std need to know which network {path} is; name it with --arch")
+    if given.mean or given.std or given.prefix is not None:
+        raise ValueError(
+            f"--mean, --std and --prefix need to know which network {path} is; name it with --arch"
+        )
     return weights
 
 

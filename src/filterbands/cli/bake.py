@@ -1,18 +1,14 @@
 """`filterbands bake`: writes the plain weights, ready to deploy."""
 
-import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import tyro
-from torch import Tensor, nn
 
-from ..control import bake, bake_weights
+from ..control import bake
 from ..disk import check_output, write_weights
 from ..filters import analyze
-from ..models import describe, read_checkpoint
+from ..models import held_weights, is_named, read_checkpoint
 from .shared import Answer, DeviceOptions, NetworkOptions, OutFile
 
 
@@ -24,7 +20,7 @@ class BakeOptions(DeviceOptions):
     """
 
     model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL_OR_RUN")]
-    """A checkpoint file or a Run folder."""
+    """A checkpoint, a Run, timm:NAME, torchvision:NAME, or module:function (which runs that code)."""
     network: NetworkOptions = field(default_factory=NetworkOptions)
     """The network, and what it expects of its images."""
     out: OutFile
@@ -37,40 +33,25 @@ _KEYS = ("name", "low_share", "low_energy", "mean_low_energy")
 def run(options: BakeOptions) -> Answer:
     """Write the plain weights and return what they are."""
     out = check_output(options.out)
-    saved, known = read_checkpoint(options.model, key=options.network.key)
-    weights = bake_weights(saved)
-    folded = sorted(set(weights) - set(saved))
-    model = (
-        _with_weights(options, weights, known) if folded else bake(options.network.load(options.model).eval())
-    )
-    arch = options.network.arch or known.get("arch", "")
-    metadata = describe(model, arch=arch)
+    saved = {} if is_named(options.model) else read_checkpoint(options.model, key=options.network.key)[0]
+    folded = sorted(held_weights(saved))
+    model = bake(options.network.load(options.model))
+    metadata = options.network.described(model, options.model)
     plain = model.state_dict()
     write_weights(out, plain, metadata)
     count = sum(tensor.numel() for tensor in plain.values())
-    first = next(layer for layer in analyze(model) if layer.low_share is not None)
+    first = next((layer for layer in analyze(model) if layer.low_share is not None), None)
     document = {
         "out": str(out),
-        "arch": arch,
+        "arch": metadata["arch"],
         "numbers": count,
         "folded": folded,
-        "first_layer": {key: getattr(first, key) for key in _KEYS},
+        "first_layer": None if first is None else {key: getattr(first, key) for key in _KEYS},
     }
-    text = (
-        f"{out}: {metadata['arch']}, {count:,} numbers"
-        f"{', folded ' + ', '.join(folded) if folded else ''}; {first.name} has low share "
-        f"{first.low_share:.3f}, low energy {first.low_energy:.3f}, mean low energy "
-        f"{first.mean_low_energy:.3f}"
-    )
+    text = f"{out}: {metadata['arch']}, {count:,} numbers{', folded ' + ', '.join(folded) if folded else ''}"
+    if first is not None:
+        text += (
+            f"; {first.name} has low share {first.low_share:.3f}, low energy {first.low_energy:.3f}, "
+            f"mean low energy {first.mean_low_energy:.3f}"
+        )
     return Answer(document=document, text=text)
-
-
-def _with_weights(options: BakeOptions, weights: dict[str, Tensor], known: Mapping[str, str]) -> nn.Module:
-    """Return the network with folded weights, which go through a file as all weights do."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "plain.safetensors"
-        write_weights(file, weights, known)
-        try:
-            return replace(options.network, key=None).load(str(file))
-        except ValueError as error:
-            raise ValueError(str(error).replace(str(file), options.model)) from None

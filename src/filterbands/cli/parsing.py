@@ -34,6 +34,7 @@ _METAVARS = {
     "model": "MODEL",
     "recipe": "RECIPE",
     "cutoff": "R",
+    "prefix": "TEXT",
     "require": "EXPR",
     "severities": "1,2",
     "set": "FIELD=VALUE",

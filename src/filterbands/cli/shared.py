@@ -27,7 +27,14 @@ from torch import nn
 from ..datasets import SPLITS, ImageSet, Reading, list_images, load_data
 from ..engine import pick_device, set_threads
 from ..evaluation import Files
-from ..models import ARCHITECTURES, check_mean_std, load_model, published_geometry
+from ..models import (
+    architecture_of,
+    check_architecture,
+    check_mean_std,
+    describe,
+    load_model,
+    published_geometry,
+)
 from ..run import Run
 from ..types import Progress
 
@@ -101,9 +108,12 @@ class NetworkOptions:
     """What the network is and what it expects of its images."""
 
     arch: str | None = None
-    """Architecture of the network; a Run knows its own."""
+    """Network that a file is of: cifar_resnet20 ..., timm:NAME, torchvision:NAME, or module:function, also as
+    "module:function(depth=20)" (which runs that code); a Run knows its own."""
     key: str | None = None
     """Entry of the checkpoint that holds the weights, such as model_ema or ema.shadow."""
+    prefix: str | None = None
+    """What to remove from the names in the file, such as encoder.; found where only one fits."""
     mean: tuple[float, ...] | None = None
     """What the network subtracts from each channel of images in [0, 1]."""
     std: tuple[float, ...] | None = None
@@ -111,8 +121,8 @@ class NetworkOptions:
 
     def __post_init__(self) -> None:
         check_mean_std(self.mean, self.std)
-        if self.arch is not None and self.arch not in ARCHITECTURES:
-            raise ValueError(f"unknown --arch {self.arch!r}; known are {', '.join(ARCHITECTURES)}")
+        if self.arch is not None:
+            check_architecture(self.arch)
 
     def specs(self, *models: str) -> tuple[str, ...]:
         """Return what may name networks of timm and torchvision: the architecture, or MODEL arguments."""
@@ -120,7 +130,13 @@ class NetworkOptions:
 
     def load(self, model: str) -> nn.Module:
         """Return the network that a MODEL argument and these options name."""
-        return load_model(model, arch=self.arch, key=self.key, mean=self.mean, std=self.std)
+        return load_model(
+            model, arch=self.arch, key=self.key, prefix=self.prefix, mean=self.mean, std=self.std
+        )
+
+    def described(self, network: nn.Module, model: str) -> dict[str, str]:
+        """Return the metadata of a file of weights of the network that `load` returned for this MODEL."""
+        return describe(network, arch=architecture_of(model, self.arch, key=self.key) or "")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,6 @@ from ..control import CleanCost, choose_noise, clean_cost, shrink
 from ..datasets import Reading, load_data
 from ..disk import check_output, write_weights
 from ..filters import analyze
-from ..models import describe, read_checkpoint
 from .shared import Answer, DeviceOptions, NetworkOptions, OutFile, SpecOfRun, check_range, data_of
 
 
@@ -25,7 +24,7 @@ class ShrinkOptions(DeviceOptions):
     """
 
     model: tyro.conf.Positional[str]
-    """A checkpoint file or a Run folder."""
+    """A checkpoint, a Run, timm:NAME, torchvision:NAME, or module:function (which runs that code)."""
     network: NetworkOptions = field(default_factory=NetworkOptions)
     """The network, and what it expects of its images."""
     data: SpecOfRun = None
@@ -59,19 +58,18 @@ def run(options: ShrinkOptions) -> Answer:
     images = partial(load_data, spec, reading=reading)
     seen, test = images(split="train", limit=options.images), images(split="test")
     model = options.network.load(options.model).to(device)
-    known = read_checkpoint(options.model, key=options.network.key)[1]
-    arch = options.network.arch or known.get("arch", "")
     noise, trials = options.noise, tuple[CleanCost, ...]()
     if options.budget:
         noise, trials = choose_noise(model, seen, images(split="validation"), budget=options.budget)
     before = copy.deepcopy(model)
     shrink(model, seen, noise=noise)
     cost = clean_cost(before, model, test, noise=noise)
-    write_weights(out, model.state_dict(), describe(model, arch=arch))
-    energies = [next(iter(analyze(network))).mean_low_energy for network in (before, model)]
+    metadata = options.network.described(model, options.model)
+    write_weights(out, model.state_dict(), metadata)
+    energies = [next(iter(analyze(network).spatial)).mean_low_energy for network in (before, model)]
     document: dict[str, Any] = {
         "out": str(out),
-        "arch": arch,
+        "arch": metadata["arch"],
         "noise": noise,
         "images": len(seen),
         "mean_low_energy": energies,

@@ -49,7 +49,8 @@ def run(options: TrainOptions) -> Answer:
     given: dict[str, Any] = {"data": options.data, "split": options.split, "batch_size": options.batch_size}
     settings = [f"{name}={value}" for name, value in given.items() if value]
     config = with_settings(RECIPES[options.recipe](), [*settings, f"seed={options.seed}", *options.set])
-    out = Path(options.out or f"runs/{config.recipe}-{config.arch}-{config.seed}")
+    arch = config.arch.replace(":", "-")
+    out = Path(options.out or f"runs/{config.recipe}-{arch}-{config.seed}")
     with progress_bar("train") as progress, _board(out, wanted=options.tensorboard) as on_epoch:
         done = train(
             config,

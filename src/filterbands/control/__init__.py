@@ -1,6 +1,7 @@
 """Control: how the proportion of filters is set, learned, perturbed and folded back."""
 
-from .bake import bake, bake_weights
+from ..models import bake_weights
+from .bake import bake
 from .controls import WhiteNoise, equal_gain_blur, set_blur, set_random_share
 from .modulation import modulate, proportion_parameters
 from .noise import SpectralNoise

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from .. import rng
 from ..filters import EQUAL_AREA, PatchSums, image_batches, spans
+from ..models import held
 from ..types import Filters, FloatImages
 from .proportion import (
     Held,
@@ -26,7 +27,6 @@ from .proportion import (
     hold,
     hold_share,
     keyed_order,
-    laid_out_as,
 )
 from .shrink import Data
 
@@ -192,10 +192,7 @@ class Blur(Held):
 
     def forward(self, weight: Filters) -> Float[Tensor, "f c khh kww"]:
         """Return the wider kernels."""
-        with torch.autocast(weight.device.type, enabled=False):
-            each = weight.flatten(0, 1)[:, None]
-            wide = F.conv2d(each, self.kernel.to(weight)[None, None], padding=2)
-        return laid_out_as(weight, wide.reshape(*weight.shape[:2], *wide.shape[2:]))
+        return held.blurred(weight, self.kernel)
 
     def taken(self, weight: Filters) -> tuple[Filters, dict[str, Tensor]]:
         """Return a free weight as it is; refuse wide kernels, which are not all those of a blurred layer."""

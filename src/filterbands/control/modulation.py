@@ -10,24 +10,20 @@ from itertools import pairwise
 from typing import Any, TypeVar
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..filters import EQUAL_AREA, energy_matrix, padded, unfold
+from ..models import held
 from ..types import Filters
 from .proportion import (
     NOTHING,
-    TINY,
     Held,
     Share,
     check_options,
     checked_layer,
     checked_spans,
-    energy_of,
     hold,
-    laid_out_as,
-    working,
 )
 
 _Layer = TypeVar("_Layer", bound=nn.Module)
@@ -162,7 +158,7 @@ class Spread(nn.Module):
         self.clean = clean
         self.budget = budget
         squares = torch.tensor([shared, independent]).square()
-        start = (squares / squares.sum().clamp_min(TINY)).clamp_min(_LEAST_PART).log()
+        start = (squares / squares.sum().clamp_min(held.TINY)).clamp_min(_LEAST_PART).log()
         self.division = None if budget is None else nn.Parameter(start[:, None].repeat(1, bands))
 
     @property
@@ -223,7 +219,7 @@ class Modulated(Held):
 
     def forward(self, weight: Filters) -> Filters:
         """Return the filters at the present theta."""
-        return laid_out_as(weight, self._filters(weight, self.theta))
+        return held.laid_out_as(weight, self._filters(weight, self.theta))
 
     def right_inverse(self, weight: Filters) -> Filters:
         """Return the weight itself, and take theta from it."""
@@ -276,7 +272,7 @@ class Proportion(Modulated):
         self.register_buffer("projector", projector.float())
 
     def _start(self, weight: Filters, *, is_new: bool) -> Float[Tensor, " f"]:
-        low, high = (energy_of(part) for part in self._split(weight))
+        low, high = (held.energy_of(part) for part in held.low_and_high(weight, self.projector))
         whole = low + high
         for name, energy in (("low", low), ("high", high)):
             lost = (whole > 0) & (energy <= NOTHING**2 * whole)
@@ -285,34 +281,20 @@ class Proportion(Modulated):
                     f"modulate: filter {int(lost.nonzero()[0])} has nothing in the {name} part, so that "
                     "there is no proportion to perturb"
                 )
-        logit = low.clamp_min(TINY).log() - high.clamp_min(TINY).log()
+        logit = low.clamp_min(held.TINY).log() - high.clamp_min(held.TINY).log()
         return logit.masked_fill(whole == 0, 0)
 
     def _parts(self, weight: Filters) -> Float[Tensor, "f 2 c kh kw"]:
-        # Each part is scaled to the whole filter's norm.
-        low, high = self._split(weight)
-        low_energy, high_energy = (energy_of(part) + TINY for part in (low, high))
-        whole = low_energy + high_energy
-        scales = ((whole / energy).sqrt()[:, None, None, None] for energy in (low_energy, high_energy))
-        return torch.stack([scale * part for scale, part in zip(scales, (low, high), strict=True)], dim=1)
+        return held.proportion_parts(weight, self.projector)
 
     def _filters(self, weight: Filters, theta: Float[Tensor, "*n f"]) -> Float[Tensor, "*n f c kh kw"]:
-        parts = self._parts(weight)
-        low, high = self._gains(parts, theta)[..., None, None, None].unbind(-4)
-        return low * parts[:, 0] + high * parts[:, 1]
+        return held.of_proportion(weight, self.projector, theta)
 
     def _gains(
         self, parts: Float[Tensor, "f 2 c kh kw"], theta: Float[Tensor, "*n f"]
     ) -> Float[Tensor, "*n f 2"]:
-        # sqrt(a) and sqrt(1 - a) for a = sigmoid(theta), with finite gradients at both ends.
         del parts
-        return torch.stack([(F.logsigmoid(sign * theta) / 2).exp() for sign in (1, -1)], dim=-1)
-
-    def _split(self, weight: Filters) -> tuple[Filters, Filters]:
-        with torch.autocast(weight.device.type, enabled=False):
-            full = weight.to(working(weight.dtype))
-            low = (full.flatten(2) @ self.projector.to(full)).reshape(full.shape)
-            return low, full - low
+        return held.proportion_gains(theta)
 
 
 class Bands(Modulated):
@@ -329,24 +311,15 @@ class Bands(Modulated):
         return torch.zeros_like(self.theta)
 
     def _parts(self, weight: Filters) -> Float[Tensor, "f bands c kh kw"]:
-        with torch.autocast(weight.device.type, enabled=False):
-            full = weight.to(working(weight.dtype)).flatten(2)
-            parts = full[:, None] @ self.projectors.to(full)
-            return parts.reshape(len(weight), -1, *weight.shape[1:])
+        return held.band_parts(weight, self.projectors)
 
     def _filters(self, weight: Filters, theta: Float[Tensor, "*n f bands"]) -> Float[Tensor, "*n f c kh kw"]:
-        parts = self._parts(weight)
-        return torch.einsum("...fb,fbckl->...fckl", self._gains(parts, theta), parts)
+        return held.of_bands(weight, self.projectors, theta)
 
     def _gains(
         self, parts: Float[Tensor, "f bands c kh kw"], theta: Float[Tensor, "*n f bands"]
     ) -> Float[Tensor, "*n f bands"]:
-        energy = parts.flatten(2).square().sum(dim=2)
-        # Only ratios count; the largest is 1, so that nothing overflows.
-        power = (theta - theta.amax(dim=-1, keepdim=True)).exp()
-        whole, new = energy.sum(dim=-1, keepdim=True), (power * energy).sum(dim=-1, keepdim=True)
-        gains: Tensor = (power * (whole + TINY) / (new + TINY)).sqrt()
-        return gains
+        return held.band_gains(parts, theta)
 
 
 def _has_small_patches(layer: nn.Conv2d, output: Float[Tensor, "b f y x"]) -> bool:

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from ..engine import settle_kernels
 from ..filters import constant
 from ..fourier import filter_images, radius_grid, shape_noise
+from ..models import held
 from ..types import FloatImages
-from .proportion import check_options, working
+from .proportion import check_options
 
 BAND_EDGES = (0.5, 2.0, 4.0, 6.0, 8.0, 11.0, 14.0, 17.0, 23.0)
 """Edges of the bands in cycles per 32 pixels; a band's center is the geometric mean of its two."""
@@ -125,7 +126,7 @@ class SpectralNoise(nn.Module):
         gained = part >= 0 if not has_noise else (part >= 0) & (part < 2)
         noised = part >= 0 if not has_gains else part >= 1
         with torch.autocast(images.device.type, enabled=False):
-            out = images.to(working(images.dtype), copy=True)
+            out = images.to(held.working(images.dtype), copy=True)
             # Transforms of no image at all are an error on some processors.
             if has_gains and len(chosen := gained.nonzero()[:, 0]) > 0:
                 self._apply_gains(out, chosen)

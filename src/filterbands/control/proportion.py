@@ -17,14 +17,13 @@ from torch.nn.utils import parametrize
 
 from .. import rng
 from ..filters import EQUAL_AREA, filters_low_energy, spans
+from ..models import held
 from ..types import Filters
 
 _Layer = TypeVar("_Layer", bound=nn.Module)
 
 # A filter with less of its norm than this in a part has no direction there, only rounding.
 NOTHING = 1e-4
-# Keeps roots and quotients of a filter of zeros finite; far below the square of any living weight.
-TINY = 1e-30
 
 
 def set_share(
@@ -119,17 +118,6 @@ def hold_share(
     hold(conv, Share(projectors, is_low, verb=verb, cutoff=cutoff))
 
 
-def laid_out_as(weight: Filters, changed: Float[Tensor, "f c khh kww"]) -> Float[Tensor, "f c khh kww"]:
-    """Return changed filters in the weight's dtype and memory layout.
-
-    A convolution of plain images takes its output's layout from the weight: one that lost the channels-last
-    layout here would cost a whole network of it a tenth of its speed.
-    """
-    last = weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
-    layout = torch.channels_last if last else torch.contiguous_format
-    return changed.to(weight.dtype, memory_format=layout)
-
-
 class Held(nn.Module):
     """A parametrization that `bake` folds; abstract."""
 
@@ -161,7 +149,7 @@ class Share(Held):
 
     def forward(self, weight: Filters) -> Filters:
         """Return the weight's projection."""
-        return self._projected(weight, self.is_low)
+        return held.projected(weight, self.projectors, self.is_low)
 
     def right_inverse(self, weight: Filters) -> Filters:
         """Return filters of the spans with the norms of the weight's, the nearest in direction."""
@@ -170,27 +158,20 @@ class Share(Held):
     def taken(self, weight: Filters) -> tuple[Filters, dict[str, Tensor]]:
         """Return the nearest filters of the spans, the lowest ones of the weight in the low span."""
         with torch.no_grad():
-            kernels = weight.to(working(weight.dtype)).flatten(2)
-            low, high = (energy_of(kernels @ projector) for projector in self.projectors.to(kernels))
-            order = (low / (low + high + TINY)).argsort(descending=True, stable=True)
+            kernels = weight.to(held.working(weight.dtype)).flatten(2)
+            low, high = (held.energy_of(kernels @ projector) for projector in self.projectors.to(kernels))
+            order = (low / (low + high + held.TINY)).argsort(descending=True, stable=True)
             is_low = torch.zeros_like(self.is_low, device=weight.device)
             is_low[order[: int(self.is_low.sum())]] = 1
-            held = self._nearest(weight, is_low)
-        return held, {"is_low": is_low, "projectors": self.projectors}
+            nearest = self._nearest(weight, is_low)
+        return nearest, {"is_low": is_low, "projectors": self.projectors}
 
     def extra_repr(self) -> str:
         """Return how many filters are low."""
         return f"{int(self.is_low.sum())} of {len(self.is_low)} filters low, cutoff={self.cutoff:.4g}"
 
-    def _projected(self, weight: Filters, is_low: Int64[Tensor, " f"]) -> Filters:
-        with torch.autocast(weight.device.type, enabled=False):
-            low, high = self.projectors.to(weight.device, working(weight.dtype))
-            kernels = weight.to(low.dtype).flatten(2)
-            inside = torch.where(is_low[:, None, None] > 0, kernels @ low, kernels @ high)
-            return laid_out_as(weight, inside.reshape(weight.shape))
-
     def _nearest(self, weight: Filters, is_low: Int64[Tensor, " f"]) -> Filters:
-        inside = self._projected(weight, is_low)
+        inside = held.projected(weight, self.projectors, is_low)
         before = torch.linalg.vector_norm(weight, dim=(1, 2, 3), keepdim=True)
         after = torch.linalg.vector_norm(inside, dim=(1, 2, 3), keepdim=True)
         lost = (after <= NOTHING * before) & (before > 0)
@@ -201,13 +182,8 @@ class Share(Held):
                 f"{self.verb}: filter {number} has nothing in the {part} span, which would hold it; choose "
                 "the filters by what they are (seed=None), or take another seed"
             )
-        rescaled: Tensor = inside * (before / after.clamp_min(TINY))
+        rescaled: Tensor = inside * (before / after.clamp_min(held.TINY))
         return rescaled
-
-
-def energy_of(filters: Float[Tensor, "f ..."]) -> Float[Tensor, " f"]:
-    """Return the energy of each filter."""
-    return filters.flatten(1).square().sum(dim=1)
 
 
 def check_options(verb: str, needed: str, *, highest: float = math.inf, **options: float) -> None:
@@ -215,11 +191,6 @@ def check_options(verb: str, needed: str, *, highest: float = math.inf, **option
     for name, value in options.items():
         if not (0 <= value <= highest and math.isfinite(value)):
             raise ValueError(f"{verb}: {name} needs {needed}, got {value}")
-
-
-def working(dtype: torch.dtype) -> torch.dtype:
-    """Return the precision that weights of a type are computed in."""
-    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def checked_layer(verb: str, layer: nn.Module, *, held: type[Held] | None = None) -> nn.Conv2d:

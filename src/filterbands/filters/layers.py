@@ -19,6 +19,8 @@ _HIDDEN_WEIGHTS = ("weight_v", "weight_orig")
 # who put the spatial axes first.
 _NAMES = ("weight", "w")
 _SPATIAL_FIRST = ("kernel", "depthwise_kernel")
+# What trainers, compilers and `Sequential` put in front of the names of a whole network.
+_WRAPPERS = ("module", "model", "net", "network", "backbone", "encoder")
 _KIND = {1: "one-dimensional", 3: "three-dimensional"}
 
 
@@ -106,10 +108,11 @@ def _folded(layer: Layer, entry: Convolution | None) -> Layer:
 def layers_of_tensors(tensors: Mapping[str, Tensor]) -> list[Layer]:
     """Return the tensors that are named like a weight and have the axes of a convolution's."""
     found: dict[str, Layer] = {}
+    wrapping = _wrapping(tensors)
     for key, tensor in tensors.items():
         if not isinstance(tensor, Tensor) or tensor.ndim not in (3, 4, 5):
             continue
-        path, last = _split(plain_name(key))
+        path, last = _split(plain_name(key).removeprefix(wrapping))
         facts: dict[str, Any] = {"dilation": (1,) * (tensor.ndim - 2)}
         if last in _NAMES:
             kind = _KIND.get(tensor.ndim - 2)
@@ -134,6 +137,24 @@ def layers_of_tensors(tensors: Mapping[str, Tensor]) -> list[Layer]:
         if name not in found or found[name].weight.numel() < weight.numel():
             found[name] = Layer(name=name, shape=tuple(tensor.shape), weight=weight, **facts)
     return list(found.values())
+
+
+def _wrapping(tensors: Mapping[str, Tensor]) -> str:
+    """Return the chain of wrappers that the names of all convolutions begin with, such as `model.net.`."""
+    names = [
+        plain_name(key) for key, tensor in tensors.items() if isinstance(tensor, Tensor) and tensor.ndim > 3
+    ]
+    chain = ""
+    while names:
+        first = names[0].removeprefix(chain).partition(".")[0]
+        rests = [name.removeprefix(f"{chain}{first}.") for name in names]
+        alike = all(len(rest) < len(name) - len(chain) for rest, name in zip(rests, names, strict=True))
+        # A layer keeps its own name, and the number of a block of a sequence is no wrapper.
+        inner = all("." in rest and not (first.isdigit() and rest[0].isdigit()) for rest in rests)
+        if not (alike and inner and (first in _WRAPPERS or first.isdigit())):
+            break
+        chain += f"{first}."
+    return chain
 
 
 def filters_of(module: _ConvNd, name: str) -> Float[Tensor, "f c *k"]:

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..datasets import ImageSet
-from ..models import ARCHITECTURES, load_model, read_checkpoint
+from ..models import load_model, read_checkpoint, trusted_arch
 from .bands import EQUAL_AREA, check_cutoff, cutoff_of
 from .figures import FIGURES, LayerSpectrum, ModelSpectrum, color_of
 from .integrals import ball_kernel, direction_kernel, sphere_kernel
@@ -124,7 +124,7 @@ def measure(
 def _opened(path: Path) -> nn.Module | Mapping[str, Tensor]:
     """Return the network that a file says it is, else its tensors."""
     weights, metadata = read_checkpoint(path)
-    return load_model(path) if metadata.get("arch") in ARCHITECTURES else weights
+    return weights if trusted_arch(metadata) is None else load_model(path)
 
 
 def _spectral(layer: Measured) -> dict[str, Any]:

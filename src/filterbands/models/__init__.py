@@ -1,9 +1,11 @@
 """Models: architectures under public parameter names, and loading of weights."""
 
+from . import held
 from .files import find_checkpoints, read_checkpoint, read_weights
 from .geometry import Geometry, published_geometry
+from .held import bake_weights, held_weights
 from .layers import Convolution, batch_norms, convolutions, first_layer, plain_name, run_on
-from .loading import ARCHITECTURES, describe, load_model
+from .loading import architecture_of, describe, load_model
 from .normalizing import (
     CIFAR_MEAN,
     CIFAR_STD,
@@ -15,6 +17,7 @@ from .normalizing import (
     scaled,
 )
 from .onnx import OnnxNetwork, is_onnx
+from .zoo import ARCHITECTURES, check_architecture, is_named, trusted_arch
 
 __all__ = [
     "ARCHITECTURES",
@@ -25,14 +28,20 @@ __all__ = [
     "Normalizing",
     "OnnxNetwork",
     "Scale",
+    "architecture_of",
+    "bake_weights",
     "batch_norms",
+    "check_architecture",
     "check_mean_std",
     "convolutions",
     "describe",
     "evaluating",
     "find_checkpoints",
     "first_layer",
+    "held",
+    "held_weights",
     "input_std",
+    "is_named",
     "is_onnx",
     "load_model",
     "plain_name",
@@ -41,4 +50,5 @@ __all__ = [
     "read_weights",
     "run_on",
     "scaled",
+    "trusted_arch",
 ]

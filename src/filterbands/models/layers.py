@@ -6,6 +6,7 @@ order is that of registration, and a batch norm belongs to a convolution if it i
 same number of features; identities do not count). Each result says which of the two was used.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, pairwise
@@ -23,6 +24,8 @@ from .normalizing import evaluating
 
 # Modules whose output is that of the last module inside, or their input.
 _TRANSPARENT = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.Identity)
+# A module inside a network may be called `module`, but nobody's is called `_orig_mod`.
+_WRAPPED = re.compile(r"^((_orig_mod|module)(\.|$))+|(?<=\.)_orig_mod\.|\._orig_mod$")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,14 +112,12 @@ def batch_norms(model: nn.Module) -> tuple[_BatchNorm, ...]:
 
 
 def plain_name(path: str) -> str:
-    """Return a name without the prefixes of torch.compile and data parallelism.
+    """Return a name without the prefixes of torch.compile, here or inside, and of data parallelism.
 
-    >>> plain_name("_orig_mod.module.conv1.weight")
-    'conv1.weight'
+    >>> plain_name("module._orig_mod.layer1._orig_mod.conv1.weight")
+    'layer1.conv1.weight'
     """
-    for part in ("_orig_mod.", "module."):
-        path = path.removeprefix(part)
-    return "" if path in ("_orig_mod", "module") else path
+    return _WRAPPED.sub("", path)
 
 
 def run_on(model: nn.Module, images: FloatImages) -> Tensor:

@@ -1,39 +1,22 @@
 """Networks from names and files."""
 
-import importlib
 import json
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor, nn
 
-from ..checks import hint
-from .fastnet import FastNet
 from .files import read_checkpoint
-from .normalizing import Normalizing, normalizing, scaled
+from .fitting import Fit, fit, some
+from .held import bake_weights, held_weights
+from .layers import convolutions
+from .normalizing import mean_and_std, normalizing, scaled
 from .onnx import OnnxNetwork, is_onnx
-from .resnet import FourStageResNet, ThreeStageResNet
+from .zoo import ARCHITECTURES, KNOWN, build, check_architecture, is_named, is_zoo, published, trusted_arch
 
-ARCHITECTURES: Mapping[str, Callable[[int], Normalizing]] = MappingProxyType(
-    {
-        "fastnet": lambda classes: FastNet((24, 64, 64), classes=classes),
-        "fastnet_wide": lambda classes: FastNet((64, 256, 256), classes=classes),
-        "cifar_resnet18": lambda classes: FourStageResNet(64, classes=classes),
-        "cifar_resnet18_narrow": lambda classes: FourStageResNet(16, classes=classes),
-        "cifar_resnet20": lambda classes: ThreeStageResNet(20, classes=classes),
-        "cifar_resnet32": lambda classes: ThreeStageResNet(32, classes=classes),
-        "cifar_resnet44": lambda classes: ThreeStageResNet(44, classes=classes),
-        "cifar_resnet56": lambda classes: ThreeStageResNet(56, classes=classes),
-        "cifar_resnet110": lambda classes: ThreeStageResNet(110, classes=classes),
-    }
-)
-"""The architectures: per name, a function of the number of classes that returns a fresh network."""
-
-_NAMES = ", ".join(ARCHITECTURES)
-# Prefixes of every name by torch.compile, data parallelism, Lightning and others.
-_PREFIXES = ("_orig_mod.", "module.", "model.", "net.", "network.")
+_log = logging.getLogger(__name__)
 
 
 def load_model(
@@ -41,157 +24,197 @@ def load_model(
     *,
     arch: str | None = None,
     key: str | None = None,
-    classes: int = 10,
+    classes: int | None = None,
+    prefix: str | None = None,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
 ) -> nn.Module:
     """Return a network with the weights of a file, in evaluation mode, or a fresh one, in training mode.
 
+    Names in the file may have a prefix that the network's do not have, such as `module.` or `model.net.`. It
+    is found. Entries of other modules are left out, and layers that were held when the file was saved are
+    baked; a warning says both.
+
     Args:
-        path: `.safetensors`, a pickled state dict, `.npz`, a Run folder, the folder of a Hugging Face
-            repository, an ONNX file (which gives no gradients), `timm:NAME` or `torchvision:NAME` with their
-            published weights, or `module:function`, which imports and runs that function; it must return a
-            network. None initializes a network from torch's default generator. As with torch and timm, a
-            fresh network is in training mode; call `.eval()` before inference.
-        arch: A key of `ARCHITECTURES`. The files of a Run contain it.
+        path: `.safetensors`, a pickled state dict, `.npz`, ONNX, a Run folder, the folder of a Hugging Face
+            repository, `timm:NAME` or `torchvision:NAME` with their published weights, or
+            `module:function`, which imports and runs that function; it must return a network. None
+            initializes a network from torch's default generator. As with torch and timm, a fresh network is
+            in training mode; call `.eval()` before inference.
+        arch: Which network the weights are of: a key of `ARCHITECTURES`, `timm:NAME`, `torchvision:NAME`
+            (nothing is downloaded), or `module:function`, found also in the working directory and with
+            arguments as in `module:function(depth=20)`. The files of a Run contain it.
         key: The entry of a checkpoint that holds the weights; see `read_weights`.
-        classes: Number of outputs of a fresh network. For a file, the number is that of its last layer.
+        classes: Number of outputs of a fresh network, 10 by default. For a file, the number is that of its
+            last layer, and any other is refused. A `module:function` takes its number as an argument.
+        prefix: Removed from the names in the file, all others are left out; by default it is found.
         mean: Mean per channel of images in [0, 1], which the network subtracts. By default it is that of
             CIFAR-10 for `ARCHITECTURES`, that of timm or torchvision for theirs, else 0.
         std: Standard deviation per channel, by which the network divides.
 
     Raises:
-        FileNotFoundError: The file does not exist.
-        ValueError: The file is not a checkpoint, it does not fit the architecture, or no architecture is
-            given.
+        FileNotFoundError: The file, the module or the function does not exist.
+        ValueError: The file is not a checkpoint, it does not fit the architecture, no architecture is
+            given, or published weights cannot be downloaded.
 
     >>> load_model(arch="fastnet").conv1.weight.shape
     torch.Size([24, 3, 3, 3])
     """
-    spec = str(path) if path is not None else ""
-    kind, _, name = spec.partition(":")
-    if key is not None and (is_onnx(spec) or (":" in spec and not Path(spec).exists())):
-        raise ValueError(f"--key (key=) chooses among the entries of a checkpoint; {spec} is none")
-    if is_onnx(spec):
-        return scaled(OnnxNetwork(spec), mean, std).eval()
-    if ":" not in spec or Path(spec).exists():
-        model, own = _our_model(path, arch, key, classes)
-    elif kind in _ZOOS:
-        model, own = _ZOOS[kind](name)
+    if classes is not None and classes < 1:
+        raise ValueError(f"classes needs a number of at least 1, got {classes}")
+    if key is not None and (path is None or is_named(path) or is_onnx(path)):
+        raise ValueError(f"--key (key=) chooses among the entries of a checkpoint; {path} is none")
+    if path is not None and is_onnx(path):
+        return scaled(OnnxNetwork(path), mean, std).eval()
+    if path is not None and is_named(path):
+        _refuse_classes(str(path), classes)
+        model, own = published(str(path))
+    elif path is not None:
+        model, own = _of_file(path, arch, classes, (key, prefix), {"mean": mean, "std": std})
     else:
-        model, own = _function_model(spec), {}
+        if arch is None:
+            raise ValueError(f"load_model needs a path or an architecture: arch= with one of {KNOWN}")
+        if arch not in ARCHITECTURES and not is_zoo(arch):
+            _refuse_classes(arch, classes)
+        model, own = build(arch, classes or 10)
     mean, std = (own.get(key) if given is None else given for key, given in (("mean", mean), ("std", std)))
     normalizing(model, mean, std)
     return model if path is None else model.eval()
 
 
+def architecture_of(path: str | Path, arch: str | None = None, *, key: str | None = None) -> str | None:
+    """Return the name of the network that `load_model` makes of these; None where nothing trusted says it."""
+    if is_named(path):
+        return str(path)
+    return arch or trusted_arch(read_checkpoint(path, key=key)[1])
+
+
 def describe(model: nn.Module, *, arch: str) -> dict[str, str]:
-    """Return the metadata of a weights file, so that `load_model` needs only the file."""
+    """Return the metadata of a weights file, so that `load_model` needs only the file.
+
+    Mean and standard deviation are those that `load_model` gave the network, if any.
+    """
     texts = {"arch": arch}
-    for name in ("mean", "std"):
-        texts[name] = json.dumps(
-            [float(f"{value:.6g}") for value in model.get_buffer(name).flatten().tolist()]
-        )
+    for name, values in zip(("mean", "std"), mean_and_std(model) or (), strict=False):
+        texts[name] = json.dumps([float(f"{value:.6g}") for value in values])
     return texts
 
 
-def _our_model(
-    path: str | Path | None, arch: str | None, key: str | None, classes: int
+def _known(arch: str | None, metadata: Mapping[str, str], where: str) -> str:
+    """Return the architecture, given or of the metadata, which may not choose code to run."""
+    found = arch or trusted_arch(metadata)
+    if found is None:
+        said = metadata.get("arch")
+        says = f"{where} does not say which network it is"
+        if said is not None and ":" in said:
+            says = f"{where} names code as its network, {said!r}, which no file may have run"
+        elif said is not None:
+            says = f"{where} says that its network is {said!r}, which is unknown"
+        raise ValueError(f"{says}; name it with --arch (arch=), one of {KNOWN}")
+    check_architecture(found)
+    return found
+
+
+def _refuse_classes(arch: str, classes: int | None) -> None:
+    if classes is not None:
+        raise ValueError(
+            f"{arch} has a number of outputs of its own, got classes={classes}; leave classes out, or give "
+            "it to your function as module:function(classes=10)"
+        )
+
+
+def _of_file(
+    path: str | Path,
+    arch: str | None,
+    classes: int | None,
+    place: tuple[str | None, str | None],
+    given: Mapping[str, tuple[float, ...] | None],
 ) -> tuple[nn.Module, Mapping[str, Any]]:
-    weights, metadata = ({}, {}) if path is None else read_checkpoint(path, key=key)
-    arch = arch or metadata.get("arch")
-    if arch is None:
-        raise ValueError(
-            f"{path or ''} does not say which network it is; name it with --arch (arch=), one of {_NAMES}"
+    where, (key, prefix) = str(path), place
+    weights, metadata = read_checkpoint(path, key=key)
+    arch = _known(arch, metadata, where)
+    told = {name: _numbers(metadata[name], name, where) for name in given if metadata.get(name)}
+    if arch not in ARCHITECTURES and not is_zoo(arch):
+        _refuse_classes(arch, classes)
+        model, own = build(arch, None)
+        found = _fit(model, weights, prefix, where)
+    else:
+        model, own, found = _sized(arch, weights, classes, prefix, where)
+    if not found.fits:
+        if classes is not None and found.outputs is not None:
+            raise ValueError(
+                f"{where} has {found.outputs} outputs, not {classes}; take weights of as many classes as the "
+                "data have, or leave classes out"
+            )
+        raise ValueError(f"{where} does not fit {arch}: {found.faults()}")
+    if (held := held_weights(weights)) and not held_weights(model.state_dict()):
+        _log.warning("%s: baked on the way in, since they were held when it was saved: %s", where, some(held))
+    if found.left:
+        _log.warning("%s: left out, since %s has no place for them: %s", where, arch, some(found.left))
+    model.load_state_dict(found.weights, strict=False)
+    known = [name for name in given if own.get(name) is not None]
+    if assumed := [name for name in known if given[name] is None and name not in told]:
+        values = " and ".join(f"{name} {','.join(f'{value:g}' for value in own[name])}" for name in assumed)
+        _log.warning(
+            "%s: %s as published for %s; give --mean and --std (mean=, std=) if these weights need others",
+            *(where, values, arch),
         )
-    if arch not in ARCHITECTURES:
-        raise ValueError(f"unknown architecture {arch!r}{hint(arch, ARCHITECTURES)}; known are {_NAMES}")
-    if classes < 1:
-        raise ValueError(f"classes needs a number of at least 1, got {classes}")
-    head = weights.get("linear.weight")
-    model = ARCHITECTURES[arch](len(head) if head is not None and head.ndim == 2 else classes)
-    if path is not None:
-        _fit_first_layer(model, weights.get("conv1.weight"))
-        _fill(model, weights, where=str(path), arch=arch)
-    return model, {name: json.loads(metadata[name]) for name in ("mean", "std") if metadata.get(name)}
+    return model, {**own, **told}
 
 
-def _fit_first_layer(model: nn.Module, weight: Tensor | None) -> None:
-    """Widen `conv1` to the kernel of the file, which a baked blur has made larger by two taps."""
-    layer = model.get_submodule("conv1")
-    if not isinstance(layer, nn.Conv2d) or weight is None or weight.ndim != 4:
-        return
-    side = layer.kernel_size[0] + 2
-    if tuple(weight.shape) == (layer.out_channels, layer.in_channels, side, side):
-        model.conv1 = nn.Conv2d(layer.in_channels, layer.out_channels, side, padding=side // 2, bias=False)
+def _sized(
+    arch: str, weights: Mapping[str, Tensor], classes: int | None, prefix: str | None, where: str
+) -> tuple[nn.Module, Mapping[str, Any], Fit]:
+    """Return a network with as many outputs as the file has, and how the file fits it."""
+    if classes is None:
+        heads = [len(one) for name, one in weights.items() if one.ndim == 2 and name.endswith("weight")]
+        # The last matrix is the head in most files; else the shapes tell, or it is the published network.
+        guess = heads[-1] if heads else None
+        sizes = list(dict.fromkeys([guess, None])) if is_zoo(arch) else [guess]
+    else:
+        sizes = [classes]
+    tried: list[tuple[nn.Module, Mapping[str, Any], Fit]] = []
+    for size in sizes:
+        model, own = build(arch, size)
+        found = _fit(model, weights, prefix, where)
+        if classes is None and found.outputs is not None:
+            model, own = build(arch, found.outputs)
+            found = _fit(model, weights, prefix, where)
+        tried.append((model, own, found))
+        if found.fits:
+            return tried[-1]
+    return tried[0]
 
 
-def _fill(model: nn.Module, weights: Mapping[str, Tensor], *, where: str, arch: str) -> None:
-    own = model.state_dict()
-    for prefix in _PREFIXES:
-        if not any(name in own for name in weights) and all(name.startswith(prefix) for name in weights):
-            weights = {name.removeprefix(prefix): tensor for name, tensor in weights.items()}
-    # Checkpoints from before torch 0.4.1 lack the batch counters, which are not used.
-    missing = [name for name in own if name not in weights and not name.endswith("num_batches_tracked")]
-    extra = [name for name in weights if name not in own]
-    wrong = [
-        f"{name} is {tuple(weights[name].shape)}, not {tuple(own[name].shape)}"
-        for name in own
-        if name in weights and weights[name].shape != own[name].shape
-    ]
-    faults = {"it lacks": missing, "it also has": extra, "of another shape:": wrong}
-    parts = [
-        f"{label} {', '.join(found[:3])}{f' and {len(found) - 3} more' if len(found) > 3 else ''}"
-        for label, found in faults.items()
-        if found
-    ]
-    if parts:
-        raise ValueError(f"{where} does not fit {arch}: {'; '.join(parts)}")
-    model.load_state_dict(dict(weights), strict=False)
+def _fit(model: nn.Module, weights: Mapping[str, Tensor], prefix: str | None, where: str) -> Fit:
+    """Return how weights fit a network, those of held layers baked unless the network holds some itself."""
+    if held_weights(weights) and not held_weights(model.state_dict()):
+        try:
+            weights = bake_weights(weights)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
+    found = fit(model, weights, prefix=prefix, where=where)
+    return fit(model, weights, prefix=prefix, where=where) if _widened(model, found) else found
 
 
-def _function_model(spec: str) -> nn.Module:
-    module_name, _, function_name = spec.partition(":")
+def _widened(model: nn.Module, found: Fit) -> bool:
+    """Widen the first layer to the kernel of the file, if a baked blur made that larger by two taps."""
+    first = next((entry for entry in convolutions(model) if entry.is_spatial), None)
+    its, own = found.wrong.get(f"{first.name}.weight", ((), ())) if first else ((), ())
+    if first is None or not own or its != (*own[:2], *(side + 2 for side in own[2:])):
+        return False
+    layer = first.layer
+    if isinstance(layer.padding, str):
+        return False
+    layer.weight = nn.Parameter(layer.weight.new_empty(its))
+    layer.kernel_size = its[2:]
+    layer.padding = tuple(pad + 1 for pad in layer.padding)
+    layer._reversed_padding_repeated_twice = [pad + 1 for pad in layer._reversed_padding_repeated_twice]
+    return True
+
+
+def _numbers(text: str, name: str, where: str) -> tuple[float, ...]:
     try:
-        function = getattr(importlib.import_module(module_name), function_name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise FileNotFoundError(
-            f"no such file or function: {spec} ({error}); expected a path, a Run folder, timm:NAME, "
-            "torchvision:NAME or module:function"
-        ) from None
-    model = function()
-    if not isinstance(model, nn.Module):
-        raise ValueError(f"{spec} returned a {type(model).__name__}, expected a torch.nn.Module")
-    return model
-
-
-def _timm_model(name: str) -> tuple[nn.Module, Mapping[str, Any]]:
-    timm = _package("timm", "timm", name)
-    if not timm.is_model(name):
-        raise ValueError(f"timm knows no network {name!r}; timm.list_models() lists them")
-    model: Any = timm.create_model(name, pretrained=True)
-    return model, getattr(model, "pretrained_cfg", {})
-
-
-def _torchvision_model(name: str) -> tuple[nn.Module, Mapping[str, Any]]:
-    models = _package("torchvision.models", "torchvision", name)
-    if name not in models.list_models():
-        raise ValueError(
-            f"torchvision knows no network {name!r}; torchvision.models.list_models() lists them"
-        )
-    weights = models.get_model_weights(name).DEFAULT
-    return models.get_model(name, weights=weights), vars(weights.transforms())
-
-
-def _package(module: str, package: str, name: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        raise ValueError(
-            f"{package}:{name} needs the package {package}; install filterbands[vision]"
-        ) from None
-
-
-_ZOOS: Mapping[str, Callable[[str], tuple[nn.Module, Mapping[str, Any]]]] = MappingProxyType(
-    {"timm": _timm_model, "torchvision": _torchvision_model}
-)
+        return tuple(float(value) for value in json.loads(text))
+    except (ValueError, TypeError):
+        raise ValueError(f"{where} says a {name} that is no list of numbers: {text!r}") from None

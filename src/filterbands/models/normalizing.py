@@ -104,6 +104,15 @@ def input_std(model: nn.Module) -> tuple[float, ...] | None:
     return None if found is None else tuple(_buffers(found)[1].flatten().tolist())
 
 
+def mean_and_std(model: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Return what a network subtracts and divides by; None where nothing does, or its state dict has both."""
+    found = next(filter(_normalizes, model.modules()), None)
+    if found is None or isinstance(found, Scale):
+        return None
+    mean, std = (tuple(buffer.flatten().tolist()) for buffer in _buffers(found))
+    return mean, std
+
+
 def check_mean_std(mean: Numbers, std: Numbers) -> None:
     """Raise ValueError unless each of the two is None or 3 finite numbers, those of `std` above 0."""
     for name, values, low, rule in (

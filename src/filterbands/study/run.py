@@ -169,8 +169,8 @@ def _run_one(
 
 
 def _name(config: TrainConfig) -> str:
-    safe = "".join(letter if letter.isalnum() or letter in "-_.=" else "_" for letter in config.recipe)
-    return f"{safe}-{config.arch}-{config.seed}"
+    name = f"{config.recipe}-{config.arch}-{config.seed}"
+    return "".join(letter if letter.isalnum() or letter in "-_.=" else "_" for letter in name)
 
 
 def line_of(

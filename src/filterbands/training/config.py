@@ -7,7 +7,7 @@ from typing import Any
 from ..checks import hint
 from ..engine import PRECISIONS
 from ..filters import EQUAL_AREA
-from ..models import ARCHITECTURES
+from ..models import ARCHITECTURES, check_architecture, trusted_arch
 from .methods import FILTERS, METHODS, NOISES
 
 OPTIMIZERS = ("sgd", "adamw")
@@ -133,7 +133,7 @@ class TrainConfig:
     method: str = "standard"
     """A name of `METHODS`: the loss."""
     arch: str = "fastnet"
-    """A name of `ARCHITECTURES`."""
+    """A name of `ARCHITECTURES`, `timm:NAME` or `torchvision:NAME`, of random weights."""
     data: str = "planted"
     """A data set as `load_data` takes it."""
     split: str = "train"
@@ -213,8 +213,13 @@ class TrainConfig:
         return tuple(dict.fromkeys(kind for on, kinds in parts if on for kind in kinds))
 
     def __post_init__(self) -> None:
-        names = ("method", "arch", "precision", "optimizer", "schedule")
-        tables: tuple[Collection[str], ...] = (METHODS, ARCHITECTURES, PRECISIONS, OPTIMIZERS, SCHEDULES)
+        if trusted_arch({"arch": self.arch}) is None:
+            known = f"{', '.join(ARCHITECTURES)}, timm:NAME, torchvision:NAME"
+            # A Run of a module:function could not be loaded again: no file may choose code to run.
+            raise ValueError(f"unknown arch {self.arch!r}{hint(self.arch, ARCHITECTURES)}; known are {known}")
+        check_architecture(self.arch)
+        names = ("method", "precision", "optimizer", "schedule")
+        tables: tuple[Collection[str], ...] = (METHODS, PRECISIONS, OPTIMIZERS, SCHEDULES)
         for name, table in zip(names, tables, strict=True):
             if (value := getattr(self, name)) not in table:
                 known = ", ".join(table)

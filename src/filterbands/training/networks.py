@@ -9,7 +9,7 @@ from torch import nn
 
 from ..control import SpectralNoise, WhiteNoise, modulate, set_blur, set_random_share, set_share
 from ..engine import Compiled
-from ..models import load_model
+from ..models import first_layer, load_model
 from .config import TrainConfig
 
 # Rounds where the network does: else the gradient of a maximum looks for a value that fused code has never
@@ -20,10 +20,7 @@ _COMPILING: dict[str, str | int | bool | Callable[..., Any]] = {"emulate_precisi
 def build(config: TrainConfig, *, classes: int) -> nn.Module:
     """Return a network, fresh or from `init`, its first layer controlled or modulated as the config says."""
     model = load_model(config.init or None, arch=config.arch, classes=classes)
-    head = model.get_submodule("linear").weight
-    if config.init and len(head) != classes:  # type: ignore[arg-type]
-        raise ValueError(f"init {config.init} tells {len(head)} classes apart, the data have {classes}")  # type: ignore[arg-type]
-    layer = model.get_submodule("conv1")
+    layer = first_layer("train", model).layer
     share, modulation = asdict(config.share), asdict(config.modulate)
     hold = set_random_share if share.pop("random") else set_share
     fixed = share.pop("fixed")
