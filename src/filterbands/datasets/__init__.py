@@ -2,7 +2,7 @@
 
 from .cifar import CIFARS
 from .fetch import Cached, cached, fetch_cifar
-from .folder import ImageFiles, list_images, read_images
+from .folder import ImageFiles, list_images, read_arrays, read_images
 from .imageset import SPLITS, ImageSet
 from .loading import load_data
 from .planted import PlantedConfig, planted
@@ -19,5 +19,6 @@ __all__ = [
     "list_images",
     "load_data",
     "planted",
+    "read_arrays",
     "read_images",
 ]

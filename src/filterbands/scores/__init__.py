@@ -1,5 +1,6 @@
 """Scores: averages of per-image answers, with intervals, comparisons and published rows."""
 
+from .answers import GIVEN, Answers
 from .compare import (
     Difference,
     KindDifference,
@@ -12,10 +13,11 @@ from .compare import (
     over_seeds,
 )
 from .published import PUBLISHED, Place, Published, place_among_published
-from .scores import BENCHMARK_15, EXTRA_4, FAMILIES, SEVERITIES, Answers, Estimate, Scores, overlapping_kinds
+from .scores import BENCHMARK_15, EXTRA_4, FAMILIES, SEVERITIES, Estimate, Scores, overlapping_kinds
 from .statistics import (
     RESAMPLES,
     Bits,
+    Integers,
     bootstrap,
     calibration_error,
     holm,
@@ -28,6 +30,7 @@ __all__ = [
     "BENCHMARK_15",
     "EXTRA_4",
     "FAMILIES",
+    "GIVEN",
     "PUBLISHED",
     "RESAMPLES",
     "SEVERITIES",
@@ -35,6 +38,7 @@ __all__ = [
     "Bits",
     "Difference",
     "Estimate",
+    "Integers",
     "KindDifference",
     "OverSeeds",
     "Place",
