@@ -42,7 +42,7 @@ FLAGS = {
     "threads workers",
     "evaluate": "arch baseline batch_size compile corrupted data db device json kinds limit logits max_drop "
     "mean model name overlap parameters precision ray seed severities size split spread std threads workers",
-    "results": "db delete export json model robustbench",
+    "results": "add data db delete export json limit model name parameters robustbench seed size split",
     "probe": "arch batch_size compile data db device html json layer limit mean models norm only precision "
     "seed size split std threads",
     "study": "device file json out plan ray threads workers",

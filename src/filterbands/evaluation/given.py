@@ -1,15 +1,14 @@
 """Predictions that another program made: read from a file, scored on images, kept in a database."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 
 from ..corruptions import CORRUPTIONS
 from ..datasets import read_arrays
-from ..scores import GIVEN, Integers, Scores
+from ..scores import GIVEN, Integers, Scores, read_labels
 from .sources import Data, as_source
 from .store import Cell, Outcome, Store, Stored
 
@@ -19,11 +18,12 @@ _UNKNOWN_FILE = "given"
 
 def score_predictions(
     data: Data,
-    predictions: Mapping[Any, Any],
+    predictions: Any,
     *,
     name: str,
+    labels: Any = None,
     parameters: str = "cifar",
-    seed: int = 0,
+    seed: SupportsIndex = 0,
     precision: str = "float32",
     overlap: tuple[str, ...] = (),
     db: str | Path | None = None,
@@ -36,6 +36,7 @@ def score_predictions(
         data: The clean images with their labels, as `evaluate` takes them.
         predictions: By kind and severity. This and the other options are those of `Scores.from_predictions`.
         name: Name of the network.
+        labels: Labels that the other program had, which must be those of the data; None does not check.
         parameters: Table of constants of the corruptions; empty if the images were read from files.
         seed: Seed of the corruptions.
         precision: Precision of the network.
@@ -51,6 +52,11 @@ def score_predictions(
     1.0
     """
     source = as_source(data)
+    if labels is not None and not np.array_equal(read_labels(labels), source.labels):
+        raise ValueError(
+            f"the labels of the predictions are not those of {source.name} ({source.split}, "
+            f"{len(source.labels):,} images); give the same images in the same order"
+        )
     scores = Scores.from_predictions(
         source.labels,
         predictions,
@@ -119,10 +125,10 @@ def read_predictions(file: str | Path) -> tuple[dict[tuple[str, int], Any], Any]
     arrays = read_arrays(Path(file))
     labels, predictions = arrays.pop("labels", None), {}
     for name, array in arrays.items():
-        kind, _, severity = name.rpartition("_")
-        if name != "clean" and not (kind and severity in "12345"):
+        kind, _, severity = (name, "", "0") if name == "clean" else name.rpartition("_")
+        if name != "clean" and not (kind and severity in tuple("12345")):
             raise ValueError(f"{file} needs arrays named labels, clean, and such as fog_3, found {name!r}")
-        predictions["clean" if name == "clean" else kind, 0 if name == "clean" else int(severity)] = array
+        predictions[kind, int(severity)] = array
     return predictions, labels
 
 

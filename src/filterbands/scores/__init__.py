@@ -1,6 +1,6 @@
 """Scores: averages of per-image answers, with intervals, comparisons and published rows."""
 
-from .answers import GIVEN, Answers
+from .answers import GIVEN, Answers, read_labels
 from .compare import (
     Difference,
     KindDifference,
@@ -56,6 +56,7 @@ __all__ = [
     "over_seeds",
     "overlapping_kinds",
     "place_among_published",
+    "read_labels",
     "student_interval",
     "student_quantile",
 ]

@@ -45,7 +45,7 @@ class Answers:
         return float(self.bits.mean())
 
 
-def read_labels(labels: Any, classes: int | None) -> Integers:
+def read_labels(labels: Any, classes: int | None = None) -> Integers:
     """Return labels as integers; raise ValueError unless they are class numbers, in [0, classes)."""
     numbers = _class_numbers("labels", _array("labels", labels), classes)
     if len(numbers) == 0:
@@ -54,7 +54,7 @@ def read_labels(labels: Any, classes: int | None) -> Integers:
 
 
 def read_answers(
-    predictions: Mapping[Any, Any], labels: Integers, classes: int | None
+    predictions: Any, labels: Integers, classes: int | None
 ) -> tuple[dict[Place, Answers], dict[Place, str]]:
     """Return the answers of each cell, and why others have none; see `Scores.from_predictions`."""
     if not isinstance(predictions, Mapping):

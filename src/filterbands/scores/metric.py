@@ -131,16 +131,9 @@ class CorruptionAccuracy(Metric):
         }
         images = max((len(rows) for rows in cells.values()), default=0)
         facts: dict[str, Any]
-        facts = {
-            "name": "",
-            "model": "",
-            "data": "",
-            "split": "",
-            "precision": "",
-            "parameters": "",
-            "seed": 0,
-        }
-        scores = Scores(labels=np.zeros(images, dtype=np.int64), cells=answers, failed=failed, **facts)
+        facts = dict.fromkeys(("name", "model", "data", "split", "parameters", "precision"), "")
+        labels = np.zeros(images, dtype=np.int64)
+        scores = Scores(labels=labels, seed=0, cells=answers, failed=failed, **facts)
         averages = {name: average(scores) for name, (average, _) in AVERAGES.items()}
         averages["average_at_hand"] = scores.average_at_hand()
         found = {"clean": scores.clean} if ("clean", 0) in answers else {}
@@ -265,5 +258,5 @@ def _whole(what: str, numbers: Tensor) -> Tensor:
 
 
 def _gather(state: Tensor, group: Any = None) -> list[Tensor]:
-    """Return the state of every process; one without answers has an empty tensor of floats in torchmetrics."""
+    """Return the state of every process; torchmetrics gives one without answers an empty float tensor."""
     return list(gather_all_tensors(state.to(torch.int32), group))

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 
@@ -79,13 +79,13 @@ class Scores:
     def from_predictions(
         cls,
         labels: Any,
-        predictions: Mapping[Any, Any],
+        predictions: Any,
         *,
         name: str,
-        classes: int | None = None,
+        classes: SupportsIndex | None = None,
         data: str = "given",
         parameters: str = "cifar",
-        seed: int = 0,
+        seed: SupportsIndex = 0,
         precision: str = "float32",
         overlap: tuple[str, ...] = (),
     ) -> "Scores":
@@ -120,9 +120,9 @@ class Scores:
         if parameters and parameters not in PARAMETERS:
             raise ValueError(f"parameters needs {' or '.join(PARAMETERS)}, or nothing, got {parameters!r}")
         overlapping_kinds(overlap)
-        classes = None if classes is None else whole_number("classes", classes)
-        truth = read_labels(labels, classes)
-        cells, failed = read_answers(predictions, truth, classes)
+        count = None if classes is None else whole_number("classes", classes)
+        truth = read_labels(labels, count)
+        cells, failed = read_answers(predictions, truth, count)
         made = [part for at, one in sorted(cells.items()) for part in (at, one.positions, one.predictions)]
         return cls(
             name=name,
