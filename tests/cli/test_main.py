@@ -85,6 +85,8 @@ def test_version_and_usage(capsys: pytest.CaptureFixture[str]) -> None:
     ("words", "message"),
     [
         ("analyse x", "did you mean analyze?"),
+        ("results r.db --add p.npz", "--add FILE and --name NAME, of the network that made it, go together"),
+        ("results r.db --data planted", "--data is for --add"),
         ("analyze", "name a MODEL"),
         ("analyze nowhere.pt", "no such file: nowhere.pt"),
         ("analyze {model} --cutoff 0.9", "--cutoff needs cycles per pixel above 0 and up to 0.5, got 0.9"),

@@ -52,6 +52,8 @@ class ResultsOptions(Options):
             )
         if bool(self.add) != bool(self.name):
             raise ValueError("--add FILE and --name NAME, of the network that made it, go together")
+        if self.data and not self.add:
+            raise ValueError("--data is for --add; --model NAME lists the results of one network")
         if self.robustbench and not self.model:
             raise ValueError("--robustbench needs --model NAME, the network to write")
 

@@ -107,8 +107,6 @@ def _cell(place: Place, value: Any, labels: Integers, classes: int | None) -> An
     if isinstance(value, tuple) and len(value) == 2 and np.ndim(value[0]):
         positions = _class_numbers(f"positions of {what}", _array(what, value[0]), len(labels))
         value = value[1]
-        if len(np.unique(positions)) != len(positions):
-            raise ValueError(f"{what} has several predictions of one image; give each position once")
     array = _array(what, value)
     if len(array) != len(positions) or not len(array):
         raise ValueError(
@@ -116,6 +114,8 @@ def _cell(place: Place, value: Any, labels: Integers, classes: int | None) -> An
             "their order, or a pair (positions, predictions) for a part of the images"
         )
     order = np.argsort(positions, kind="stable")
+    if not np.diff(positions[order]).all():
+        raise ValueError(f"{what} has several predictions of one image; give each position once")
     if array.ndim == 2:
         return _of_logits(what, array[order], positions[order], labels, classes)
     return _answers(positions[order], _class_numbers(what, array, classes)[order], labels)
