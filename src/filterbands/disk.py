@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, checks of output paths, and tables in three formats."""
+"""Files that are written whole or not at all, checks of output paths, tables in three formats and pandas."""
 
 import csv
 import json
@@ -115,6 +115,15 @@ def check_table(path: str | Path) -> Path:
     if ending == ".parquet":
         _pyarrow()
     return file
+
+
+def as_frame(rows: Sequence[Row]) -> Any:
+    """Return rows as a pandas frame; raise ValueError where pandas is not installed."""
+    try:
+        return import_module("pandas").DataFrame(list(rows))
+    except ImportError:
+        needed = "a frame needs the package pandas; install filterbands[pandas], or use to_json()"
+        raise ValueError(needed) from None
 
 
 def _csv(rows: Sequence[Row], file: Path) -> None:

@@ -45,7 +45,7 @@ FLAGS = {
     "evaluate": "arch baseline batch_size compile corrupted data db device json key kinds limit logits "
     "max_drop mean model name overlap parameters precision prefix present_only ray seed severities split "
     f"spread std threads workers {FILES}",
-    "results": "db delete export json model robustbench",
+    "results": f"add data db delete export json limit model name parameters robustbench seed split {FILES}",
     "probe": "arch batch_size compile data db device html json key layer limit mean models norm only "
     f"parameters precision prefix seed split std threads {FILES}",
     "study": "device file json out plan ray threads workers",
@@ -88,6 +88,8 @@ def test_version_and_usage(capsys: pytest.CaptureFixture[str]) -> None:
     ("words", "message"),
     [
         ("analyse x", "did you mean analyze?"),
+        ("results r.db --add p.npz", "--add FILE and --name NAME, of the network that made it, go together"),
+        ("results r.db --data planted", "--data is for --add"),
         ("analyze", "name a MODEL"),
         ("analyze nowhere.pt", "no such file: nowhere.pt"),
         ("analyze {model} --cutoff 0.9", "--cutoff needs cycles per pixel above 0 and up to 0.5, got 0.9"),

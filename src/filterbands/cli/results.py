@@ -1,18 +1,26 @@
-"""`filterbands results`: list, export or delete what a database holds."""
+"""`filterbands results`: list, export, delete or add to what a database holds."""
 
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import dataclass, field
+from typing import Annotated, Any
 
 import tyro
 
-from ..evaluation import Store, export_cells, load_scores, write_leaderboard_entry
+from ..evaluation import (
+    Store,
+    export_cells,
+    load_scores,
+    read_predictions,
+    save_scores,
+    score_predictions,
+    write_leaderboard_entry,
+)
 from ..scores import Scores
-from .shared import Answer, Options
+from .shared import Answer, ImageOptions, Options
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResultsOptions(Options):
-    """List, export or delete the results of a database."""
+    """List, export or delete the results of a database, or add predictions made elsewhere."""
 
     db: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DB")]
     """The database."""
@@ -24,18 +32,36 @@ class ResultsOptions(Options):
     """Write the network that --model names as a leaderboard's JSON entry."""
     delete: str | None = None
     """Delete every result of the network of this name."""
+    add: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
+    """Add predictions made elsewhere: an .npz of clean, fog_3, ..., and labels unless --data has them."""
+    name: str | None = None
+    """Name of the network of --add."""
+    data: str | None = None
+    """Images that --add is about, as evaluate takes them, for comparisons with its results."""
+    images: ImageOptions = field(default_factory=ImageOptions)
+    """Which images of the data set --add is about."""
+    parameters: str = "cifar"
+    """Table of constants of the corruptions of --add, cifar or imagenet; empty for published arrays."""
+    seed: int = 0
+    """Seed of the corruptions of --add."""
 
     def __post_init__(self) -> None:
-        if sum(map(bool, (self.export, self.delete, self.robustbench))) > 1:
+        if sum(map(bool, (self.export, self.delete, self.robustbench, self.add))) > 1:
             raise ValueError(
-                "--export, --robustbench and --delete exclude each other; do one after the other"
+                "--export, --robustbench, --delete and --add exclude each other; do one after the other"
             )
+        if bool(self.add) != bool(self.name):
+            raise ValueError("--add FILE and --name NAME, of the network that made it, go together")
+        if self.data and not self.add:
+            raise ValueError("--data is for --add; --model NAME lists the results of one network")
         if self.robustbench and not self.model:
             raise ValueError("--robustbench needs --model NAME, the network to write")
 
 
 def run(options: ResultsOptions) -> Answer:
-    """List, export or delete."""
+    """List, export, delete or add."""
+    if options.add and options.name:
+        return _add(options, options.add, options.name)
     scores = load_scores(options.db)
     if options.delete:
         with Store(options.db) as store:
@@ -66,6 +92,20 @@ def run(options: ResultsOptions) -> Answer:
     else:
         text = "\n".join(map(_line, scores)) or f"{options.db} holds no results"
     return Answer(document={"results": [entry.to_json() for entry in scores]}, text=text)
+
+
+def _add(options: ResultsOptions, file: str, name: str) -> Answer:
+    predictions, labels = read_predictions(file)
+    made: dict[str, Any] = {"name": name, "parameters": options.parameters, "seed": options.seed}
+    if options.data:
+        images = options.images.in_turn(options.data)
+        scores = score_predictions(images, predictions, labels=labels, db=options.db, **made)
+    elif labels is None:
+        raise ValueError(f"{file} has no labels; add them to the file, or name the images with --data SPEC")
+    else:
+        scores = Scores.from_predictions(labels, predictions, **made)
+        save_scores(scores, options.db)
+    return Answer(document=scores.to_json(), text=f"{options.db}: added {len(predictions)} results of {name}")
 
 
 def _line(scores: Scores) -> str:

@@ -8,6 +8,7 @@ from .folder import ImageFiles, image_files, list_images
 from .imageset import SPLITS, ImageSet
 from .limits import limited_positions, sorted_by_class
 from .loading import load_data
+from .npz import read_arrays
 from .planted import PlantedConfig, planted
 from .reading import Reading
 
@@ -29,6 +30,7 @@ __all__ = [
     "list_images",
     "load_data",
     "planted",
+    "read_arrays",
     "read_images",
     "say_remarks",
     "sorted_by_class",

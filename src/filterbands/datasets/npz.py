@@ -2,6 +2,7 @@
 
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def load_npz(file: str | Path, *, split: str = "test") -> ImageSet:
             f"{path} is one part of a data set and has no validation part; name a file of its own "
             "as npz:FILE with split test"
         )
-    arrays = _read_npz(path)
+    arrays = read_arrays(path, ("images", "labels", "x", "y", "classes"))
     pixels, targets = ("images", "labels") if {"images", "labels"} <= arrays.keys() else ("x", "y")
     if not {pixels, targets} <= arrays.keys():
         raise ValueError(
@@ -63,11 +64,16 @@ def load_npz(file: str | Path, *, split: str = "test") -> ImageSet:
     )
 
 
-def _read_npz(path: Path) -> dict[str, Any]:
+def read_arrays(path: Path, wanted: Sequence[str] | None = None) -> dict[str, Any]:
+    """Return the arrays of an `.npz` file by name: all, or those wanted that are there.
+
+    Raises:
+        FileNotFoundError: The file does not exist.
+        ValueError: The file is no `.npz`, or holds objects.
+    """
     if not path.is_file():
         what = "is a folder; folder:DIR reads images" if path.is_dir() else "does not exist"
         raise FileNotFoundError(f"npz needs a file of arrays, but {path} {what}")
-    wanted = ("images", "labels", "x", "y", "classes")
     with path.open("rb") as stream:
         if (magic := stream.read(2)) != b"PK":
             raise ValueError(
@@ -76,7 +82,7 @@ def _read_npz(path: Path) -> dict[str, Any]:
         stream.seek(0)
         try:
             with np.load(stream, allow_pickle=False) as archive:
-                return {name: archive[name] for name in wanted if name in archive}
+                return {name: archive[name] for name in wanted or archive if name in archive}
         except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
             raise ValueError(f"{path} is not an .npz of plain arrays: {error}") from None
 

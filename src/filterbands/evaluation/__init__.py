@@ -4,6 +4,7 @@ from ..models import OnnxNetwork, is_onnx
 from .evaluate import EvaluateConfig, evaluate
 from .export import export_cells, leaderboard_entry, write_leaderboard_entry
 from .fingerprint import model_fingerprint
+from .given import read_predictions, save_scores, score_predictions
 from .inference import check_outputs, logits_of, running_on
 from .loading import load_scores
 from .sources import Data, Files, Source, as_source, chunk_size
@@ -26,6 +27,9 @@ __all__ = [
     "load_scores",
     "logits_of",
     "model_fingerprint",
+    "read_predictions",
     "running_on",
+    "save_scores",
+    "score_predictions",
     "write_leaderboard_entry",
 ]

@@ -50,7 +50,7 @@ def leaderboard_entry(scores: Scores, *, architecture: str = "") -> dict[str, An
     notes = []
     if scores.overlap:
         notes.append(f"The training data resemble {', '.join(scores.overlap)} of the benchmark.")
-    if scores.folder == "":
+    if scores.parameters:
         notes.append(f"Corrupted images made by filterbands, seed {scores.seed}, not the published files.")
     if len(scores.labels) != 10000:
         notes.append(f"On {len(scores.labels):,} images.")

@@ -133,7 +133,7 @@ class Store:
 
     def has(self, key: str, *, logits: bool = False) -> bool:
         """Return whether a cell is there and did not fail, with its logits if they are wanted."""
-        tables = "cells JOIN logits ON logits.cell = cells.key" if logits else "cells"
+        tables = "cells JOIN logits ON logits.cell = cells.key AND classes > 0" if logits else "cells"
         return bool(self._execute(f"SELECT 1 FROM {tables} WHERE key = ? AND failed = ''", (key,)))
 
     def add_model(self, fingerprint: str, name: str, *, overlap: Sequence[str] | None = None) -> None:
@@ -177,12 +177,11 @@ class Store:
                 lacking = "DELETE FROM cells WHERE key = ? AND key NOT IN (SELECT cell FROM logits)"
                 self._execute(lacking, (cell.key,))
             self._execute(f"INSERT OR IGNORE INTO cells ({', '.join(values)}) VALUES ({marks})", values)
-            if outcome.logits is not None:
-                numbers = outcome.logits.astype("<f2")
-                self._execute(
-                    "INSERT OR IGNORE INTO logits VALUES (?, ?, ?, ?)",
-                    (cell.key, numbers.shape[1], numbers.tobytes(), outcome.calibration_error),
-                )
+            if outcome.calibration_error is not None:
+                # A row of 0 classes is the error of logits that were not kept.
+                numbers = np.zeros((0, 0)) if outcome.logits is None else outcome.logits
+                row = (cell.key, numbers.shape[1], numbers.astype("<f2").tobytes(), outcome.calibration_error)
+                self._execute("INSERT OR IGNORE INTO logits VALUES (?, ?, ?, ?)", row)
 
     def add_folder(self, folder: str, cells: Sequence[Cell], *, by_severity: bool = False) -> None:
         """Note that a folder holds these cells' files, and no longer others of the same kinds.
@@ -234,7 +233,7 @@ class Store:
     def logits(self, key: str) -> np.ndarray[Any, np.dtype[np.float16]] | None:
         """Return a cell's logits (images, classes), less each image's largest; None where none were kept."""
         rows = self._execute("SELECT classes, numbers FROM logits WHERE cell = ?", (key,))
-        return np.frombuffer(rows[0][1], "<f2").reshape(-1, rows[0][0]) if rows else None
+        return np.frombuffer(rows[0][1], "<f2").reshape(-1, rows[0][0]) if rows and rows[0][0] else None
 
     def overlaps(self) -> dict[str, tuple[str, ...]]:
         """Return by fingerprint which kinds or families of kinds each network's training resembles."""

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from ..disk import as_frame
 from . import tables
 from .bands import line
 from .integrals import autocorrelation, ball_kernel, centroid_kernel, unaliased_kernel
@@ -261,7 +262,7 @@ class LayerSpectrum:
 
     def to_frame(self) -> Any:
         """Return a row per filter as a pandas frame, which needs the package pandas."""
-        return tables.frame(self.filter_rows())
+        return as_frame(self.filter_rows())
 
     def __str__(self) -> str:
         lines = [_text([self])]
@@ -343,7 +344,7 @@ class ModelSpectrum:
 
     def to_frame(self) -> Any:
         """Return a row per layer as a pandas frame, which needs the package pandas."""
-        return tables.frame([layer.to_row() for layer in self.layers])
+        return as_frame([layer.to_row() for layer in self.layers])
 
     def __str__(self) -> str:
         depends = [layer.name for layer in self.layers if layer.sensitivity and layer.sensitivity.depends]

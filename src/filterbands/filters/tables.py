@@ -1,14 +1,11 @@
-"""Figures as tables: aligned text, HTML for notebooks, pandas frames, and plain values."""
+"""Figures as tables: aligned text, HTML for notebooks, and plain values."""
 
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from importlib import import_module
 from typing import Any
 
 from torch import Tensor
-
-from ..disk import Row
 
 Columns = Mapping[str, Sequence[str]]
 """The cells of a table, by the heading of their column."""
@@ -50,12 +47,3 @@ def html_table(columns: Columns) -> str:
 
     body = "".join(row(cells, "td") for cells in zip(*columns.values(), strict=True))
     return f"<table><thead>{row(tuple(columns), 'th')}</thead><tbody>{body}</tbody></table>"
-
-
-def frame(rows: Sequence[Row]) -> Any:
-    """Return rows as a pandas frame; raise ValueError where pandas is not installed."""
-    try:
-        return import_module("pandas").DataFrame(list(rows))
-    except ImportError:
-        needed = "a frame needs the package pandas; install filterbands[pandas], or use to_json()"
-        raise ValueError(needed) from None

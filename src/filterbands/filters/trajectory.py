@@ -15,7 +15,7 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
-from ..disk import check_output
+from ..disk import as_frame, check_output
 from ..models import convolutions, find_checkpoints, first_layer, load_model
 from ..run import Run
 from ..types import FloatImages
@@ -67,7 +67,7 @@ class Trajectory:
 
     def to_frame(self) -> Any:
         """Return the rows as a pandas frame, which needs the package pandas."""
-        return tables.frame(self.rows)
+        return as_frame(self.rows)
 
     def __str__(self) -> str:
         return tables.text_table(self._columns(), left=("layer",))

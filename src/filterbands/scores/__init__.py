@@ -1,5 +1,6 @@
 """Scores: averages of per-image answers, with intervals, comparisons and published rows."""
 
+from .answers import GIVEN, Answers, read_labels
 from .compare import (
     Difference,
     KindDifference,
@@ -12,10 +13,11 @@ from .compare import (
     over_seeds,
 )
 from .published import PUBLISHED, Place, Published, place_among_published
-from .scores import BENCHMARK_15, EXTRA_4, FAMILIES, SEVERITIES, Answers, Estimate, Scores, overlapping_kinds
+from .scores import BENCHMARK_15, EXTRA_4, FAMILIES, SEVERITIES, Estimate, Scores, overlapping_kinds
 from .statistics import (
     RESAMPLES,
     Bits,
+    Integers,
     binomial_interval,
     bootstrap,
     calibration_error,
@@ -29,6 +31,7 @@ __all__ = [
     "BENCHMARK_15",
     "EXTRA_4",
     "FAMILIES",
+    "GIVEN",
     "PUBLISHED",
     "RESAMPLES",
     "SEVERITIES",
@@ -36,6 +39,7 @@ __all__ = [
     "Bits",
     "Difference",
     "Estimate",
+    "Integers",
     "KindDifference",
     "OverSeeds",
     "Place",
@@ -54,6 +58,7 @@ __all__ = [
     "over_seeds",
     "overlapping_kinds",
     "place_among_published",
+    "read_labels",
     "student_interval",
     "student_quantile",
 ]

@@ -194,7 +194,7 @@ def place_among_published(scores: Scores) -> Place | None:
         return None
     alike = sorted((row for row in PUBLISHED if row.kinds == 15), key=lambda row: -row.corrupted)
     caution = []
-    if not scores.folder:
+    if scores.parameters:
         caution.append(
             "the corrupted images were made here, those of published rows are the benchmark's files"
         )

@@ -3,14 +3,16 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 
-from ..checks import hint
+from ..checks import hint, whole_number
 from ..corruptions import CORRUPTIONS, PARAMETERS, kinds_of
+from ..disk import as_frame
+from .answers import Answers, fingerprint_of, read_answers, read_labels
 from .doubts import doubts
-from .statistics import Bits, Floats, Integers, binomial_interval, bootstrap
+from .statistics import Floats, Integers, binomial_interval, bootstrap
 
 BENCHMARK_15 = tuple(kind for kind, entry in CORRUPTIONS.items() if entry.benchmark)
 """The kinds of the published benchmark's average."""
@@ -23,25 +25,6 @@ FAMILIES = ("noise", "blur", "weather", "digital")
 SMALLEST_STRATUM = 10
 """Number of images that each class needs for resampling stratified by class."""
 _PRIME = np.uint64(0x100000001B3)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answers:
-    """The answers of a network in one cell: the images, and whether each prediction is correct."""
-
-    positions: Integers
-    """Positions of the images in the data set."""
-    bits: Bits
-    """Whether the prediction of each image is correct."""
-    predictions: Integers | None = None
-    """The predicted class of each image; None in results of older versions."""
-    calibration_error: float | None = None
-    """Expected calibration error in [0, 1]; None unless logits were kept."""
-
-    @property
-    def accuracy(self) -> float:
-        """Share of correct answers, in [0, 1]."""
-        return float(self.bits.mean())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +76,70 @@ class Scores:
     """Kinds, or families of kinds, that the training data resemble."""
     folder: str = ""
     """Folder of the corrupted images; empty if they were made here, or if the folder is unknown."""
+
+    @classmethod
+    def from_predictions(
+        cls,
+        labels: Any,
+        predictions: Any,
+        *,
+        name: str,
+        classes: SupportsIndex | None = None,
+        data: str = "given",
+        parameters: str = "cifar",
+        seed: SupportsIndex = 0,
+        precision: str = "float32",
+        overlap: tuple[str, ...] = (),
+    ) -> "Scores":
+        """Return the scores of predictions that another program made.
+
+        They can be compared with scores of the same labels and the same `data`. For a comparison with results
+        of `evaluate`, see `evaluation.score_predictions`.
+
+        Args:
+            labels: Class of each image, from 0.
+            predictions: By kind and severity, such as `("fog", 3)`; `("clean", 0)` is required. A value has
+                the predicted class of each image, in the order of the labels, or its logits or probabilities
+                (images, classes), which also give a calibration error. A tuple (positions, predictions) is
+                for a part of the images. A cell fails if its logits contain NaN. A text says why a cell has
+                no predictions.
+            name: Name of the network; with the predictions it makes the network's fingerprint.
+            classes: Number of classes; None for any.
+            data: Name of the data set.
+            parameters: Table of constants of the corruptions: cifar, imagenet, or empty if the images were
+                read from files, such as those of CIFAR-10-C.
+            seed: Seed of the corruptions.
+            precision: Precision of the network.
+            overlap: Kinds, or families of kinds, that the training data resemble.
+
+        Raises:
+            ValueError: Labels or predictions that do not fit; the line says which.
+
+        >>> given = {("clean", 0): [0, 1, 1, 0], ("fog", 3): [0, 1, 0, 0]}
+        >>> Scores.from_predictions([0, 1, 1, 1], given, name="mine").kinds["fog"][2]
+        0.5
+        """
+        if parameters and parameters not in PARAMETERS:
+            raise ValueError(f"parameters needs {' or '.join(PARAMETERS)}, or nothing, got {parameters!r}")
+        overlapping_kinds(overlap)
+        count = None if classes is None else whole_number("classes", classes)
+        truth = read_labels(labels, count)
+        cells, failed = read_answers(predictions, truth, count)
+        made = [part for at, one in sorted(cells.items()) for part in (at, one.positions, one.predictions)]
+        return cls(
+            name=name,
+            model=fingerprint_of(name, truth, sorted(failed.items()), *made),
+            data=data,
+            split="given",
+            pixels=fingerprint_of(data, truth),
+            labels=truth,
+            seed=whole_number("seed", seed),
+            parameters=parameters,
+            precision=precision,
+            cells=cells,
+            failed=failed,
+            overlap=tuple(overlap),
+        )
 
     @property
     def clean(self) -> float:
@@ -191,21 +238,22 @@ class Scores:
 
         None if the predictions of the clean images were not kept.
         """
-        clean = self.cells["clean", 0].predictions
-        if clean is None:
+        if self.cells["clean", 0].predictions is None:
             return None
-
-        def changed(answers: Answers) -> float | None:
-            named = answers.predictions
-            return None if named is None else float((named != clean[answers.positions]).mean())
-
-        return {kind: self._row(kind, changed) for kind in self.kinds}
+        return {kind: self._row(kind, self._flipped) for kind in self.kinds}
 
     def calibration_errors(self) -> dict[str, list[float | None]]:
         """Return the expected calibration errors that were kept, by kind and severity; `clean` has one."""
         places = {"clean": (0,), **dict.fromkeys(self.kinds, SEVERITIES)}
         table = {kind: self._row(kind, attrgetter("calibration_error"), at) for kind, at in places.items()}
         return {kind: row for kind, row in table.items() if any(value is not None for value in row)}
+
+    def _flipped(self, answers: Answers) -> float | None:
+        """Return the share of images whose class differs from the clean copy's; None where one is unknown."""
+        clean, named = self.cells["clean", 0].predictions, answers.predictions
+        if clean is None or named is None:
+            return None
+        return float((named != clean[answers.positions]).mean())
 
     def _row(
         self, kind: str, value: Callable[[Answers], float | None], severities: Sequence[int] = SEVERITIES
@@ -258,6 +306,38 @@ class Scores:
             "images": len(self.labels),
             **{name: getattr(self, name) for name in ("seed", "parameters", "folder", "precision")},
         }
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """Return one row of plain values per kind and severity, the clean images first.
+
+        `low` and `high` are the 95 % interval of `accuracy` over images. A failed cell has its reason in
+        `failed`, and None in place of numbers.
+        """
+        order = [("clean", 0), *((kind, severity) for kind in self.kinds for severity in SEVERITIES)]
+        return [self._cell_row(*place) for place in order if place in self.cells or place in self.failed]
+
+    def _cell_row(self, kind: str, severity: int) -> dict[str, Any]:
+        answers = self.cells.get((kind, severity))
+        found = None if answers is None else _estimate([answers], self.labels)
+        low, high = (None, None) if found is None else found.ci95
+        return {
+            **{name: getattr(self, name) for name in ("name", "data", "split")},
+            "kind": kind,
+            "family": CORRUPTIONS[kind].family if kind in CORRUPTIONS else "",
+            "severity": severity,
+            "images": answers and len(answers.bits),
+            "correct": answers and int(answers.bits.sum()),
+            "accuracy": answers and answers.accuracy,
+            "low": low,
+            "high": high,
+            "flips": answers and self._flipped(answers),
+            "calibration_error": answers and answers.calibration_error,
+            "failed": self.failed.get((kind, severity), ""),
+        }
+
+    def to_frame(self) -> Any:
+        """Return `to_rows` as a pandas frame, which needs the package pandas."""
+        return as_frame(self.to_rows())
 
     def __str__(self) -> str:
         lines = [f"{self.name} on {self.data} ({self.split}, {len(self.labels):,} images)", ""]
