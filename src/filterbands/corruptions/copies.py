@@ -30,6 +30,8 @@ from ..workers import run_jobs
 from .plan import CopyConfig, Job, Machine, plan_jobs
 from .table import CORRUPTIONS_VERSION
 
+_RECORD, _LABELS = "corrupt.json", "labels.npy"
+
 
 def copy_arrays(
     data: ImageSet,
@@ -63,11 +65,15 @@ def copy_arrays(
                 f"the copy needs {needed / 2**30:.1f} GiB, {out} has {free / 2**30:.1f} GiB left; "
                 "use fewer kinds, severities or images, or another disk"
             )
-        _write_record(out, made_by)
         # Bytes where they suffice, as in the published set.
         labels = data.labels.numpy().astype(np.uint8 if len(data.classes) <= 256 else np.int64)
-        write_whole(out / "labels.npy", lambda file: _save(file, np.tile(labels, copies)))
+
+        def begin() -> None:
+            _write_record(out, made_by)
+            write_whole(out / _LABELS, lambda file: _save(file, np.tile(labels, copies)))
+
         if not missing:
+            begin()
             return missing
         with _working_folder(out) as work:
             _save(work / "images.npy", data.images.contiguous().numpy())
@@ -76,7 +82,7 @@ def copy_arrays(
                 _write_header(work / f"{kind}.npy", (copies * len(data), height, width, 3))
             cells = [(kind, severity, f"{kind}.npy") for kind in missing for severity in config.severities]
             jobs = plan_jobs(cells, len(data), height * width, work=work, config=config, machine=machine)
-            _do(jobs, _make_rows, out, machine, progress)
+            _do(jobs, _make_rows, out, machine, progress, begin)
     return missing
 
 
@@ -117,7 +123,7 @@ def copy_folders(
     made_by = {"layout": "folders", "size": size, **described}
     with _owned(out, made_by):
         names = _file_names(files, ".jpg" if config.jpeg85 else ".png")
-        _write_record(out, made_by)
+        begin = partial(_write_record, out, made_by)
         cells = [
             (kind, severity, f"{kind}/{severity}")
             for kind in config.kinds
@@ -125,6 +131,7 @@ def copy_folders(
             if not (out / kind / str(severity)).exists()
         ]
         if not cells:
+            begin()
             return []
         pixels = read_images(files.paths[:1], size=size)[0, 0].numel()
         with _working_folder(out) as work:
@@ -132,7 +139,7 @@ def copy_folders(
                 for label in dict.fromkeys(name.split("/")[0] for name in names):
                     (work / target / label).mkdir(parents=True)
             jobs = plan_jobs(cells, len(names), pixels, work=work, config=config, machine=machine)
-            _do(jobs, partial(_make_files, files.paths, names, size), out, machine, progress)
+            _do(jobs, partial(_make_files, files.paths, names, size), out, machine, progress, begin)
     return list(dict.fromkeys(kind for kind, _, _ in cells))
 
 
@@ -157,15 +164,22 @@ def _do(
     out: Path,
     machine: Machine,
     progress: Progress | None,
+    begin: Callable[[], None],
 ) -> None:
-    """Do the jobs, and move each target to its place when the last of its jobs is done."""
+    """Do the jobs, and move each target to its place when the last of its jobs is done.
+
+    `begin` is called before the first target, so that jobs that fail earlier leave nothing.
+    """
     left = Counter(job.target for job in jobs)
-    done, images = 0, sum(job.stop - job.start for job in jobs)
+    begun, done, images = False, 0, sum(job.stop - job.start for job in jobs)
     for number, _ in run_jobs(make, jobs, workers=machine.workers):
         job = jobs[number]
         done += job.stop - job.start
         left[job.target] -= 1
         if not left[job.target]:
+            if not begun:
+                begin()
+                begun = True
             place = out / job.target
             place.parent.mkdir(exist_ok=True)
             put_in_place(job.work / job.target, place)
@@ -261,12 +275,13 @@ def _working_folder(out: Path) -> Iterator[Path]:
 
 def _check_same(out: Path, made_by: Mapping[str, Any]) -> None:
     """Raise ValueError if the folder contains anything else than an earlier part of the same copy."""
-    file = out / "corrupt.json"
-    if not file.exists():
-        strangers = sorted(path.name for path in out.iterdir() if not path.name.startswith("."))
-        if strangers:
-            raise ValueError(f"{out} holds {strangers[0]} of another origin; name an empty folder with --out")
+    file = out / _RECORD
+    found = {path.name for path in out.iterdir() if not path.name.startswith(".")}
+    if found <= {_RECORD, _LABELS} and found != {_LABELS}:
+        # A copy that ended before its first kind binds nobody.
         return
+    if not file.exists():
+        raise ValueError(f"{out} holds {min(found)} of another origin; name an empty folder with --out")
     try:
         before = json.loads(file.read_text())
     except json.JSONDecodeError:
@@ -278,7 +293,7 @@ def _check_same(out: Path, made_by: Mapping[str, Any]) -> None:
 
 
 def _write_record(out: Path, content: Mapping[str, Any]) -> None:
-    write_text(out / "corrupt.json", json.dumps({**content, "filterbands": __version__}, indent=2) + "\n")
+    write_text(out / _RECORD, json.dumps({**content, "filterbands": __version__}, indent=2) + "\n")
 
 
 def _save(file: Path, array: np.ndarray[Any, np.dtype[Any]]) -> None:
