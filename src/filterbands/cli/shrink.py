@@ -12,7 +12,7 @@ from ..datasets import ImageSet, load_data
 from ..disk import check_output, write_weights
 from ..filters import analyze
 from ..models import describe, read_checkpoint
-from .shared import Answer, DeviceOptions, NetworkOptions, OutFile, Spec, check_range
+from .shared import Answer, DeviceOptions, NetworkOptions, OutFile, Spec, check_range, progress_bar
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +49,7 @@ class ShrinkOptions(DeviceOptions):
         check_range("--size", self.size, 0, 4096)
 
 
+@progress_bar("shrink")
 def run(options: ShrinkOptions) -> Answer:
     """Shrink, write the weights, and return the clean cost."""
     out = check_output(options.out)

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..checks import hint
+from ..checks import hint, users_line
 from .fastnet import FastNet
 from .files import read_checkpoint
 from .normalizing import Normalizing, normalizing
@@ -148,6 +148,9 @@ def _function_model(spec: str) -> nn.Module:
     try:
         function = getattr(importlib.import_module(module_name), function_name)
     except (ImportError, AttributeError, ValueError) as error:
+        if users_line(error):
+            # The module exists, and its own code failed.
+            raise
         raise FileNotFoundError(
             f"no such file or function: {spec} ({error}); expected a path, a Run folder, timm:NAME, "
             "torchvision:NAME or module:function"
