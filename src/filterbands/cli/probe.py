@@ -8,6 +8,7 @@ from typing import Any
 import tyro
 from torch import nn
 
+from ..checks import hint
 from ..datasets import ImageSet
 from ..disk import check_output
 from ..evaluation import load_scores, model_fingerprint
@@ -61,7 +62,8 @@ class ProbeOptions(ComputeOptions):
         if not (math.isfinite(self.norm) and self.norm > 0):
             raise ValueError(f"--norm needs a number above 0, got {self.norm:g}")
         if unknown := [part for part in self.only if part not in PARTS]:
-            raise ValueError(f"--only knows no {unknown[0]!r}; parts are {', '.join(PARTS)}")
+            near = hint(unknown[0], PARTS)
+            raise ValueError(f"--only knows no {unknown[0]!r}{near}; parts are {', '.join(PARTS)}")
         if not self.models:
             raise ValueError("name a MODEL (filterbands probe --help shows the options)")
 
