@@ -47,7 +47,8 @@ def kernels_power(kernels: Float[Tensor, "f c kh kw"]) -> Float[Tensor, "f s s"]
 def spectrum_picture(power: Float[Tensor, "s s"], *, peak: float, levels: int = 32) -> str:
     """Return a power spectrum as the address of a picture: 0 is dark, `peak` and above light.
 
-    Frequency zero is in the center, and NaN is transparent. There are at most 255 levels; fewer make smaller pictures.
+    Frequency zero is in the center, and NaN is transparent. There are at most 255 levels; fewer make smaller
+    pictures.
     """
     share = (power / peak if peak > 0 else power).clamp(0, 1)
     numbers = (share * (levels - 1)).round().nan_to_num(levels).to(torch.uint8).numpy()
