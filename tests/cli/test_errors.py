@@ -1,4 +1,4 @@
-"""What goes wrong is one line: the user's own code that failed, what nobody foresaw, streams that are closed."""
+"""What goes wrong is one line: a user's code that failed, what nobody foresaw, streams that are closed."""
 
 import os
 import signal
