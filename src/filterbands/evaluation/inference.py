@@ -146,7 +146,7 @@ def check_outputs(source: Source, run: Callable[[Images], Tensor], device: torch
             logits = run(first)
     except (RuntimeError, AssertionError) as error:
         said, place = str(error).partition("\n")[0], users_line(error)
-        if place and not _ABOUT_SHAPES.search(said):
+        if place and not (_ABOUT_SHAPES.search(said) or _out_of_memory(error)):
             # A fault of the user's own code; it would be misleading to blame the images.
             raise
         where = f" ({place})" if place else ""
@@ -177,7 +177,7 @@ def running_on(network: nn.Module, device: str | None) -> Iterator[torch.device]
             network.to(home)
 
 
-def _out_of_memory(error: RuntimeError) -> bool:
+def _out_of_memory(error: Exception) -> bool:
     said = str(error).lower()
     return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in said or "out of memory" in said
 
