@@ -107,6 +107,17 @@ def test_a_worker_that_ends_as_if_all_were_well_has_died_too(work) -> None:
         list(run_jobs(work.leave, [0], workers=2))
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_failed_job_knows_the_line_of_the_users_own_code(work, workers: int) -> None:
+    with pytest.raises(JobError) as caught:
+        list(run_jobs(work.fail, [5], workers=workers))
+    assert caught.value.place == f"{work.__file__}, line 28"
+    if workers == 2:
+        with pytest.raises(ValueError, match="no good") as refused:
+            list(run_jobs(work.refuse, [3], workers=2))
+        assert refused.value.__cause__.place == f"{work.__file__}, line 31"
+
+
 def test_a_failed_job_tells_where_and_a_mistake_keeps_its_line(work, capfd) -> None:
     with pytest.raises(JobError, match=r"(?s)job 0 failed: KeyError: 5.*return \{\}\[number\]"):
         list(run_jobs(work.fail, [5], workers=2))

@@ -1,9 +1,18 @@
-"""Checks of what a user gives: whole numbers, and hints for unknown names."""
+"""Checks of what a user gives: whole numbers, hints for unknown names, and where the user's code failed."""
 
 import difflib
 import operator
+import os
+import sysconfig
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
+
+# Where Python and this library lie; packages that are installed lie in folders of two names.
+_ROOTS = (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), str(Path(__file__).parent))
+_NOT_THE_USERS = tuple(f"{root}{os.sep}" for root in _ROOTS)
+_INSTALLED = {"site-packages", "dist-packages"}
 
 
 def hint(value: str, known: Iterable[str], *, closeness: float = 0.6) -> str:
@@ -43,3 +52,28 @@ def whole_number(what: str, value: Any) -> int:
         except TypeError:
             pass
     raise ValueError(f"{what} needs a whole number, got {value!r}")
+
+
+def users_line(error: BaseException) -> str:
+    """Return `FILE, line N` of the last line of the user's own code that an exception passed, or nothing.
+
+    Files of Python, of installed packages and of this library are not the user's own.
+
+    Args:
+        error: An exception that was caught.
+
+    >>> users_line(ValueError("never raised"))
+    ''
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [(frame.filename, frame.lineno) for frame in frames]
+    if isinstance(error, SyntaxError) and error.filename:
+        places.append((error.filename, error.lineno))
+    own = [f"{file}, line {line}" for file, line in places if _is_users(file)]
+    return own[-1] if own else ""
+
+
+def _is_users(file: str) -> bool:
+    # What torch.compile writes lies in a folder of its own; code without a file has a name like <string>.
+    generated = file.startswith("<") or "torchinductor" in file
+    return not (generated or _INSTALLED & set(Path(file).parts) or file.startswith(_NOT_THE_USERS))

@@ -26,6 +26,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import IO, Any, TypeVar, cast
 
+from .checks import users_line
+
 # Workers load torch, which takes seconds, after they have begun to watch their parent.
 
 Job = TypeVar("Job")
@@ -38,7 +40,14 @@ _within: list[str] = []
 
 
 class JobError(RuntimeError):
-    """A job failed; the text contains its number and its traceback."""
+    """A job failed; `text` contains its number and its traceback, `place` is where the user's code failed."""
+
+    def __init__(self, text: str, place: str = "") -> None:
+        super().__init__(text, place)
+        self.text, self.place = text, place
+
+    def __str__(self) -> str:
+        return self.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +58,8 @@ class _Failure:
     """Type and text in one line, then the traceback."""
     mistake: BaseException | None = None
     """The error itself, if its one line is meant for the user."""
+    place: str = ""
+    """The line of the user's own code, from `users_line`."""
 
 
 def run_jobs(
@@ -108,7 +119,7 @@ def _here(function: Callable[[Job], Result], jobs: Iterator[Job]) -> Iterator[tu
         except (ValueError, OSError):
             raise
         except Exception as error:
-            raise JobError(f"job {number} failed: {_said(error)}") from error
+            raise JobError(f"job {number} failed: {_said(error)}", users_line(error)) from error
         yield number, result
 
 
@@ -279,7 +290,8 @@ def _failure(error: Exception) -> _Failure:
     if isinstance(error, ValueError | OSError):
         with contextlib.suppress(Exception):
             mistake = pickle.loads(pickle.dumps(error))
-    return _Failure(told=f"{_said(error)}\n{traceback.format_exc()}", mistake=mistake)
+    told = f"{_said(error)}\n{traceback.format_exc()}"
+    return _Failure(told=told, mistake=mistake, place=users_line(error))
 
 
 def _said(error: BaseException) -> str:
@@ -290,7 +302,7 @@ def _opened(number: int, answer: Any) -> Any:
     """Return a result, or raise the error of the job."""
     if not isinstance(answer, _Failure):
         return answer
-    told = JobError(f"job {number} failed: {answer.told}")
+    told = JobError(f"job {number} failed: {answer.told}", answer.place)
     if answer.mistake is not None:
         raise answer.mistake from told
     raise told

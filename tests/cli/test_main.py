@@ -30,13 +30,14 @@ def checkpoint(tmp_path: Path) -> Path:
     return file
 
 
-# What others rely on. A flag that is added belongs here; one that goes breaks somebody's script.
+# What others rely on, besides --traceback. A flag that is added belongs here; one that goes breaks somebody's
+# script.
 FILES = "background class_order classes crop exif interpolation resize size"
 FLAGS = {
     "demo": "batch_size device json out threads",
     "analyze": "arch batch_size cutoff data device fold_batch_norm html json key layer limit mean models "
     f"prefix require split std table threads {FILES}",
-    "train": "batch_size data device json out recipe resume seed set split tensorboard threads",
+    "train": "batch_size data device json out recipe resume seed set size split tensorboard threads",
     "bake": "arch batch_size device json key mean model out prefix std threads",
     "shrink": "arch batch_size budget data device images json key mean model noise out prefix size std "
     "threads",
@@ -47,7 +48,7 @@ FLAGS = {
     f"spread std threads workers {FILES}",
     "results": f"add data db delete export json limit model name parameters robustbench seed split {FILES}",
     "probe": "arch batch_size compile data db device html json key layer limit mean models norm only "
-    f"parameters precision prefix seed split std threads {FILES}",
+    f"parameters precision prefix radius seed split std step threads {FILES}",
     "study": "device file json out plan ray threads workers",
     "report": "json out sources",
     "data": "folder json name",
@@ -57,7 +58,7 @@ FLAGS = {
 @pytest.mark.parametrize("verb", VERBS)
 def test_flags_are_those_that_others_rely_on(verb: str) -> None:
     options = get_type_hints(import_module(f"filterbands.cli.{verb}").run)["options"]
-    assert sorted(field_names(options)) == sorted(FLAGS[verb].split())
+    assert sorted(field_names(options)) == sorted([*FLAGS[verb].split(), "traceback"])
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -60,3 +60,19 @@ def test_two_networks_stand_on_one_page(
     assert page.read_text().startswith("<!doctype html>")
     assert main([*words, "--layer", "conv9", "--db", str(tmp_path / "r.db")]) == 2
     assert "no module 'conv9'" in capsys.readouterr().err
+
+
+def test_a_bounded_map_is_told_as_such_in_words_and_on_the_page(
+    network: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "p.html"
+    words = ["probe", network, "--limit", "1", "--only", "heatmap", "--db", str(tmp_path / "r.db")]
+    assert main([*words, "--step", "4", "--radius", "0.35", "--html", str(page)]) == 0
+    out = capsys.readouterr().out
+    assert "21 of 1,024 frequencies measured" in out
+    assert "radius 0.40 to 0.50  not measured  (0 of " in out
+    text = page.read_text()
+    assert "21 of 1,024 frequencies measured" in text
+    assert "not measured" in text
+    assert main([*words, "--radius", "2"]) == 2
+    assert "--radius needs cycles per pixel above 0 and up to 1, got 2" in capsys.readouterr().err

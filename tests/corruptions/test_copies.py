@@ -110,6 +110,30 @@ def test_a_full_disk_leaves_what_was_finished_and_no_half_file(
     assert copy_arrays(data, tmp_path, CONFIG) == ["fog", "contrast"]
 
 
+def test_a_copy_that_fails_before_its_first_kind_leaves_nothing_and_refuses_no_other(
+    data: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: plan.Job) -> None:
+        raise ValueError("a bad file")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(copies, "_make_rows", fail)
+        with pytest.raises(ValueError, match="a bad file"):
+            copy_arrays(data, tmp_path, CONFIG)
+    assert not bytes_of(tmp_path)
+    # What an older version or a kill at the wrong moment left is no copy either.
+    (tmp_path / "corrupt.json").write_text('{"seed": 99}')
+    (tmp_path / "labels.npy").write_bytes(b"")
+    assert copy_arrays(data, tmp_path, CONFIG) == list(CONFIG.kinds)
+
+
+def test_labels_of_another_origin_are_not_overwritten(data: ImageSet, tmp_path: Path) -> None:
+    (tmp_path / "labels.npy").write_bytes(b"mine")
+    with pytest.raises(ValueError, match=r"holds labels.npy of another origin"):
+        copy_arrays(data, tmp_path, CONFIG)
+    assert (tmp_path / "labels.npy").read_bytes() == b"mine"
+
+
 def test_a_disk_that_is_too_small_is_found_before_work(
     data: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

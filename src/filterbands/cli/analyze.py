@@ -28,7 +28,7 @@ from ..filters import (
 )
 from ..models import find_checkpoints, is_named, read_checkpoint, trusted_arch
 from ..run import Run
-from .shared import Answer, DeviceOptions, ImageOptions, NetworkOptions
+from .shared import Answer, DeviceOptions, ImageOptions, NetworkOptions, progress_bar
 
 _COMPARISONS: dict[str, Any] = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 
@@ -67,6 +67,7 @@ class AnalyzeOptions(DeviceOptions):
             raise ValueError(f"--cutoff needs cycles per pixel above 0 and up to 0.5, got {self.cutoff:g}")
 
 
+@progress_bar("analyze")
 def run(options: AnalyzeOptions) -> Answer:
     """Return the spectra of every model, and whether what is required holds."""
     device = options.start(options.device)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import tyro
 
+from ..checks import hint
 from ..corruptions import install_textures
 from ..datasets import CIFARS, cached, fetch_cifar
 from ..disk import cache_folder
@@ -38,7 +39,10 @@ def run(options: DataOptions) -> Answer:
         place = install_textures(Path(options.folder) if options.folder else None)
         return Answer(document={"name": "frost", "path": str(place)}, text=f"{place}: checked")
     if options.name not in CIFARS:
-        raise ValueError(f"unknown data {options.name!r}; known are {', '.join(CIFARS)}, frost, and list")
+        near = hint(options.name, (*CIFARS, "frost", "list"))
+        raise ValueError(
+            f"unknown data {options.name!r}{near}; known are {', '.join(CIFARS)}, frost, and list"
+        )
     with progress_bar(options.name) as progress:
         place = fetch_cifar(options.name, options.folder or cache_folder(), progress=progress)
     return Answer(

@@ -57,6 +57,8 @@ def parse(options: type[Verb], verb: str, words: Sequence[str]) -> Verb | str:
         ValueError: Words that do not fit; the line says which.
     """
     more = f" (filterbands {verb} --help shows the options)"
+    if words and words[0].startswith("--tyro"):
+        raise ValueError(f"unrecognized options: {words[0]}{more}")
 
     def refuse(event: Any) -> None:
         raise ValueError(_said(event, field_names(options), more))

@@ -9,6 +9,7 @@ from typing import Any
 import tyro
 from torch import nn
 
+from ..checks import hint
 from ..corruptions import PARAMETERS, parameters_for
 from ..datasets import ImageSet
 from ..disk import check_output
@@ -71,7 +72,8 @@ class ProbeOptions(ComputeOptions):
         if self.parameters not in (None, *PARAMETERS):
             raise ValueError(f"--parameters needs {' or '.join(PARAMETERS)}, got {self.parameters!r}")
         if unknown := [part for part in self.only if part not in PARTS]:
-            raise ValueError(f"--only knows no {unknown[0]!r}; parts are {', '.join(PARTS)}")
+            near = hint(unknown[0], PARTS)
+            raise ValueError(f"--only knows no {unknown[0]!r}{near}; parts are {', '.join(PARTS)}")
         if not self.models:
             raise ValueError("name a MODEL (filterbands probe --help shows the options)")
 
@@ -208,13 +210,16 @@ def _text(entry: Probed) -> str:
     lines = [entry.name]
     if (heat := entry.heatmap) is not None:
         where = f"at {heat.layer}" if heat.layer else "in each channel"
+        measured, frequencies = heat.measured()
+        some = measured < frequencies
         lines.append(
             f"  error under one frequency, norm {heat.norm:g} {where}, {heat.images:,} images: "
-            f"{100 * heat.mean_error():.1f} % (without: {100 * heat.clean_error:.1f} %)"
+            f"{_percent(heat.mean_error())} (without: {_percent(heat.clean_error)})"
+            + (f"; {measured:,} of {frequencies:,} frequencies measured" if some else "")
         )
         for low, high in ((0.0, 0.1), (0.1, 0.2), (0.2, 0.3), (0.3, 0.4), (0.4, 0.5), (0.5, 0.71)):
-            error = heat.mean_error(low, high)
-            lines.append(f"    radius {low:.2f} to {high:.2f}  {100 * error:5.1f} %")
+            of = "  ({:,} of {:,})".format(*heat.measured(low, high)) if some else ""
+            lines.append(f"    radius {low:.2f} to {high:.2f}  {_percent(heat.mean_error(low, high)):>7}{of}")
     if (passes := entry.passes) is not None:
         lines.append(
             f"  accuracy: {100 * passes.clean:.1f} %, with phases alone {100 * passes.phase_only:.1f} %, "
@@ -237,3 +242,7 @@ def _text(entry: Probed) -> str:
     elif entry.why:
         lines.append(f"  vulnerability: not computed: {entry.why}")
     return "\n".join(lines)
+
+
+def _percent(error: float) -> str:
+    return "not measured" if math.isnan(error) else f"{100 * error:.1f} %"

@@ -7,7 +7,7 @@ import tyro
 
 from ..disk import check_output
 from ..report import write_report
-from .shared import Answer, Options, OutFile
+from .shared import Answer, Options, OutFile, progress_bar
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +24,7 @@ class ReportOptions(Options):
             raise ValueError("name at least one RUN_OR_DB: a Run folder or a result database")
 
 
+@progress_bar("report")
 def run(options: ReportOptions) -> Answer:
     """Write the page and say where it is."""
     out = check_output(options.out)

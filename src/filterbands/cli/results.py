@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from ..checks import hint
 from ..evaluation import (
     Store,
     export_cells,
@@ -77,7 +78,8 @@ def run(options: ResultsOptions) -> Answer:
         scores = [entry for entry in scores if entry.name == options.model]
         if not scores:
             names = ", ".join(known) or "none"
-            raise ValueError(f"no results of {options.model!r}; there are results of {names}")
+            near = hint(options.model, known)
+            raise ValueError(f"no results of {options.model!r}{near}; there are results of {names}")
         if options.robustbench:
             whole = [entry for entry in scores if entry.average_15() is not None]
             if len(whole) != 1:

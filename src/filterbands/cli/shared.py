@@ -1,8 +1,10 @@
 """What the verbs share: options, the answer that they return, progress on standard error."""
 
+import contextlib
 import logging
 import math
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,8 +26,9 @@ from rich.progress import (
 from rich.progress import Progress as RichProgress
 from torch import nn
 
+from ..checks import hint
 from ..datasets import SPLITS, ImageSet, Reading, list_images, load_data
-from ..engine import pick_device, set_threads
+from ..engine import is_first_process, pick_device, set_threads
 from ..evaluation import Files
 from ..models import (
     architecture_of,
@@ -71,6 +74,8 @@ class Options:
 
     json: bool = False
     """Print one JSON document on standard output, and nothing else there."""
+    traceback: bool = False
+    """Show where an error arose, not its one line alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +157,8 @@ class ImageOptions:
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
-            raise ValueError(f"--split needs one of {', '.join(SPLITS)}, got {self.split!r}")
+            near = hint(self.split, SPLITS)
+            raise ValueError(f"--split needs one of {', '.join(SPLITS)}, got {self.split!r}{near}")
         check_range("--limit", self.limit, 0, math.inf)
 
     def of(self, data: str | None, models: Sequence[str]) -> tuple[str, "ImageOptions"]:
@@ -268,21 +274,83 @@ def name_of(model: str) -> str:
     return path.resolve().name if path.exists() else model
 
 
+# Seconds between lines where standard error is not a terminal.
+_EVERY = 30.0
+
+
+@dataclass(slots=True)
+class _Lines:
+    """What long work tells a file or a pipe: a line now and then, with what is done and what is left."""
+
+    label: str
+    began: float = field(default_factory=time.monotonic)
+    first: tuple[int, float] | None = None
+    """Units done when this part of the work began, as far as is known, and when that was."""
+    last: tuple[int, int, str, float] | None = None
+
+    def report(self, done: int, total: int, what: str) -> None:
+        """Take a report of progress."""
+        now = time.monotonic()
+        if self.last is None or done < self.last[0] or total != self.last[1]:
+            # The first report of a part. It may go on from earlier units, unless this is the first one.
+            self.first = (done, now) if done > 1 else (0, self.last[3] if self.last else self.began)
+        self.last = (done, total, what, now)
+
+    def write(self) -> None:
+        """Write a line; that nobody reads it does not stop the work."""
+        with contextlib.suppress(OSError):
+            print(f"{self.label}: {self.text(time.monotonic())}", file=sys.stderr, flush=True)  # noqa: T201
+
+    def text(self, now: float) -> str:
+        """Return what is known at a time of the clock."""
+        elapsed = timedelta(seconds=int(now - self.began))
+        if self.first is None or self.last is None:
+            return f"at work for {elapsed}"
+        (begun, then), (done, total, what, _) = self.first, self.last
+        left = ""
+        if done > begun:
+            seconds = (now - then) * (total - done) / (done - begun)
+            left = f", about {timedelta(seconds=round(seconds))} left"
+        return f"{done} of {total} after {elapsed}{left}: {what}"
+
+
+@contextmanager
+def _lines(label: str, *, each: bool) -> Iterator[Progress]:
+    """Yield a reporter that writes a line every half minute, and one per report where `each` is true."""
+    lines, ended = _Lines(label), threading.Event()
+
+    def tick() -> None:
+        while not ended.wait(_EVERY):
+            lines.write()
+
+    def report(done: int, total: int, what: str) -> None:
+        lines.report(done, total, what)
+        if each:
+            lines.write()
+
+    thread = threading.Thread(target=tick, daemon=True)
+    thread.start()
+    try:
+        yield report
+    finally:
+        ended.set()
+        thread.join()
+
+
 @contextmanager
 def progress_bar(label: str, *, lines: bool = False) -> Iterator[Progress | None]:
     """Yield a reporter that draws a bar with elapsed and remaining time on standard error.
 
-    Where standard error is not a terminal, nothing is drawn and it yields None; with `lines`, for work of
-    hours whose output goes to a file, it yields a reporter that writes one line each time.
+    Where standard error is not a terminal, a line is written every half minute, also while nothing is
+    reported; with `lines`, for work of hours, one line per report too. Of several processes that train
+    together, the first alone tells something.
     """
+    if not is_first_process():
+        yield None
+        return
     if not sys.stderr.isatty():
-        began = time.monotonic()
-
-        def write(done: int, total: int, what: str) -> None:
-            elapsed = timedelta(seconds=int(time.monotonic() - began))
-            print(f"{label}: {done} of {total} after {elapsed}: {what}", file=sys.stderr, flush=True)  # noqa: T201
-
-        yield write if lines else None
+        with _lines(label, each=lines) as report:
+            yield report
         return
     columns = (
         *(TextColumn(label), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn()),

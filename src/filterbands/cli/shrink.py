@@ -12,7 +12,16 @@ from ..control import CleanCost, choose_noise, clean_cost, shrink
 from ..datasets import Reading, load_data
 from ..disk import check_output, write_weights
 from ..filters import analyze
-from .shared import Answer, DeviceOptions, NetworkOptions, OutFile, SpecOfRun, check_range, data_of
+from .shared import (
+    Answer,
+    DeviceOptions,
+    NetworkOptions,
+    OutFile,
+    SpecOfRun,
+    check_range,
+    data_of,
+    progress_bar,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +58,7 @@ class ShrinkOptions(DeviceOptions):
         Reading(size=self.size)
 
 
+@progress_bar("shrink")
 def run(options: ShrinkOptions) -> Answer:
     """Shrink, write the weights, and return the clean cost."""
     out = check_output(options.out)

@@ -13,7 +13,7 @@ import tyro
 from ..checks import hint
 from ..engine import is_first_process
 from ..training import RECIPES, train, with_settings
-from .shared import Answer, DeviceOptions, progress_bar
+from .shared import Answer, DeviceOptions, check_range, progress_bar
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +26,8 @@ class TrainOptions(DeviceOptions):
     """planted, cifar10:DIR, cifar100:DIR, folder:DIR or npz:FILE; the recipe's own by default."""
     split: str | None = None
     """train, validation, full_train or test; the recipe's own by default."""
+    size: int = 0
+    """Side in pixels to which images of folder:DIR are resized and cropped; the recipe's own by default."""
     set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """Change a field of the recipe, say arch=cifar_resnet18 or share.low=0.5; may be repeated."""
     seed: int = 0
@@ -37,6 +39,10 @@ class TrainOptions(DeviceOptions):
     tensorboard: bool = False
     """Also write TensorBoard events into RUN/tensorboard, once per epoch."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range("--size", self.size, 0, 4096)
+
 
 def run(options: TrainOptions) -> Answer:
     """Train, and return the record of the run."""
@@ -46,7 +52,7 @@ def run(options: TrainOptions) -> Answer:
     if not is_first_process():
         # Only one of the processes that torchrun started answers.
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
-    given: dict[str, Any] = {"data": options.data, "split": options.split, "batch_size": options.batch_size}
+    given = {name: getattr(options, name) for name in ("data", "split", "size", "batch_size")}
     settings = [f"{name}={value}" for name, value in given.items() if value]
     config = with_settings(RECIPES[options.recipe](), [*settings, f"seed={options.seed}", *options.set])
     arch = config.arch.replace(":", "-")

@@ -30,6 +30,8 @@ from ..workers import run_jobs
 from .plan import CopyConfig, Job, Machine, plan_jobs
 from .table import CORRUPTIONS_VERSION
 
+_RECORD, _LABELS = "corrupt.json", "labels.npy"
+
 
 def copy_arrays(
     data: ImageSet,
@@ -65,11 +67,15 @@ def copy_arrays(
                 f"the copy needs {needed / 2**30:.1f} GiB, {out} has {free / 2**30:.1f} GiB left; "
                 "use fewer kinds, severities or images, or another disk"
             )
-        _write_record(out, made_by)
         # Bytes where they suffice, as in the published set.
         labels = data.labels.numpy().astype(np.uint8 if len(data.classes) <= 256 else np.int64)
-        write_whole(out / "labels.npy", lambda file: _save(file, np.tile(labels, copies)))
+
+        def begin() -> None:
+            _write_record(out, made_by)
+            write_whole(out / _LABELS, lambda file: _save(file, np.tile(labels, copies)))
+
         if not missing:
+            begin()
             return missing
         with _working_folder(out) as work:
             _save(work / "images.npy", data.images.contiguous().numpy())
@@ -78,7 +84,7 @@ def copy_arrays(
                 _write_header(work / f"{kind}.npy", (copies * len(data), height, width, 3))
             cells = [(kind, severity, f"{kind}.npy") for kind in missing for severity in config.severities]
             jobs = plan_jobs(cells, len(data), height * width, work=work, config=config, machine=machine)
-            _do(jobs, _make_rows, out, machine, progress)
+            _do(jobs, _make_rows, out, machine, progress, begin)
     return missing
 
 
@@ -124,7 +130,7 @@ def copy_folders(
     made_by = {"layout": "folders", "size": size or None, "reading": options, **described}
     with _owned(out, made_by):
         names = _file_names(files, ".jpg" if config.jpeg85 else ".png")
-        _write_record(out, made_by)
+        begin = partial(_write_record, out, made_by)
         cells = [
             (kind, severity, f"{kind}/{severity}")
             for kind in config.kinds
@@ -132,6 +138,7 @@ def copy_folders(
             if not (out / kind / str(severity)).exists()
         ]
         if not cells:
+            begin()
             return []
         with _working_folder(out) as work:
             for _, _, target in cells:
@@ -139,7 +146,7 @@ def copy_folders(
                     (work / target / place).mkdir(parents=True, exist_ok=True)
             jobs = plan_jobs(cells, len(names), height * width, work=work, config=config, machine=machine)
             make = partial(_make_files, files, names, reading)
-            remarks = _do(jobs, make, out, machine, progress)
+            remarks = _do(jobs, make, out, machine, progress, begin)
         say_remarks(remarks, reading, images=len(names), name=name)
     return list(dict.fromkeys(kind for kind, _, _ in cells))
 
@@ -170,10 +177,14 @@ def _do(
     out: Path,
     machine: Machine,
     progress: Progress | None,
+    begin: Callable[[], None],
 ) -> Remarks:
-    """Do the jobs, and move each target to its place when the last of its jobs is done."""
+    """Do the jobs, and move each target to its place when the last of its jobs is done.
+
+    `begin` is called before the first target, so that jobs that fail earlier leave nothing.
+    """
     left = Counter(job.target for job in jobs)
-    done, images = 0, sum(job.stop - job.start for job in jobs)
+    begun, done, images = False, 0, sum(job.stop - job.start for job in jobs)
     remarks: Remarks = {}
     for number, found in run_jobs(make, jobs, workers=machine.workers):
         job = jobs[number]
@@ -182,6 +193,9 @@ def _do(
         done += job.stop - job.start
         left[job.target] -= 1
         if not left[job.target]:
+            if not begun:
+                begin()
+                begun = True
             place = out / job.target
             place.parent.mkdir(exist_ok=True)
             put_in_place(job.work / job.target, place)
@@ -281,12 +295,13 @@ def _working_folder(out: Path) -> Iterator[Path]:
 
 def _check_same(out: Path, made_by: Mapping[str, Any]) -> None:
     """Raise ValueError if the folder contains anything else than an earlier part of the same copy."""
-    file = out / "corrupt.json"
-    if not file.exists():
-        strangers = sorted(path.name for path in out.iterdir() if not path.name.startswith("."))
-        if strangers:
-            raise ValueError(f"{out} holds {strangers[0]} of another origin; name an empty folder with --out")
+    file = out / _RECORD
+    found = {path.name for path in out.iterdir() if not path.name.startswith(".")}
+    if found <= {_RECORD, _LABELS} and found != {_LABELS}:
+        # A copy that ended before its first kind binds nobody.
         return
+    if not file.exists():
+        raise ValueError(f"{out} holds {min(found)} of another origin; name an empty folder with --out")
     try:
         before = json.loads(file.read_text())
     except json.JSONDecodeError:
@@ -298,7 +313,7 @@ def _check_same(out: Path, made_by: Mapping[str, Any]) -> None:
 
 
 def _write_record(out: Path, content: Mapping[str, Any]) -> None:
-    write_text(out / "corrupt.json", json.dumps({**content, "filterbands": __version__}, indent=2) + "\n")
+    write_text(out / _RECORD, json.dumps({**content, "filterbands": __version__}, indent=2) + "\n")
 
 
 def _save(file: Path, array: np.ndarray[Any, np.dtype[Any]]) -> None:

@@ -1,6 +1,7 @@
 """Runs a network on one cell: a thread makes or reads the images one piece ahead of the network."""
 
 import logging
+import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..checks import users_line
 from ..corruptions import corrupt
 from ..engine import Compiled, pick_device, settle_kernels
 from ..models import evaluating
@@ -24,6 +26,10 @@ from .store import Cell, Outcome
 Piece = TypeVar("Piece")
 
 _LOG = logging.getLogger(__name__)
+# What torch says, in many wordings, where a tensor's shape does not fit.
+_ABOUT_SHAPES = re.compile(
+    r"shape|size|dimension|channel|stride|view|broadcast|kernel|mat\d|[1-9]-?d\b", re.IGNORECASE
+)
 
 
 @dataclass(kw_only=True)
@@ -145,8 +151,12 @@ def check_outputs(source: Source, run: Callable[[Images], Tensor], device: torch
         with torch.inference_mode():
             logits = run(first)
     except (RuntimeError, AssertionError) as error:
-        said = str(error).partition("\n")[0]
-        raise ValueError(f"the network cannot take images of shape {shape}: {said}") from error
+        said, place = str(error).partition("\n")[0], users_line(error)
+        if place and not (_ABOUT_SHAPES.search(said) or _out_of_memory(error)):
+            # A fault of the user's own code; it would be misleading to blame the images.
+            raise
+        where = f" ({place})" if place else ""
+        raise ValueError(f"the network cannot take images of shape {shape}: {said}{where}") from error
     fits = logits.ndim == 2 and len(logits) == len(first) and logits.shape[1] >= classes
     if not fits or (source.named and logits.shape[1] > classes):
         wider = logits.ndim == 2 and logits.shape[1] > classes and source.name.startswith("folder:")
@@ -175,7 +185,7 @@ def running_on(network: nn.Module, device: str | None) -> Iterator[torch.device]
             network.to(home)
 
 
-def _out_of_memory(error: RuntimeError) -> bool:
+def _out_of_memory(error: Exception) -> bool:
     said = str(error).lower()
     return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in said or "out of memory" in said
 

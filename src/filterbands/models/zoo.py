@@ -19,7 +19,7 @@ from typing import Any
 
 from torch import nn
 
-from ..checks import hint
+from ..checks import hint, users_line
 from .fastnet import FastNet
 from .normalizing import Normalizing
 from .resnet import FourStageResNet, ThreeStageResNet
@@ -194,6 +194,9 @@ def _of_function(spec: str) -> nn.Module:
     try:
         function = getattr(importlib.import_module(module_name), function_name)
     except (ImportError, AttributeError) as error:
+        if users_line(error):
+            # The module exists, and its own code failed.
+            raise
         raise _no_function(spec, str(error)) from None
     try:
         inspect.signature(function).bind(*positional, **named)

@@ -1,7 +1,12 @@
 """The Fourier heat map: how often a network errs when one frequency is added to what it sees."""
 
+import logging
+import math
+import time
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +23,17 @@ from ..filters import EQUAL_AREA
 from ..types import Progress
 from .probe import Arrays, Probe, ProbeConfig, probing
 
+_LOG = logging.getLogger(__name__)
 _WORD = 64
+# Waves x pixels of a whole map of 32 x 32, and what a map of larger images costs at most: as 1,000 such.
+_WHOLE = 514 * 32 * 32
+_COST = 1000 * _WHOLE
+# At least as many frequencies are measured along a side, unless `step` says otherwise.
+_ALONG = 8
+# Batches from which on it is worth timing one.
+_WORTH_TIMING = 20
+# Of radii in single precision.
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +43,7 @@ class HeatMap:
     error: Float[Tensor, "rows columns"]
     """Share of misclassified images at [c + i, d + j] for i vertical and j horizontal cycles per image, where
     c = height // 2 and d = width // 2. An even height h gives h + 1 rows, the first equal to the last; an odd
-    height gives h. The same holds for columns."""
+    height gives h. The same holds for columns. NaN where nothing was measured: see `step` and `reach`."""
     clean_error: float
     """Share of misclassified images without a perturbation."""
     norm: float
@@ -39,6 +54,10 @@ class HeatMap:
     """The module whose output was perturbed; empty for the input."""
     images: int
     """Number of images."""
+    step: int = 1
+    """One frequency in so many was measured in each direction, frequency zero among them."""
+    reach: float | None = None
+    """Largest radius measured, in cycles per pixel; None for all."""
 
     @property
     def radius(self) -> Float[Tensor, "rows columns"]:
@@ -47,24 +66,52 @@ class HeatMap:
         return torch.hypot(_centered(height)[:, None] / height, _centered(width) / width)
 
     def mean_error(self, low: float = 0.0, high: float = 1.0) -> float:
-        """Return the mean error over distinct frequencies whose radius is above `low` and up to `high`.
+        """Return the mean error over measured distinct frequencies of radius above `low` and up to `high`.
 
-        With `low` 0, frequency zero is included. NaN where no frequency lies in the range.
+        With `low` 0, frequency zero is included. NaN where no frequency lies in the range, where none of it
+        was measured, or where a part of it lies beyond `reach`: its mean would be that of another range.
         """
+        error, inside = self._distinct(low, high)
+        rows, columns = self.size
+        beyond = self.reach is not None and self.radius[:rows, :columns] > self.reach + _ROUNDING
+        measured = error[inside & ~error.isnan()]
+        if len(measured) == 0 or bool((inside & beyond).any()):
+            return float("nan")
+        return float(measured.mean())
+
+    def measured(self, low: float = 0.0, high: float = 1.0) -> tuple[int, int]:
+        """Return how many distinct frequencies of a range were measured, and how many there are."""
+        error, inside = self._distinct(low, high)
+        return int((inside & ~error.isnan()).sum()), int(inside.sum())
+
+    def filled(self) -> Float[Tensor, "rows columns"]:
+        """Return `error` where each frequency up to `reach` has the value of the nearest one on the grid."""
+        height, width = self.size
+        places = [_nearest(side, self.step) for side in (height, width)]
+        found = self.error[places[0]][:, places[1]]
+        if self.reach is None:
+            return found
+        return found.masked_fill(self.radius > self.reach + _ROUNDING, float("nan"))
+
+    def _distinct(self, low: float, high: float) -> tuple[Tensor, Tensor]:
         rows, columns = self.size
         # For even sides the last row and column repeat the first.
         error, radius = self.error[:rows, :columns].double(), self.radius[:rows, :columns]
-        inside = (radius <= high) & ((radius > low) | (low == 0))
-        return float(error[inside].mean()) if bool(inside.any()) else float("nan")
+        return error, (radius <= high) & ((radius > low) | (low == 0))
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
+        """Return plain values; None in place of NaN."""
+        measured, frequencies = self.measured()
         return {
-            "error": self.error.tolist(),
+            "error": [[_or_none(value) for value in row] for row in self.error.tolist()],
             "clean_error": self.clean_error,
-            "mean_error": self.mean_error(),
-            "low_error": self.mean_error(0.0, EQUAL_AREA),
-            "high_error": self.mean_error(EQUAL_AREA, 1.0),
+            "mean_error": _or_none(self.mean_error()),
+            "low_error": _or_none(self.mean_error(0.0, EQUAL_AREA)),
+            "high_error": _or_none(self.mean_error(EQUAL_AREA, 1.0)),
+            "step": self.step,
+            "radius": self.reach,
+            "measured": measured,
+            "frequencies": frequencies,
             "norm": self.norm,
             "size": list(self.size),
             "layer": self.layer,
@@ -89,6 +136,11 @@ def fourier_heatmap(
     each image. The sum is clipped to [0, 1], as a camera would, before any normalization. Mirrored
     frequencies share their basis image, so that 514 of 32 x 32 are computed. The database keeps each finished
     row, and a stopped map continues from there.
+
+    A whole map of 224 x 224 pixels has some 25,000 waves. Of images larger than 32 x 32, only one frequency
+    in `config.step` is measured in each direction. By default the step is the smallest for which waves x
+    images x pixels are at most those of a whole 32-pixel map of 1,000 images, but not above an eighth of the
+    side. Such a bound, and the time of a map of more than a minute, are told in a line of the log.
 
     Args:
         model: Takes NCHW floats in [0, 1] and returns logits.
@@ -127,19 +179,29 @@ def fourier_heatmap(
     with probing(model, data, limit=limit, config=config, db=db) as probe:
         shape = _feature_shape(probe, model, layer) if layer else probe.source.shape
         _, height, width = shape
-        # One of each pair of mirrored frequencies: a row that mirrors itself holds both of each pair.
-        rows = {
-            i: torch.arange(width // 2 + 1 if 2 * i % height == 0 else width) for i in range(height // 2 + 1)
-        }
-        total, done = sum(map(len, rows.values())), 0
+        reach, step = probe.config.radius, probe.config.step
+        rows = _frequencies(height, width, step or 1, reach)
+        if step is None:
+            step, rows = _affordable(probe, height, width, rows)
+        total, done, told = sum(map(len, rows.values())), 0, False
         errors = torch.full((height, width), float("nan"), dtype=torch.float64)
         facts = {"probe": "heatmap", "norm": float(norm), "layer": layer, "shape": list(shape)}
+
+        def compute(pairs: Tensor) -> Arrays:
+            nonlocal told
+            if not told:
+                _tell_time(probe, total - done)
+                told = True
+            return _wrong(probe, added if layer else None, pairs, shape, float(norm))
+
         with find_module(model, layer).register_forward_hook(perturb) if layer else nullcontext():
             clean_error = float(probe.clean().double().mean())
             for i, columns in rows.items():
                 pairs = torch.stack([torch.full_like(columns, i), columns], dim=1)
-                compute = partial(_wrong, probe, added if layer else None, pairs, shape, float(norm))
-                found = probe.part({**facts, "row": i}, compute)["wrong"]
+                part = {**facts, "row": i}
+                if len(columns) < len(_row(height, width, i)):
+                    part["columns"] = columns.tolist()
+                found = probe.part(part, partial(compute, pairs))["wrong"]
                 rates = torch.from_numpy(np.asarray(found, dtype=np.float64)) / len(probe.images)
                 errors[i % height, columns % width] = rates
                 errors[-i % height, -columns % width] = rates
@@ -153,12 +215,83 @@ def fourier_heatmap(
             size=(height, width),
             layer=layer,
             images=len(probe.images),
+            step=step,
+            reach=reach,
         )
 
 
 def _centered(side: int) -> Int64[Tensor, " n"]:
     """Return the frequencies of a side around 0; an even one's first, -side / 2, is repeated as +side / 2."""
     return torch.arange(-(side // 2), side // 2 + 1)
+
+
+def _row(height: int, width: int, i: int) -> Int64[Tensor, " n"]:
+    """Return the columns of one of each pair of mirrored frequencies; some rows hold both."""
+    return torch.arange(width // 2 + 1 if 2 * i % height == 0 else width)
+
+
+def _frequencies(height: int, width: int, step: int, reach: float | None) -> Mapping[int, Tensor]:
+    """Return the columns to measure of each row: one in `step` around frequency zero, up to a radius."""
+    rows = {}
+    for i in range(0, height // 2 + 1, step):
+        columns = _row(height, width, i)
+        signed = torch.where(columns > width // 2, columns - width, columns)
+        radius = torch.hypot(torch.tensor(i / height), signed / width)
+        wanted = (signed % step == 0) & (radius <= (math.inf if reach is None else reach) + _ROUNDING)
+        if bool(wanted.any()):
+            rows[i] = columns[wanted]
+    return rows
+
+
+def _affordable(
+    probe: Probe, height: int, width: int, whole: Mapping[int, Tensor]
+) -> tuple[int, Mapping[int, Tensor]]:
+    """Return the smallest step whose map is affordable, and its frequencies; tell a step above 1."""
+    _, rows_of_image, columns_of_image = probe.source.shape
+    pixels, images = rows_of_image * columns_of_image, len(probe.images)
+    step, rows = 1, whole
+    while (
+        (waves := sum(map(len, rows.values()))) * pixels > _WHOLE
+        and waves * pixels * images > _COST
+        and step < min(height, width) // _ALONG
+    ):
+        step += 1
+        rows = _frequencies(height, width, step, probe.config.radius)
+    if step > 1:
+        _LOG.warning(
+            "heat map: one frequency in %d in each direction is measured, %d of %d waves, because more would "
+            "take long with %d images of %d x %d pixels; step=1 (--step 1) measures all, and a radius "
+            "(--radius) or fewer images (--limit) allow a smaller step",
+            *(step, waves, sum(map(len, whole.values())), images, rows_of_image, columns_of_image),
+        )
+    return step, rows
+
+
+@torch.inference_mode()
+def _tell_time(probe: Probe, waves: int) -> None:
+    """Time one batch and tell how long these waves will take, if that is more than a minute."""
+    passes, size = waves * len(probe.images), probe.config.batch_size
+    if passes < _WORTH_TIMING * size:
+        return
+    batch = torch.arange(size, device=probe.images.device) % len(probe.images)
+    began = time.perf_counter()
+    probe.wrong(probe.floats()[batch], probe.labels[batch]).any().item()
+    seconds = (time.perf_counter() - began) * passes / size
+    if seconds > 60:
+        _LOG.warning(
+            "heat map: about %s for %s waves on %s images",
+            *(timedelta(seconds=round(seconds)), f"{waves:,}", f"{len(probe.images):,}"),
+        )
+
+
+def _nearest(side: int, step: int) -> Int64[Tensor, " n"]:
+    """Return for each place of a side of the map the nearest one whose frequency is a multiple of `step`."""
+    last = side // 2 // step
+    return (_centered(side) / step).round().clamp(-last, last).long() * step + side // 2
+
+
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 @torch.inference_mode()

@@ -57,6 +57,11 @@ class ProbeConfig:
     """Precision of the network: float32, or bfloat16 by autocast."""
     compile: bool = False
     """Compile the network first, some ten seconds; pays for heat maps of more than a few hundred images."""
+    radius: float | None = None
+    """Heat map: measure frequencies up to this radius in cycles per pixel; by default all."""
+    step: int | None = None
+    """Heat map: measure one frequency in so many in each direction; by default 1 up to 32 x 32 pixels, else
+    as few as keep waves x images x pixels below those of a whole 32-pixel map of 1,000 images."""
     batch_size: int = 250
     """Images the network takes at a time; no part of a result."""
     device: str | None = None
@@ -65,8 +70,12 @@ class ProbeConfig:
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision needs {' or '.join(PRECISIONS)}, got {self.precision!r}")
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size needs a number of at least 1, got {self.batch_size}")
+        for name in ("batch_size", "step"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} needs a number of at least 1, got {value}")
+        if self.radius is not None and not 0 < self.radius <= 1:
+            raise ValueError(f"radius needs cycles per pixel above 0 and up to 1, got {self.radius:g}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,10 +47,13 @@ def kernels_power(kernels: Float[Tensor, "f c kh kw"]) -> Float[Tensor, "f s s"]
 def spectrum_picture(power: Float[Tensor, "s s"], *, peak: float, levels: int = 32) -> str:
     """Return a power spectrum as the address of a picture: 0 is dark, `peak` and above light.
 
-    Frequency zero is in the center. There are at most 256 levels; fewer make smaller pictures.
+    Frequency zero is in the center, and NaN is transparent. There are at most 255 levels; fewer make smaller
+    pictures.
     """
     share = (power / peak if peak > 0 else power).clamp(0, 1)
-    return _address(_colored((share * (levels - 1)).round().to(torch.uint8).numpy(), levels))
+    numbers = (share * (levels - 1)).round().nan_to_num(levels).to(torch.uint8).numpy()
+    picture = _colored(numbers, levels)
+    return _address(picture, **({"transparency": levels} if bool(share.isnan().any()) else {}))
 
 
 def scale_picture() -> str:
@@ -64,7 +68,7 @@ def _colored(numbers: NDArray[np.uint8], levels: int) -> Image.Image:
     return picture
 
 
-def _address(picture: Image.Image) -> str:
+def _address(picture: Image.Image, **options: Any) -> str:
     buffer = io.BytesIO()
-    picture.save(buffer, format="PNG", optimize=True)
+    picture.save(buffer, format="PNG", optimize=True, **options)
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

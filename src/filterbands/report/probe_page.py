@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 
 from ..disk import check_output
@@ -124,17 +125,25 @@ def _maps(maps: Sequence[tuple[int, str, HeatMap]]) -> list[Picture]:
     pictures = []
     for position, name, heat in maps:
         where = f", at {heat.layer}" if heat.layer else ""
+        measured, frequencies = heat.measured()
+        if measured < frequencies:
+            where += f", {measured:,} of {frequencies:,} frequencies measured"
         label = Cell(name, position, f"norm {heat.norm:g}, {heat.images:,} images{where}")
-        alt = f"Fourier heat map of {name}: mean error {percent(heat.mean_error())}"
-        pictures.append(Picture(label, spectrum_picture(heat.error, peak=1.0), alt, EQUAL_AREA, pixels=True))
+        alt = f"Fourier heat map of {name}: mean error {_percent(heat.mean_error())}"
+        address = spectrum_picture(heat.filled(), peak=1.0)
+        pictures.append(Picture(label, address, alt, EQUAL_AREA, pixels=True))
     return pictures
 
 
 def _errors(maps: Sequence[tuple[int, str, HeatMap]]) -> Table:
     rows: list[Row] = [["no perturbation", *(percent(heat.clean_error) for _, _, heat in maps)]]
     for low, high in _BANDS:
-        rows.append([f"{low:g} to {high:g}", *(percent(heat.mean_error(low, high)) for _, _, heat in maps)])
+        rows.append([f"{low:g} to {high:g}", *(_percent(heat.mean_error(low, high)) for _, _, heat in maps)])
     return Table("Mean error by radius", ["Radius", *_names(maps)], rows)
+
+
+def _percent(error: float) -> str:
+    return "not measured" if isnan(error) else percent(error)
 
 
 def _names(found: Sequence[tuple[int, str, object]]) -> list[Cell]:

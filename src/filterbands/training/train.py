@@ -57,7 +57,8 @@ def train(
         resume: Go on where a killed run stopped; a finished one is returned as it is.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         threads: Threads of torch's operations; None leaves the setting as it is.
-        progress: Called after every step with steps done, steps in all, and a line of figures.
+        progress: Called after every step, or every 50 with CUDA, with steps done, steps in all, and a line of
+            figures.
         on_epoch: Called with each record of the log as it is written: that of the network before training,
             then one per epoch; of a resumed run with those that are new. For loggers of your own.
 
@@ -201,9 +202,10 @@ def _train(
             if averages is not None:
                 averages.update(network)
             shown = done + 1 - (epoch - 1) * batches.count
-            if (fabric.device.type == "cpu" or done % _CHECK_EVERY == 0) and not bool(loss_sum.isfinite()):
+            looks = fabric.device.type == "cpu" or done % _CHECK_EVERY == 0
+            if looks and not bool(loss_sum.isfinite()):
                 raise _stopped(run, batches, epoch, done, float(loss_sum), learned())
-            if progress is not None and rank == 0:
+            if looks and progress is not None and rank == 0:
                 seen = shown * config.batch_size
                 figures = (
                     f"epoch {epoch}/{config.epochs}",
