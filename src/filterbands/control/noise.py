@@ -6,10 +6,13 @@ added to every filter's response.
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
+from typing import NoReturn
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ..engine import settle_kernels
@@ -126,11 +129,10 @@ class SpectralNoise(nn.Module):
         noised = part >= 0 if not has_gains else part >= 1
         with torch.autocast(images.device.type, enabled=False):
             out = images.to(working(images.dtype), copy=True)
-            # Transforms of no image at all are an error on some processors.
-            if has_gains and len(chosen := gained.nonzero()[:, 0]) > 0:
-                self._apply_gains(out, chosen)
-            if has_noise and len(chosen := noised.nonzero()[:, 0]) > 0:
-                self._add_noise(out, chosen)
+            if has_gains:
+                out = _changed(out, gained, self._with_gains)
+            if has_noise:
+                out = _changed(out, noised, self._with_noise)
             if self.clamp:
                 out = out.clamp_(0, 1)
             return out.to(images.dtype)
@@ -140,6 +142,17 @@ class SpectralNoise(nn.Module):
         names = ("strength", "gain", "noise", "clean", "clamp", "dc", "padding")
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
 
+    def __prepare_scriptable__(self) -> NoReturn:
+        """Refuse `torch.jit.script`, which calls this first.
+
+        Raises:
+            ValueError: Always; the line says what to do.
+        """
+        raise ValueError(
+            "SpectralNoise cannot be scripted by torch.jit; script the network behind it, since in evaluation "
+            "it does nothing, or take torch.compile or, in evaluation mode, torch.export"
+        )
+
     def _check(self, images: FloatImages) -> None:
         height, width = images.shape[2:]
         least = _BORDER + 1 if self.padding == "reflect" else 2
@@ -148,23 +161,25 @@ class SpectralNoise(nn.Module):
                 f"SpectralNoise with {self.padding} padding needs images of at least {least} pixels per "
                 f"side, got {height}x{width}; enlarge them"
             )
-        if self.clamp and images.numel() > 0:
-            low, high = (float(bound) for bound in images.detach().aminmax())
-            if not (low >= 0 and high <= 1):
-                raise ValueError(
-                    f"SpectralNoise needs images in [0, 1], got values from {low:.4g} to {high:.4g}; "
-                    "place it before the normalization, or pass clamp=False"
-                )
+        if not self.clamp or images.numel() == 0:
+            return
+        needs = "SpectralNoise needs images in [0, 1]"
+        remedy = "place it before the normalization, or pass clamp=False"
+        low, high = images.detach().aminmax()
+        if torch.compiler.is_compiling():
+            # Reading the two numbers would break the graph.
+            torch._assert_async((low >= 0) & (high <= 1), f"{needs}; {remedy}")
+        elif not (low >= 0 and high <= 1):
+            raise ValueError(f"{needs}, got values from {float(low):.4g} to {float(high):.4g}; {remedy}")
 
-    def _apply_gains(self, out: FloatImages, chosen: Int64[Tensor, " n"]) -> None:
-        images = out[chosen]
-        count, device, dtype = len(chosen), out.device, out.dtype
+    def _with_gains(self, images: FloatImages) -> FloatImages:
+        count, device, dtype = len(images), images.device, images.dtype
         border = _BORDER if self.padding == "reflect" else 0
         padded = F.pad(images, (border,) * 4, mode="reflect") if border else images
         size = padded.shape[2:]
         log_gain = torch.zeros(count, size[0] * (size[1] // 2 + 1), device=device, dtype=dtype)
         if self.strength > 0:
-            bumps = _bumps(*size, half=True, device=device, dtype=dtype)
+            bumps = _table(_bumps, padded, half=True)
             profile = torch.tensor(PROFILE, device=device, dtype=dtype)
             spread = torch.randn(count, len(PROFILE), device=device, dtype=dtype) * profile
             is_low_pass = torch.rand(count, 1, device=device) < _LOW_PASS
@@ -183,16 +198,15 @@ class SpectralNoise(nn.Module):
         if not self.dc and border:
             # The mirrored border counts in the transform's frequency zero, but is not part of the image.
             result = result + (images.mean(dim=(2, 3), keepdim=True) - result.mean(dim=(2, 3), keepdim=True))
-        out[chosen] = result
+        return result
 
-    def _add_noise(self, out: FloatImages, chosen: Int64[Tensor, " n"]) -> None:
-        count, device, dtype = len(chosen), out.device, out.dtype
-        channels, height, width = out.shape[1:]
+    def _with_noise(self, images: FloatImages) -> FloatImages:
+        count, device, dtype = len(images), images.device, images.dtype
+        channels, height, width = images.shape[1:]
         low, high = _SLOPES
         slope = low + (high - low) * torch.rand(count, 1, device=device, dtype=dtype)
         waves = _BUMPS * torch.randn(count, len(PROFILE), device=device, dtype=dtype)
-        bumps = _bumps(height, width, half=False, device=device, dtype=dtype)
-        log_radius = _log_radius(height, width, half=False, device=device, dtype=dtype)
+        bumps, log_radius = _table(_bumps, images, half=False), _table(_log_radius, images, half=False)
         log_power = waves @ bumps - slope * log_radius
         amplitude = (log_power / 2).exp().reshape(count, height, width)
         if not self.dc:
@@ -204,15 +218,33 @@ class SpectralNoise(nn.Module):
         common = torch.rand(count, 1, 1, 1, device=device, dtype=dtype)
         noise = fields[:, :channels] * (1 - common).sqrt()
         noise = torch.addcmul(noise, fields[:, channels : channels + 1], common.sqrt())
-        tailed = (torch.rand(count, device=device) < _HEAVY_TAILED).nonzero()[:, 0]
-        noise[tailed] = _sparse(noise[tailed], keep_mean=self.dc)
+        is_tailed = torch.rand(count, device=device) < _HEAVY_TAILED
+        noise = _changed(noise, is_tailed, partial(_sparse, keep_mean=self.dc))
         rms = noise.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
         level = _cut_exponential(
             count, _RMS_SCALE * self.noise, _RMS_LIMIT * self.noise, device=device, dtype=dtype
         )
-        out[chosen] = torch.addcmul(
-            out[chosen], noise, level[:, None, None, None] / rms.clamp_min(torch.finfo(dtype).tiny)
+        return torch.addcmul(
+            images, noise, level[:, None, None, None] / rms.clamp_min(torch.finfo(dtype).tiny)
         )
+
+
+def _changed(
+    images: Float[Tensor, "b c h w"],
+    chosen: Bool[Tensor, " b"],
+    change: Callable[[Float[Tensor, "n c h w"]], Float[Tensor, "n c h w"]],
+) -> Float[Tensor, "b c h w"]:
+    """Return the images, in place, with those that are chosen changed.
+
+    Compiled code changes all and takes the chosen ones, since their number would break the graph.
+    """
+    if torch.compiler.is_compiling():
+        return torch.where(chosen[:, None, None, None], change(images), images)
+    places = chosen.nonzero()[:, 0]
+    # Transforms of no image at all are an error on some processors.
+    if len(places) > 0:
+        images[places] = change(images[places])
+    return images
 
 
 def _sparse(noise: Float[Tensor, "n c h w"], *, keep_mean: bool) -> Float[Tensor, "n c h w"]:
@@ -237,6 +269,35 @@ def _cut_exponential(
     chance = torch.rand(count, device=device, dtype=dtype) * -math.expm1(-limit / scale)
     drawn: Tensor = -scale * torch.log1p(-chance)
     return drawn
+
+
+def _table(
+    constants: Callable[..., Tensor], images: FloatImages, *, half: bool
+) -> Float[Tensor, "..."]:
+    """Return `_bumps` or `_log_radius` for images, also in compiled code, which cannot look into a memory."""
+    height, width = images.shape[2:]
+    if torch.compiler.is_compiling():
+        # An operator of its own, since the compiler would stop at the lock of `settle_kernels`.
+        found: Tensor = _compiled_table(constants is _bumps, height, width, half, images.device, images.dtype)
+        return found
+    return constants(height, width, half=half, device=images.device, dtype=images.dtype)
+
+
+@torch.library.custom_op("filterbands::spectral_noise_table", mutates_args=())
+def _compiled_table(
+    is_bumps: bool, height: int, width: int, half: bool, device: torch.device, dtype: torch.dtype
+) -> Tensor:
+    found = (_bumps if is_bumps else _log_radius)(height, width, half=half, device=device, dtype=dtype)
+    # Compiled code may write into what an operator returns.
+    return found.clone()
+
+
+@_compiled_table.register_fake
+def _(
+    is_bumps: bool, height: int, width: int, half: bool, device: torch.device, dtype: torch.dtype
+) -> Tensor:
+    frequencies = height * (width // 2 + 1 if half else width)
+    return torch.empty((len(PROFILE), frequencies) if is_bumps else frequencies, device=device, dtype=dtype)
 
 
 @constant
