@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from ..engine import settle_kernels
@@ -49,8 +49,8 @@ _FEWEST_PIXELS = 8
 class SpectralNoise(nn.Module):
     """Perturbs the power spectrum of each image at random in training, and does nothing in evaluation.
 
-    Takes and returns NCHW floats in [0, 1], of any size from 8x8 and any number of channels. Place it in
-    front of a network, before its normalization. Of the images that do not stay clean, a third gets gains
+    Takes and returns NCHW floats in [0, 1], of any size from 8x8 and any number of channels; one image CHW is
+    a batch of one. Place it in front of a network, before its normalization. Of the images that do not stay clean, a third gets gains
     (parts 1 and 2), a third gains and then noise, a third noise (part 3). With one of the two kinds off, all
     of them get the other.
 
@@ -79,8 +79,8 @@ class SpectralNoise(nn.Module):
             borders bleed into each other.
 
     Raises:
-        ValueError: An option outside of its range; in training also images outside of [0, 1] with
-            `clamp=True`, or too small for the padding.
+        ValueError: An option outside of its range; in training also images that are no floats, outside of
+            [0, 1] with `clamp=True`, or too small for the padding.
 
     Source: our own. That random power in the spectrum of the first layer's filters helps robustness is the
     claim of Jia, Bao, Ma 2020, arXiv:1911.12044; these gains are not from a paper.
@@ -116,23 +116,26 @@ class SpectralNoise(nn.Module):
         self.dc = dc
         self.padding = padding
 
-    def forward(self, images: FloatImages) -> FloatImages:
+    def forward(self, images: Shaped[Tensor, "*b c h w"]) -> Shaped[Tensor, "*b c h w"]:
         """Return the images, perturbed where the module is in training mode; never in place."""
         has_gains, has_noise = self.strength > 0 or self.gain > 0, self.noise > 0
         if not self.training or not (has_gains or has_noise):
             return images
+        if images.ndim == 3:
+            return self(images[None])[0]
         self._check(images)
         # Below `clean` an image stays; above, the rest of the interval is cut in three.
         coin = torch.rand(len(images), device=images.device)
         part = (coin - self.clean) / max(1 - self.clean, 1e-12) * 3
         gained = part >= 0 if not has_noise else (part >= 0) & (part < 2)
         noised = part >= 0 if not has_gains else part >= 1
+        share = (1 - self.clean) * (2 / 3 if has_gains and has_noise else 1)
         with torch.autocast(images.device.type, enabled=False):
             out = images.to(working(images.dtype), copy=True)
             if has_gains:
-                out = _changed(out, gained, self._with_gains)
+                out = _changed(out, gained, self._with_gains, share=share)
             if has_noise:
-                out = _changed(out, noised, self._with_noise)
+                out = _changed(out, noised, self._with_noise, share=share)
             if self.clamp:
                 out = out.clamp_(0, 1)
             return out.to(images.dtype)
@@ -153,7 +156,12 @@ class SpectralNoise(nn.Module):
             "it does nothing, or take torch.compile or, in evaluation mode, torch.export"
         )
 
-    def _check(self, images: FloatImages) -> None:
+    def _check(self, images: Tensor) -> None:
+        if images.ndim != 4 or not images.is_floating_point():
+            raise ValueError(
+                "SpectralNoise needs floats in [0, 1] of shape (b, c, h, w) or (c, h, w), got "
+                f"{images.dtype} of shape {tuple(images.shape)}"
+            )
         height, width = images.shape[2:]
         least = _BORDER + 1 if self.padding == "reflect" else 2
         if min(height, width) < least:
@@ -219,7 +227,8 @@ class SpectralNoise(nn.Module):
         noise = fields[:, :channels] * (1 - common).sqrt()
         noise = torch.addcmul(noise, fields[:, channels : channels + 1], common.sqrt())
         is_tailed = torch.rand(count, device=device) < _HEAVY_TAILED
-        noise = _changed(noise, is_tailed, partial(_sparse, keep_mean=self.dc))
+        sparse = partial(_sparse, keep_mean=self.dc)
+        noise = _changed(noise, is_tailed, sparse, share=_HEAVY_TAILED)
         rms = noise.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
         level = _cut_exponential(
             count, _RMS_SCALE * self.noise, _RMS_LIMIT * self.noise, device=device, dtype=dtype
@@ -233,13 +242,21 @@ def _changed(
     images: Float[Tensor, "b c h w"],
     chosen: Bool[Tensor, " b"],
     change: Callable[[Float[Tensor, "n c h w"]], Float[Tensor, "n c h w"]],
+    *,
+    share: float,
 ) -> Float[Tensor, "b c h w"]:
-    """Return the images, in place, with those that are chosen changed.
+    """Return the images, in place, with those changed that were chosen with the chance `share` each.
 
-    Compiled code changes all and takes the chosen ones, since their number would break the graph.
+    In compiled code the number of chosen images would break the graph. A fixed number goes through the change
+    there, which falls short of the chosen ones less than once in ten million batches.
     """
     if torch.compiler.is_compiling():
-        return torch.where(chosen[:, None, None, None], change(images), images)
+        count = len(images)
+        most = min(count, int(share * count + 6 * math.sqrt(share * (1 - share) * count)) + 4)
+        places = chosen.byte().argsort(descending=True)[:most]
+        before = images[places]
+        after = torch.where(chosen[places][:, None, None, None], change(before), before)
+        return images.index_copy(0, places, after)
     places = chosen.nonzero()[:, 0]
     # Transforms of no image at all are an error on some processors.
     if len(places) > 0:
@@ -271,9 +288,7 @@ def _cut_exponential(
     return drawn
 
 
-def _table(
-    constants: Callable[..., Tensor], images: FloatImages, *, half: bool
-) -> Float[Tensor, "..."]:
+def _table(constants: Callable[..., Tensor], images: FloatImages, *, half: bool) -> Float[Tensor, "..."]:
     """Return `_bumps` or `_log_radius` for images, also in compiled code, which cannot look into a memory."""
     height, width = images.shape[2:]
     if torch.compiler.is_compiling():
