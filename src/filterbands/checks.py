@@ -1,9 +1,11 @@
-"""Checks of what a user gives: whole numbers, and hints for unknown names."""
+"""Checks of what a user gives: whole numbers, a network's output, and hints for unknown names."""
 
 import difflib
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+from torch import Tensor
 
 
 def hint(value: str, known: Iterable[str], *, closeness: float = 0.6) -> str:
@@ -43,3 +45,41 @@ def whole_number(what: str, value: Any) -> int:
         except TypeError:
             pass
     raise ValueError(f"{what} needs a whole number, got {value!r}")
+
+
+def logits_in(output: Any) -> Tensor:
+    """Return the logits in what a network gives.
+
+    They are the tensor that it gives, the `logits` of an object or mapping as networks of Hugging Face give
+    them, or the one tensor in a list or tuple.
+
+    Raises:
+        ValueError: Something else; the line says how to take the logits out of it, where they are in it.
+
+    >>> import torch
+    >>> logits_in({"loss": None, "logits": torch.zeros(2, 10)}).shape
+    torch.Size([2, 10])
+    """
+    if isinstance(output, Tensor):
+        return output
+    named = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    if isinstance(named, Tensor):
+        return named
+    if isinstance(output, list | tuple) and len(output) == 1 and isinstance(output[0], Tensor):
+        return output[0]
+    parts = output.items() if isinstance(output, Mapping) else ()
+    parts = enumerate(output) if isinstance(output, list | tuple) else parts
+    shapes = {place: tuple(part.shape) for place, part in parts if isinstance(part, Tensor)}
+    told = f" of {', '.join(f'{place}: {shape}' for place, shape in shapes.items())}" if shapes else ""
+    line = f"the network gives a {type(output).__name__}{told}, expected a tensor of logits (images, classes)"
+    if flat := [place for place, shape in shapes.items() if len(shape) == 2]:
+        raise ValueError(
+            f"{line}; give Logits(model), which takes the right part: class Logits(torch.nn.Sequential): "
+            f"forward = lambda self, images: self[0](images)[{flat[0]!r}]"
+        )
+    if shapes and {len(shape) for shape in shapes.values()} == {4}:
+        raise ValueError(
+            f"{line}; these are feature maps: make the network with its classifier, as timm does without "
+            "features_only"
+        )
+    raise ValueError(f"{line}; none is in it: give the network that classifies")

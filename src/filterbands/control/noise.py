@@ -50,9 +50,9 @@ class SpectralNoise(nn.Module):
     """Perturbs the power spectrum of each image at random in training, and does nothing in evaluation.
 
     Takes and returns NCHW floats in [0, 1], of any size from 8x8 and any number of channels; one image CHW is
-    a batch of one. Place it in front of a network, before its normalization. Of the images that do not stay clean, a third gets gains
-    (parts 1 and 2), a third gains and then noise, a third noise (part 3). With one of the two kinds off, all
-    of them get the other.
+    a batch of one. Place it in front of a network, before its normalization. Of the images that do not stay
+    clean, a third gets gains (parts 1 and 2), a third gains and then noise, a third noise (part 3). With one
+    of the two kinds off, all of them get the other.
 
     1. *Radial gain*: the amplitude at radius r is multiplied by `exp(strength * sum_b s_b xi_b phi_b(r))`,
        zero phase, the same in every channel. phi_b are 8 cosine bumps over log radius that sum to 1
@@ -152,8 +152,8 @@ class SpectralNoise(nn.Module):
             ValueError: Always; the line says what to do.
         """
         raise ValueError(
-            "SpectralNoise cannot be scripted by torch.jit; script the network behind it, since in evaluation "
-            "it does nothing, or take torch.compile or, in evaluation mode, torch.export"
+            "SpectralNoise cannot be scripted by torch.jit; script the network behind it, since in "
+            "evaluation it does nothing, or take torch.compile or, in evaluation mode, torch.export"
         )
 
     def _check(self, images: Tensor) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import parametrize
 
+from ..checks import logits_in
 from ..datasets import ImageSet
 from ..filters import PatchStatistics, image_batches, patch_statistics
 from ..models import evaluating, first_layer, run_on
@@ -227,7 +228,8 @@ def _answers(model: nn.Module, data: ImageSet) -> Tensor:
     """Return the class that the network names for each image."""
     with evaluating(model):
         parts = torch.split(data.images, 500)
-        return torch.cat([run_on(model, part.float() / 255).argmax(dim=1).cpu() for part in parts])
+        logits = (logits_in(run_on(model, part.float() / 255)) for part in parts)
+        return torch.cat([found.argmax(dim=1).cpu() for found in logits])
 
 
 def _compare(before: Tensor, after: Tensor, data: ImageSet, noise: float) -> CleanCost:

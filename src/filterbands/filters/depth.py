@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..checks import logits_in
 from ..datasets import ImageSet
 from ..fourier import centered, power_spectrum, radius_grid
 from ..models import convolutions, evaluating, first_layer, run_on
@@ -161,7 +162,7 @@ def input_gradient_spectrum(
     shares = []
 
     def answer(part: FloatImages) -> Float[Tensor, "b classes"]:
-        logits, largest = run_on(model, part), int(data.labels.max())
+        logits, largest = logits_in(run_on(model, part)), int(data.labels.max())
         if logits.ndim != 2 or largest >= logits.shape[1]:
             raise ValueError(f"the network's output of shape {tuple(logits.shape)} has no class {largest}")
         return logits
