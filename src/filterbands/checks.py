@@ -62,14 +62,14 @@ def logits_in(output: Any) -> Tensor:
     """
     if isinstance(output, Tensor):
         return output
-    named = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
-    if isinstance(named, Tensor):
-        return named
+    found = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    if isinstance(found, Tensor):
+        return found
     if isinstance(output, list | tuple) and len(output) == 1 and isinstance(output[0], Tensor):
         return output[0]
-    parts = output.items() if isinstance(output, Mapping) else ()
-    parts = enumerate(output) if isinstance(output, list | tuple) else parts
-    shapes = {place: tuple(part.shape) for place, part in parts if isinstance(part, Tensor)}
+    parts = dict(enumerate(output)) if isinstance(output, list | tuple) else output
+    named = parts.items() if isinstance(parts, Mapping) else ()
+    shapes = {place: tuple(part.shape) for place, part in named if isinstance(part, Tensor)}
     told = f" of {', '.join(f'{place}: {shape}' for place, shape in shapes.items())}" if shapes else ""
     line = f"the network gives a {type(output).__name__}{told}, expected a tensor of logits (images, classes)"
     if flat := [place for place, shape in shapes.items() if len(shape) == 2]:

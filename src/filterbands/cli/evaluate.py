@@ -8,8 +8,7 @@ import tyro
 from torch import nn
 
 from ..evaluation import EvaluateConfig, OnnxNetwork, Store, evaluate, is_onnx, load_scores
-from ..models import scaled
-from ..run import Run
+from ..models import known_overlap, scaled
 from ..scores import choose_baseline, gate, place_among_published
 from .shared import (
     Answer,
@@ -59,7 +58,7 @@ def run(options: EvaluateOptions) -> Answer:
     config = replace(
         options.config,
         name=options.config.name or name_of(options.model),
-        overlap=options.config.overlap or _known_overlap(options.model),
+        overlap=options.config.overlap or known_overlap(options.model),
     )
     model = _load(options)
     cells = [0, 0]
@@ -112,12 +111,3 @@ def _check_baseline(baseline: str, db: str) -> None:
             f"--baseline {baseline!r} is not in {db}; there are results of "
             f"{', '.join(names) or 'no network'}; evaluate it first, with --name {baseline}"
         )
-
-
-def _known_overlap(model: str) -> tuple[str, ...] | None:
-    """Return the kinds that the record of a run says its training resembles; None where there is none."""
-    path = Path(model)
-    if not (path / "run.json").is_file():
-        return None
-    found = Run(path).read().get("overlap")
-    return tuple(map(str, found)) if isinstance(found, list) else None

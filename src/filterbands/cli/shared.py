@@ -27,6 +27,7 @@ from ..datasets import SPLITS, ImageSet, list_images, load_data
 from ..engine import pick_device, set_threads
 from ..evaluation import Files
 from ..models import ARCHITECTURES, check_mean_std, load_model
+from ..models import name_of as name_of
 from ..types import Progress
 
 
@@ -146,12 +147,6 @@ def check_range(flag: str, value: float, low: float, high: float, *, what: str =
     if not low <= value <= high:
         upper = f"of at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
         raise ValueError(f"{flag} needs {what} {upper}, got {value:g}")
-
-
-def name_of(model: str) -> str:
-    """Return the name of the file or folder of a MODEL argument; a spec names itself."""
-    path = Path(model)
-    return path.resolve().name if path.exists() else model
 
 
 @contextmanager

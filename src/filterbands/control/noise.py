@@ -122,7 +122,8 @@ class SpectralNoise(nn.Module):
         if not self.training or not (has_gains or has_noise):
             return images
         if images.ndim == 3:
-            return self(images[None])[0]
+            one: Tensor = self(images[None])[0]
+            return one
         self._check(images)
         # Below `clean` an image stays; above, the rest of the interval is cut in three.
         coin = torch.rand(len(images), device=images.device)

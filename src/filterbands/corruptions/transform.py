@@ -10,10 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from ..datasets import IMAGE_NAMES
 from .table import check_images, check_severity, corrupt, expand_kinds
-
-# Names under which mappings hold their image.
-_NAMES = ("image", "img", "images", "pixel_values")
 
 
 class Corrupting(nn.Module):
@@ -107,7 +105,7 @@ class Corrupting(nn.Module):
         # Torchvision's types lose their type when they are indexed.
         plain: Any = image.as_subclass(Tensor) if isinstance(image, Tensor) else image
         is_single = isinstance(plain, Tensor) and plain.dim() == 3
-        made = self._batch(check_images(plain[None] if is_single else plain))
+        made: Any = self._batch(check_images(plain[None] if is_single else plain))
         return (made[0] if is_single else made).as_subclass(type(image))
 
     def _batch(self, images: Tensor) -> Tensor:
@@ -134,7 +132,7 @@ def _place(sample: Mapping[Any, Any] | tuple[Any, ...] | list[Any]) -> Any:
         for key, part in found.items():
             if isinstance(part, typed.Image):
                 return key
-    for key in (*(name for name in _NAMES if name in found), *found):
+    for key in (*(name for name in IMAGE_NAMES if name in found), *found):
         return key
     kinds = ", ".join(type(part).__name__ for part in parts.values())
     raise ValueError(

@@ -4,11 +4,13 @@ from .cifar import CIFARS
 from .fetch import Cached, cached, fetch_cifar
 from .folder import ImageFiles, list_images, read_images
 from .imageset import SPLITS, ImageSet
+from .items import IMAGE_NAMES, image_and_label, names_in, pixels_of, tensors_in
 from .loading import load_data
 from .planted import PlantedConfig, planted
 
 __all__ = [
     "CIFARS",
+    "IMAGE_NAMES",
     "SPLITS",
     "Cached",
     "ImageFiles",
@@ -16,8 +18,12 @@ __all__ = [
     "PlantedConfig",
     "cached",
     "fetch_cifar",
+    "image_and_label",
     "list_images",
     "load_data",
+    "names_in",
+    "pixels_of",
     "planted",
     "read_images",
+    "tensors_in",
 ]

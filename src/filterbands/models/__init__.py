@@ -3,6 +3,7 @@
 from .files import find_checkpoints, read_checkpoint, read_weights
 from .layers import Convolution, batch_norms, convolutions, first_layer, plain_name, run_on
 from .loading import ARCHITECTURES, describe, load_model
+from .named import Named, known_overlap, name_of, opened
 from .normalizing import (
     CIFAR_MEAN,
     CIFAR_STD,
@@ -19,6 +20,7 @@ __all__ = [
     "CIFAR_MEAN",
     "CIFAR_STD",
     "Convolution",
+    "Named",
     "Normalizing",
     "Scale",
     "batch_norms",
@@ -29,7 +31,10 @@ __all__ = [
     "find_checkpoints",
     "first_layer",
     "input_std",
+    "known_overlap",
     "load_model",
+    "name_of",
+    "opened",
     "plain_name",
     "read_checkpoint",
     "read_weights",

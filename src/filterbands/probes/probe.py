@@ -32,6 +32,7 @@ from ..evaluation import (
     running_on,
 )
 from ..filters import EQUAL_AREA, rank_correlations
+from ..models import Named, opened
 from ..scores import RESAMPLES
 from ..types import FloatImages, Images
 
@@ -208,7 +209,7 @@ def kept(store: Store | None, facts: Mapping[str, Any], compute: Callable[[], Ar
 
 @contextlib.contextmanager
 def probing(
-    model: nn.Module,
+    model: Named,
     data: Data,
     *,
     limit: int | None = None,
@@ -216,6 +217,7 @@ def probing(
     db: str | Path | None = None,
 ) -> Iterator[Probe]:
     """Yield a network ready to be probed; afterwards it is as it was, modes and device."""
+    model = opened(model)
     config = ProbeConfig() if config is None else config
     if limit is not None and limit < 1:
         raise ValueError(f"limit needs a number of at least 1, got {limit}")
