@@ -55,4 +55,9 @@ def test_a_module_with_both_is_fitted_and_perturbed_in_training_alone(tmp_path: 
     assert [step for step, _ in logger.trajectory.series("network.0")] == [0, 1, 2]
     assert {same for training, same in seen if training} == {False}
     assert {same for training, same in seen if not training} == {True}
-    assert fb.evaluate(module.network.eval(), loader, config=fb.EvaluateConfig(kinds=("none",))).images == 32
+    assert (
+        fb.evaluate(module.network.eval(), loader, config=fb.EvaluateConfig(kinds=("none",))).to_json()[
+            "images"
+        ]
+        == 32
+    )
