@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from .checks import logits_in
+
 if TYPE_CHECKING:
     # Loading it takes a second, which only `launch` needs.
     from lightning_fabric import Fabric as Fabric
@@ -208,10 +210,10 @@ class Compiled:
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
-        """Return the output of the network for a batch.
+        """Return the logits of the network for a batch.
 
         Raises:
-            ValueError: Torch cannot compile the network here; the line says why.
+            ValueError: Torch cannot compile the network here, or it gives no logits; the line says why.
         """
         count = len(images)
         if count < self.batch_size:
@@ -222,8 +224,8 @@ class Compiled:
             # Torch would compile again for tensors of the other mode.
             images = images.clone()
         with compiling():
-            found: Tensor = self._network(images)
-        return found[:count]
+            found = self._network(images)
+        return logits_in(found)[:count]
 
     @staticmethod
     def forget() -> None:

@@ -68,7 +68,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def words(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.syspath_prepend(folder)
-    return ["--limit", "8", "--kinds", "fog", "--severities", "1", "--db", str(tmp_path / "r.db")]
+    return [
+        "--data",
+        "planted",
+        "--limit",
+        "8",
+        "--kinds",
+        "fog",
+        "--severities",
+        "1",
+        "--db",
+        str(tmp_path / "r.db"),
+    ]
 
 
 def _error(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:

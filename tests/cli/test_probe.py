@@ -66,7 +66,18 @@ def test_a_bounded_map_is_told_as_such_in_words_and_on_the_page(
     network: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = tmp_path / "p.html"
-    words = ["probe", network, "--limit", "1", "--only", "heatmap", "--db", str(tmp_path / "r.db")]
+    words = [
+        "probe",
+        network,
+        "--data",
+        "planted",
+        "--limit",
+        "1",
+        "--only",
+        "heatmap",
+        "--db",
+        str(tmp_path / "r.db"),
+    ]
     assert main([*words, "--step", "4", "--radius", "0.35", "--html", str(page)]) == 0
     out = capsys.readouterr().out
     assert "21 of 1,024 frequencies measured" in out

@@ -94,8 +94,8 @@ def test_every_long_verb_tells_that_it_is_at_work(
         "analyze": ("analyze", "net.safetensors"),
         "corrupt": ("copy_arrays", "planted --limit 2 --kinds fog"),
         "demo": ("train", ""),
-        "evaluate": ("evaluate", "net.safetensors --arch fastnet"),
-        "probe": ("fourier_heatmap", "net.safetensors --only heatmap --limit 2"),
+        "evaluate": ("evaluate", "net.safetensors --arch fastnet --data planted"),
+        "probe": ("fourier_heatmap", "net.safetensors --data planted --only heatmap --limit 2"),
         "report": ("write_report", "runs/a"),
         "shrink": ("shrink", "net.safetensors --data planted --images 5"),
     }

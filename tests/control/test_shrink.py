@@ -260,7 +260,7 @@ def test_a_cost_says_its_drop_and_margin() -> None:
         (conv(), smooth() * float("nan"), {}, r"needs images in \[0, 1\]"),
         (conv(), torch.zeros(0, 3, 8, 8), {}, "needs images, got none"),
         (conv(), [], {}, "needs images, got none"),
-        (conv(), [torch.zeros(3, 8, 8)], {}, r"batches of images NCHW, got \(3, 8, 8\)"),
+        (conv(), [torch.zeros(8, 8)], {}, r"batches of images NCHW, got \(8, 8\)"),
         (conv(), torch.zeros(4, 3, 8, 8, dtype=torch.int64), {}, "needs bytes or floats"),
         (conv(), torch.rand(1, 3, 8, 8), {}, "needs at least 270 patches of the layer itself"),
         (conv(), smooth(), {"noise": 0.0}, "noise needs a standard deviation above 0"),

@@ -2,9 +2,15 @@
 
 import copy
 import pickle
+import sys
+from collections import OrderedDict, UserDict
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from filterbands.corruptions import Corrupting, corrupt
@@ -46,6 +52,96 @@ def test_severities_are_drawn_image_by_image() -> None:
     assert 60 < int((values == values.min()).sum()) < 140
 
 
+def test_kinds_are_drawn_image_by_image_as_severities_are() -> None:
+    flat = torch.full((300, 3, 8, 8), 100, dtype=torch.uint8)
+    values = Corrupting(("brightness", "contrast"), severity=(2, 4))(flat)[:, 0, 0, 0]
+    expected = {
+        int(corrupt(flat[:1], kind, severity=severity, seed=0)[0, 0, 0, 0])
+        for kind in ("brightness", "contrast")
+        for severity in (2, 4)
+    }
+    assert set(values.unique().tolist()) == expected
+    assert Corrupting("all-but-frost").kinds == Corrupting(["all-but-frost", "fog"]).kinds
+
+
+def test_one_kind_draws_what_it_drew_before_there_were_several() -> None:
+    """The draws of a training with it are part of its result."""
+    batch, transform = images(), Corrupting("gaussian_noise", severity=(1, 5))
+    torch.manual_seed(3)
+    made = transform(batch)
+    torch.manual_seed(3)
+    seed, choice = int(torch.randint(2**62, ())), torch.randint(2, (len(batch),))
+    for number, severity in enumerate((1, 5)):
+        chosen = (choice == number).nonzero()[:, 0]
+        again = corrupt(batch[chosen], "gaussian_noise", severity=severity, seed=seed, index=chosen)
+        assert torch.equal(made[chosen], again)
+
+
+def test_pictures_and_arrays_come_back_as_such() -> None:
+    tensor = images(1)[0]
+    array = tensor.permute(1, 2, 0).numpy()
+    expected = Corrupting("contrast", severity=3)(tensor).permute(1, 2, 0).numpy()
+    transform = Corrupting("contrast", severity=3)
+    picture = transform(Image.fromarray(array))
+    assert (type(picture), picture.mode) == (Image.Image, "RGB")
+    for made in (np.asarray(picture), transform(array), transform(np.stack([array, array]))[1]):
+        assert made.dtype == np.uint8
+        assert np.array_equal(made, expected)
+    made, label = transform((Image.fromarray(array), 3))
+    assert (np.asarray(made).tolist(), label) == (expected.tolist(), 3)
+
+
+class Sample(NamedTuple):
+    label: int
+    image: torch.Tensor
+
+
+@pytest.mark.parametrize(
+    "sample",
+    [
+        Sample(3, images(1)[0]),
+        OrderedDict(mask=torch.zeros(1, 16, 20), image=images(1)[0]),
+        UserDict(label=3, image=images(1)[0]),
+    ],
+    ids=lambda sample: type(sample).__name__,
+)
+def test_a_sample_keeps_its_type_and_only_its_image_changes(sample: Any) -> None:
+    made = Corrupting("contrast", severity=1)(sample)
+    assert type(made) is type(sample)
+    if isinstance(sample, Sample):
+        made, sample = made._asdict(), sample._asdict()
+    assert list(made) == list(sample)
+    for key, part in sample.items():
+        assert (made[key] is part) == (key != "image")
+
+
+class TVTensor(torch.Tensor):
+    """What torchvision's types are to this package."""
+
+
+class TVImage(TVTensor):
+    def __getitem__(self, place: Any) -> torch.Tensor:
+        return self.as_subclass(torch.Tensor)[place]
+
+
+class Boxes(TVTensor):
+    pass
+
+
+def test_masks_and_boxes_of_torchvision_are_no_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    typed = SimpleNamespace(TVTensor=TVTensor, Image=TVImage, Video=TVImage)
+    monkeypatch.setitem(sys.modules, "torchvision.tv_tensors", typed)
+    image, transform = images(1)[0].as_subclass(TVImage), Corrupting("contrast", severity=1)
+    boxes = torch.zeros(2, 3, 16, 16, dtype=torch.uint8).as_subclass(Boxes)
+    first, made, last = transform((boxes, image, images()))
+    assert first is boxes
+    assert type(made) is TVImage
+    assert not torch.equal(made.as_subclass(torch.Tensor), image.as_subclass(torch.Tensor))
+    assert torch.equal(last, images())
+    with pytest.raises(ValueError, match=r"found no image in the sample, expected .* got Boxes, int"):
+        transform((boxes, 3))
+
+
 @pytest.mark.parametrize("wrap", [tuple, list])
 def test_only_the_image_of_a_sample_is_corrupted(wrap: type) -> None:
     image = images(1)[0]
@@ -84,6 +180,8 @@ def test_it_works_in_a_chain_and_survives_pickling_and_copying() -> None:
         ({"kind": "fogg"}, "did you mean fog"),
         ({"kind": "fog", "severity": 6}, "severity of 1, 2, 3, 4 or 5, got 6"),
         ({"kind": "fog", "severity": ()}, "at least one severity"),
+        ({"kind": ()}, "at least one kind"),
+        ({"kind": ("fog", "fogg")}, "did you mean fog"),
         ({"kind": "fog", "parameters": "cifer"}, "parameters 'cifar' or 'imagenet'"),
     ],
 )
@@ -99,6 +197,9 @@ def test_mistakes_are_found_at_construction(arguments: dict[str, object], messag
         (torch.rand(3, 16, 16), r"got torch.float32; convert"),
         (images(1)[0].permute(1, 2, 0), r"channels last; convert"),
         (torch.zeros(1, 16, 16, dtype=torch.uint8), r"repeat gray images"),
+        (Image.new("L", (16, 16)), r"mode RGB, got mode L; convert them with image\.convert"),
+        (np.zeros((16, 16, 3), dtype=np.float32), r"got torch.float32; convert"),
+        ({"label": 3}, r"found no image in the sample"),
     ],
 )
 def test_inputs_that_are_not_bytes_are_refused_with_the_line_that_converts_them(

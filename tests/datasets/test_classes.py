@@ -62,7 +62,7 @@ def test_a_file_of_names_maps_folders_to_the_outputs_of_a_larger_network(
     assert files.labels == (1, 3)
     assert files.present == (1, 3)
     assert len(files.classes) == 4
-    assert files.first(1).present == (1, 3)
+    assert files.limited(1).present == (1, 3)
     assert load_data(f"folder:{root}", reading=Reading(classes=str(tmp_path / "names"))).classes[1] == "ant"
 
 

@@ -502,7 +502,10 @@ class _Gives(nn.Module):
         (_Net(outputs=9), r"gives \(2, 9\)"),
         (_Gives(lambda count: torch.zeros(count)), r"gives \(2,\)"),
         (_Gives(lambda count: torch.zeros(count - 1, 4)), r"gives \(1, 4\)"),
-        (_Gives(lambda count: {"logits": torch.zeros(count, 4)}), "gives a dict, expected a tensor"),
+        (
+            _Gives(lambda count: {"scores": torch.zeros(count, 4)}),
+            r"gives a dict of scores: .* Logits\(model\)",
+        ),
         (nn.Sequential(nn.Flatten(), nn.Linear(3, 4)), r"cannot take images of shape \(2, 3, 16, 16\): mat1"),
         (
             _Gives(lambda count: torch.full((count, 4), torch.nan)),

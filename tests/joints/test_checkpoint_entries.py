@@ -68,8 +68,8 @@ def test_every_verb_takes_the_entry_and_says_once_which_one_it_took(
 def test_an_unknown_key_is_one_line_on_the_command_line(
     file: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for verb in ("analyze", "evaluate"):
-        assert main([verb, file, *ARCH, "--key", "ema"]) == 2
+    for verb, *words in (("analyze",), ("evaluate", "--data", "planted")):
+        assert main([verb, file, *words, *ARCH, "--key", "ema"]) == 2
         caught = capsys.readouterr()
         assert (
             "has no entry 'ema' of weights; there are model, model_ema; choose one with --key" in caught.err

@@ -151,7 +151,7 @@ def test_fewer_images_and_another_severity_leave_the_scores_of_all_in_the_databa
 ) -> None:
     db, whole = tmp_path / "r.db", _files(pictures, resize=20, crop=16)
     first = evaluate(network, whole, config=EvaluateConfig(corrupted=str(published)), db=db)
-    few = Files(files=whole.files.first(10), reading=whole.reading, name="folder:clean")
+    few = Files(files=whole.files.limited(10), reading=whole.reading, name="folder:clean")
     evaluate(network, few, config=EvaluateConfig(corrupted=str(published), severities=(3,)), db=db)
     loaded = {len(scores.labels): scores for scores in load_scores(db)}
     assert set(loaded) == {10, 24}
@@ -260,7 +260,7 @@ def test_answers_are_chosen_among_all_outputs_or_the_classes_of_the_folder_under
     assert among_all.clean == 0
     config = EvaluateConfig(kinds=("fog",), logits=True, present_only=True)
     # The first images are all ants, but the folder has three classes.
-    few = Files(files=files.files.first(8), reading=files.reading)
+    few = Files(files=files.files.limited(8), reading=files.reading)
     for data in (files, few):
         scores = evaluate(_Wide(), data, config=config, db=db)
         assert caplog.messages[-1] == "evaluate: the network chooses among 3 of 6 classes"

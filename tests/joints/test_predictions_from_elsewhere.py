@@ -131,7 +131,18 @@ def test_given_predictions_are_a_baseline_of_evaluate_and_stand_in_the_report(
     assert document == load_scores(db)[0].to_json()
     weights = tmp_path / "net.safetensors"
     write_weights(weights, load_model(arch="fastnet").state_dict(), {"arch": "fastnet"})
-    words = ["evaluate", str(weights), "--limit", "60", "--kinds", ",".join(KINDS), "--severities", "1,5"]
+    words = [
+        "evaluate",
+        str(weights),
+        "--data",
+        "planted",
+        "--limit",
+        "60",
+        "--kinds",
+        ",".join(KINDS),
+        "--severities",
+        "1,5",
+    ]
     assert main([*words, "--db", db, "--baseline", "elsewhere", "--max-drop", "1", "--json"]) == 0
     verdict = json.loads(capsys.readouterr().out)["baseline"]
     one, two = load_scores(db)

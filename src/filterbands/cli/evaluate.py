@@ -7,7 +7,7 @@ from pathlib import Path
 import tyro
 
 from ..evaluation import EvaluateConfig, Store, evaluate, is_onnx, load_scores
-from ..run import Run
+from ..models import known_overlap
 from ..scores import choose_baseline, gate, place_among_published
 from .shared import (
     Answer,
@@ -57,7 +57,7 @@ def run(options: EvaluateOptions) -> Answer:
     config = replace(
         options.config,
         name=options.config.name or name_of(options.model),
-        overlap=options.config.overlap or _known_overlap(options.model),
+        overlap=options.config.overlap or known_overlap(options.model),
     )
     if options.config.compile and is_onnx(options.model):
         raise ValueError("--compile is for networks of torch; onnxruntime has compiled an ONNX file already")
@@ -105,12 +105,3 @@ def _check_baseline(baseline: str, db: str) -> None:
             f"--baseline {baseline!r} is not in {db}; there are results of "
             f"{', '.join(names) or 'no network'}; evaluate it first, with --name {baseline}"
         )
-
-
-def _known_overlap(model: str) -> tuple[str, ...] | None:
-    """Return the kinds that the record of a run says its training resembles; None where there is none."""
-    path = Path(model)
-    if not (path / "run.json").is_file():
-        return None
-    found = Run(path).read().get("overlap")
-    return tuple(map(str, found)) if isinstance(found, list) else None

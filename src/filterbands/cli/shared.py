@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,15 +29,9 @@ from torch import nn
 from ..checks import hint
 from ..datasets import SPLITS, ImageSet, Reading, list_images, load_data
 from ..engine import is_first_process, pick_device, set_threads
-from ..evaluation import Files
-from ..models import (
-    architecture_of,
-    check_architecture,
-    check_mean_std,
-    describe,
-    load_model,
-    published_geometry,
-)
+from ..evaluation import Files, named_images, reading_for
+from ..models import architecture_of, check_architecture, check_mean_std, describe, load_model
+from ..models import name_of as name_of
 from ..run import Run
 from ..types import Progress
 
@@ -168,42 +162,13 @@ class ImageOptions:
 
     def load(self, spec: str, *, networks: Sequence[str] = ()) -> ImageSet:
         """Return the images of a data set; those of a folder in the size that the networks expect."""
-        reading = self._reading(spec, networks)
+        reading = reading_for(spec, networks, self.reading)
         return load_data(spec, split=self.split, limit=self.limit or None, reading=reading)
 
     def in_turn(self, spec: str, *, networks: Sequence[str] = ()) -> ImageSet | Files:
         """Return the images of a data set; those of a folder, which may fill memory, are not read yet."""
-        kind, _, place = spec.partition(":")
-        if kind != "folder" or not place:
-            return self.load(spec)
-        folder = Path(place).expanduser()
-        reading = self._reading(spec, networks)
-        files = list_images(folder, split=self.split, reading=reading)
-        return Files(
-            files=files.limited(self.limit or None),
-            name=f"folder:{folder.resolve().name}",
-            split=self.split,
-            reading=reading,
-        )
-
-    def _reading(self, spec: str, networks: Sequence[str]) -> Reading:
-        """Return how files are read: without options, as timm or torchvision prepare images for a network."""
-        if not spec.startswith("folder:") or self.reading.resize or self.reading.crop:
-            return self.reading
-        found = {name: shape for name in networks if (shape := published_geometry(name)) is not None}
-        if not found:
-            return self.reading
-        (name, shape), *others = found.items()
-        if differs := next((other for other, one in others if one != shape), None):
-            raise ValueError(
-                f"{name} and {differs} expect images of other sizes; give --resize and --crop, or --size"
-            )
-        _LOG.warning(
-            "images are resized to %d and cropped to %d pixels, %s, as %s expects them; --resize and --crop "
-            "say otherwise",
-            *(shape.resize, shape.crop, shape.interpolation, name),
-        )
-        return replace(self.reading, **asdict(shape))
+        limit = self.limit or None
+        return named_images(spec, split=self.split, limit=limit, reading=self.reading, networks=networks)
 
 
 def data_of(data: str | None, models: Sequence[str], *, split: str, reading: Reading) -> tuple[str, Reading]:
@@ -266,12 +231,6 @@ def check_range(flag: str, value: float, low: float, high: float, *, what: str =
     if not low <= value <= high:
         upper = f"of at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
         raise ValueError(f"{flag} needs {what} {upper}, got {value:g}")
-
-
-def name_of(model: str) -> str:
-    """Return the name of the file or folder of a MODEL argument; a spec names itself."""
-    path = Path(model)
-    return path.resolve().name if path.exists() else model
 
 
 # Seconds between lines where standard error is not a terminal.

@@ -12,6 +12,7 @@ from ..control import CleanCost, choose_noise, clean_cost, shrink
 from ..datasets import Reading, load_data
 from ..disk import check_output, write_weights
 from ..filters import analyze
+from ..models import is_onnx, read_checkpoint
 from .shared import (
     Answer,
     DeviceOptions,
@@ -67,6 +68,9 @@ def run(options: ShrinkOptions) -> Answer:
     device = options.start(options.device)
     images = partial(load_data, spec, reading=reading)
     seen, test = images(split="train", limit=options.images), images(split="test")
+    if is_onnx(options.model):
+        # Refused: the line says that weights are needed by name.
+        read_checkpoint(options.model)
     model = options.network.load(options.model).to(device)
     noise, trials = options.noise, tuple[CleanCost, ...]()
     if options.budget:

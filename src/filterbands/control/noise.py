@@ -6,10 +6,13 @@ added to every filter's response.
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
+from typing import NoReturn
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from ..engine import settle_kernels
@@ -47,10 +50,10 @@ _FEWEST_PIXELS = 8
 class SpectralNoise(nn.Module):
     """Perturbs the power spectrum of each image at random in training, and does nothing in evaluation.
 
-    Takes and returns NCHW floats in [0, 1], of any size from 8x8 and any number of channels. Place it in
-    front of a network, before its normalization. Of the images that do not stay clean, a third gets gains
-    (parts 1 and 2), a third gains and then noise, a third noise (part 3). With one of the two kinds off, all
-    of them get the other.
+    Takes and returns NCHW floats in [0, 1], of any size from 8x8 and any number of channels; one image CHW is
+    a batch of one. Place it in front of a network, before its normalization. Of the images that do not stay
+    clean, a third gets gains (parts 1 and 2), a third gains and then noise, a third noise (part 3). With one
+    of the two kinds off, all of them get the other.
 
     1. *Radial gain*: the amplitude at radius r is multiplied by `exp(strength * sum_b s_b xi_b phi_b(r))`,
        zero phase, the same in every channel. phi_b are 8 cosine bumps over log radius that sum to 1
@@ -77,8 +80,8 @@ class SpectralNoise(nn.Module):
             borders bleed into each other.
 
     Raises:
-        ValueError: An option outside of its range; in training also images outside of [0, 1] with
-            `clamp=True`, or too small for the padding.
+        ValueError: An option outside of its range; in training also images that are no floats, outside of
+            [0, 1] with `clamp=True`, or too small for the padding.
 
     Source: our own. That random power in the spectrum of the first layer's filters helps robustness is the
     claim of Jia, Bao, Ma 2020, arXiv:1911.12044; these gains are not from a paper.
@@ -114,24 +117,27 @@ class SpectralNoise(nn.Module):
         self.dc = dc
         self.padding = padding
 
-    def forward(self, images: FloatImages) -> FloatImages:
+    def forward(self, images: Shaped[Tensor, "*b c h w"]) -> Shaped[Tensor, "*b c h w"]:
         """Return the images, perturbed where the module is in training mode; never in place."""
         has_gains, has_noise = self.strength > 0 or self.gain > 0, self.noise > 0
         if not self.training or not (has_gains or has_noise):
             return images
+        if images.ndim == 3:
+            one: Tensor = self(images[None])[0]
+            return one
         self._check(images)
         # Below `clean` an image stays; above, the rest of the interval is cut in three.
         coin = torch.rand(len(images), device=images.device)
         part = (coin - self.clean) / max(1 - self.clean, 1e-12) * 3
         gained = part >= 0 if not has_noise else (part >= 0) & (part < 2)
         noised = part >= 0 if not has_gains else part >= 1
+        share = (1 - self.clean) * (2 / 3 if has_gains and has_noise else 1)
         with torch.autocast(images.device.type, enabled=False):
             out = images.to(held.working(images.dtype), copy=True)
-            # Transforms of no image at all are an error on some processors.
-            if has_gains and len(chosen := gained.nonzero()[:, 0]) > 0:
-                self._apply_gains(out, chosen)
-            if has_noise and len(chosen := noised.nonzero()[:, 0]) > 0:
-                self._add_noise(out, chosen)
+            if has_gains:
+                out = _changed(out, gained, self._with_gains, share=share)
+            if has_noise:
+                out = _changed(out, noised, self._with_noise, share=share)
             if self.clamp:
                 out = out.clamp_(0, 1)
             return out.to(images.dtype)
@@ -141,7 +147,23 @@ class SpectralNoise(nn.Module):
         names = ("strength", "gain", "noise", "clean", "clamp", "dc", "padding")
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
 
-    def _check(self, images: FloatImages) -> None:
+    def __prepare_scriptable__(self) -> NoReturn:
+        """Refuse `torch.jit.script`, which calls this first.
+
+        Raises:
+            ValueError: Always; the line says what to do.
+        """
+        raise ValueError(
+            "SpectralNoise cannot be scripted by torch.jit; script the network behind it, since in "
+            "evaluation it does nothing, or take torch.compile or, in evaluation mode, torch.export"
+        )
+
+    def _check(self, images: Tensor) -> None:
+        if images.ndim != 4 or not images.is_floating_point():
+            raise ValueError(
+                "SpectralNoise needs floats in [0, 1] of shape (b, c, h, w) or (c, h, w), got "
+                f"{images.dtype} of shape {tuple(images.shape)}"
+            )
         height, width = images.shape[2:]
         least = _BORDER + 1 if self.padding == "reflect" else 2
         if min(height, width) < least:
@@ -149,23 +171,25 @@ class SpectralNoise(nn.Module):
                 f"SpectralNoise with {self.padding} padding needs images of at least {least} pixels per "
                 f"side, got {height}x{width}; enlarge them"
             )
-        if self.clamp and images.numel() > 0:
-            low, high = (float(bound) for bound in images.detach().aminmax())
-            if not (low >= 0 and high <= 1):
-                raise ValueError(
-                    f"SpectralNoise needs images in [0, 1], got values from {low:.4g} to {high:.4g}; "
-                    "place it before the normalization, or pass clamp=False"
-                )
+        if not self.clamp or images.numel() == 0:
+            return
+        needs = "SpectralNoise needs images in [0, 1]"
+        remedy = "place it before the normalization, or pass clamp=False"
+        low, high = images.detach().aminmax()
+        if torch.compiler.is_compiling():
+            # Reading the two numbers would break the graph.
+            torch._assert_async((low >= 0) & (high <= 1), f"{needs}; {remedy}")
+        elif not (low >= 0 and high <= 1):
+            raise ValueError(f"{needs}, got values from {float(low):.4g} to {float(high):.4g}; {remedy}")
 
-    def _apply_gains(self, out: FloatImages, chosen: Int64[Tensor, " n"]) -> None:
-        images = out[chosen]
-        count, device, dtype = len(chosen), out.device, out.dtype
+    def _with_gains(self, images: FloatImages) -> FloatImages:
+        count, device, dtype = len(images), images.device, images.dtype
         border = _BORDER if self.padding == "reflect" else 0
         padded = F.pad(images, (border,) * 4, mode="reflect") if border else images
         size = padded.shape[2:]
         log_gain = torch.zeros(count, size[0] * (size[1] // 2 + 1), device=device, dtype=dtype)
         if self.strength > 0:
-            bumps = _bumps(*size, half=True, device=device, dtype=dtype)
+            bumps = _table(_bumps, padded, half=True)
             profile = torch.tensor(PROFILE, device=device, dtype=dtype)
             spread = torch.randn(count, len(PROFILE), device=device, dtype=dtype) * profile
             is_low_pass = torch.rand(count, 1, device=device) < _LOW_PASS
@@ -184,16 +208,15 @@ class SpectralNoise(nn.Module):
         if not self.dc and border:
             # The mirrored border counts in the transform's frequency zero, but is not part of the image.
             result = result + (images.mean(dim=(2, 3), keepdim=True) - result.mean(dim=(2, 3), keepdim=True))
-        out[chosen] = result
+        return result
 
-    def _add_noise(self, out: FloatImages, chosen: Int64[Tensor, " n"]) -> None:
-        count, device, dtype = len(chosen), out.device, out.dtype
-        channels, height, width = out.shape[1:]
+    def _with_noise(self, images: FloatImages) -> FloatImages:
+        count, device, dtype = len(images), images.device, images.dtype
+        channels, height, width = images.shape[1:]
         low, high = _SLOPES
         slope = low + (high - low) * torch.rand(count, 1, device=device, dtype=dtype)
         waves = _BUMPS * torch.randn(count, len(PROFILE), device=device, dtype=dtype)
-        bumps = _bumps(height, width, half=False, device=device, dtype=dtype)
-        log_radius = _log_radius(height, width, half=False, device=device, dtype=dtype)
+        bumps, log_radius = _table(_bumps, images, half=False), _table(_log_radius, images, half=False)
         log_power = waves @ bumps - slope * log_radius
         amplitude = (log_power / 2).exp().reshape(count, height, width)
         if not self.dc:
@@ -205,15 +228,42 @@ class SpectralNoise(nn.Module):
         common = torch.rand(count, 1, 1, 1, device=device, dtype=dtype)
         noise = fields[:, :channels] * (1 - common).sqrt()
         noise = torch.addcmul(noise, fields[:, channels : channels + 1], common.sqrt())
-        tailed = (torch.rand(count, device=device) < _HEAVY_TAILED).nonzero()[:, 0]
-        noise[tailed] = _sparse(noise[tailed], keep_mean=self.dc)
+        is_tailed = torch.rand(count, device=device) < _HEAVY_TAILED
+        sparse = partial(_sparse, keep_mean=self.dc)
+        noise = _changed(noise, is_tailed, sparse, share=_HEAVY_TAILED)
         rms = noise.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
         level = _cut_exponential(
             count, _RMS_SCALE * self.noise, _RMS_LIMIT * self.noise, device=device, dtype=dtype
         )
-        out[chosen] = torch.addcmul(
-            out[chosen], noise, level[:, None, None, None] / rms.clamp_min(torch.finfo(dtype).tiny)
+        return torch.addcmul(
+            images, noise, level[:, None, None, None] / rms.clamp_min(torch.finfo(dtype).tiny)
         )
+
+
+def _changed(
+    images: Float[Tensor, "b c h w"],
+    chosen: Bool[Tensor, " b"],
+    change: Callable[[Float[Tensor, "n c h w"]], Float[Tensor, "n c h w"]],
+    *,
+    share: float,
+) -> Float[Tensor, "b c h w"]:
+    """Return the images, in place, with those changed that were chosen with the chance `share` each.
+
+    In compiled code the number of chosen images would break the graph. A fixed number goes through the change
+    there, which falls short of the chosen ones less than once in ten million batches.
+    """
+    if torch.compiler.is_compiling():
+        count = len(images)
+        most = min(count, int(share * count + 6 * math.sqrt(share * (1 - share) * count)) + 4)
+        places = chosen.byte().argsort(descending=True)[:most]
+        before = images[places]
+        after = torch.where(chosen[places][:, None, None, None], change(before), before)
+        return images.index_copy(0, places, after)
+    places = chosen.nonzero()[:, 0]
+    # Transforms of no image at all are an error on some processors.
+    if len(places) > 0:
+        images[places] = change(images[places])
+    return images
 
 
 def _sparse(noise: Float[Tensor, "n c h w"], *, keep_mean: bool) -> Float[Tensor, "n c h w"]:
@@ -238,6 +288,33 @@ def _cut_exponential(
     chance = torch.rand(count, device=device, dtype=dtype) * -math.expm1(-limit / scale)
     drawn: Tensor = -scale * torch.log1p(-chance)
     return drawn
+
+
+def _table(constants: Callable[..., Tensor], images: FloatImages, *, half: bool) -> Float[Tensor, "..."]:
+    """Return `_bumps` or `_log_radius` for images, also in compiled code, which cannot look into a memory."""
+    height, width = images.shape[2:]
+    if torch.compiler.is_compiling():
+        # An operator of its own, since the compiler would stop at the lock of `settle_kernels`.
+        found: Tensor = _compiled_table(constants is _bumps, height, width, half, images.device, images.dtype)
+        return found
+    return constants(height, width, half=half, device=images.device, dtype=images.dtype)
+
+
+@torch.library.custom_op("filterbands::spectral_noise_table", mutates_args=())
+def _compiled_table(
+    is_bumps: bool, height: int, width: int, half: bool, device: torch.device, dtype: torch.dtype
+) -> Tensor:
+    found = (_bumps if is_bumps else _log_radius)(height, width, half=half, device=device, dtype=dtype)
+    # Compiled code may write into what an operator returns.
+    return found.clone()
+
+
+@_compiled_table.register_fake
+def _(
+    is_bumps: bool, height: int, width: int, half: bool, device: torch.device, dtype: torch.dtype
+) -> Tensor:
+    frequencies = height * (width // 2 + 1 if half else width)
+    return torch.empty((len(PROFILE), frequencies) if is_bumps else frequencies, device=device, dtype=dtype)
 
 
 @constant

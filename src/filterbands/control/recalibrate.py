@@ -1,17 +1,20 @@
 """Batch norm statistics, recomputed for what a network will see."""
 
 import copy
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..datasets import ImageSet, image_and_label
+from ..filters import image_batches
 from ..models import batch_norms, evaluating
 
 
 @torch.no_grad()
-def recalibrate(loader: Iterable[Any], model: nn.Module) -> None:
+def recalibrate(loader: Iterable[Any] | ImageSet, model: nn.Module) -> None:
     """Replace the running mean and variance of every batch norm by their averages over all batches.
 
     Works in place, as `torch.optim.swa_utils.update_bn` does, with its arguments in its order. Other than
@@ -23,7 +26,9 @@ def recalibrate(loader: Iterable[Any], model: nn.Module) -> None:
     points of accuracy by themselves.
 
     Args:
-        loader: Batches of images, or of tuples or lists that begin with images, as `model` takes them.
+        loader: Batches of images, or of tuples or lists that begin with images or mappings that hold them
+            under `image` or `img`, as `model` takes them. An `ImageSet`, or a text that names the `train`
+            split of a data set as `load_data` does, is given in [0, 1].
         model: On any device, to which the images are moved.
 
     Raises:
@@ -47,8 +52,8 @@ def recalibrate(loader: Iterable[Any], model: nn.Module) -> None:
                 norm.reset_running_stats()
                 # None makes torch average all batches alike.
                 norm.momentum = None
-            for batch in loader:
-                model(_images(batch).to(device))
+            for batch in _batches(loader):
+                model(batch.to(device))
                 finished = True
             if not finished:
                 raise ValueError("recalibrate needs at least one batch of images, the loader gave none")
@@ -61,11 +66,15 @@ def recalibrate(loader: Iterable[Any], model: nn.Module) -> None:
                 norm.momentum = momentum
 
 
-def _images(batch: Any) -> Tensor:
-    images = batch[0] if isinstance(batch, list | tuple) else batch
-    if not isinstance(images, Tensor) or not images.is_floating_point():
-        what = images.dtype if isinstance(images, Tensor) else type(images).__name__
-        raise ValueError(
-            f"recalibrate needs batches of floating-point images (bytes divided by 255), got {what}"
-        )
-    return images
+def _batches(loader: Any) -> Iterator[Tensor]:
+    if isinstance(loader, str | os.PathLike | ImageSet):
+        yield from image_batches("recalibrate", loader)
+        return
+    for batch in loader:
+        images, _ = image_and_label(batch)
+        if not isinstance(images, Tensor) or not images.is_floating_point():
+            what = images.dtype if isinstance(images, Tensor) else type(images).__name__
+            raise ValueError(
+                f"recalibrate needs batches of floating-point images (bytes divided by 255), got {what}"
+            )
+        yield images

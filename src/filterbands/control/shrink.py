@@ -7,25 +7,29 @@ It shrinks what the noise drowns and leaves what stands out of it, and folds int
 
 import copy
 import math
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import parametrize
+from torch.utils.data import Dataset
 
+from ..checks import logits_in
 from ..datasets import ImageSet
 from ..filters import PatchStatistics, image_batches, patch_statistics
-from ..models import evaluating, first_layer, run_on
+from ..models import Named, evaluating, first_layer, opened, run_on
 from ..types import FloatImages, Images
 
 _Model = TypeVar("_Model", bound=nn.Module)
-Data = ImageSet | Images | FloatImages | Iterable[Any]
-"""Images: a set, bytes, floats in [0, 1], or batches of floats (or of tuples that begin with them)."""
+Data = ImageSet | Images | FloatImages | Iterable[Any] | Dataset[Any] | str
+"""Images: a set, bytes, floats in [0, 1], or batches or items of them (also in tuples that begin with them,
+or in mappings under `image` or `img`); a text names the `train` split of a data set, as `load_data` does."""
 
 # Levels that `choose_noise` tries, lowest first: the step is the square root of 2.
 _LEVELS = tuple(0.005 * 2 ** (step / 2) for step in range(11))
@@ -66,7 +70,11 @@ class CleanCost:
         )
 
 
-def shrink(model: _Model, data: Data, *, noise: float = 0.03) -> _Model:
+@overload
+def shrink(model: _Model, data: Data, *, noise: float = 0.03) -> _Model: ...
+@overload
+def shrink(model: str | os.PathLike[str], data: Data, *, noise: float = 0.03) -> nn.Module: ...
+def shrink(model: Named, data: Data, *, noise: float = 0.03) -> nn.Module:
     """Return the network with the best linear denoiser of a patch folded into its first spatial layer.
 
     The network is changed in place: the weight W of the first `torch.nn.Conv2d` larger than 1x1, in the order
@@ -80,9 +88,10 @@ def shrink(model: _Model, data: Data, *, noise: float = 0.03) -> _Model:
     cost in clean accuracy (`clean_cost`), or give it (`choose_noise`).
 
     Args:
-        model: Takes NCHW floats in [0, 1]. On any device.
-        data: Clean images like those the network is for: an `ImageSet`, bytes or floats NCHW, or an
-            iterable of batches as a loader gives.
+        model: Takes NCHW floats in [0, 1]. On any device. `load_model` loads what a text names.
+        data: Clean images like those the network is for: an `ImageSet`, bytes or floats NCHW, an iterable of
+            batches as a loader gives, a data set of items, or a text that `load_data` takes, whose `train`
+            split is used.
         noise: Standard deviation of white noise to be ready for, in units of [0, 1], above 0.
 
     Raises:
@@ -101,8 +110,9 @@ def shrink(model: _Model, data: Data, *, noise: float = 0.03) -> _Model:
         raise ValueError(
             f"shrink: noise needs a standard deviation above 0, in units of [0, 1] images, got {noise}"
         )
-    _observe("shrink", model, data).fold(noise)
-    return model
+    network = opened(model)
+    _observe("shrink", network, data).fold(noise)
+    return network
 
 
 def clean_cost(before: nn.Module, after: nn.Module, data: ImageSet, *, noise: float = math.nan) -> CleanCost:
@@ -227,7 +237,8 @@ def _answers(model: nn.Module, data: ImageSet) -> Tensor:
     """Return the class that the network names for each image."""
     with evaluating(model):
         parts = torch.split(data.images, 500)
-        return torch.cat([run_on(model, part.float() / 255).argmax(dim=1).cpu() for part in parts])
+        logits = (logits_in(run_on(model, part.float() / 255)) for part in parts)
+        return torch.cat([found.argmax(dim=1).cpu() for found in logits])
 
 
 def _compare(before: Tensor, after: Tensor, data: ImageSet, noise: float) -> CleanCost:

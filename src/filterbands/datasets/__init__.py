@@ -6,6 +6,7 @@ from .digits import digits
 from .fetch import Cached, cached, fetch_cifar
 from .folder import ImageFiles, image_files, list_images
 from .imageset import SPLITS, ImageSet
+from .items import IMAGE_NAMES, image_and_label, names_in, pixels_of, tensors_in
 from .limits import limited_positions, sorted_by_class
 from .loading import load_data
 from .npz import read_arrays
@@ -14,6 +15,7 @@ from .reading import Reading
 
 __all__ = [
     "CIFARS",
+    "IMAGE_NAMES",
     "SPLITS",
     "Cached",
     "ImageFiles",
@@ -24,14 +26,18 @@ __all__ = [
     "cached",
     "digits",
     "fetch_cifar",
+    "image_and_label",
     "image_files",
     "image_size",
     "limited_positions",
     "list_images",
     "load_data",
+    "names_in",
+    "pixels_of",
     "planted",
     "read_arrays",
     "read_images",
     "say_remarks",
     "sorted_by_class",
+    "tensors_in",
 ]

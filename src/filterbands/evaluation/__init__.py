@@ -3,11 +3,12 @@
 from ..models import OnnxNetwork, is_onnx
 from .evaluate import EvaluateConfig, evaluate
 from .export import export_cells, leaderboard_entry, write_leaderboard_entry
+from .files import Files, named_images, reading_for
 from .fingerprint import model_fingerprint
 from .given import read_predictions, save_scores, score_predictions
 from .inference import check_outputs, logits_of, running_on
 from .loading import load_scores
-from .sources import Data, Files, Source, as_source, chunk_size
+from .sources import Data, Source, as_source, chunk_size
 from .store import Store
 
 __all__ = [
@@ -27,7 +28,9 @@ __all__ = [
     "load_scores",
     "logits_of",
     "model_fingerprint",
+    "named_images",
     "read_predictions",
+    "reading_for",
     "running_on",
     "save_scores",
     "score_predictions",

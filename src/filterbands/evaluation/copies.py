@@ -15,7 +15,8 @@ from ..datasets import Reading, image_files, image_size, read_images
 from ..scores import SEVERITIES
 from ..types import Images
 from .arrays import CorruptedArrays, read_record
-from .sources import Files, Source
+from .files import Files
+from .sources import Source
 
 _LOG = logging.getLogger(__name__)
 _GEOMETRY: dict[str, Any] = {"resize": 0, "crop": 0, "interpolation": None}

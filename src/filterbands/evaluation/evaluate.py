@@ -13,7 +13,7 @@ from torch import nn
 from ..checks import whole_number
 from ..corruptions import CORRUPTIONS, PARAMETERS, corrupt, expand_kinds, kinds_of, parameters_for
 from ..engine import PRECISIONS, Compiled
-from ..models import scaled
+from ..models import Named, known_overlap, name_of, opened, scaled
 from ..scores import SEVERITIES, Scores, overlapping_kinds
 from ..types import Progress
 from ..workers import run_jobs
@@ -110,7 +110,7 @@ class EvaluateConfig:
 
 
 def evaluate(
-    model: nn.Module,
+    model: Named,
     data: Data,
     *,
     config: EvaluateConfig | None = None,
@@ -127,11 +127,12 @@ def evaluate(
     as failed and enters no average. The network runs in evaluation mode and is left as it was.
 
     Args:
-        model: Takes NCHW floats in [0, 1] and returns logits. `load_model` sets what it subtracts and divides
-            by.
-        data: An `ImageSet`, a torch `Dataset` of (image, label), or a pair of arrays: images NCHW or NHWC,
-            bytes or floats in [0, 1] that are whole 255ths, and labels; or `Files`, which are read when they
-            are needed.
+        model: Takes NCHW floats in [0, 1] and returns logits: a tensor, or an object or mapping with
+            `logits`. `load_model` sets what it subtracts and divides by, and loads what a text names.
+        data: An `ImageSet`; a pair of arrays: images NCHW or NHWC, bytes or floats in [0, 1] that are whole
+            255ths, and labels; a data set of torch or of Hugging Face or a `DataLoader`, whose items are
+            (image, label) or hold `image` and `label`; a text that `load_data` takes, such as `folder:DIR`;
+            or `Files`, which are read when they are needed.
         config: How to evaluate; None evaluates all 19 kinds at five severities.
         mean: For a network that does not normalize its images itself: subtracted from each channel; None
             for 0.
@@ -151,8 +152,11 @@ def evaluate(
     (True, None)
     """
     config = EvaluateConfig() if config is None else config
-    network = scaled(model, mean, std)
-    source = as_source(data)
+    network, known = scaled(opened(model), mean, std), type(model).__name__
+    if not isinstance(model, nn.Module):
+        known = name_of(model)
+        config = replace(config, overlap=config.overlap or known_overlap(model))
+    source = as_source(data, networks=[] if isinstance(model, nn.Module) else [str(model)])
     folder = open_corrupted(Path(config.corrupted), source) if config.corrupted is not None else None
     if folder is not None and config.severities == SEVERITIES:
         config = replace(config, severities=folder.severities)
@@ -183,7 +187,7 @@ def evaluate(
         fingerprint = model_fingerprint(network)
         cells = _plan(config, kinds, folder, (fingerprint, source.fingerprint), progress)
         # A known network keeps its name unless another one is given.
-        name = config.name or store.models().get(fingerprint) or type(model).__name__
+        name = config.name or store.models().get(fingerprint) or known
         store.add_model(fingerprint, name, overlap=config.overlap)
         store.add_data(source)
         _fill(store, cells, runner, config, progress)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..checks import users_line
+from ..checks import logits_in, users_line
 from ..corruptions import corrupt
 from ..engine import Compiled, pick_device, settle_kernels
 from ..models import evaluating
@@ -85,7 +85,7 @@ class Runner:
         return {**self.__dict__, "_compiled": None}
 
     @torch.inference_mode()
-    def logits(self, batch: Images, run: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    def logits(self, batch: Images, run: Callable[[Tensor], Any] | None = None) -> Tensor:
         """Return the logits of one batch, computed by the network, or by `run` in its place."""
         return logits_of(run or self.network, batch.float().div_(255), self.precision)
 
@@ -131,13 +131,11 @@ def logits_of(run: Callable[[Tensor], Any], images: FloatImages, precision: str)
     """Return the logits of images in [0, 1], in float32 whatever the precision is.
 
     Raises:
-        ValueError: The network gives no tensor.
+        ValueError: `logits_in` finds no logits in what the network gives.
     """
     with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
         found = run(images.contiguous(memory_format=torch.channels_last))
-    if not isinstance(found, Tensor):
-        raise ValueError(f"the network gives a {type(found).__name__}, expected a tensor of logits")
-    return found.float()
+    return logits_in(found).float()
 
 
 def check_outputs(source: Source, run: Callable[[Images], Tensor], device: torch.device) -> None:

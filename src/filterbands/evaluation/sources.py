@@ -1,35 +1,63 @@
 """Sources of labeled images: held in memory, or read piece by piece from a data set or from files."""
 
+import logging
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
-from typing import Any, Union
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Int64
 from torch import Tensor
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    RandomSampler,
+    SequentialSampler,
+    Subset,
+    default_collate,
+)
 
 from ..datasets import (
     ImageFiles,
     ImageSet,
-    Reading,
     Remarks,
+    image_and_label,
     limited_positions,
-    read_images,
+    names_in,
+    pixels_of,
     say_remarks,
     sorted_by_class,
 )
 from ..types import Images, Labels
+from .files import Files, named_images, read_files
 
-Data = Union[ImageSet, "Files", Dataset[Any], tuple[Any, Any]]
+_LOG = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class Items(Protocol):
+    """A data set of another library, such as `datasets.Dataset` of Hugging Face."""
+
+    def __len__(self) -> int:
+        """Return the number of items."""
+
+    def __getitem__(self, number: int, /) -> Any:
+        """Return an item: (image, label), or a mapping that holds both."""
+
+
+Data = ImageSet | Files | Dataset[Any] | DataLoader[Any] | tuple[Any, Any] | str | os.PathLike[str] | Items
 """What `evaluate` takes; a pair is of images and labels, as arrays or tensors."""
 
 # A data set of more bytes than this is read again for each cell instead of being held in memory.
 _HELD = 1 << 30
+# Items that are read twice, to see whether they stay the same.
+_TWICE = 8
 # Bytes and number of the images that are processed together.
 _CHUNK_BYTES, _CHUNK_IMAGES = 1 << 25, 1000
 
@@ -56,7 +84,7 @@ class Source:
     """Returns the images at given positions; can be sent to workers if the data can."""
     named: bool = True
     """Whether the classes have names; else their number is that of the largest label."""
-    files: Union["Files", None] = None
+    files: Files | None = None
     """The files that the images are read from, if they are files."""
 
     @property
@@ -76,34 +104,26 @@ def chunk_size(shape: Sequence[int]) -> int:
     return max(1, min(_CHUNK_IMAGES, _CHUNK_BYTES // math.prod(shape)))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Files:
-    """Image files that are read when they are needed, and how."""
-
-    files: ImageFiles
-    """As `list_images` returns them."""
-    name: str = "folder"
-    """Name to list the results under."""
-    split: str = "test"
-    """Split that the files are."""
-    reading: Reading = field(default_factory=Reading)
-    """How `read_images` reads them; by default as they are."""
-
-
-def as_source(data: Data, *, limit: int | None = None) -> Source:
+def as_source(data: Data, *, limit: int | None = None, networks: Sequence[str] = ()) -> Source:
     """Return labeled images, given in any form that `evaluate` takes.
 
     Args:
-        data: An `ImageSet`, `Files`, a torch `Dataset` of (image, label), or a pair of arrays. Files and a
-            `Dataset` are read once to be checked; they are held where they are small, else read again for
+        data: An `ImageSet`, `Files`, a pair of arrays, a text that `load_data` takes, or a data set: of
+            torch, of Hugging Face, or anything else that has a length and items. An item is (image, label) or
+            a mapping that holds them under `image` or `img` and `label`, `labels` or `fine_label`. Of a
+            `DataLoader` the data set is read in its own order, through the loader's own `collate_fn`. Files
+            and data sets are read once to be checked; they are held where they are small, else read again for
             each cell.
         limit: Take so many: the first ones, or evenly many of each class where the images are sorted by
             class. A `Dataset` says its labels by `targets`; without them the first images are read, and all
             of them where these are sorted.
+        networks: Names of the networks that the images of a folder are for; see `reading_for`.
 
     Raises:
         ValueError: Other data, images that are not bytes or differ in size, or labels that do not fit.
     """
+    if isinstance(data, str | os.PathLike):
+        data = named_images(str(data), networks=networks)
     if isinstance(data, Files):
         return _from_files(data, data.files.limited(limit))
     if isinstance(data, ImageSet):
@@ -113,12 +133,19 @@ def as_source(data: Data, *, limit: int | None = None) -> Source:
         labels = _as_labels(data[1], len(pixels))
         parts: dict[str, Any] = {"images": pixels, "labels": labels, "index": torch.arange(len(labels))}
         held = ImageSet(name="arrays", split="given", classes=_numbered(labels), **parts)
-    elif hasattr(data, "__getitem__") and hasattr(data, "__len__"):
+    elif isinstance(data, DataLoader):
+        return _from_dataset(_ordered(data), limit, collate=data.collate_fn)
+    elif isinstance(data, Mapping):
+        raise ValueError(
+            f"evaluate needs one data set, got a {type(data).__name__} of {', '.join(map(str, data))}; take "
+            "one split of it, or give a pair of arrays (images, labels)"
+        )
+    elif isinstance(data, Items):
         return _from_dataset(data, limit)
     else:
         raise ValueError(
-            "evaluate needs an ImageSet, Files, a torch Dataset of (image, label), or a pair of arrays, "
-            f"got {type(data).__name__}"
+            "evaluate needs an ImageSet, Files, a data set or DataLoader of (image, label) whose items have "
+            f"numbers, a pair of arrays, or a text such as folder:DIR, got {type(data).__name__}"
         )
     held = held.limited(limit)
     _, channels, height, width = held.images.shape
@@ -135,21 +162,64 @@ def as_source(data: Data, *, limit: int | None = None) -> Source:
     )
 
 
-def _from_dataset(dataset: Any, limit: int | None) -> Source:
+def _ordered(loader: DataLoader[Any]) -> Any:
+    """Return the data set of a loader that gives each of its items once in a pass, in whatever order.
+
+    Raises:
+        ValueError: The loader gives others, or its data set has no order.
+    """
+    dataset, batches = loader.dataset, loader.batch_sampler
+    sampler = batches.sampler if type(batches) is BatchSampler else batches
+    shuffles = type(sampler) is RandomSampler
+    whole = shuffles and not sampler.replacement and sampler.num_samples == len(dataset)  # type: ignore[union-attr,arg-type]
+    if not isinstance(dataset, Items) or not (whole or type(sampler) is SequentialSampler):
+        what = type(dataset if sampler is None or not isinstance(dataset, Items) else sampler).__name__
+        raise ValueError(
+            "evaluate needs a DataLoader that gives every image of a data set once, got one with a "
+            f"{what}; give it a data set, such as torch.utils.data.Subset(dataset, indices)"
+        )
+    if shuffles or (loader.drop_last and len(dataset) % (loader.batch_size or 1)):
+        _LOG.warning(
+            "evaluate reads all %d images of the DataLoader's data set in its own order: shuffle and "
+            "drop_last do not apply",
+            len(dataset),
+        )
+    return dataset
+
+
+def _from_dataset(
+    dataset: Items, limit: int | None, *, collate: Callable[[Any], Any] = default_collate
+) -> Source:
     if len(dataset) == 0:
         raise ValueError("evaluate needs at least one image, and labels from 0")
     index = _limited(dataset, limit)
     noted: dict[int, float] = {}
+    first = dataset[0]
+    shape = pixels_of(_read(dataset, collate, [0])[0][0]).shape
 
     def first_time(positions: Sequence[int]) -> Images:
         """Read images, and note their labels in the same pass."""
-        items = [dataset[number] for number in index[positions].tolist()]
-        noted.update((place, float(label)) for place, (_, label) in zip(positions, items, strict=True))
-        return _stacked([image for image, _ in items], shape)
+        images, labels = _read(dataset, collate, index[torch.tensor(positions)].tolist())
+        noted.update(zip(positions, map(_as_number, labels), strict=True))
+        return _stacked(images, shape)
 
-    shape = np.asarray(dataset[0][0]).shape
-    reader = partial(_of_dataset, dataset, shape, index)
-    return _passed(first_time, reader, index, lambda: _as_labels(list(noted.values()), len(index)))
+    some = list(range(min(len(index), _TWICE)))
+    if not torch.equal(first_time(some), first_time(some)):
+        _LOG.warning(
+            "evaluate: the data set gives other pixels at each reading, as with random transforms; what is "
+            "measured depends on the draws, and results in a database are not found again"
+        )
+    reader = partial(_of_dataset, dataset, collate, shape, index)
+    known = getattr(dataset, "features", None)
+    column = names_in(first)[1] if isinstance(first, Mapping) else None
+    # Hugging Face's way of naming classes.
+    names = getattr(known.get(column), "names", None) if isinstance(known, Mapping) else None
+    labels_of = partial(_noted, noted)
+    return _passed(first_time, reader, index, labels_of, classes=tuple(names or ()))
+
+
+def _noted(noted: dict[int, float]) -> Labels:
+    return _as_labels([noted[position] for position in sorted(noted)], len(noted))
 
 
 def _limited(dataset: Any, limit: int | None) -> Int64[Tensor, " n"]:
@@ -166,8 +236,8 @@ def _limited(dataset: Any, limit: int | None) -> Int64[Tensor, " n"]:
     return limited_positions(labels, limit) if len(labels) == count else torch.arange(limit)
 
 
-def _labels_of(dataset: Any, count: int) -> Labels:
-    return torch.tensor([int(dataset[number][1]) for number in range(count)])
+def _labels_of(dataset: Items, count: int) -> Labels:
+    return torch.tensor([int(_as_number(image_and_label(dataset[number])[1])) for number in range(count)])
 
 
 def _targets(dataset: Any) -> Labels | None:
@@ -183,11 +253,35 @@ def _targets(dataset: Any) -> Labels | None:
     return torch.from_numpy(found.astype(np.int64)) if known else None
 
 
+def _read(
+    dataset: Items, collate: Callable[[Any], Any], numbers: Sequence[int]
+) -> tuple[list[Any], list[Any]]:
+    """Return images and labels of some items, through a loader's own function where it has one."""
+    items = [dataset[number] for number in numbers]
+    if collate is default_collate:
+        images, labels = zip(*map(image_and_label, items), strict=True)
+    else:
+        images, labels = image_and_label(collate(items))
+    if labels is None or len(images) != len(items) or len(labels) != len(items):
+        raise ValueError("evaluate needs a collate_fn that gives one image and one label per item")
+    return list(images), list(labels)
+
+
+def _as_number(label: Any) -> float:
+    try:
+        return float(label)
+    except (TypeError, ValueError, RuntimeError):
+        what = f"shape {tuple(label.shape)}" if isinstance(label, Tensor | np.ndarray) else repr(label)
+        raise ValueError(
+            f"evaluate needs one label per image, the number of a class from 0, got {what}"
+        ) from None
+
+
 def _from_files(given: Files, files: ImageFiles) -> Source:
     labels, remarks = torch.tensor(files.labels, dtype=torch.int64), Remarks()
     index = torch.tensor(files.index)
-    first_time = partial(_of_files, files, given.reading, remarks=remarks)
-    reader = partial(_of_files, files, given.reading)
+    first_time = partial(read_files, files, given.reading, remarks=remarks)
+    reader = partial(read_files, files, given.reading)
     source = _passed(first_time, reader, index, lambda: labels, classes=files.classes)
     say_remarks(remarks, given.reading, images=len(labels), name=given.name)
     return replace(source, name=given.name, split=given.split, files=replace(given, files=files))
@@ -198,20 +292,18 @@ def _of_held(images: Tensor, positions: Sequence[int]) -> Images:
     return images[torch.as_tensor(positions, dtype=torch.int64)]
 
 
-def _of_dataset(dataset: Any, shape: tuple[int, ...], index: Tensor, positions: Sequence[int]) -> Images:
-    return _stacked([dataset[number][0] for number in index[positions].tolist()], shape)
-
-
-def _of_files(
-    files: ImageFiles, reading: Reading, numbers: Sequence[int], remarks: Remarks | None = None
+def _of_dataset(
+    dataset: Items,
+    collate: Callable[[Any], Any],
+    shape: tuple[int, ...],
+    index: Tensor,
+    positions: Sequence[int],
 ) -> Images:
-    # With the first file among them, the error about a file of another size names both.
-    paths = (files.paths[0], *(files.paths[number] for number in numbers))
-    return read_images(paths, reading=reading, remarks=remarks)[1:]
+    return _stacked(_read(dataset, collate, index[torch.tensor(positions)].tolist())[0], shape)
 
 
 def _stacked(images: Sequence[Any], shape: tuple[int, ...]) -> Images:
-    arrays = [np.asarray(image) for image in images]
+    arrays = [np.asarray(pixels_of(image)) for image in images]
     for array in arrays:
         if array.shape != shape:
             raise ValueError(

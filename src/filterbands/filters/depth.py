@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..datasets import ImageSet
+from ..checks import logits_in
+from ..datasets import ImageSet, load_data
 from ..fourier import centered, power_spectrum, radius_grid
 from ..models import convolutions, evaluating, first_layer, run_on
 from ..types import Filters, FloatImages, Labels
@@ -132,7 +133,7 @@ class GradientSpectrum:
 
 
 def input_gradient_spectrum(
-    model: nn.Module, data: ImageSet, *, cutoff: float = EQUAL_AREA
+    model: nn.Module, data: ImageSet | str, *, cutoff: float = EQUAL_AREA
 ) -> GradientSpectrum:
     """Return the mean power spectrum of the gradient of the cross-entropy with respect to the image.
 
@@ -141,7 +142,7 @@ def input_gradient_spectrum(
 
     Args:
         model: Takes NCHW in [0, 1] and returns logits.
-        data: Images and labels; a thousand suffice for three digits.
+        data: Images and labels, or a text that `load_data` takes; a thousand suffice for three digits.
         cutoff: Radius between low and high in (0, 1/2], cycles per pixel.
 
     Raises:
@@ -154,6 +155,7 @@ def input_gradient_spectrum(
     torch.Size([32, 32])
     """
     check_cutoff(cutoff)
+    data = load_data(data) if isinstance(data, str) else data
     images = images_of(data)
     total = torch.zeros(images.shape[2:], dtype=torch.float64)
     radius = radius_grid(*images.shape[2:]).double()
@@ -161,7 +163,7 @@ def input_gradient_spectrum(
     shares = []
 
     def answer(part: FloatImages) -> Float[Tensor, "b classes"]:
-        logits, largest = run_on(model, part), int(data.labels.max())
+        logits, largest = logits_in(run_on(model, part)), int(data.labels.max())
         if logits.ndim != 2 or largest >= logits.shape[1]:
             raise ValueError(f"the network's output of shape {tuple(logits.shape)} has no class {largest}")
         return logits

@@ -1,5 +1,6 @@
 """Moments of the patches that a convolution sees: one accumulating core, and what noise adds to them."""
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from .. import rng
-from ..datasets import ImageSet
+from ..datasets import ImageSet, load_data, tensors_in
 from ..models import Convolution, evaluating, run_on
 from ..types import FloatImages
 
@@ -98,22 +99,19 @@ def as_floats(images: Tensor) -> FloatImages:
 def image_batches(verb: str, data: Any) -> Iterator[FloatImages]:
     """Yield float images in [0, 1], some 100 at a time, from anything that holds images.
 
+    A text names the `train` split of a data set, as `load_data` does.
+
     Raises:
         ValueError: Not images, none, or out of range.
     """
+    if isinstance(data, str | os.PathLike):
+        data = load_data(str(data), split="train")
     if isinstance(data, ImageSet):
         data = data.images
     if isinstance(data, Tensor) and data.ndim > 0:
         data = torch.split(data, _BATCH)
-    if not isinstance(data, Iterable):
-        kind = type(data).__name__
-        raise ValueError(f"{verb} needs an ImageSet, a tensor of images or batches of images, got {kind}")
     found = False
-    for batch in data:
-        images = batch[0] if isinstance(batch, list | tuple) else batch
-        if not isinstance(images, Tensor) or images.ndim != 4:
-            shape = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
-            raise ValueError(f"{verb} needs batches of images NCHW, got {shape}")
+    for images in tensors_in(verb, data):
         if images.dtype != torch.uint8 and not images.is_floating_point():
             raise ValueError(f"{verb} needs bytes or floats in [0, 1], got {images.dtype}")
         images = as_floats(images)

@@ -6,17 +6,19 @@ ideal, circular low-pass. The mean of each channel over the data set is removed.
 input, so that no padding is mistaken for an image.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
-from ..datasets import ImageSet
+from ..datasets import ImageSet, tensors_in
 from ..fourier import filter_images, radius_grid
 from ..models import evaluating, plain_name, run_on
 from ..types import Filters, FloatImages, Taps
@@ -140,9 +142,14 @@ def response_of_tensors(
     return {name: tally.share() for name, tally in tallies.items() if tally.positions}
 
 
-def images_of(data: ImageSet | Tensor) -> Tensor:
+def images_of(data: ImageSet | Tensor | Iterable[Any] | Dataset[Any]) -> Tensor:
     """Return the images, bytes or floats, NCHW; raise ValueError for none, or another shape or type."""
-    images = data if isinstance(data, Tensor) else data.images
+    if isinstance(data, ImageSet):
+        images = data.images
+    else:
+        images = (
+            data if isinstance(data, Tensor) else torch.cat([*tensors_in("data", data)] or [torch.empty(0)])
+        )
     if images.ndim != 4 or len(images) == 0:
         raise ValueError(f"data needs at least one image, NCHW, got shape {tuple(images.shape)}")
     if images.dtype != torch.uint8 and not images.is_floating_point():

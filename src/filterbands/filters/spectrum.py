@@ -2,15 +2,16 @@
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
-from ..datasets import ImageSet
+from ..datasets import ImageSet, load_data
 from ..models import load_model, read_checkpoint, trusted_arch
 from .bands import EQUAL_AREA, check_cutoff, cutoff_of
 from .figures import FIGURES, LayerSpectrum, ModelSpectrum, color_of
@@ -30,7 +31,7 @@ def analyze(
     *,
     cutoff: float = EQUAL_AREA,
     fold_batch_norm: bool = False,
-    data: ImageSet | Tensor | None = None,
+    data: ImageSet | Tensor | str | Iterable[Any] | Dataset[Any] | None = None,
 ) -> ModelSpectrum:
     """Return the spectrum of every convolution of a network; the network is left as it is.
 
@@ -48,9 +49,10 @@ def analyze(
             its scale. With data, that is the batch norm that is given the convolution's output; without,
             the next leaf module registered, of as many features. The layer's note says which of the two
             was used. It changes who is dead, and `low_energy`; each filter's own share is the same.
-        data: Images, as an `ImageSet`, as NCHW bytes or as NCHW floats in [0, 1], for
-            `response_low_energy`. A network is run on them, on the device it is on; of tensors without
-            one, only layers that read as many channels as an image has are taken to see the images.
+        data: Images, as an `ImageSet`, as NCHW bytes or as NCHW floats in [0, 1], as a loader's batches or
+            items of them, or as a text that `load_data` takes, for `response_low_energy`. A network is run on
+            them, on the device it is on; of tensors without one, only layers that read as many channels as an
+            image has are taken to see the images.
 
     Raises:
         FileNotFoundError: No such file.
@@ -63,9 +65,12 @@ def analyze(
     (0.895, 1.0)
     """
     check_cutoff(cutoff)
+    if isinstance(data, str):
+        data = load_data(data)
+    data = None if data is None else images_of(data)
     source = _opened(Path(model)) if isinstance(model, str | os.PathLike) else model
     if isinstance(source, nn.Module):
-        few = None if data is None else as_floats(images_of(data)[:2])
+        few = None if data is None else as_floats(data[:2])
         found = layers_of_network(source, fold_batch_norm=fold_batch_norm, images=few)
     elif isinstance(source, Mapping):
         if fold_batch_norm:

@@ -6,6 +6,7 @@ from .geometry import Geometry, published_geometry
 from .held import bake_weights, held_weights
 from .layers import Convolution, batch_norms, convolutions, first_layer, plain_name, run_on
 from .loading import architecture_of, describe, load_model
+from .named import Named, known_overlap, name_of, opened
 from .normalizing import (
     CIFAR_MEAN,
     CIFAR_STD,
@@ -25,6 +26,7 @@ __all__ = [
     "CIFAR_STD",
     "Convolution",
     "Geometry",
+    "Named",
     "Normalizing",
     "OnnxNetwork",
     "Scale",
@@ -43,7 +45,10 @@ __all__ = [
     "input_std",
     "is_named",
     "is_onnx",
+    "known_overlap",
     "load_model",
+    "name_of",
+    "opened",
     "plain_name",
     "published_geometry",
     "read_checkpoint",

@@ -120,8 +120,10 @@ def plain_name(path: str) -> str:
     return _WRAPPED.sub("", path)
 
 
-def run_on(model: nn.Module, images: FloatImages) -> Tensor:
-    """Return the output of a network for images, which are moved to its device and precision.
+def run_on(model: nn.Module, images: FloatImages) -> Any:
+    """Return what a network gives for images, which are moved to its device and precision.
+
+    `checks.logits_in` finds the logits in it.
 
     Raises:
         ValueError: The network does not accept them.
@@ -131,11 +133,10 @@ def run_on(model: nn.Module, images: FloatImages) -> Tensor:
     # Compiled code ignores hooks that were added to the modules after the compilation.
     plain: nn.Module = getattr(model, "_orig_mod", model)
     try:
-        answers: Tensor = plain(images.to(place.device, place.dtype))
+        return plain(images.to(place.device, place.dtype))
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"the network cannot take images of {tuple(images.shape[1:])}: {reason}") from None
-    return answers
 
 
 def _registered(model: nn.Module) -> tuple[Convolution, ...]:

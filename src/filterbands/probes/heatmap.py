@@ -20,6 +20,7 @@ from .. import fourier, rng
 from ..checks import hint
 from ..evaluation import Data
 from ..filters import EQUAL_AREA
+from ..models import Named, opened
 from ..types import Progress
 from .probe import Arrays, Probe, ProbeConfig, probing
 
@@ -120,7 +121,7 @@ class HeatMap:
 
 
 def fourier_heatmap(
-    model: nn.Module,
+    model: Named,
     data: Data,
     *,
     norm: float,
@@ -143,7 +144,7 @@ def fourier_heatmap(
     side. Such a bound, and the time of a map of more than a minute, are told in a line of the log.
 
     Args:
-        model: Takes NCHW floats in [0, 1] and returns logits.
+        model: As `evaluate` takes it.
         data: As `evaluate` takes them.
         norm: L2 norm of the perturbation in each channel, images in [0, 1]; above 0.
         limit: Take so many images, as `load_data` does.
@@ -167,6 +168,7 @@ def fourier_heatmap(
     """
     if not (np.isfinite(norm) and norm > 0):
         raise ValueError(f"norm needs a number above 0, the L2 norm in each channel, got {norm:g}")
+    model = opened(model)
     if layer:
         find_module(model, layer)
         if config is not None and config.compile:

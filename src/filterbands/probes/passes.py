@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from .. import fourier, rng
 from ..evaluation import Data
+from ..models import Named
 from ..scores import RESAMPLES
 from ..types import FloatImages, Progress
 from .probe import ProbeConfig, probing
@@ -64,7 +65,7 @@ class PassCurves:
 
 
 def pass_curves(
-    model: nn.Module,
+    model: Named,
     data: Data,
     *,
     limit: int | None = None,

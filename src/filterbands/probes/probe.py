@@ -32,6 +32,7 @@ from ..evaluation import (
     running_on,
 )
 from ..filters import EQUAL_AREA, rank_correlations
+from ..models import Named, opened
 from ..scores import RESAMPLES
 from ..types import FloatImages, Images
 
@@ -217,7 +218,7 @@ def kept(store: Store | None, facts: Mapping[str, Any], compute: Callable[[], Ar
 
 @contextlib.contextmanager
 def probing(
-    model: nn.Module,
+    model: Named,
     data: Data,
     *,
     limit: int | None = None,
@@ -225,8 +226,10 @@ def probing(
     db: str | Path | None = None,
 ) -> Iterator[Probe]:
     """Yield a network ready to be probed; afterwards it is as it was, modes and device."""
+    networks = [] if isinstance(model, nn.Module) else [str(model)]
+    model = opened(model)
     config = ProbeConfig() if config is None else config
-    source = as_source(data, limit=limit)
+    source = as_source(data, limit=limit, networks=networks)
     size = len(source.labels) * int(np.prod(source.shape))
     if size > _BYTES_AT_ONCE:
         raise ValueError(

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .. import fourier
 from ..corruptions import CORRUPTIONS, corrupt, expand_kinds, parameters_for
 from ..evaluation import Data, Source, Store, as_source, chunk_size
 from ..filters import EQUAL_AREA, gradient_power
+from ..models import Named
 from ..scores import SEVERITIES, Scores
 from ..types import FloatImages, Progress
 from .probe import Arrays, Probe, ProbeConfig, RankCorrelation, Spectrum, correlate, kept, probing
@@ -164,7 +165,7 @@ def corruption_spectra(
 
 
 def gradient_spectrum(
-    model: nn.Module,
+    model: Named,
     data: Data,
     *,
     limit: int | None = None,
