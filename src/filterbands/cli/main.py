@@ -19,7 +19,7 @@ from ..version import __version__
 
 VERBS: Mapping[str, str] = MappingProxyType(
     {
-        "demo": "train three networks on generated images, evaluate them, write a report",
+        "demo": "train small networks on digits and generated images, evaluate them, write a report",
         "analyze": "show how low- or high-frequency every convolution's filters are",
         "train": "train a network by a recipe",
         "bake": "write the plain weights of a run, ready to deploy",
