@@ -29,7 +29,9 @@ from statistics import mean, stdev
 from typing import Any
 
 import control_tables
+import corruptions_distance
 import planted_sweep
+import resnet20
 import study_table
 import train_cifar10
 import verdict
@@ -69,6 +71,13 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "methods": _study("narrow_study", "narrow_best_study"),
     "variants": _study("narrow_variants_study"),
     "kinds of methods": lambda: study_table.kinds(lines_of("narrow_study", "narrow_best_study")),
+    "gains of recipes": lambda: study_table.gains(
+        lines_of("narrow_study", "narrow_best_study", "narrow_variants_study")
+    ),
+    "distance": lambda: corruptions_distance.table(corruptions_distance.read("c")),
+    "distance cbar": lambda: corruptions_distance.table(corruptions_distance.read("cbar")),
+    "resnet20 averages": lambda: resnet20.averages(*resnet20.read()),
+    "resnet20 kinds": lambda: resnet20.kinds(resnet20.read()[0]),
     "control 12": _control(12),
     "control 40": _control(40),
     "control benchmark": lambda: control_tables.table(lines_of("control_benchmark")),
@@ -120,6 +129,7 @@ def _source(name: str) -> list[Line]:
         files = {
             "methods": ("narrow_study", "narrow_best_study"),
             "variants": ("narrow_variants_study",),
+            "recipes": ("narrow_study", "narrow_best_study", "narrow_variants_study"),
             "budget": ("budget_study", "budget_resnet20_study"),
             "order": ("order_study",),
         }
