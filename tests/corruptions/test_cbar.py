@@ -7,7 +7,7 @@ standard error as if the images were others; |z| must stay below 4. Were that so
 by chance (6.3e-5 a comparison); the images being shared, fewer do: the original against itself has an rms z
 of 0.61 and none above 2.86. circular_motion_blur draws nothing and must agree to the reference's six digits.
 
-No network sees these kinds here, nor in any other test: see docs/study.md.
+No network sees these kinds here, nor in any other test: see docs/protocol.md.
 """
 
 import json
@@ -24,7 +24,7 @@ from torch import Tensor
 from filterbands.corruptions import CORRUPTIONS, PARAMETERS, corrupt, expand_kinds, kinds_of
 
 LIMIT = 4.0
-PAGE = Path(__file__).parents[2] / "docs" / "cbar.md"
+PAGE = Path(__file__).parents[2] / "docs" / "studies" / "cbar.md"
 # What the authors' levels are multiplied by, and added, to give our constants.
 FROM_LEVELS = {
     "blue_noise_sample": ((0.3, -2.5),),
