@@ -13,8 +13,10 @@ A page marks what is computed with comments, which its readers do not see:
 
 The second form names a source of lines (`_source`), a row or the difference of two rows paired by seed, and
 a figure. That is one of `FIGURES` or a kind of corruption, alone or with `:low` or `:high` (the ends of the
-95 % interval of Student), `:sd`, `:min`, `:max` or `:n`. The number keeps the decimals and the sign that
-stand there. A picture holds the sha256 of its specification, so that it is compared without being drawn.
+95 % interval of Student), `:sd`, `:min`, `:max` or `:n`. `<!--= file/NAME PATH FACTOR -->` is a number of
+results/NAME.json times a factor, where PATH has the keys to it with dots between, and + for blanks in them.
+The number keeps the decimals and the sign that stand there. A picture holds the sha256 of its specification,
+so that it is compared without being drawn.
 """
 
 import argparse
@@ -102,6 +104,11 @@ PICTURES: Mapping[str, Callable[[], Any]] = {
 """Every picture of docs/images that is a chart of results."""
 
 
+def _file(name: str) -> Any:
+    """Return what results/NAME.json holds."""
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
 def _planted() -> list[Line]:
     """Return the sweep's lines at the budget and strength that the docs tell."""
     return [line for line in lines_of("planted_sweep") if (line["epochs"], line["amplitude"]) == (8, 1.0)]
@@ -172,6 +179,11 @@ def number(source: str, rows: str, figure: str, shown: str) -> str:
     Raises:
         ValueError: There is no such source, row or figure, or no seed that both rows have.
     """
+    if source.startswith("file/"):
+        at = _file(source.removeprefix("file/"))
+        for key in rows.split("."):
+            at = at[int(key) if isinstance(at, list) else key.replace("+", " ")]
+        return _shown(float(figure) * at, shown)
     name, _, statistic = figure.partition(":")
     of = FIGURES.get(name) or _over([name])
     lines = _source(source)
@@ -193,9 +205,15 @@ def number(source: str, rows: str, figure: str, shown: str) -> str:
         "max": lambda: max(values),
         "n": lambda: len(values),
     }[statistic]()
+    return _shown(found, shown)
+
+
+def _shown(found: float, shown: str) -> str:
+    """Return a number with the sign and the decimals of the one that is shown."""
     sign = "+" if shown.startswith("+") else ""
     decimals = len(shown.partition(".")[2])
-    return f"{found:{sign}.{decimals}f}"
+    comma = "," if "," in shown else ""
+    return f"{found:{sign}{comma}.{decimals}f}"
 
 
 def rewritten(text: str) -> str:
