@@ -13,6 +13,7 @@ import argparse
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,19 +41,41 @@ def main() -> None:
     options = parser.parse_args()
     cells = json.loads(options.reference.read_text())["cells"]
     images = load_data(options.data, split="test").images[:1000]
-    found, squares = {}, []
-    print("| kind | mean squared change, ours / original | largest difference, in standard errors |")
-    print("|---|---|---|")
+    found: dict[str, Any] = {}
+    squares: list[float] = []
     for kind in kinds_of(options.which):
         ratios, differences = compare(images, kind, cells[NAMES.get(kind, kind)], *RINGS[options.which])
         largest = max(map(abs, differences))
         found[kind] = {"mse_ratio": ratios, "largest_z": largest}
         squares += [] if largest < FIXED else [z * z for z in differences]
-        print(f"| `{kind}` | {' · '.join(f'{value:.3f}' for value in ratios)} | {largest:.2f} |", flush=True)
+        print(f"{kind}: {largest:.2f}", flush=True)
     root = math.sqrt(sum(squares) / len(squares))
-    print(f"{len(squares)} comparisons of random kinds: root mean square {root:.2f} standard errors")
     document = {"kinds": found, "comparisons": len(squares), "rms_z": root}
     (RESULTS / FILES[options.which]).write_text(json.dumps(document, indent=1) + "\n")
+    print(table(document))
+
+
+def read(which: str) -> dict[str, Any]:
+    """Return what was measured of a set of kinds."""
+    found: dict[str, Any] = json.loads((RESULTS / FILES[which]).read_text())
+    return found
+
+
+def table(document: dict[str, Any]) -> str:
+    """Return a row per kind as Markdown."""
+    heads = (
+        "kind",
+        "mean squared change, ours / original, severity 1 to 5",
+        "largest difference, standard errors",
+    )
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for kind, found in document["kinds"].items():
+        ratios = " · ".join(f"{ratio:.3f}" for ratio in found["mse_ratio"])
+        lines.append(f"| `{kind}` | {ratios} | {found['largest_z']:.2f} |")
+    compared, root = document["comparisons"], document["rms_z"]
+    return "\n".join(
+        [*lines, f"| root mean square of {compared:,} differences of random kinds | | {root:.2f} |"]
+    )
 
 
 def compare(

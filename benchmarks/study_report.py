@@ -13,8 +13,10 @@ A page marks what is computed with comments, which its readers do not see:
 
 The second form names a source of lines (`_source`), a row or the difference of two rows paired by seed, and
 a figure. That is one of `FIGURES` or a kind of corruption, alone or with `:low` or `:high` (the ends of the
-95 % interval of Student), `:sd`, `:min`, `:max` or `:n`. The number keeps the decimals and the sign that
-stand there. A picture holds the sha256 of its specification, so that it is compared without being drawn.
+95 % interval of Student), `:sd`, `:min`, `:max` or `:n`. `<!--= file/NAME PATH FACTOR -->` is a number of
+results/NAME.json times a factor, where PATH has the keys to it with dots between, and + for blanks in them.
+The number keeps the decimals and the sign that stand there. A picture holds the sha256 of its specification,
+so that it is compared without being drawn.
 """
 
 import argparse
@@ -29,7 +31,9 @@ from statistics import mean, stdev
 from typing import Any
 
 import control_tables
+import corruptions_distance
 import planted_sweep
+import resnet20
 import study_table
 import train_cifar10
 import verdict
@@ -69,6 +73,13 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "methods": _study("narrow_study", "narrow_best_study"),
     "variants": _study("narrow_variants_study"),
     "kinds of methods": lambda: study_table.kinds(lines_of("narrow_study", "narrow_best_study")),
+    "gains of recipes": lambda: study_table.gains(
+        lines_of("narrow_study", "narrow_best_study", "narrow_variants_study")
+    ),
+    "distance": lambda: corruptions_distance.table(corruptions_distance.read("c")),
+    "distance cbar": lambda: corruptions_distance.table(corruptions_distance.read("cbar")),
+    "resnet20 averages": lambda: resnet20.averages(*resnet20.read()),
+    "resnet20 kinds": lambda: resnet20.kinds(resnet20.read()[0]),
     "control 12": _control(12),
     "control 40": _control(40),
     "control benchmark": lambda: control_tables.table(lines_of("control_benchmark")),
@@ -91,6 +102,11 @@ PICTURES: Mapping[str, Callable[[], Any]] = {
     "dose.png": lambda: verdict.dose_chart(verdict.read()),
 }
 """Every picture of docs/images that is a chart of results."""
+
+
+def _file(name: str) -> Any:
+    """Return what results/NAME.json holds."""
+    return json.loads((RESULTS / f"{name}.json").read_text())
 
 
 def _planted() -> list[Line]:
@@ -120,6 +136,7 @@ def _source(name: str) -> list[Line]:
         files = {
             "methods": ("narrow_study", "narrow_best_study"),
             "variants": ("narrow_variants_study",),
+            "recipes": ("narrow_study", "narrow_best_study", "narrow_variants_study"),
             "budget": ("budget_study", "budget_resnet20_study"),
             "order": ("order_study",),
         }
@@ -162,6 +179,11 @@ def number(source: str, rows: str, figure: str, shown: str) -> str:
     Raises:
         ValueError: There is no such source, row or figure, or no seed that both rows have.
     """
+    if source.startswith("file/"):
+        at = _file(source.removeprefix("file/"))
+        for key in rows.split("."):
+            at = at[int(key) if isinstance(at, list) else key.replace("+", " ")]
+        return _shown(float(figure) * at, shown)
     name, _, statistic = figure.partition(":")
     of = FIGURES.get(name) or _over([name])
     lines = _source(source)
@@ -183,9 +205,15 @@ def number(source: str, rows: str, figure: str, shown: str) -> str:
         "max": lambda: max(values),
         "n": lambda: len(values),
     }[statistic]()
+    return _shown(found, shown)
+
+
+def _shown(found: float, shown: str) -> str:
+    """Return a number with the sign and the decimals of the one that is shown."""
     sign = "+" if shown.startswith("+") else ""
     decimals = len(shown.partition(".")[2])
-    return f"{found:{sign}.{decimals}f}"
+    comma = "," if "," in shown else ""
+    return f"{found:{sign}{comma}.{decimals}f}"
 
 
 def rewritten(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Draws the pictures of docs/cbar.md.
+"""Draws the pictures of docs/studies/cbar.md.
 
 python docs/pictures/cbar.py sheet             one drawn image under the ten kinds of CIFAR-10-C-bar
 python docs/pictures/cbar.py imagenet          the same at 224 pixels under the ten of ImageNet-C-bar

@@ -1,4 +1,4 @@
-"""Draws the pictures of docs/corruptions.md.
+"""Draws the pictures of docs/corrupt.md and docs/studies/corruptions.md.
 
 python docs/pictures/corruptions.py sheet      one drawn image under every kind and severity
 python docs/pictures/corruptions.py spectra --data cifar10:DIR [--images 1000]
@@ -68,7 +68,7 @@ def scene(side: int) -> Image.Image:
 
 
 def spectra(images: Tensor) -> Image.Image:
-    """Return a row a kind: log power of what severities 1 to 5 add, frequency zero in the centre."""
+    """Return a row a kind: log power of what severities 1 to 5 add, frequency zero in the center."""
     rows = {}
     clean = images.double() / 255
     for kind in kinds_of("c"):

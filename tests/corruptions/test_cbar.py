@@ -7,7 +7,7 @@ standard error as if the images were others; |z| must stay below 4. Were that so
 by chance (6.3e-5 a comparison); the images being shared, fewer do: the original against itself has an rms z
 of 0.61 and none above 2.86. circular_motion_blur draws nothing and must agree to the reference's six digits.
 
-No network sees these kinds here, nor in any other test: see docs/study.md.
+No network sees these kinds here, nor in any other test: see docs/studies/methods.md.
 """
 
 import json
@@ -24,7 +24,7 @@ from torch import Tensor
 from filterbands.corruptions import CORRUPTIONS, PARAMETERS, corrupt, expand_kinds, kinds_of
 
 LIMIT = 4.0
-PAGE = Path(__file__).parents[2] / "docs" / "cbar.md"
+PAGE = Path(__file__).parents[2] / "docs" / "studies" / "cbar.md"
 # What the authors' levels are multiplied by, and added, to give our constants.
 FROM_LEVELS = {
     "blue_noise_sample": ((0.3, -2.5),),
@@ -91,9 +91,10 @@ def test_unknown_names_and_kinds_of_the_other_table_are_refused_in_one_line() ->
 )
 def test_the_page_s_constants_are_those_in_use(parameters: str, kind: str) -> None:
     column = " · ".join(" ".join(f"{number:g}" for number in row) for row in PARAMETERS[parameters][kind])
-    line = [line for line in PAGE.read_text().splitlines() if line.startswith(f"| `{kind}` |")]
-    assert len(line) == 2, "a row that tells what it does and one of constants"
-    assert f"| {column} |" in line[1]
+    told, constants = PAGE.read_text().split("## Constants")
+    assert f"| `{kind}` |" in told.split("## What is exact")[0], "a row that tells what it does"
+    (line,) = [line for line in constants.splitlines() if line.startswith(f"| `{kind}` |")]
+    assert f"| {column} |" in line
 
 
 @pytest.mark.parametrize("kind", sorted({*kinds_of("cbar"), *kinds_of("cbar", parameters="imagenet")}))

@@ -1,4 +1,4 @@
-"""The page on corruptions shows the constants that are used."""
+"""The pages on corruptions show all kinds, and the constants that are used."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from filterbands.corruptions import CORRUPTIONS, kinds_of
 from filterbands.corruptions.kinds import CIFAR, IMAGENET
 from filterbands.corruptions.pixels import Severities
 
-PAGE = Path(__file__).parents[2] / "docs" / "corruptions.md"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def _column(severities: Severities) -> str:
@@ -18,11 +18,12 @@ def _column(severities: Severities) -> str:
 @pytest.mark.parametrize("kind", kinds_of("c"))
 def test_the_page_s_constants_are_those_in_use(kind: str) -> None:
     row = f"| {_column(CIFAR[kind])} | {_column(IMAGENET[kind])} |"
-    assert [line for line in PAGE.read_text().splitlines() if line.endswith(row) and f"`{kind}`" in line]
+    page = (DOCS / "studies" / "corruptions.md").read_text()
+    assert [line for line in page.splitlines() if line.endswith(row) and f"`{kind}`" in line]
 
 
 def test_the_page_names_every_kind_and_family() -> None:
-    page = PAGE.read_text()
+    page = (DOCS / "corrupt.md").read_text()
     for kind in (CORRUPTIONS[name] for name in kinds_of("c")):
         extra = "" if kind.benchmark else " *"
         assert f"| `{kind.name}`{extra} | {kind.family} |" in page

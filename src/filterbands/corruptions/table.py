@@ -164,7 +164,8 @@ def corrupt(
             lacks the kind.
         FileNotFoundError: The textures of `frost` are not available.
 
-    Source: Hendrycks, Dietterich 2019, arXiv:1903.12261; docs/corruptions.md states which kinds are exact.
+    Source: Hendrycks, Dietterich 2019, arXiv:1903.12261; docs/studies/corruptions.md says which kinds are
+    exact.
 
     >>> images = torch.full((2, 3, 32, 32), 128, dtype=torch.uint8)
     >>> corrupt(images, "brightness", severity=3, seed=0).unique().tolist()
