@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := venv
-.PHONY: venv demo test check bench slow study-report gpu-study
+.PHONY: venv demo test check bench slow study-report package gpu-study
 
 PYTHON ?= python3
 # Test processes at once; a core each.
@@ -34,6 +34,10 @@ check: $(STAMP)
 # Numbers, tables and pictures of README and docs, from results/, without training.
 study-report: $(STAMP)
 	$(BIN)/python benchmarks/study_report.py
+
+# sdist and wheel, installed and tried outside of the checkout.
+package: $(STAMP)
+	.ci/package
 
 bench: $(STAMP)
 	@ls benchmarks/*.py
