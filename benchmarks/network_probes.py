@@ -1,12 +1,12 @@
-"""What probes say of the networks whose weights are kept: heat maps, filtered images, corruptions, vulnerability.
+"""What probes say of the networks whose weights are kept: heat maps, passes, corruptions, vulnerability.
 
     FILTERBANDS_SHARED=... python benchmarks/network_probes.py maps --data cifar10:DIR [--images 300]
     python benchmarks/network_probes.py corruptions --data cifar10:DIR
     FILTERBANDS_SHARED=... python benchmarks/network_probes.py vulnerability
 
-Each writes a key of results/network_probes.json, of which `study_report.py` makes the tables of docs/frequencies.md
-and docs/studies/heatmaps.md. `maps` also draws docs/images/sensitivity-heatmaps.png. The folder that
-FILTERBANDS_SHARED names has the public ResNet-20 in data/checkpoints.
+Each writes a key of results/network_probes.json, of which `study_report.py` makes the tables of
+docs/frequencies.md and docs/studies/heatmaps.md. `maps` also draws docs/images/sensitivity-heatmaps.png.
+The folder that FILTERBANDS_SHARED names has the public ResNet-20 in data/checkpoints.
 """
 
 import argparse
@@ -31,8 +31,8 @@ from filterbands.filters import EQUAL_AREA
 from filterbands.models import load_model
 from filterbands.probes import (
     ProbeConfig,
-    corruption_spectra,
     correlate,
+    corruption_spectra,
     fourier_heatmap,
     pass_curves,
     vulnerability,
@@ -161,7 +161,8 @@ def energy_table(found: dict[str, Any]) -> str:
 
 def gain_table(found: dict[str, Any]) -> str:
     """Return rank correlations over kinds: the low energy of a kind and the gain under it."""
-    energies = found["corruptions"]["low_energy"]
+    by_energy = sorted(found["corruptions"]["low_energy"].items(), key=lambda entry: entry[1])
+    energies = dict(by_energy)
     rows = ["| network | comparison | seed | rank correlation of gain and low energy |", "|---" * 4 + "|"]
     for file, arch, row, reference, seed in GAINS:
         one, other = (
