@@ -13,8 +13,10 @@ A page marks what is computed with comments, which its readers do not see:
 
 The second form names a source of lines (`_source`), a row or the difference of two rows paired by seed, and
 a figure. That is one of `FIGURES` or a kind of corruption, alone or with `:low` or `:high` (the ends of the
-95 % interval of Student), `:sd`, `:min`, `:max` or `:n`. The number keeps the decimals and the sign that
-stand there. A picture holds the sha256 of its specification, so that it is compared without being drawn.
+95 % interval of Student), `:sd`, `:min`, `:max` or `:n`. `<!--= file/NAME PATH FACTOR -->` is a number of
+results/NAME.json times a factor, where PATH has the keys to it with dots between. The number keeps the
+decimals and the sign that stand there. A picture holds the sha256 of its specification, so that it is
+compared without being drawn.
 """
 
 import argparse
@@ -28,8 +30,12 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import analyze
 import control_tables
+import network_probes
+import performance_tables
 import planted_sweep
+import shrink
 import study_table
 import train_cifar10
 import verdict
@@ -72,8 +78,35 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "control 12": _control(12),
     "control 40": _control(40),
     "control benchmark": lambda: control_tables.table(lines_of("control_benchmark")),
+    "control noise": lambda: control_tables.matches(lines_of("control_study")),
     "planted effects": lambda: planted_sweep.effects(_planted()),
     "planted accuracies": lambda: planted_sweep.table(_planted()),
+    "planted budgets": lambda: planted_sweep.table(
+        [line for line in lines_of("planted_sweep") if (line["epochs"], line["amplitude"]) != (8, 1.0)]
+    ),
+    "public networks": lambda: analyze.networks_table(_file("public_spectra")),
+    "public trajectory": lambda: analyze.trajectory_table(_file("public_spectra")),
+    "noise over signal": lambda: performance_tables.table(
+        ["filters", "noise of 0.1 over signal"],
+        [[name, f"{value:.3g}"] for name, value in _file("noise_over_signal")["ratios"].items()],
+    ),
+    "shrink": lambda: shrink.table(_file("shrink")),
+    "heat maps": lambda: network_probes.heat_table(network_probes.read()),
+    "passes": lambda: network_probes.pass_table(network_probes.read()),
+    "corruption energies": lambda: network_probes.energy_table(network_probes.read()),
+    "gains by frequency": lambda: network_probes.gain_table(network_probes.read()),
+    "vulnerability": lambda: network_probes.vulnerability_table(network_probes.read()),
+    "speed of analysis": performance_tables.analysis,
+    "speed of heat maps": performance_tables.heat_map,
+    "speed of evaluation": performance_tables.evaluation,
+    "speed of training": performance_tables.training,
+    "speed of kinds": lambda: performance_tables.kinds("c-32"),
+    "speed of cbar kinds": lambda: performance_tables.kinds("cbar-32"),
+    "speed of sets": performance_tables.sets,
+    "speed of peers": performance_tables.peers,
+    "cost of methods": performance_tables.methods,
+    "cost of controls": performance_tables.controls,
+    "budgets": performance_tables.budgets,
     "protocol full 12": _protocol(verdict.FULL, 12),
     "protocol narrow 12": _protocol(verdict.NARROW, 12),
     "protocol narrow 40": _protocol(verdict.NARROW, 40),
@@ -88,9 +121,15 @@ PICTURES: Mapping[str, Callable[[], Any]] = {
         [line for line in lines_of("control_study") if line["epochs"] == 12]
     ),
     "study.png": lambda: study_table.chart(lines_of("narrow_study", "narrow_best_study")),
+    "sensitivity-passes.png": lambda: network_probes.curves(network_probes.read()),
     "dose.png": lambda: verdict.dose_chart(verdict.read()),
 }
 """Every picture of docs/images that is a chart of results."""
+
+
+def _file(name: str) -> Any:
+    """Return what results/NAME.json holds."""
+    return json.loads((RESULTS / f"{name}.json").read_text())
 
 
 def _planted() -> list[Line]:
@@ -162,6 +201,11 @@ def number(source: str, rows: str, figure: str, shown: str) -> str:
     Raises:
         ValueError: There is no such source, row or figure, or no seed that both rows have.
     """
+    if source.startswith("file/"):
+        at = _file(source.removeprefix("file/"))
+        for key in rows.split("."):
+            at = at[int(key) if isinstance(at, list) else key]
+        return _shown(float(figure) * at, shown)
     name, _, statistic = figure.partition(":")
     of = FIGURES.get(name) or _over([name])
     lines = _source(source)
@@ -183,9 +227,15 @@ def number(source: str, rows: str, figure: str, shown: str) -> str:
         "max": lambda: max(values),
         "n": lambda: len(values),
     }[statistic]()
+    return _shown(found, shown)
+
+
+def _shown(found: float, shown: str) -> str:
+    """Return a number with the sign and the decimals of the one that is shown."""
     sign = "+" if shown.startswith("+") else ""
     decimals = len(shown.partition(".")[2])
-    return f"{found:{sign}.{decimals}f}"
+    comma = "," if "," in shown else ""
+    return f"{found:{sign}{comma}.{decimals}f}"
 
 
 def rewritten(text: str) -> str:
