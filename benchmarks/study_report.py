@@ -14,9 +14,9 @@ A page marks what is computed with comments, which its readers do not see:
 The second form names a source of lines (`_source`), a row or the difference of two rows paired by seed, and
 a figure. That is one of `FIGURES` or a kind of corruption, alone or with `:low` or `:high` (the ends of the
 95 % interval of Student), `:sd`, `:min`, `:max` or `:n`. `<!--= file/NAME PATH FACTOR -->` is a number of
-results/NAME.json times a factor, where PATH has the keys to it with dots between. The number keeps the
-decimals and the sign that stand there. A picture holds the sha256 of its specification, so that it is
-compared without being drawn.
+results/NAME.json times a factor, where PATH has the keys to it with dots between, and + for blanks in them.
+The number keeps the decimals and the sign that stand there. A picture holds the sha256 of its specification,
+so that it is compared without being drawn.
 """
 
 import argparse
@@ -204,7 +204,7 @@ def number(source: str, rows: str, figure: str, shown: str) -> str:
     if source.startswith("file/"):
         at = _file(source.removeprefix("file/"))
         for key in rows.split("."):
-            at = at[int(key) if isinstance(at, list) else key]
+            at = at[int(key) if isinstance(at, list) else key.replace("+", " ")]
         return _shown(float(figure) * at, shown)
     name, _, statistic = figure.partition(":")
     of = FIGURES.get(name) or _over([name])
