@@ -159,6 +159,7 @@ def _source(name: str) -> list[Line]:
         files = {
             "methods": ("narrow_study", "narrow_best_study"),
             "variants": ("narrow_variants_study",),
+            "narrow": ("narrow_study", "narrow_best_study", "narrow_variants_study"),
             "budget": ("budget_study", "budget_resnet20_study"),
             "order": ("order_study",),
         }

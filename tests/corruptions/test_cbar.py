@@ -7,7 +7,7 @@ standard error as if the images were others; |z| must stay below 4. Were that so
 by chance (6.3e-5 a comparison); the images being shared, fewer do: the original against itself has an rms z
 of 0.61 and none above 2.86. circular_motion_blur draws nothing and must agree to the reference's six digits.
 
-No network sees these kinds here, nor in any other test: see docs/study.md.
+No network sees these kinds here, nor in any other test: see docs/studies/methods.md.
 """
 
 import json
