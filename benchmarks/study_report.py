@@ -193,6 +193,8 @@ FIGURES: Mapping[str, Callable[[Line], float]] = {
 }
 """Every figure of a line, accuracies in percent."""
 _MARKED = re.compile(r"<!--= (\S+) (\S+) (\S+) -->([^<]*)<!--/-->")
+# In Markdown a comment at the start of a line ends the paragraph.
+_BREAKING = re.compile(r"^ *(?=<!--= )", re.MULTILINE)
 _TABLE = re.compile(r"<!-- table: ([^>]+?) -->\n.*?<!-- end -->", re.DOTALL)
 
 
@@ -286,6 +288,11 @@ def main() -> None:
         text = page.read_text()
         count += len(_MARKED.findall(text)) + len(_TABLE.findall(text))
         now = rewritten(text)
+        for match in _BREAKING.finditer(text):
+            line = text.count("\n", 0, match.start()) + 1
+            differing.append(
+                f"{page.relative_to(ROOT)}:{line}: a mark may not begin a line; move a word before it"
+            )
         if now != text:
             pairs = zip(text.splitlines(), now.splitlines(), strict=False)
             place = next((number for number, (was, is_now) in enumerate(pairs, 1) if was != is_now), 0)
