@@ -88,7 +88,7 @@ def measure_maps(spec: str, images: int) -> dict[str, Any]:
             ],
             "radii": passes.radii.tolist(),
             "curves": {band: curve.tolist() for band, curve in passes.curves.items()},
-            "reached": {str(share): reach for share, reach in passes.reached.items()},
+            "reached": {f"{share:.0%}": reach for share, reach in passes.reached.items()},
             "phase_only": passes.phase_only,
             "amplitude_only": passes.amplitude_only,
         }
