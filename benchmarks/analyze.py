@@ -5,7 +5,7 @@
     FILTERBANDS_SHARED=... python benchmarks/analyze.py networks [--cifar DIR]
 
 `speed` and `logger` write results/analyze_speed.json, a key each; `networks` writes
-results/public_spectra.json and prints the tables of docs/measure.md. One thread throughout.
+results/public_spectra.json and prints two tables of docs/frequencies.md. One thread throughout.
 """
 
 import argparse
@@ -149,12 +149,8 @@ def measure_networks(shared: Path, cifar: str) -> dict[str, Any]:
     return {"networks": rows, "trajectory": kept}
 
 
-def tables(found: dict[str, Any]) -> str:
-    """Return the two tables as Markdown."""
-
-    def shown(value: float | None) -> str:
-        return "-" if value is None else f"{value:.3f}"
-
+def networks_table(found: dict[str, Any]) -> str:
+    """Return the first layers of the public networks as Markdown."""
     lines = [
         "| network | training | filters | low share | by chance | low energy | mean | at 0.282 | at 0.489 "
         "| centroid | leak at 0 | response |",
@@ -166,15 +162,23 @@ def tables(found: dict[str, Any]) -> str:
         figures = (row["low_energy"], row["mean_low_energy"], narrow, wide, row["centroid"], row["zero_leak"])
         lines.append(
             f"| {row['network']} | {row['training']} | {row['shape']}, {row['dead']} dead "
-            f"| {row['low_share']:.3f} | {chance} | {' | '.join(map(shown, figures))} "
-            f"| {shown(row['response_low_energy'])} |"
+            f"| {row['low_share']:.3f} | {chance} | {' | '.join(map(_shown, figures))} "
+            f"| {_shown(row['response_low_energy'])} |"
         )
-    lines += ["", "| step | low share | low energy | mean | centroid | leak at 0 |", "|---" * 6 + "|"]
+    return "\n".join(lines)
+
+
+def trajectory_table(found: dict[str, Any]) -> str:
+    """Return the figures of one training over its steps as Markdown."""
+    lines = ["| step | low share | low energy | mean | centroid | leak at 0 |", "|---" * 6 + "|"]
     keys = ("low_share", "low_energy", "mean_low_energy", "centroid", "zero_leak")
     for row in found["trajectory"]:
-        figures = tuple(row[key] for key in keys)
-        lines.append(f"| {row['step']:,} | {' | '.join(map(shown, figures))} |")
+        lines.append(f"| {row['step']:,} | {' | '.join(_shown(row[key]) for key in keys)} |")
     return "\n".join(lines)
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
 
 def keep(file: Path, found: dict[str, Any]) -> None:
@@ -219,7 +223,7 @@ def main() -> None:
             parser.error("FILTERBANDS_SHARED does not name a folder that holds data/checkpoints")
         found = measure_networks(Path(shared), options.cifar)
         keep(RESULTS / "public_spectra.json", {**found, **facts})
-        print(tables(found))
+        print(f"{networks_table(found)}\n\n{trajectory_table(found)}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Tables and the picture of the control study (docs/control.md): what each arm gains and costs.
+"""Tables and the picture of the control study (docs/studies/control.md): what each arm gains and costs.
 
 The arms are rows of three study files. `filterbands study` trains them on `train` and scores them on
 `validation`, clean and under the four extra kinds of corruption, not under the 15 benchmark kinds.
@@ -193,6 +193,11 @@ def _text(shares: list[float], *, sign: bool = False) -> str:
     if sign:
         return "{} ({:+.2f} to {:+.2f})".format(text, *student_interval(values))
     return f"{text} ± {stdev(values):.2f}"
+
+
+def matches(lines: list[dict[str, Any]]) -> str:
+    """Return, as Markdown, the white noise that costs as much clean accuracy as two perturbations do."""
+    return "\n".join(f"- {matched(lines, arm)}" for arm in ("multiplicative", "both"))
 
 
 def matched(lines: list[dict[str, Any]], arm: str) -> str:

@@ -32,7 +32,7 @@ ROWS: list[Any] = [
     "share_low",
     "gaussian",
     "apr_sp",
-    # The best of the rows measured on a CPU (docs/study.md).
+    # The best of the rows measured on a CPU (docs/studies/methods.md).
     {"name": "augmix_jsd_spectral", "recipe": "augmix_jsd", "set": SPECTRAL},
     "modulated",
     {"name": "apr_sp_spectral", "recipe": "apr_sp", "set": SPECTRAL},

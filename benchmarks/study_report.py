@@ -30,10 +30,14 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import analyze
 import control_tables
 import corruptions_distance
+import network_probes
+import performance_tables
 import planted_sweep
 import resnet20
+import shrink
 import study_table
 import train_cifar10
 import verdict
@@ -83,8 +87,35 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "control 12": _control(12),
     "control 40": _control(40),
     "control benchmark": lambda: control_tables.table(lines_of("control_benchmark")),
+    "control noise": lambda: control_tables.matches(lines_of("control_study")),
     "planted effects": lambda: planted_sweep.effects(_planted()),
     "planted accuracies": lambda: planted_sweep.table(_planted()),
+    "planted budgets": lambda: planted_sweep.table(
+        [line for line in lines_of("planted_sweep") if (line["epochs"], line["amplitude"]) != (8, 1.0)]
+    ),
+    "public networks": lambda: analyze.networks_table(_file("public_spectra")),
+    "public trajectory": lambda: analyze.trajectory_table(_file("public_spectra")),
+    "noise over signal": lambda: performance_tables.table(
+        ["filters", "noise of 0.1 over signal"],
+        [[name, f"{value:.3g}"] for name, value in _file("noise_over_signal")["ratios"].items()],
+    ),
+    "shrink": lambda: shrink.table(_file("shrink")),
+    "heat maps": lambda: network_probes.heat_table(network_probes.read()),
+    "passes": lambda: network_probes.pass_table(network_probes.read()),
+    "corruption energies": lambda: network_probes.energy_table(network_probes.read()),
+    "gains by frequency": lambda: network_probes.gain_table(network_probes.read()),
+    "vulnerability": lambda: network_probes.vulnerability_table(network_probes.read()),
+    "speed of analysis": performance_tables.analysis,
+    "speed of heat maps": performance_tables.heat_map,
+    "speed of evaluation": performance_tables.evaluation,
+    "speed of training": performance_tables.training,
+    "speed of kinds": lambda: performance_tables.kinds("c-32"),
+    "speed of cbar kinds": lambda: performance_tables.kinds("cbar-32"),
+    "speed of sets": performance_tables.sets,
+    "speed of peers": performance_tables.peers,
+    "cost of methods": performance_tables.methods,
+    "cost of controls": performance_tables.controls,
+    "budgets": performance_tables.budgets,
     "protocol full 12": _protocol(verdict.FULL, 12),
     "protocol narrow 12": _protocol(verdict.NARROW, 12),
     "protocol narrow 40": _protocol(verdict.NARROW, 40),
@@ -99,6 +130,7 @@ PICTURES: Mapping[str, Callable[[], Any]] = {
         [line for line in lines_of("control_study") if line["epochs"] == 12]
     ),
     "study.png": lambda: study_table.chart(lines_of("narrow_study", "narrow_best_study")),
+    "sensitivity-passes.png": lambda: network_probes.curves(network_probes.read()),
     "dose.png": lambda: verdict.dose_chart(verdict.read()),
 }
 """Every picture of docs/images that is a chart of results."""
@@ -137,6 +169,7 @@ def _source(name: str) -> list[Line]:
             "methods": ("narrow_study", "narrow_best_study"),
             "variants": ("narrow_variants_study",),
             "recipes": ("narrow_study", "narrow_best_study", "narrow_variants_study"),
+            "narrow": ("narrow_study", "narrow_best_study", "narrow_variants_study"),
             "budget": ("budget_study", "budget_resnet20_study"),
             "order": ("order_study",),
         }
@@ -170,6 +203,8 @@ FIGURES: Mapping[str, Callable[[Line], float]] = {
 }
 """Every figure of a line, accuracies in percent."""
 _MARKED = re.compile(r"<!--= (\S+) (\S+) (\S+) -->([^<]*)<!--/-->")
+# In Markdown a comment at the start of a line ends the paragraph.
+_BREAKING = re.compile(r"^ *(?=<!--= )", re.MULTILINE)
 _TABLE = re.compile(r"<!-- table: ([^>]+?) -->\n.*?<!-- end -->", re.DOTALL)
 
 
@@ -263,6 +298,11 @@ def main() -> None:
         text = page.read_text()
         count += len(_MARKED.findall(text)) + len(_TABLE.findall(text))
         now = rewritten(text)
+        for match in _BREAKING.finditer(text):
+            line = text.count("\n", 0, match.start()) + 1
+            differing.append(
+                f"{page.relative_to(ROOT)}:{line}: a mark may not begin a line; move a word before it"
+            )
         if now != text:
             pairs = zip(text.splitlines(), now.splitlines(), strict=False)
             place = next((number for number, (was, is_now) in enumerate(pairs, 1) if was != is_now), 0)

@@ -1,14 +1,16 @@
-"""Draws the pictures of docs/method.md and docs/control.md, and computes a table of the former.
+"""Draws the pictures of docs/mathematics.md and docs/robust.md, and computes a table of the former.
 
 python docs/pictures/method.py filters      the eigenfilters of 3x3 kernels and their spectra
 python docs/pictures/method.py knobs        what each strength of SpectralNoise does to one image
 python docs/pictures/method.py options      what its options change, over five draws
 python docs/pictures/method.py mechanism    what filters answer to a clean and to a noisy image
 python docs/pictures/method.py ratios --data cifar10:DIR [--images 1000]
-                                            noise over signal in the responses of random filters
+                                            noise over signal in the responses of random filters,
+                                            into results/noise_over_signal.json
 """
 
 import argparse
+import json
 
 import numpy as np
 import torch
@@ -21,7 +23,9 @@ from filterbands.control import SpectralNoise
 from filterbands.datasets import load_data
 from filterbands.filters import EQUAL_AREA, eigenfilters, spans
 from filterbands.fourier import kernel_power
+from filterbands.version import git_revision
 
+RESULTS = IMAGES.parents[1] / "results"
 OFF = {"strength": 0.0, "gain": 0.0, "noise": 0.0, "clean": 0.0}
 SPANS = {
     "all low": spans(3, 3)[0],
@@ -39,7 +43,11 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1000)
     options = parser.parse_args()
     if options.what == "ratios":
-        print(ratios(load_data(options.data, split="train").images[: options.images]))
+        images = load_data(options.data, split="train").images[: options.images]
+        found = {"data": options.data.partition(":")[0], "images": len(images), "noise": 0.1}
+        text = json.dumps({**found, "ratios": ratios(images), "git": git_revision()}, indent=1)
+        (RESULTS / "noise_over_signal.json").write_text(text + "\n")
+        print(text)
         return
     draw = {"filters": filters, "knobs": knobs, "options": choices, "mechanism": mechanism}[options.what]
     file = IMAGES / f"method-{options.what}.png"
@@ -111,16 +119,15 @@ def mechanism() -> Image.Image:
     return arranged(rows, ["image", *kernels])
 
 
-def ratios(images: Tensor) -> str:
-    """Return noise over signal, variances summed over filters drawn evenly from a span, as Markdown."""
+def ratios(images: Tensor) -> dict[str, float]:
+    """Return noise over signal, variances summed over filters drawn evenly from a span."""
     pixels = images.double() / 255
     patches = F.unfold(pixels.flatten(0, 1)[:, None], 3).movedim(1, 2).flatten(0, 1)
     covariance = torch.cov(patches.T)
-    lines = ["| filters | noise of 0.1 over signal |", "|---|---|"]
+    found = {}
     for name, span in SPANS.items():
-        ratio = 0.1**2 * len(span) / float(torch.trace(span @ covariance @ span.T))
-        lines.append(f"| {name} | {ratio:.3g} |")
-    return "\n".join(lines)
+        found[name] = 0.1**2 * len(span) / float(torch.trace(span @ covariance @ span.T))
+    return found
 
 
 def _perturbed(options: dict[str, object], *, seed: int, count: int = 1) -> Tensor:

@@ -165,7 +165,7 @@ def test_filters_are_chosen_by_the_seed_or_by_what_they_are() -> None:
 
 def test_without_zero_mean_high_filters_of_3x3_keep_some_gain_at_frequency_zero() -> None:
     constant = torch.full((9,), 1 / 3, dtype=torch.float64)
-    # 15.5 % is the figure of docs/control.md; with zero_mean it is 0.
+    # 15.5 % is the figure of docs/mathematics.md; with zero_mean it is 0.
     for zero_mean, kept in ((False, 0.1555), (True, 0.0)):
         _, high = spans(3, 3, zero_mean=zero_mean)
         assert float((high @ constant).square().sum()) == pytest.approx(kept, abs=1e-4)

@@ -66,7 +66,8 @@ _DOCS = {
     "share_high": "Every filter of the first layer held in the zero-mean high span.",
     "spectral": """The power spectrum of images perturbed by radial gains, a shared gain, and noise.
 
-    Provisional: the most robust setting that lost at most 0.3 points of clean accuracy (docs/control.md).
+    Provisional: the most robust setting that lost at most 0.3 points of clean accuracy; see
+    docs/studies/control.md.
     """,
     "spectral_strong": "`spectral` at twice the strengths on twice as many images: more robust, less clean.",
     "spectral_gain": "The power spectrum perturbed by gains alone; nothing is added to an image.",
