@@ -1,11 +1,12 @@
 .DEFAULT_GOAL := venv
-.PHONY: venv demo test check bench slow study-report package gpu-study
+.PHONY: venv demo test check docs bench slow study-report package gpu-study
 
 PYTHON ?= python3
 # Test processes at once; a core each.
 JOBS ?= 2
 BIN := .venv/bin
 STAMP := .venv/.installed
+DOCS := .venv/.docs
 
 venv: $(STAMP)
 
@@ -24,12 +25,20 @@ slow: $(STAMP)
 	$(BIN)/python -m pytest -q -m slow
 
 check: $(STAMP)
-	$(BIN)/ruff check src tests benchmarks docs
-	$(BIN)/ruff format --check src tests benchmarks docs
+	$(BIN)/ruff check src tests benchmarks docs notebooks
+	$(BIN)/ruff format --check src tests benchmarks docs notebooks
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -o addopts= --doctest-modules --import-mode=importlib src
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -o addopts= --doctest-glob='*.md' docs README.md
 	$(BIN)/python benchmarks/study_report.py --check
+
+# The site, into site/; a broken link, anchor or reference is an error.
+$(DOCS): $(STAMP)
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev,docs]'
+	@touch $@
+
+docs: $(DOCS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 # Numbers, tables and pictures of README and docs, from results/, without training.
 study-report: $(STAMP)
