@@ -36,6 +36,8 @@ _Layer = TypeVar("_Layer", bound=nn.Module)
 _TIED = 1e-6
 # The least part of a budget that a strength begins with; one of 0 could never be learned.
 _LEAST_PART = 1e-3
+# Numbers that the copies of projectors may hold.
+_COPIES = 2**24
 
 
 def modulate(
@@ -254,7 +256,7 @@ class Modulated(Held):
         By whichever costs less: the image's patches times its own filters, or a mix of one answer per band.
         """
         theta = self.perturbed(len(images))
-        if _has_small_patches(layer, output):
+        if _has_small_patches(layer, output, self.spread.bands):
             return _respond_each(layer, self._filters(weight, theta), images, output)
         parts = self._parts(weight)
         # A filter's bands lie side by side, so that groups stay whole.
@@ -331,8 +333,11 @@ class Bands(Modulated):
     def _parts(self, weight: Filters) -> Float[Tensor, "f bands c kh kw"]:
         with torch.autocast(weight.device.type, enabled=False):
             full = weight.to(working(weight.dtype)).flatten(2)
-            parts = full[:, None] @ self.projectors.to(full)
-            return parts.reshape(len(weight), -1, *weight.shape[1:])
+            projectors = self.projectors.to(full)
+            if len(full) * projectors.numel() <= _COPIES:
+                return (full[:, None] @ projectors).reshape(len(full), -1, *weight.shape[1:])
+            # A product per filter copies every projector for it: gigabytes for the patches of a transformer.
+            return (full.flatten(0, 1) @ projectors).reshape(-1, *weight.shape).transpose(0, 1)
 
     def _filters(self, weight: Filters, theta: Float[Tensor, "*n f bands"]) -> Float[Tensor, "*n f c kh kw"]:
         parts = self._parts(weight)
@@ -349,10 +354,10 @@ class Bands(Modulated):
         return gains
 
 
-def _has_small_patches(layer: nn.Conv2d, output: Float[Tensor, "b f y x"]) -> bool:
-    """Return whether a filter has no more inputs than the output has pixels."""
+def _has_small_patches(layer: nn.Conv2d, output: Float[Tensor, "b f y x"], bands: int) -> bool:
+    """Return whether a filter has no more inputs than the output has pixels, for every two bands."""
     inputs = layer.in_channels // layer.groups * math.prod(layer.kernel_size)
-    return inputs <= output.shape[2] * output.shape[3]
+    return 2 * inputs <= max(2, bands) * output.shape[2] * output.shape[3]
 
 
 def _respond_each(
