@@ -100,3 +100,13 @@ def test_images_that_a_network_cannot_take_are_told_in_one_line() -> None:
 def test_batch_norms_without_statistics_are_left_out() -> None:
     kept = norm()
     assert batch_norms(nn.Sequential(kept, nn.BatchNorm2d(4, track_running_stats=False))) == (kept,)
+
+
+def test_a_network_that_asserts_its_image_size_refuses_images_in_one_line() -> None:
+    class Fixed(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            torch._assert(images.shape[2] == 32, "Input height (8) does not match model (32).")
+            return images
+
+    with pytest.raises(ValueError, match=r"cannot take images of \(3, 8, 8\): Input height \(8\) does not"):
+        run_on(Fixed(), IMAGES)

@@ -22,6 +22,7 @@ from .proportion import (
     Held,
     Share,
     check_options,
+    check_plain_forward,
     checked_layer,
     checked_spans,
     energy_of,
@@ -110,9 +111,7 @@ def modulate(
             "modulate: a budget needs a division to start from; make shared or independent positive"
         )
     conv = checked_layer("modulate", layer, held=Share)
-    if type(conv).forward is not nn.Conv2d.forward:
-        kind = type(conv).__name__
-        raise ValueError(f"modulate needs a plain torch.nn.Conv2d, got a {kind} with its own forward")
+    check_plain_forward("modulate", conv)
     steps: Any = getattr(conv, "parametrizations", None)
     share = None if steps is None else steps.weight[0]
     part: Modulated

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..models import batch_norms, evaluating
+from ..models import batch_norms, evaluating, run_on
 
 
 @torch.no_grad()
@@ -38,7 +38,6 @@ def recalibrate(loader: Iterable[Any], model: nn.Module) -> None:
     if not norms:
         return
     before = [(norm, norm.momentum, copy.deepcopy(norm.state_dict())) for norm in norms]
-    device = next(norm.running_mean.device for norm in norms if norm.running_mean is not None)
     finished = False
     with evaluating(model):
         try:
@@ -48,7 +47,7 @@ def recalibrate(loader: Iterable[Any], model: nn.Module) -> None:
                 # None makes torch average all batches alike.
                 norm.momentum = None
             for batch in loader:
-                model(_images(batch).to(device))
+                run_on(model, _images(batch))
                 finished = True
             if not finished:
                 raise ValueError("recalibrate needs at least one batch of images, the loader gave none")

@@ -117,8 +117,11 @@ def response_of_network(
             name = plain_name(path) or "weight"
             if name in wanted:
                 tallies[name] = _Tally(wanted[name], cutoff_of(cutoff, 2))
-                catch = partial(lambda tally, _, inputs: tally.add(inputs[0]), tallies[name])
-                hooks.enter_context(module.register_forward_pre_hook(catch))
+                catch = partial(
+                    lambda tally, _, inputs, named: tally.add(inputs[0] if inputs else named["input"]),
+                    tallies[name],
+                )
+                hooks.enter_context(module.register_forward_pre_hook(catch, with_kwargs=True))
         for part in torch.split(images, _BATCH):
             run_on(model, as_floats(part))
     return {name: tally.share() for name, tally in tallies.items() if tally.positions}

@@ -1,7 +1,17 @@
 """Models: architectures under public parameter names, and loading of weights."""
 
 from .files import find_checkpoints, read_checkpoint, read_weights
-from .layers import Convolution, batch_norms, convolutions, first_layer, plain_name, run_on
+from .layers import (
+    Convolution,
+    batch_norms,
+    check_applies_weight,
+    convolutions,
+    convolved_input,
+    first_layer,
+    has_own_forward,
+    plain_name,
+    run_on,
+)
 from .loading import ARCHITECTURES, describe, load_model
 from .normalizing import (
     CIFAR_MEAN,
@@ -22,12 +32,15 @@ __all__ = [
     "Normalizing",
     "Scale",
     "batch_norms",
+    "check_applies_weight",
     "check_mean_std",
     "convolutions",
+    "convolved_input",
     "describe",
     "evaluating",
     "find_checkpoints",
     "first_layer",
+    "has_own_forward",
     "input_std",
     "load_model",
     "plain_name",
