@@ -153,7 +153,7 @@ def patch_statistics(
 
 
 @torch.no_grad()
-def _seen(verb: str, model: nn.Module, layer: nn.Conv2d, images: FloatImages) -> Float[Tensor, "b d i j"]:
+def _seen(verb: str, model: nn.Module, layer: _ConvNd, images: FloatImages) -> Float[Tensor, "b d i j"]:
     given: list[Tensor] = []
 
     def stop(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:

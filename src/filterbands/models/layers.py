@@ -143,16 +143,14 @@ def has_own_forward(layer: nn.Module) -> bool:
     return type(layer).forward is not nn.Conv2d.forward
 
 
-def check_applies_weight(verb: str, layer: nn.Conv2d) -> None:
+def check_applies_weight(verb: str, layer: _ConvNd) -> None:
     """Raise ValueError for a planar convolution that does not apply the weight it stores."""
     if has_own_forward(layer):
         sides = (step * (taps - 1) + 1 for taps, step in zip(layer.kernel_size, layer.dilation, strict=True))
         convolved_input(verb, layer, layer.weight.new_zeros(1, layer.in_channels, *sides))
 
 
-def convolved_input(
-    verb: str, layer: nn.Conv2d, given: Float[Tensor, "b c h w"]
-) -> Float[Tensor, "b c hh ww"]:
+def convolved_input(verb: str, layer: _ConvNd, given: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c hh ww"]:
     """Return what a planar convolution runs its kernels over, without the padding that torch adds.
 
     A plain layer takes what it is given. A class with a forward of its own may pad it first, as `Conv2dSame`
@@ -171,7 +169,8 @@ def convolved_input(
     """
     if not has_own_forward(layer):
         return given
-    with torch.no_grad(), evaluating(layer), _Convolving() as seen:
+    seen = _Convolving()
+    with torch.no_grad(), evaluating(layer), seen:
         layer.forward(given)
     if len(seen.calls) != 1 or not torch.equal(seen.calls[0][1], layer.weight):
         kind = type(layer).__name__
