@@ -37,6 +37,18 @@ class PreActivation(nn.Module):
         return images + self.conv1(self.bn1(images).relu())
 
 
+class NormAndActivation(nn.BatchNorm2d):
+    """As of timm: a batch norm that holds the dropout and the activation behind it."""
+
+    def __init__(self) -> None:
+        super().__init__(4)
+        self.drop = nn.Identity()
+        self.act = nn.ReLU()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.act(self.drop(super().forward(images)))
+
+
 IMAGES = torch.rand(2, 3, 8, 8)
 # Name of each convolution, and names of the batch norms by registration and by execution.
 NETWORKS = {
@@ -46,6 +58,7 @@ NETWORKS = {
     "activation": (nn.Sequential(conv(), nn.ReLU(), norm()), {"0": ([], [])}),
     "in place": (nn.Sequential(conv(), nn.ReLU(inplace=True), norm()), {"0": ([], [])}),
     "layer between": (nn.Sequential(conv(), conv(4), norm()), {"0": ([], []), "1": (["2"], ["2"])}),
+    "norm and activation": (nn.Sequential(conv(), NormAndActivation()), {"0": (["1"], ["1"])}),
     "held": (nn.Sequential(set_share(conv(), low=0.5), norm()), {"0": (["1"], ["1"])}),
     "blocks": (
         nn.Sequential(conv(), PreActivation(), PreActivation()),

@@ -210,7 +210,8 @@ def _registered(model: nn.Module) -> tuple[Convolution, ...]:
 def _in_order(path: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Yield leaf modules in the order of registration, and a block of several leaves after its leaves.
 
-    Only the forward of such a block knows whether its last leaf gives its output.
+    Only the forward of such a block knows whether its last leaf gives its output. A batch norm that holds
+    the activation behind it, as those of timm do, comes before it.
     """
     prefix = f"{path}." if path else ""
     inside = [
@@ -219,10 +220,10 @@ def _in_order(path: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         if name != "parametrizations"
         for entry in _in_order(prefix + name, child)
     ]
-    if isinstance(module, _ConvNd):
+    if isinstance(module, (_ConvNd, _BatchNorm)):
         yield path, module
     yield from inside
-    if len(inside) != 1 and not isinstance(module, (*_TRANSPARENT, _ConvNd)):
+    if len(inside) != 1 and not isinstance(module, (*_TRANSPARENT, _ConvNd, _BatchNorm)):
         yield path, module
 
 
