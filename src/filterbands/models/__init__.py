@@ -1,17 +1,7 @@
 """Models: architectures under public parameter names, and loading of weights."""
 
 from .files import find_checkpoints, read_checkpoint, read_weights
-from .layers import (
-    Convolution,
-    batch_norms,
-    check_applies_weight,
-    convolutions,
-    convolved_input,
-    first_layer,
-    has_own_forward,
-    plain_name,
-    run_on,
-)
+from .layers import Convolution, batch_norms, convolutions, first_layer, plain_name, run_on
 from .loading import ARCHITECTURES, describe, load_model
 from .normalizing import (
     CIFAR_MEAN,
@@ -23,6 +13,7 @@ from .normalizing import (
     input_std,
     scaled,
 )
+from .own_forward import check_applies_weight, convolved_input, has_own_forward
 
 __all__ = [
     "ARCHITECTURES",
