@@ -146,3 +146,11 @@ def test_a_layer_that_is_called_by_keyword_is_measured():
     layer = torch.nn.Conv2d(3, 4, 3)
     expected = analyze(layer, data=images)["weight"].response_low_energy
     assert analyze(Named(layer), data=images)["0"].response_low_energy == expected
+
+
+@pytest.mark.parametrize("side", [2, 3, 5, 6, 8])
+def test_a_map_of_less_than_twice_the_kernel_has_no_share(side):
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(side), nn.Conv2d(3, 64, 3, padding=1))
+    layer = analyze(network, data=white(50, 3, 32, 32).sigmoid())["1"]
+    assert (layer.response_low_energy is None) == (side < 6)
+    assert side < 6 or 0 < layer.response_low_energy < 1

@@ -41,7 +41,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
                 cells[said["network"]][said["verb"]] = result
     if not cells:
         return
-    verbs = list(dict.fromkeys(verb for row in cells.values() for verb in row))
+    verbs = sorted({verb for row in cells.values() for verb in row}, key=str.lower)
     terminalreporter.section("networks and verbs")
     terminalreporter.line(f"| network | {' | '.join(verbs)} |")
     terminalreporter.line(f"|---|{'---|' * len(verbs)}")
