@@ -29,7 +29,7 @@ $(VISION): pyproject.toml
 	@touch $@
 
 test-vision: $(VISION)
-	OMP_NUM_THREADS=1 .venv-vision/bin/python -m pytest -q -n $(JOBS) -p no:cacheprovider -m vision tests/vision
+	OMP_NUM_THREADS=1 .venv-vision/bin/python -m pytest -n $(JOBS) -p no:cacheprovider -m vision tests/vision
 
 slow: $(STAMP)
 	$(BIN)/python -m pytest -q -m slow
