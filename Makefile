@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := venv
-.PHONY: venv demo test check docs bench slow study-report package gpu-study
+.PHONY: venv demo test test-vision check docs bench slow study-report package gpu-study
 
 PYTHON ?= python3
 # Test processes at once; a core each.
@@ -7,6 +7,7 @@ JOBS ?= 2
 BIN := .venv/bin
 STAMP := .venv/.installed
 DOCS := .venv/.docs
+VISION := .venv-vision/.installed
 
 venv: $(STAMP)
 
@@ -20,6 +21,16 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS)
+
+# Networks of timm, torchvision and transformers, with the newest of everything: torchvision needs the default
+# build of torch, some 10 GB. The result is kept in docs/real-networks.md.
+$(VISION): pyproject.toml
+	$(PYTHON) -m venv .venv-vision
+	.venv-vision/bin/pip install --quiet -e '.[dev,onnx,vision]' transformers torchmetrics onnx onnxscript
+	@touch $@
+
+test-vision: $(VISION)
+	OMP_NUM_THREADS=1 .venv-vision/bin/python -m pytest -n $(JOBS) -p no:cacheprovider -m vision tests/vision
 
 slow: $(STAMP)
 	$(BIN)/python -m pytest -q -m slow

@@ -10,12 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from filterbands.control import modulation
 from filterbands.control.bake import bake
 from filterbands.control.modulation import modulate, proportion_parameters
 from filterbands.control.proportion import set_share
 from filterbands.filters.bands import energy_matrix, filters_low_energy, spans
+from filterbands.models import held
 
 LAYERS = {
     "3x3": {"in_channels": 3, "out_channels": 16, "kernel_size": 3, "padding": 1},
@@ -130,6 +132,48 @@ CHANGES: dict[str, Callable[[nn.Conv2d], nn.Conv2d]] = {
     "two bands": modulate,
     "eigenbands": lambda layer: modulate(layer, bands="eigen"),
 }
+
+
+class Largest(TorchDispatchMode):
+    """Keeps the number of elements of the largest tensor that any operation gives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        found = function(*args, **(kwargs or {}))
+        if isinstance(found, Tensor) and found.untyped_storage().nbytes() > 0:
+            self.elements = max(self.elements, found.untyped_storage().nbytes() // found.element_size())
+        return found
+
+
+def test_the_eigenbands_of_a_transformers_patches_are_taken_without_a_copy_per_filter() -> None:
+    torch.manual_seed(0)
+    layer = modulate(nn.Conv2d(3, 96, 16, stride=16), bands="eigen", clean=0.0)
+    part = layer.parametrizations.weight[0]
+    bands = len(part.projectors)
+    plain, images = layer.parametrizations.weight.original.detach(), torch.rand(4, 3, 64, 64)
+    with Largest() as largest, torch.no_grad():
+        assert_close(layer.eval().weight, plain, rtol=0, atol=1e-6)
+        layer.train()(images)
+    assert largest.elements <= bands * plain.numel()
+    torch.manual_seed(1)
+    answers = layer(images)
+    torch.manual_seed(1)
+    mixed = part._filters(plain, part.perturbed(4))
+    expected = torch.cat(
+        [F.conv2d(image[None], own, layer.bias, stride=16) for image, own in zip(images, mixed, strict=True)]
+    )
+    assert_close(answers, expected, rtol=0, atol=1e-5)
+
+
+def test_kernels_large_and_small_have_one_definition_of_their_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    part = modulate(conv(), bands="eigen").parametrizations.weight[0]
+    weight = conv().weight.detach()
+    copied = part._parts(weight)
+    monkeypatch.setattr(held, "_COPIES", 0)
+    assert_close(part._parts(weight), copied, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)

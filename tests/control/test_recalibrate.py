@@ -65,6 +65,7 @@ def test_modes_and_momenta_are_restored() -> None:
     [
         ([], "at least one batch"),
         ([torch.zeros(2, 3, 10, 10, dtype=torch.uint8)], "bytes divided by 255.*got torch.uint8"),
+        ([torch.rand(2, 1, 10, 10)], r"cannot take images of \(1, 10, 10\)"),
     ],
 )
 def test_a_failure_leaves_the_statistics_as_they_were(loader: list[Tensor], message: str) -> None:

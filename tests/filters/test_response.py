@@ -135,3 +135,22 @@ def test_the_response_of_the_public_resnet20_is_measured_on_2000_images(shared, 
     # Two filters are zero but for rounding, and let nothing through.
     assert_close(layer.filters_response_low_energy[layer.live], expected[layer.live], atol=1e-3, rtol=0)
     assert layer.response_low_energy == pytest.approx(0.986, abs=2e-3)
+
+
+def test_a_layer_that_is_called_by_keyword_is_measured():
+    class Named(torch.nn.Sequential):
+        def forward(self, images):
+            return self[0](input=images)
+
+    images = torch.rand(4, 3, 8, 8)
+    layer = torch.nn.Conv2d(3, 4, 3)
+    expected = analyze(layer, data=images)["weight"].response_low_energy
+    assert analyze(Named(layer), data=images)["0"].response_low_energy == expected
+
+
+@pytest.mark.parametrize("side", [2, 3, 5, 6, 8])
+def test_a_map_of_less_than_twice_the_kernel_has_no_share(side):
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(side), nn.Conv2d(3, 64, 3, padding=1))
+    layer = analyze(network, data=white(50, 3, 32, 32).sigmoid())["1"]
+    assert (layer.response_low_energy is None) == (side < 6)
+    assert side < 6 or 0 < layer.response_low_energy < 1

@@ -1,5 +1,7 @@
 """Which batch norm reads a convolution's output: by registration and by execution."""
 
+import re
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -37,6 +39,18 @@ class PreActivation(nn.Module):
         return images + self.conv1(self.bn1(images).relu())
 
 
+class NormAndActivation(nn.BatchNorm2d):
+    """As of timm: a batch norm that holds the dropout and the activation behind it."""
+
+    def __init__(self) -> None:
+        super().__init__(4)
+        self.drop = nn.Identity()
+        self.act = nn.ReLU()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.act(self.drop(super().forward(images)))
+
+
 IMAGES = torch.rand(2, 3, 8, 8)
 # Name of each convolution, and names of the batch norms by registration and by execution.
 NETWORKS = {
@@ -46,6 +60,7 @@ NETWORKS = {
     "activation": (nn.Sequential(conv(), nn.ReLU(), norm()), {"0": ([], [])}),
     "in place": (nn.Sequential(conv(), nn.ReLU(inplace=True), norm()), {"0": ([], [])}),
     "layer between": (nn.Sequential(conv(), conv(4), norm()), {"0": ([], []), "1": (["2"], ["2"])}),
+    "norm and activation": (nn.Sequential(conv(), NormAndActivation()), {"0": (["1"], ["1"])}),
     "held": (nn.Sequential(set_share(conv(), low=0.5), norm()), {"0": (["1"], ["1"])}),
     "blocks": (
         nn.Sequential(conv(), PreActivation(), PreActivation()),
@@ -100,3 +115,15 @@ def test_images_that_a_network_cannot_take_are_told_in_one_line() -> None:
 def test_batch_norms_without_statistics_are_left_out() -> None:
     kept = norm()
     assert batch_norms(nn.Sequential(kept, nn.BatchNorm2d(4, track_running_stats=False))) == (kept,)
+
+
+@pytest.mark.parametrize("message", ["Input height (8) does not match model (32).", ""])
+def test_a_network_that_asserts_its_image_size_refuses_images_in_one_line(message: str) -> None:
+    class Fixed(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            torch._assert(images.shape[2] == 32, message)
+            return images
+
+    expected = re.escape(message) or "it asserts something else"
+    with pytest.raises(ValueError, match=rf"cannot take images of \(3, 8, 8\): {expected}"):
+        run_on(Fixed(), IMAGES)

@@ -22,6 +22,7 @@ from ..types import Filters, FloatImages
 from .proportion import (
     Held,
     check_options,
+    check_plain_forward,
     checked_layer,
     checked_spans,
     hold,
@@ -133,6 +134,7 @@ def set_blur(layer: _Layer, *, side: float) -> _Layer:
     conv = checked_layer("set_blur", layer)
     if not 0 < side <= 1 / 3:
         raise ValueError(f"set_blur: side needs a weight above 0 and up to 1/3, got {side}")
+    check_plain_forward("set_blur", conv)
     if isinstance(conv.padding, str):
         raise ValueError(f"set_blur needs a layer with a padding in numbers, got {conv.padding!r}")
     hold(conv, Blur(side, conv.kernel_size), reshapes=True)

@@ -21,6 +21,7 @@ from .proportion import (
     Held,
     Share,
     check_options,
+    check_plain_forward,
     checked_layer,
     checked_spans,
     hold,
@@ -104,9 +105,7 @@ def modulate(
             "modulate: a budget needs a division to start from; make shared or independent positive"
         )
     conv = checked_layer("modulate", layer, held=Share)
-    if type(conv).forward is not nn.Conv2d.forward:
-        kind = type(conv).__name__
-        raise ValueError(f"modulate needs a plain torch.nn.Conv2d, got a {kind} with its own forward")
+    check_plain_forward("modulate", conv)
     steps: Any = getattr(conv, "parametrizations", None)
     share = None if steps is None else steps.weight[0]
     part: Modulated
@@ -250,7 +249,7 @@ class Modulated(Held):
         By whichever costs less: the image's patches times its own filters, or a mix of one answer per band.
         """
         theta = self.perturbed(len(images))
-        if _has_small_patches(layer, output):
+        if _has_small_patches(layer, output, self.spread.bands):
             return _respond_each(layer, self._filters(weight, theta), images, output)
         parts = self._parts(weight)
         # A filter's bands lie side by side, so that groups stay whole.
@@ -322,10 +321,10 @@ class Bands(Modulated):
         return held.band_gains(parts, theta)
 
 
-def _has_small_patches(layer: nn.Conv2d, output: Float[Tensor, "b f y x"]) -> bool:
-    """Return whether a filter has no more inputs than the output has pixels."""
+def _has_small_patches(layer: nn.Conv2d, output: Float[Tensor, "b f y x"], bands: int) -> bool:
+    """Return whether a filter has no more inputs than the output has pixels, for every two bands."""
     inputs = layer.in_channels // layer.groups * math.prod(layer.kernel_size)
-    return inputs <= output.shape[2] * output.shape[3]
+    return 2 * inputs <= max(2, bands) * output.shape[2] * output.shape[3]
 
 
 def _respond_each(

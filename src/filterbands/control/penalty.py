@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..filters import EQUAL_AREA, filters_low_energy, live_filters
+from ..models import check_applies_weight
 from .proportion import check_options
 
 
@@ -44,6 +45,7 @@ def attract_share(
         raise ValueError("attract_share needs a torch.nn.Conv2d larger than 1x1, or a network that holds one")
     distances = []
     for layer in layers:
+        check_applies_weight("attract_share", layer)
         weight = layer.weight
         shares = filters_low_energy(weight[live_filters(weight)], cutoff, dilation=tuple(layer.dilation))
         distances.append((shares.mean() - target).square())

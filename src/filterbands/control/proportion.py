@@ -17,7 +17,7 @@ from torch.nn.utils import parametrize
 
 from .. import rng
 from ..filters import EQUAL_AREA, filters_low_energy, spans
-from ..models import held
+from ..models import check_applies_weight, has_own_forward, held
 from ..types import Filters
 
 _Layer = TypeVar("_Layer", bound=nn.Module)
@@ -214,7 +214,15 @@ def checked_layer(verb: str, layer: nn.Module, *, held: type[Held] | None = None
             f"{verb} needs a layer without dilation, got {tuple(layer.dilation)}: the spectrum of spread "
             "taps repeats within the frequency square, so that hardly any filter is low or high"
         )
+    check_applies_weight(verb, layer)
     return layer
+
+
+def check_plain_forward(verb: str, conv: nn.Conv2d) -> None:
+    """Raise ValueError for a layer of a class that computes its answer in a way of its own."""
+    if has_own_forward(conv):
+        kind = type(conv).__name__
+        raise ValueError(f"{verb} needs a plain torch.nn.Conv2d, got a {kind} with its own forward")
 
 
 def hold(conv: nn.Conv2d, part: Held, *, reshapes: bool = False) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..datasets import ImageSet, image_and_label
 from ..filters import image_batches
-from ..models import batch_norms, evaluating
+from ..models import batch_norms, evaluating, run_on
 
 
 @torch.no_grad()
@@ -43,7 +43,6 @@ def recalibrate(loader: Iterable[Any] | ImageSet, model: nn.Module) -> None:
     if not norms:
         return
     before = [(norm, norm.momentum, copy.deepcopy(norm.state_dict())) for norm in norms]
-    device = next(norm.running_mean.device for norm in norms if norm.running_mean is not None)
     finished = False
     with evaluating(model):
         try:
@@ -53,7 +52,7 @@ def recalibrate(loader: Iterable[Any] | ImageSet, model: nn.Module) -> None:
                 # None makes torch average all batches alike.
                 norm.momentum = None
             for batch in _batches(loader):
-                model(batch.to(device))
+                run_on(model, batch)
                 finished = True
             if not finished:
                 raise ValueError("recalibrate needs at least one batch of images, the loader gave none")

@@ -16,7 +16,7 @@ from ..models import convolutions, evaluating, first_layer, run_on
 from ..types import Filters, FloatImages, Labels
 from .bands import EQUAL_AREA, check_cutoff
 from .figures import LayerSpectrum
-from .layers import Layer, checked, filters_of
+from .layers import Layer, checked, layer_of
 from .moments import as_floats
 from .response import images_of
 from .spectrum import RADII, measure
@@ -70,14 +70,15 @@ def effective_first_layer(
             "they do not follow each other"
         )
     scale, norm, note = found[first].scale()
-    inner = _dense(filters_of(one, first).double(), one.groups)
+    layers = layer_of(one, first), layer_of(two, second)
+    inner, outer = (_dense(layer.weight.double(), layer.groups) for layer in layers)
     if scale is not None:
         inner = inner * scale[:, None, None, None]
-    outer = _dense(filters_of(two, second).double(), two.groups)
     spread = [step * taps for step, taps in zip(one.stride, two.dilation, strict=True)]
     # Tap b of the second kernel looks at stride * dilation * b, where the first one's taps stand around.
     composed = F.conv_transpose2d(outer, inner, stride=spread, dilation=one.dilation)
     name = f"{first} -> {second}"
+    left_out = "composed linearly: activations and pooling between them are left out"
     return measure(
         Layer(
             name=name,
@@ -86,7 +87,7 @@ def effective_first_layer(
             stride=tuple(int(a) * int(b) for a, b in zip(one.stride, two.stride, strict=True)),
             dilation=(1, 1),
             batch_norm=norm,
-            notes=("composed linearly: activations and pooling between them are left out", note),
+            notes=tuple(dict.fromkeys((left_out, note, *layers[0].notes, *layers[1].notes))),
         ),
         cutoff,
         chance=False,

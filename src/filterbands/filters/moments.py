@@ -14,7 +14,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from .. import rng
 from ..datasets import ImageSet, load_data, tensors_in
-from ..models import Convolution, evaluating, run_on
+from ..models import Convolution, convolved_input, evaluating, run_on
 from ..types import FloatImages
 
 # Images per forward pass; numbers that one unfolded batch may hold.
@@ -138,20 +138,20 @@ def patch_statistics(
     sums, noise = PatchSums(layer), PatchSums(layer)
     known: Tensor | None = None
     for number, images in enumerate(batches):
-        seen = _seen(model, layer, images)
+        seen = _seen(verb, model, layer, images)
         sums.add(seen)
         if number == 0:
-            known = _noise_of_colors(model, layer, images, seen)
+            known = _noise_of_colors(verb, model, layer, images, seen)
         if known is None:
             probe = _PROBE * _white(images, number)
-            noise.add((_seen(model, layer, images + probe) - seen) / _PROBE)
+            noise.add((_seen(verb, model, layer, images + probe) - seen) / _PROBE)
     sums.check(verb, "the layer itself" if layer is model else first.name)
     mean, covariance = sums.moments()
     return PatchStatistics(mean, covariance, noise.moments()[1] if known is None else known)
 
 
 @torch.no_grad()
-def _seen(model: nn.Module, layer: nn.Module, images: FloatImages) -> Float[Tensor, "b d i j"]:
+def _seen(verb: str, model: nn.Module, layer: _ConvNd, images: FloatImages) -> Float[Tensor, "b d i j"]:
     given: list[Tensor] = []
 
     def stop(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
@@ -160,7 +160,7 @@ def _seen(model: nn.Module, layer: nn.Module, images: FloatImages) -> Float[Tens
 
     with layer.register_forward_pre_hook(stop, with_kwargs=True), evaluating(model), suppress(_Enough):
         run_on(model, images)
-    return given[0].float()
+    return convolved_input(verb, layer, given[0]).float()
 
 
 def padded(layer: _ConvNd, seen: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c hh ww"]:
@@ -204,7 +204,7 @@ def _white(images: FloatImages, number: int) -> FloatImages:
 
 
 def _noise_of_colors(
-    model: nn.Module, layer: _ConvNd, images: FloatImages, seen: Float[Tensor, "b d i j"]
+    verb: str, model: nn.Module, layer: _ConvNd, images: FloatImages, seen: Float[Tensor, "b d i j"]
 ) -> Float[Tensor, "g n n"] | None:
     """Return the covariance of white noise in the layer's patches, in closed form; None without one.
 
@@ -213,7 +213,7 @@ def _noise_of_colors(
     """
     few = images[:8]
     probe = _PROBE * _white(few, 0)
-    moved = (_seen(model, layer, few + probe) - seen[:8]).double()
+    moved = (_seen(verb, model, layer, few + probe) - seen[:8]).double()
     if moved.shape[2:] != few.shape[2:]:
         return None
     pixels = probe.to(moved.device).double().movedim(1, 3).flatten(0, 2)

@@ -108,8 +108,9 @@ def response_of_network(
 ) -> dict[str, Float[Tensor, " f"]]:
     """Return the response low energy of each planar convolution's filters, by the layer's name.
 
-    The network is run once on the images, in evaluation mode. Layers that never run, or whose kernel is
-    larger than their input, are left out.
+    The network is run once on the images, in evaluation mode. Layers that never run are left out, and those
+    whose input is less than twice their kernel on a side: of the few patches there, the low-passed input can
+    give more energy than the input itself.
     """
     images = images_of(data)
     wanted = {layer.name: layer for layer in layers if _is_planar(layer)}
@@ -119,8 +120,11 @@ def response_of_network(
             name = plain_name(path) or "weight"
             if name in wanted:
                 tallies[name] = _Tally(wanted[name], cutoff_of(cutoff, 2))
-                catch = partial(lambda tally, _, inputs: tally.add(inputs[0]), tallies[name])
-                hooks.enter_context(module.register_forward_pre_hook(catch))
+                catch = partial(
+                    lambda tally, _, inputs, named: tally.add(inputs[0] if inputs else named["input"]),
+                    tallies[name],
+                )
+                hooks.enter_context(module.register_forward_pre_hook(catch, with_kwargs=True))
         for part in torch.split(images, _BATCH):
             run_on(model, as_floats(part))
     return {name: tally.share() for name, tally in tallies.items() if tally.positions}
@@ -161,7 +165,7 @@ def _is_planar(layer: Layer) -> bool:
     return layer.measured and len(layer.size) == 2 and not layer.transposed and layer.size != (1, 1)
 
 
-def _fits(image: Sequence[int], size: Sides, dilation: Sides) -> bool:
+def _fits(image: Sequence[int], size: Sequence[int], dilation: Sides) -> bool:
     return all(side > step * (taps - 1) for side, taps, step in zip(image, size, dilation, strict=True))
 
 
@@ -184,7 +188,7 @@ class _Tally:
 
     def add(self, inputs: FloatImages) -> None:
         layer = self.layer
-        if not _fits(inputs.shape[2:], layer.size, layer.dilation):
+        if not _fits(inputs.shape[2:], [2 * side for side in layer.size], layer.dilation):
             return
         if self.origin is None:
             self.origin = inputs.mean(dim=(0, 2, 3)).reshape(1, -1, 1, 1)

@@ -18,6 +18,7 @@ from .normalizing import (
     scaled,
 )
 from .onnx import OnnxNetwork, is_onnx
+from .own_forward import check_applies_weight, convolved_input, has_own_forward
 from .zoo import ARCHITECTURES, check_architecture, is_named, trusted_arch
 
 __all__ = [
@@ -33,13 +34,16 @@ __all__ = [
     "architecture_of",
     "bake_weights",
     "batch_norms",
+    "check_applies_weight",
     "check_architecture",
     "check_mean_std",
     "convolutions",
+    "convolved_input",
     "describe",
     "evaluating",
     "find_checkpoints",
     "first_layer",
+    "has_own_forward",
     "held",
     "held_weights",
     "input_std",

@@ -16,6 +16,8 @@ from ..types import Filters
 # Keeps roots and quotients of a filter of zeros finite; far below the square of any living weight.
 TINY = 1e-30
 
+# Numbers that the copies of projectors may hold.
+_COPIES = 2**24
 _ORIGINAL = "parametrizations.weight.original"
 
 
@@ -99,8 +101,11 @@ def band_parts(weight: Filters, projectors: Float[Tensor, "bands n n"]) -> Float
     """Return the part of each filter in each band."""
     with torch.autocast(weight.device.type, enabled=False):
         full = weight.to(working(weight.dtype)).flatten(2)
-        parts = full[:, None] @ projectors.to(full)
-        return parts.reshape(len(weight), -1, *weight.shape[1:])
+        projectors = projectors.to(full)
+        if len(full) * projectors.numel() <= _COPIES:
+            return (full[:, None] @ projectors).reshape(len(full), -1, *weight.shape[1:])
+        # A product per filter copies every projector for it: gigabytes for the patches of a transformer.
+        return (full.flatten(0, 1) @ projectors).reshape(-1, *weight.shape).transpose(0, 1)
 
 
 def band_gains(

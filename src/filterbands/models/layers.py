@@ -134,8 +134,8 @@ def run_on(model: nn.Module, images: FloatImages) -> Any:
     plain: nn.Module = getattr(model, "_orig_mod", model)
     try:
         return plain(images.to(place.device, place.dtype))
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0] or "it asserts something else"
         raise ValueError(f"the network cannot take images of {tuple(images.shape[1:])}: {reason}") from None
 
 
@@ -152,7 +152,8 @@ def _registered(model: nn.Module) -> tuple[Convolution, ...]:
 def _in_order(path: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Yield leaf modules in the order of registration, and a block of several leaves after its leaves.
 
-    Only the forward of such a block knows whether its last leaf gives its output.
+    Only the forward of such a block knows whether its last leaf gives its output. A batch norm that holds
+    the activation behind it, as those of timm do, comes before it.
     """
     prefix = f"{path}." if path else ""
     inside = [
@@ -161,10 +162,10 @@ def _in_order(path: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         if name != "parametrizations"
         for entry in _in_order(prefix + name, child)
     ]
-    if isinstance(module, _ConvNd):
+    if isinstance(module, (_ConvNd, _BatchNorm)):
         yield path, module
     yield from inside
-    if len(inside) != 1 and not isinstance(module, (*_TRANSPARENT, _ConvNd)):
+    if len(inside) != 1 and not isinstance(module, (*_TRANSPARENT, _ConvNd, _BatchNorm)):
         yield path, module
 
 
