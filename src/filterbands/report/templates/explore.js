@@ -141,7 +141,7 @@ function plot(lines, domain, title, label) {
 const colorOf = position => names.has(position) ? names.get(position).querySelector("[class^=run]").className : "run0";
 
 // One dialog, for a kind of corruption or for a filter.
-const dialog = make("dialog", {"aria-labelledby": "looked-at"}, make("h2", {"id": "looked-at"}), make("div"), button("close", "Close"));
+const dialog = make("dialog", {"aria-labelledby": "looked-at"}, button("close", "Close"), make("h2", {"id": "looked-at"}), make("div"));
 document.body.append(dialog);
 function open(title, ...inside) {
   dialog.querySelector("h2").textContent = title;
@@ -160,7 +160,7 @@ function openKind(kind) {
   const rows = of(".heat th").map(head => [head.closest("table").dataset.network, [...head.parentElement.cells].slice(1, 6).map(cell => Number(cell.dataset.value ?? NaN))]);
   if (rows.length) {
     const lines = rows.map(([network, values]) => ({network, "color": colorOf(network), "points": values.map((value, at) => [at + 1, value])}));
-    const head = make("tr", {}, ...["Network", 1, 2, 3, 4, 5].map(one => make("th", {"scope": "col"}, one === 1 ? "Severity 1" : String(one))));
+    const head = make("tr", {}, ...["Network", 1, 2, 3, 4, 5].map((one, at) => make("th", {"scope": "col", "class": at ? "n" : ""}, one === 1 ? "Severity 1" : String(one))));
     const body = rows.map(([network, values]) => make("tr", {}, make("th", {"scope": "row", "data-network": network}, chipOf(network)),
       ...values.map(value => make("td", {"class": "n"}, Number.isNaN(value) ? "\u2013" : percents(value)))));
     const table = make("table", {}, make("thead", {}, head), make("tbody", {}, ...body));
