@@ -50,7 +50,7 @@ FLAGS = {
     "probe": "arch batch_size compile data db device html json key layer limit mean models norm only "
     f"parameters precision prefix radius seed split std step threads {FILES}",
     "study": "device file json out plan ray threads workers",
-    "report": "json out sources",
+    "report": f"data json limit out sources split {FILES}",
     "data": "folder json name",
 }
 

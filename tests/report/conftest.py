@@ -1,5 +1,7 @@
 """Runs and a database as training and evaluation leave them, made in a moment and with hostile names."""
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +27,10 @@ from filterbands.run import Run
 SCRIPT = "<script>alert(1)<"
 QUOTES = "\"]}'&gt; {{ünïcode ✓ 网络}} \u202e\u2066"
 KINDS = ("gaussian_noise", "fog", "contrast")
+FLAGS = (
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update"),
+)
 PROBED = ("gaussian_noise", "fog", "contrast", "brightness", "pixelate")
 
 
@@ -113,9 +119,9 @@ def results(tmp_path_factory: pytest.TempPathFactory, images: ImageSet) -> Resul
 
 
 @pytest.fixture(scope="session")
-def page(results: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def page(results: Results, images: ImageSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("page") / "report.html"
-    return write_report([*results.runs, results.database], out, title=f"Title {SCRIPT}")
+    return write_report([*results.runs, results.database], out, title=f"Title {SCRIPT}", data=images)
 
 
 @pytest.fixture(scope="session")
@@ -166,3 +172,15 @@ def spectra_page(images: ImageSet, tmp_path_factory: pytest.TempPathFactory) -> 
     ]
     out = tmp_path_factory.mktemp("page") / "analyze.html"
     return write_spectra(found, out, together=Trajectory(rows=tuple(rows)))
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("no Chromium on the path")
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=path, args=list(FLAGS))
+        yield opened
+        opened.close()

@@ -104,8 +104,8 @@ class Comparison(NamedTuple):
         tables = [member.score.kinds for member in self.members]
         return Table(
             "Accuracy by kind of corruption",
-            ["Kind", *(member.entry.label for member in self.members)],
-            [[spaced(kind), *accuracy_cells(kind, tables)] for kind in kinds],
+            ["Kind", *compared([member.entry.label for member in self.members])],
+            [[Cell(spaced(kind), kind=kind), *accuracy_cells(kind, tables)] for kind in kinds],
         )
 
     def _bars(self, title: str, images: str, estimates: Sequence[Estimate], note: str = "") -> Figure:
@@ -133,13 +133,23 @@ def mean_at_hand(cells: Accuracies) -> float | None:
     return sum(measured) / len(measured) if measured else None
 
 
+def compared(networks: Sequence[Cell]) -> list[Cell]:
+    """Return the heads of columns whose first network is the reference of the others."""
+    first, *others = networks
+    return [first._replace(under="reference") if others else first, *others]
+
+
 def accuracy_cells(kind: str, tables: Sequence[Mapping[str, Accuracies]]) -> list[Cell]:
     """Return every network's mean accuracy under a kind, and its difference from the first network's."""
     first, *others = [mean_at_hand(table.get(kind, ())) for table in tables]
     return [
-        Cell(percent(first)),
+        Cell(percent(first), value=first),
         *(
-            Cell(percent(mean), beside="" if mean is None or first is None else signed(mean - first))
+            Cell(
+                percent(mean),
+                beside="" if mean is None or first is None else signed(mean - first),
+                value=mean,
+            )
             for mean in others
         ),
     ]

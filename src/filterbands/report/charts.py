@@ -80,7 +80,7 @@ def bar_chart(bars: Sequence[Bar], *, label: str) -> Markup:
             "zero": 0,
             "full": 1,
             "figure": said[row],
-            "tip": f"{cleaned(bar.name)}: {said[row]}",
+            "tip": f"{bar.position}|{cleaned(bar.name)}: {said[row]}",
         }
         for row, bar in enumerate(bars)
     ]
@@ -126,9 +126,8 @@ def line_chart(
             "x": float(horizontal),
             # Sums of equal accuracies differ in their last digits, which an axis would magnify.
             "y": round(float(vertical), 9),
-            "tip": f"{cleaned(line.name)}: {_value(vertical, y)} at {_value(horizontal, x)}"
-            if dots
-            else cleaned(line.name),
+            "tip": f"{line.position}|{cleaned(line.name)}"
+            + (f": {_value(vertical, y)} at {_value(horizontal, x)}" if dots else ""),
         }
         for number, line in enumerate(lines)
         for horizontal, vertical in line.values
@@ -223,8 +222,11 @@ def _inline(svg: str, label: str) -> Markup:
     for element in root.iter():
         tip = element.get("aria-label") if element.get("role") == "graphics-symbol" else None
         if tip and element.get("aria-roledescription") not in ("axis", "legend", "title"):
+            # The script of the page hides a network's marks by its position.
+            if marked := _MARKED.match(tip):
+                element.set("data-network", marked[1])
             title = ET.Element(f"{{{_SVG}}}title")
-            title.text = tip
+            title.text = _MARKED.sub("", tip)
             element.insert(0, title)
         for name, value in list(element.attrib.items()):
             if name == "role" or name.startswith("aria-") or _DEFAULTS.get(name) == value:
@@ -240,5 +242,7 @@ def _inline(svg: str, label: str) -> Markup:
     return Markup(ET.tostring(root, encoding="unicode"))
 
 
+# The tip of a mark begins with the position of its network, which Vega has no other place for.
+_MARKED = re.compile(r"^(\d+)\|")
 _DEFAULTS = {"opacity": "1", "stroke-width": "1"}
 _LONG_NUMBER = re.compile(r"-?\d+\.\d{3,}")

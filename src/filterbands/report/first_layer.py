@@ -5,19 +5,36 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..filters import LayerSpectrum
+from ..filters import LayerSpectrum, filters_low_energy
 from .charts import Axis, Line, Points, known, line_chart, points
 from .layers import radial_figures, spectra_pictures
 from .pictures import filter_picture, kernels_power, spectrum_picture
-from .views import Entry, Epoch, Figure, ReportView
+from .views import RING, Entry, Epoch, Figure, ReportView
 
-# So many filters are drawn of one network, and of all: a drawn filter takes 1.5 kB of the page.
+# So many filters are drawn of one network, and of all: a drawn filter takes 1.6 kB of the page.
 _MOST_FILTERS = 64
 _MOST_IN_ALL = 1200
 _OPEN = 4
+
+
+class Tile(NamedTuple):
+    """A filter as it is drawn."""
+
+    number: int
+    """Its place in the layer."""
+    live: bool
+    energy: float
+    """Its low energy."""
+    weight: str
+    """Picture of its weights."""
+    power: str
+    """Picture of its power spectrum."""
+    curve: str
+    """Shares of its energy within 1, 2, 3, ... rings of `RING` cycles per pixel, in thousandths."""
 
 
 class Trained(NamedTuple):
@@ -33,11 +50,8 @@ class Trained(NamedTuple):
         """Return values of this network as a line."""
         return Line(self.entry.position, f"{self.entry.name}, {what}", values, dashed)
 
-    def tiles(self, most: int) -> list[tuple[int, bool, float, str, str]]:
-        """Return filters by low energy, dead ones last: all, or the first and the last of so many.
-
-        Of each its number, whether it is live, its low energy, and pictures of its weights and its spectrum.
-        """
+    def tiles(self, most: int) -> list[Tile]:
+        """Return filters by low energy, dead ones last: all, or the first and the last of so many."""
         live, energies = self.layer.live.tolist(), self.energies.tolist()
         order = sorted(range(self.layer.filters), key=lambda row: (not live[row], -energies[row]))
         if len(order) > most:
@@ -46,7 +60,13 @@ class Trained(NamedTuple):
             (filter_picture(self.weight[row]), spectrum_picture(power, peak=float(power.max())))
             for row, power in zip(order, kernels_power(self.weight[order]), strict=True)
         ]
-        return [(row, live[row], energies[row], *pair) for row, pair in zip(order, pictures, strict=True)]
+        kernels = self.weight[order].double()
+        steps = [filters_low_energy(kernels, RING * number) for number in range(1, round(0.5 / RING) + 1)]
+        curves = (1000 * torch.stack(steps, dim=1)).round().int().tolist()
+        return [
+            Tile(row, live[row], energies[row], *pair, " ".join(map(str, curve)))
+            for row, pair, curve in zip(order, pictures, curves, strict=True)
+        ]
 
 
 def first_layers(report: ReportView) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from ..filters import ModelSpectrum, analyze
 from ..models import load_model, read_weights
 from ..run import Run
 from ..scores import BENCHMARK_15, EXTRA_4, Scores, compare, overlapping_kinds
-from .text import cleaned
+from .text import brief, cleaned
 from .views import Average, Entry, Epoch, Estimate, ReportView, RunView, ScoreView, mapping
 
 _DATABASE = b"SQLite format 3\x00"
@@ -96,7 +96,7 @@ def _owner(score: Scores, networks: list[_Network]) -> _Network:
 
 def _distinct(networks: Sequence[_Network]) -> list[str]:
     """Return names that differ: one that two networks share is followed by where each comes from."""
-    plain = [cleaned(network.name) for network in networks]
+    plain = [brief(cleaned(network.name)) for network in networks]
     names: list[str] = []
     for network, name in zip(networks, plain, strict=True):
         if plain.count(name) > 1:
@@ -214,6 +214,7 @@ def _score_view(score: Scores, alike: Sequence[Scores]) -> ScoreView:
         families={kind: CORRUPTIONS[kind].family for kind in score.kinds if kind in CORRUPTIONS},
         overlap=tuple(kind for kind in score.kinds if kind in overlapping_kinds(score.overlap)),
         warnings=score.warnings,
+        source=score,
         gains=(gain(("clean",)), gain(averages[0].kinds if averages else ())),
     )
 

@@ -1,7 +1,9 @@
 """The writer of every page: templates that escape what they show, and files written whole."""
 
+import base64
 import re
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,7 @@ LARGEST = 3_000_000
 
 def render(template: str, **values: Any) -> str:
     """Return a page, or another file of `templates`, with these values in it."""
-    page = _environment().get_template(template).render(values)
-    # Templates are indented for those who read them. No text of a user holds a line break: see `cleaned`.
-    return re.sub(r" *\n[ \n]*", "\n", page)
+    return _dense(_environment().get_template(template).render(values))
 
 
 def write_page(file: Path, page: str, *, of: str) -> Path:
@@ -39,6 +39,21 @@ def write_page(file: Path, page: str, *, of: str) -> Path:
         )
     write_whole(file, lambda temporary: temporary.write_bytes(content))
     return file
+
+
+def _dense(page: str) -> str:
+    """Return a page without indentation, which is for those who read templates.
+
+    No text of a user holds a line break: see `cleaned`.
+    """
+    return re.sub(r" *\n[ \n]*", "\n", page)
+
+
+def _script_hash() -> str:
+    """Return the name of the one script that a page may run, as the policy of the page takes it."""
+    # As it stands in the page, which `render` makes dense as a whole.
+    script = _dense(_environment().get_template("explore.js").render())
+    return f"sha256-{base64.b64encode(sha256(script.encode()).digest()).decode('ascii')}"
 
 
 @cache
@@ -62,5 +77,6 @@ def _environment() -> Environment:
         "drawn_colors": (style.INK, style.MUTED, style.GRID, *style.RUN_COLORS),
         "heat_colors": [style.heat_colors(anchors) for anchors in style.HEAT],
         "scale_picture": scale_picture,
+        "script_hash": _script_hash,
     }
     return environment

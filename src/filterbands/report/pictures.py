@@ -1,4 +1,4 @@
-"""Filters and power spectra as small PNG pictures inside the page."""
+"""Filters, power spectra and images as small pictures inside the page."""
 
 import base64
 import io
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -18,6 +18,9 @@ from .style import ramp
 _ANCHORS = ((13, 17, 43), (32, 52, 110), (30, 101, 140), (42, 149, 143), (121, 195, 130), (249, 239, 173))
 _TILE = 48
 _GRID = 33
+EXACT = 64
+"""The largest side of an image that is shown pixel by pixel."""
+_THUMBNAIL = 128
 
 
 def filter_picture(kernel: Float[Tensor, "c kh kw"]) -> str:
@@ -34,6 +37,17 @@ def filter_picture(kernel: Float[Tensor, "c kh kw"]) -> str:
     scale = max(1, _TILE // max(height, width))
     pixels = levels.round().to(torch.uint8).permute(1, 2, 0).numpy().repeat(scale, 0).repeat(scale, 1)
     return _address(Image.fromarray(np.ascontiguousarray(pixels)))
+
+
+def image_picture(pixels: UInt8[Tensor, "3 h w"]) -> str:
+    """Return an image as the address of a picture: as it is up to 64 pixels, else made smaller."""
+    picture = Image.fromarray(np.ascontiguousarray(pixels.cpu().permute(1, 2, 0).numpy()))
+    if max(picture.size) <= EXACT:
+        return _address(picture)
+    picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    buffer = io.BytesIO()
+    picture.save(buffer, format="JPEG", quality=85)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
 def kernels_power(kernels: Float[Tensor, "f c kh kw"]) -> Float[Tensor, "f s s"]:

@@ -1,7 +1,8 @@
 """The page of `probe`: which frequencies networks look at, and what corruption does to them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import isnan
 from pathlib import Path
 
@@ -17,16 +18,18 @@ from ..probes import (
     gain_by_frequency,
 )
 from ..scores import Scores
-from .accuracy import accuracy_cells, mean_at_hand
+from .accuracy import accuracy_cells, compared, mean_at_hand
 from .charts import Axis, Line, known, line_chart, points
 from .layers import RADIUS, having, radial_figures, spectra_pictures
 from .page import render, write_page
 from .pictures import spectrum_picture
-from .text import isolated, number, percent, spaced
-from .views import Cell, Figure, Picture, Row, Table
+from .text import brief, cleaned, isolated, number, percent, spaced
+from .views import RING, Cell, Figure, Picture, Row, Table
 
 _SHOWN_SEVERITY = 3
 _DECADES = 6.0
+# Out to the corner, 0.71 cycles per pixel.
+_RINGS = round(0.72 / RING)
 _BANDS = ((0.0, 0.1), (0.1, 0.2), (0.2, 0.3), (0.3, 0.4), (0.4, 0.5), (0.5, 0.71))
 
 
@@ -61,7 +64,7 @@ def write_probe_page(
 ) -> Path:
     """Write one HTML page on which networks stand side by side, and return its path.
 
-    The page loads nothing and runs no script; it is written whole or not at all.
+    The page loads nothing, and its one script asks for nothing; it is written whole or not at all.
 
     Args:
         probed: The networks; the others are compared with the first.
@@ -79,13 +82,15 @@ def write_probe_page(
     if not probed:
         raise ValueError("a page needs at least one network, got none")
     file = check_output(out)
+    names = [entry.name for entry in probed]
+    probed = [replace(entry, name=brief(cleaned(entry.name))) for entry in probed]
     maps = having((entry.name, entry.heatmap) for entry in probed)
     passed = having((entry.name, entry.passes) for entry in probed)
     gradients, peak = _gradients(probed)
     page = render(
         "probe.html",
         title=title,
-        names=[(position, entry.name) for position, entry in enumerate(probed)],
+        names=[(position, entry.name, names[position]) for position, entry in enumerate(probed)],
         sentences=_sentences(probed, corruptions),
         curves=_curves(probed),
         maps=_maps(maps),
@@ -131,8 +136,17 @@ def _maps(maps: Sequence[tuple[int, str, HeatMap]]) -> list[Picture]:
         label = Cell(name, position, f"norm {heat.norm:g}, {heat.images:,} images{where}")
         alt = f"Fourier heat map of {name}: mean error {_percent(heat.mean_error())}"
         address = spectrum_picture(heat.filled(), peak=1.0)
-        pictures.append(Picture(label, address, alt, EQUAL_AREA, pixels=True))
+        pictures.append(Picture(label, address, alt, EQUAL_AREA, pixels=True, rings=_error_rings(heat)))
     return pictures
+
+
+def _error_rings(heat: HeatMap) -> dict[str, str]:
+    """Return mean errors and numbers of frequencies, ring by ring."""
+    edges = [RING * number for number in range(_RINGS + 1)]
+    errors = [heat.mean_error(*ends) for ends in pairwise(edges)]
+    counts = [heat.measured(*ends)[0] for ends in pairwise(edges)]
+    said = ["" if isnan(error) else f"{error:.4f}" for error in errors]
+    return {"errors": ",".join(said), "counts": ",".join(map(str, counts))}
 
 
 def _errors(maps: Sequence[tuple[int, str, HeatMap]]) -> Table:
@@ -156,10 +170,14 @@ def _gains(probed: Sequence[Probed], corruptions: CorruptionSpectra | None) -> T
         return None
     tables = [scores.kinds for _, _, scores in scored]
     rows: list[Row] = [
-        [spaced(kind), number(corruptions.low_energy(kind)), *accuracy_cells(kind, tables)]
+        [
+            Cell(spaced(kind), kind=kind),
+            number(corruptions.low_energy(kind)),
+            *accuracy_cells(kind, tables),
+        ]
         for kind in sorted(corruptions.kinds, key=corruptions.low_energy)
     ]
-    head: Row = ["Kind", Cell("Low energy", under="of what it adds"), *_names(scored)]
+    head: Row = ["Kind", Cell("Low energy", under="of what it adds"), *compared(_names(scored))]
     return Table("Accuracy by kind, ordered by frequency", head, rows)
 
 
@@ -213,12 +231,16 @@ def _added(corruptions: CorruptionSpectra) -> list[Picture]:
     for kind in sorted(corruptions.kinds, key=corruptions.low_energy):
         severities = [severity for name, severity in corruptions.spectra if name == kind]
         severity = _SHOWN_SEVERITY if _SHOWN_SEVERITY in severities else severities[0]
-        power = corruptions.spectra[kind, severity].power.double()
+        spectrum = corruptions.spectra[kind, severity]
+        power = spectrum.power.double()
+        within = [spectrum.low_energy(RING * number) for number in range(1, _RINGS + 1)]
+        shares = ",".join(f"{above - below:.4f}" for below, above in pairwise([0.0, *within]))
         decades = (power / power.max().clamp_min(1e-30)).clamp_min(1e-30).log10() + _DECADES
         under = f"severity {severity}, low energy {number(corruptions.low_energy(kind))}"
         address = spectrum_picture(decades, peak=_DECADES, levels=24)
-        label = Cell(spaced(kind), under=under)
-        pictures.append(Picture(label, address, f"Spectrum of {label.text}", pixels=True))
+        label = Cell(spaced(kind), under=under, kind=kind)
+        rings = {"shares": shares}
+        pictures.append(Picture(label, address, f"Spectrum of {label.text}", pixels=True, rings=rings))
     return pictures
 
 
@@ -241,12 +263,12 @@ def _vulnerability(probed: Sequence[Probed]) -> Table | None:
         return None
     first = moved[0][2]
     rows: list[Row] = [
-        [spaced(kind), *(number(each.of_kind(kind)) for _, _, each in moved)]
+        [Cell(spaced(kind), kind=kind), *(number(each.of_kind(kind)) for _, _, each in moved)]
         for kind in sorted(first.kinds, key=first.of_kind, reverse=True)
     ]
     agreements = [_agreement(each, probed[position].scores) for position, _, each in moved]
-    rows.append(["rank correlation with error", *agreements])
-    return Table("Vulnerability by kind", ["Kind", *_names(moved)], rows)
+    closing: list[Row] = [["rank correlation with error", *agreements]]
+    return Table("Vulnerability by kind", ["Kind", *_names(moved)], rows, closing=closing)
 
 
 def _agreement(moved: Vulnerability, scores: Scores | None) -> Cell:

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from ..disk import check_output
+from ..evaluation import Data
 from .accuracy import Comparison, comparisons
 from .charts import Axis
 from .first_layer import first_layers
+from .gallery import make_gallery
 from .gather import gather
 from .layers import by_depth, course, having, layers_table
 from .page import render, write_page
@@ -16,18 +18,26 @@ from .views import Cell, Entry, Estimate, Figure, ReportView, Row, Table
 
 
 def write_report(
-    sources: Sequence[str | Path], out: str | Path, *, title: str = "Filters and robustness"
+    sources: Sequence[str | Path],
+    out: str | Path,
+    *,
+    title: str = "Filters and robustness",
+    data: Data | None = None,
 ) -> Path:
     """Write one HTML page about runs and their results, and return its path.
 
-    The page is complete in itself: it loads nothing, from the network or the disk, and runs no script. It
-    is written whole or not at all. It is made of what lies on disk; no network is run.
+    The page is complete in itself: it loads nothing, from the network or the disk, and shows everything
+    without its one script. It is written whole or not at all. It is made of what lies on disk; no network is
+    run.
 
     Args:
         sources: Run folders and databases of results, in any mixture. The networks are shown in this
             order, and compared with the first one of the recipe `standard`, else with the first.
         out: The file to write; its folder must exist.
         title: The heading.
+        data: The images of the results, in any form that `evaluate` takes: the page shows some of them, clean
+            and corrupted anew, with each network's answers. Other images than those of the results are not
+            shown, and the page says why.
 
     Raises:
         FileNotFoundError: A source that does not exist.
@@ -38,12 +48,12 @@ def write_report(
     ValueError: a report needs at least one Run folder or database of results, got none
     """
     file = check_output(out)
-    page = render_report(gather(sources, title=title))
+    page = render_report(gather(sources, title=title), data)
     return write_page(file, page, of=f"report of {len(sources)} sources")
 
 
-def render_report(report: ReportView) -> str:
-    """Return the page as HTML."""
+def render_report(report: ReportView, data: Data | None = None) -> str:
+    """Return the page as HTML, with pictures of the images where they are given."""
     groups = comparisons(report)
     measured = having((entry.name, entry.spectrum) for entry in report.entries)
     return render(
@@ -52,6 +62,7 @@ def render_report(report: ReportView) -> str:
         entries=report.entries,
         alike=_trained_alike(report),
         groups=groups,
+        gallery=None if data is None else make_gallery(groups, data),
         overview=_overview(report, groups),
         first=first_layers(report),
         trained=having((entry.name, entry.run) for entry in report.entries),
@@ -89,7 +100,8 @@ def _overview(report: ReportView, groups: Sequence[Comparison]) -> Table:
     rows: list[Row] = []
     for entry in report.entries:
         score, layer = scores.get(entry.position), entry.layer
-        seconds = None if entry.run is None else entry.run.facts.get("seconds")
+        told = None if entry.run is None else entry.run.facts.get("seconds")
+        seconds = float(told) if isinstance(told, int | float) else None
         rows.append(
             [
                 entry.label,
@@ -97,7 +109,7 @@ def _overview(report: ReportView, groups: Sequence[Comparison]) -> Table:
                 _accuracy(score.averages[0].estimate if score and score.averages else None),
                 number(layer.mean_low_energy if layer else None),
                 percent(layer.low_share if layer else None),
-                duration(float(seconds) if isinstance(seconds, int | float) else None),
+                Cell(duration(seconds), value=seconds),
             ]
         )
     return Table("The networks at a glance", head, rows)

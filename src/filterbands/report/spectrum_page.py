@@ -1,6 +1,7 @@
 """The page of `analyze`: curves, directions and tables of every convolution, and their course."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
@@ -10,7 +11,7 @@ from ..filters import Analyzed, GradientSpectrum, Sensitivity, Trajectory
 from .charts import Axis, Line, line_chart, points
 from .layers import by_depth, course, having, layers_table, radial_figures, spectra_pictures
 from .page import render, write_page
-from .text import number, percent, span
+from .text import brief, cleaned, number, percent, span
 from .views import Cell, Figure, Row, Table
 
 
@@ -23,7 +24,7 @@ def write_spectra(
 ) -> Path:
     """Write one HTML page about the filters of networks, and return its path.
 
-    The page loads nothing and runs no script; it is written whole or not at all.
+    The page loads nothing, and its one script asks for nothing; it is written whole or not at all.
 
     Args:
         networks: In the order in which they are shown.
@@ -41,13 +42,15 @@ def write_spectra(
     if not networks:
         raise ValueError("a page of spectra needs at least one network, got none")
     file = check_output(out)
+    names = [one.path for one in networks]
+    networks = [replace(one, path=brief(cleaned(one.path))) for one in networks]
     gradients = having((one.path, one.gradient) for one in networks)
     sensitivities = having((one.path, one.sensitivity) for one in networks)
     pictures, peak = spectra_pictures([_gradient(*each) for each in gradients], of="the input gradient of ")
     page = render(
         "analyze.html",
         title=title,
-        names=[(position, one.path) for position, one in enumerate(networks)],
+        names=[(position, one.path, names[position]) for position, one in enumerate(networks)],
         curves=_curves(networks),
         courses=_courses(networks, together),
         gradients=pictures,

@@ -13,10 +13,22 @@ _ISOLATES = "\N{LEFT-TO-RIGHT ISOLATE}\N{RIGHT-TO-LEFT ISOLATE}\N{FIRST STRONG I
 
 def cleaned(text: str) -> str:
     """Return a text without what no page can hold: control characters, lone surrogates."""
-    return "".join(
-        "\N{REPLACEMENT CHARACTER}" if unicodedata.category(letter) in ("Cc", "Cs", "Cn") else letter
-        for letter in text
-    )
+    return "".join(map(_shown, text))
+
+
+def _shown(letter: str) -> str:
+    if letter < " ":
+        # The picture of a control character: a line break is one letter, as all others.
+        return chr(0x2400 + ord(letter))
+    return "\N{REPLACEMENT CHARACTER}" if unicodedata.category(letter) in ("Cc", "Cs", "Cn") else letter
+
+
+def brief(text: str, most: int = 100) -> str:
+    """Return a text of at most so many letters, its middle left out where it is longer."""
+    if len(text) <= most:
+        return text
+    kept = most - 1
+    return f"{text[: kept - kept // 4]}\N{HORIZONTAL ELLIPSIS}{text[len(text) - kept // 4 :]}"
 
 
 def closers(text: str) -> str:

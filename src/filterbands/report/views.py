@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from jaxtyping import Float
@@ -9,6 +10,7 @@ from markupsafe import Markup
 from torch import Tensor
 
 from ..filters import LayerSpectrum, ModelSpectrum
+from ..scores import Scores
 
 
 class Cell(NamedTuple):
@@ -23,7 +25,14 @@ class Cell(NamedTuple):
     """What follows it in gray."""
     code: bool = False
     """Whether it is a name in a program."""
+    value: float | None = None
+    """The number that the text rounds, by which columns are compared and sorted."""
+    kind: str = ""
+    """The kind of corruption that it names."""
 
+
+RING = 0.02
+"""Width of the rings in which pictures of spectra are summed, cycles per pixel."""
 
 Row = Sequence[Cell | str]
 """The cells of a row of a table."""
@@ -37,6 +46,8 @@ class Table(NamedTuple):
     rows: Sequence[Row]
     numeric: int = 1
     """Columns from this one on are aligned to the right."""
+    closing: Sequence[Row] = ()
+    """Rows that stay at the bottom, however the others are sorted."""
 
 
 class Figure(NamedTuple):
@@ -60,6 +71,9 @@ class Picture(NamedTuple):
     """Radius of the circle drawn over it; None for no circle."""
     pixels: bool = False
     """Whether its pixels are to be told apart."""
+    rings: Mapping[str, str] = MappingProxyType({})
+    """What its rings of `RING` cycles per pixel hold, from the center to the corner: `shares` of the power of
+    a kind; or mean `errors`, empty where nothing was measured, with `counts` of frequencies."""
 
 
 class Estimate(NamedTuple):
@@ -109,6 +123,8 @@ class ScoreView:
     """Kinds that the network's training resembles."""
     warnings: tuple[str, ...] = ()
     """Reasons to doubt the scores."""
+    source: Scores | None = None
+    """The scores that it shows, with the answers per image."""
     gains: tuple[Estimate | None, Estimate | None] = (None, None)
     """Paired difference to the first network of the comparison: clean, and of the first average."""
 
