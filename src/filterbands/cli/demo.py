@@ -54,7 +54,12 @@ def run(options: DemoOptions) -> Answer:
         for band, spec in LIES.items():
             planted[name][f"{band}_lies"] = _scores(name, "planted", out, options, spec=spec).clean
     folders = [_folder(out, data, name) for data in SETTINGS for name in NETWORKS]
-    page = write_report([*folders, out / "results.db"], out / "report.html", title="filterbands demo")
+    page = write_report(
+        [*folders, out / "results.db"],
+        out / "report.html",
+        title="filterbands demo",
+        data=load_data("digits"),
+    )
     seconds = time.perf_counter() - started
     return Answer(
         document={"report": str(page), "digits": digits, "planted": planted, "seconds": seconds},
