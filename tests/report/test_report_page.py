@@ -138,17 +138,18 @@ def test_a_missing_folder_is_an_error_and_is_not_made(results, tmp_path):
 
 def test_what_is_no_source_is_refused_in_one_line(results, tmp_path):
     out = tmp_path / "report.html"
-    text, other = tmp_path / "notes.txt", tmp_path / "other.db"
+    text, other, empty = tmp_path / "notes.txt", tmp_path / "other.db", tmp_path / "empty"
+    empty.mkdir()
     text.write_text("nothing")
     with sqlite3.connect(other) as connection:
         connection.execute("CREATE TABLE t (x)")
     connection.close()
     for sources, kind, said in (
-        ([], ValueError, "a report needs at least one Run folder or database of results, got none"),
-        ([tmp_path / "missing"], FileNotFoundError, "no such Run folder or database: .*missing"),
-        ([text], ValueError, "notes.txt is neither a Run folder nor a database of results"),
+        ([], ValueError, "a report needs at least one source: a Run folder, .* got none"),
+        ([tmp_path / "missing"], FileNotFoundError, "no such source of a report: .*missing"),
+        ([text], ValueError, "notes.txt is none of a Run folder, .*: expected safetensors"),
         ([other], ValueError, "other.db is not a database of results"),
-        ([results.folder], ValueError, "is neither a Run folder .* the runs in it are"),
+        ([empty], ValueError, "empty is no source of a report: it holds none of a Run folder"),
     ):
         with pytest.raises(kind, match=said) as caught:
             write_report(sources, out)

@@ -271,9 +271,8 @@ class Store:
         own = "SELECT fingerprint FROM models WHERE name = ?"
         with self._transaction():
             if self._execute("SELECT 1 FROM sqlite_master WHERE name = 'probes'"):
-                self._execute(
-                    f"DELETE FROM probes WHERE probe IN (SELECT ? || fingerprint FROM ({own}))", (_RECORD, name)
-                )
+                theirs = f"SELECT ? || fingerprint FROM ({own})"
+                self._execute(f"DELETE FROM probes WHERE probe IN ({theirs})", (_RECORD, name))
             [(count,)] = self._execute(f"SELECT COUNT(*) FROM cells WHERE model IN ({own})", (name,))
             self._execute("DELETE FROM models WHERE name = ?", (name,))
             self._execute("DELETE FROM data WHERE fingerprint NOT IN (SELECT data FROM cells)")

@@ -25,7 +25,6 @@ from .figures import FIGURES, LayerSpectrum, ModelSpectrum
 from .layers import layer_of
 from .spectrum import analyze, measure
 
-
 # Words before a number that tells networks apart, not steps of one.
 _NO_STEPS = ("seed", "s", "fold", "run", "trial", "rep", "repeat", "split", "v", "version")
 
