@@ -5,6 +5,7 @@ The parts that a probe keeps are found only by those who know all that they depe
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,4 +87,7 @@ def _passes(found: dict[str, Any]) -> PassCurves:
     )
 
 
-_READERS = {"heatmap": _heatmap, "passes": _passes}
+_READERS: dict[str, Callable[[dict[str, Any]], HeatMap | PassCurves]] = {
+    "heatmap": _heatmap,
+    "passes": _passes,
+}

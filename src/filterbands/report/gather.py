@@ -60,10 +60,11 @@ def gather(sources: Sequence[str | Path], *, title: str) -> ReportView:
     networks = [network for one in found.networks if (network := _network(one)) is not None]
     known = len(networks)
     for score in (score for database in found.databases for score in load_scores(database)):
-        owner = _owner(score.name, score.model, networks)
-        owner.scores.append(_with_overlap(score, owner.run))
+        for owner in _owners(score.name, score.model, networks):
+            owner.scores.append(_with_overlap(score, owner.run))
     for probing in _probed(found.databases):
-        _owner(probing.name or probing.model[:8], probing.model, networks).probed.append(probing)
+        for owner in _owners(probing.name or probing.model[:8], probing.model, networks):
+            owner.probed.append(probing)
     _say_names(networks[:known])
     _add_lines(found, networks)
     if not networks:
@@ -111,19 +112,19 @@ def _probed(databases: Sequence[Path]) -> Iterator[Probing]:
         yield from read_probed(database)
 
 
-def _owner(name: str, fingerprint: str, networks: list[_Network]) -> _Network:
-    """Return the network that results are of; a new one where none is known."""
+def _owners(name: str, fingerprint: str, networks: list[_Network]) -> list[_Network]:
+    """Return the networks that results are of: all copies of one; a new one where none is known."""
     found = [network for network in networks if network.fingerprint == fingerprint]
-    found += [one for one in networks if one.fingerprint is None and one.name == name]
+    found = found or [one for one in networks if one.fingerprint is None and one.name == name]
     if not found:
         networks.append(_Network(name, fingerprint))
-    return (found or networks[-1:])[0]
+    return found or networks[-1:]
 
 
 def _say_names(networks: Sequence[_Network]) -> None:
     """Say which files were given results by their names, and refuse those of several networks."""
     for one in networks:
-        models = {found.model for found in (*one.scores, *one.probed)}
+        models = {score.model for score in one.scores} | {probing.model for probing in one.probed}
         if one.fingerprint is not None or one.run is not None or not models:
             continue
         if len(models) > 1:

@@ -56,14 +56,16 @@ def glances(report: ReportView, groups: Sequence[Comparison]) -> list[Glance]:
 
 def _glance(recipes: Sequence[Recipe], groups: Sequence[Comparison], several: bool) -> Glance:
     data = list(dict.fromkeys(group.data for group in groups))
-    title = (", ".join(data) if groups else "Not evaluated") if several else ""
+    named = ", ".join(_shortly(name, data) for name in data) or "Not evaluated"
+    title = named if several else ""
     has_layer = any(entry.layer is not None for recipe in recipes for entry in recipe.entries)
     has_time = any(_seconds(entry) is not None for recipe in recipes for entry in recipe.entries)
     head = [Cell("Network")]
     for group in groups:
-        head.append(Cell("Clean", under=group.data if len(groups) > 1 else "accuracy"))
+        short = _shortly(group.data, data)
+        head.append(Cell("Clean", under=short if len(data) > 1 else "accuracy"))
         if group.averages:
-            of = f"{group.data}, " if len(data) > 1 else ""
+            of = f"{short}, " if len(data) > 1 else ""
             head.append(Cell("Corrupted", under=of + group.averages[0].label))
     if has_layer:
         head += [Cell("Mean low energy", under="first layer"), Cell("Low share", under="first layer")]
@@ -99,6 +101,11 @@ def _glance(recipes: Sequence[Recipe], groups: Sequence[Comparison], several: bo
         rows.append(GlanceRow(cells(recipe.label, recipe.entries, standings), single))
     label = "The networks at a glance" + (f": {title}" if title else "")
     return Glance(label, title, head, rows)
+
+
+def _shortly(name: str, names: Sequence[str]) -> str:
+    """Return the name of a data set; of a variant of the first one only how it differs."""
+    return name.removeprefix(f"{names[0]},") if name != names[0] else name
 
 
 def _only(entry: Entry, standing: Standing | None) -> Standing | None:

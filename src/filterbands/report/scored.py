@@ -70,7 +70,7 @@ def averages_of(score: Scores, resembled: frozenset[str]) -> tuple[Average, ...]
     ]
     if known[0][3] is None:
         kinds = score.kinds_at_hand
-        label = f"average over the {len(kinds)} kinds at hand" if len(kinds) > 1 else "the one kind at hand"
+        label = _at_hand(len(kinds))
         if len(score.severities) < 5:
             levels = ", ".join(map(str, score.severities))
             label += f" at severit{'ies' if len(score.severities) > 1 else 'y'} {levels}"
@@ -105,8 +105,7 @@ def line_view(line: Mapping[str, Any]) -> ScoreView:
         (*_AVERAGE_19, BENCHMARK_15 + EXTRA_4, line.get("average_19")),
     ]
     if known[0][3] is None:
-        label = f"average over the {len(kinds)} kinds at hand"
-        known = [(label, "Corrupted images", tuple(kinds), line.get("robust"))]
+        known = [(_at_hand(len(kinds)), "Corrupted images", tuple(kinds), line.get("robust"))]
     return ScoreView(
         name=str(line.get("name")),
         conditions=tuple((what, str(value)) for what, value in facts if value is not None),
@@ -121,3 +120,7 @@ def line_view(line: Mapping[str, Any]) -> ScoreView:
         severities=severities,
         families={kind: CORRUPTIONS[kind].family for kind in kinds if kind in CORRUPTIONS},
     )
+
+
+def _at_hand(count: int) -> str:
+    return f"average over the {count} kinds at hand" if count > 1 else "the one kind at hand"

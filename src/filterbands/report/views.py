@@ -74,6 +74,14 @@ class Estimate(NamedTuple):
     high: float | None = None
 
     @property
+    def size(self) -> "Estimate":
+        """How large a difference is, whatever its sign."""
+        if self.value >= 0:
+            return self
+        low, high = (None if end is None else -end for end in (self.high, self.low))
+        return Estimate(-self.value, low, high)
+
+    @property
     def clear(self) -> bool:
         """Whether the interval of a difference excludes 0."""
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
