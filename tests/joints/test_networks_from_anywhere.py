@@ -75,7 +75,7 @@ def test_tensors_without_an_architecture_get_results_by_their_name_and_that_is_s
         gather([file, db], title="")
 
 
-@pytest.mark.filterwarnings("ignore:You are using the legacy:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_an_onnx_file_meets_its_scores_and_has_no_filters(data, tmp_path):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnx")
