@@ -68,7 +68,7 @@ def find_sources(sources: Sequence[str | Path]) -> Found:
         if is_named(source):
             found.networks.append(Weights(str(source)))
         elif not path.exists():
-            raise FileNotFoundError(f"no such source of a report: {source}; it takes {_KNOWN}")
+            raise FileNotFoundError(f"no such source of a report: {source}")
         elif path.is_dir() and not (path / "run.json").exists():
             _add_folder(found, path)
         else:
