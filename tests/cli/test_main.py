@@ -156,7 +156,7 @@ def test_version_and_usage(capsys: pytest.CaptureFixture[str]) -> None:
         ("shrink {model} --out {folder}/s.safetensors", "--data SPEC is missing: {model} is no Run"),
         ("probe {model} --db {folder}/no/r.db", "there is no folder"),
         ("probe {model} --db {folder}/r.db --html {folder}/no/p.html", "there is no folder"),
-        ("report --out {folder}/r.html", "name at least one RUN_OR_DB"),
+        ("report --out {folder}/r.html", "name at least one SOURCE"),
         ("report {folder}/none --out {folder}/r.html", "none"),
         ("data cifar11", "known are cifar10, cifar100, frost"),
     ],

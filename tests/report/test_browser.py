@@ -153,9 +153,9 @@ def test_a_name_that_turns_its_direction_turns_nothing_after_it(browser, page: P
     tab.goto(page.as_uri())
     # Each letter of the text after the name stands to the right of the one before it.
     left = """() => {
-        const names = [...document.querySelectorAll('.headline li bdi')];
+        const names = [...document.querySelectorAll('.headline bdi')];
         const name = names.find(e => e.textContent.includes('\u202e'));
-        const text = name.closest('li').querySelector('strong').firstChild;
+        const text = name.closest('p, li').querySelector('strong').firstChild;
         return [0, 1, 2].map(at => {
             const range = document.createRange();
             range.setStart(text, at);

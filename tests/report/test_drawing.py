@@ -161,3 +161,14 @@ def test_the_profile_before_training_is_the_slope_of_the_logged_curve():
         layer.radii[1:-1].numpy(), [radius for radius, _ in found_rings], [power for _, power in found_rings]
     )
     np.testing.assert_allclose(found, layer.profile[1:-1].numpy(), atol=2e-3)
+
+
+def test_what_was_not_measured_is_transparent():
+    values = torch.linspace(0, 1, 81).reshape(9, 9)
+    values[0] = float("nan")
+    picture = decoded(spectrum_picture(values, peak=1.0)).convert("RGBA")
+    assert {picture.getpixel((place, 0))[3] for place in range(9)} == {0}
+    assert {picture.getpixel((place, row))[3] for place in range(9) for row in range(1, 9)} == {255}
+    # No number lies beyond the palette, where browsers and libraries differ.
+    numbers = decoded(spectrum_picture(values, peak=1.0))
+    assert int(np.asarray(numbers).max()) < len(numbers.getpalette()) // 3

@@ -12,8 +12,9 @@ from filterbands.corruptions import kinds_of
 from filterbands.evaluation import EvaluateConfig, Store, evaluate
 from filterbands.models import describe, load_model
 from filterbands.report.accuracy import comparisons
-from filterbands.report.gather import averages_of, gather
+from filterbands.report.gather import gather
 from filterbands.report.report_page import render_report
+from filterbands.report.scored import averages_of
 from filterbands.run import Run
 from filterbands.scores import BENCHMARK_15, EXTRA_4, compare
 
@@ -43,7 +44,8 @@ def test_results_of_another_network_of_the_same_name_stay_apart(results, tmp_pat
 
 def test_the_reference_is_the_standard_recipe_and_differences_to_it_are_paired(results):
     report = gather([*results.runs, results.database], title="")
-    assert report.reference == 1
+    assert [recipe.standard for recipe in report.recipes] == [False, True, False]
+    assert comparisons(report)[0].rows[0].recipe.name == "plain"
     for entry, scores in zip(report.entries, results.scores, strict=True):
         (view,) = entry.scores
         clean, corrupted = view.gains
@@ -77,7 +79,7 @@ def test_kinds_that_lack_a_severity_leave_no_average_and_stay_out_of_the_means(r
     (score,) = report.entries[0].scores
     assert score.averages == ()
     (group,) = comparisons(report)
-    values = group.members[0].by_severity.values
+    values = group.rows[0].by_severity.values
     assert [severity for severity, _ in values] == [0, 1, 2]
     assert values[1][1] == pytest.approx((score.kinds["fog"][0] + score.kinds["contrast"][0]) / 2)
     assert "since some severities were not measured: pixelate." in render_report(report)
@@ -89,7 +91,10 @@ def test_only_whole_averages_have_the_benchmarks_name(results, images):
 
     def averages(kinds, severities=(1, 2, 3, 4, 5), resembled=frozenset()):
         cells = {("clean", 0): answers, **{(kind, s): answers for kind in kinds for s in severities}}
-        return [item.label for item in averages_of(dataclasses.replace(scores, cells=cells), resembled)]
+        found = averages_of(dataclasses.replace(scores, cells=cells), resembled)
+        # Two cards of one page have two titles.
+        assert len({item.title for item in found}) == len(found)
+        return [item.label for item in found]
 
     whole = "average over the 15 benchmark kinds"
     assert averages(BENCHMARK_15) == [whole]
@@ -124,13 +129,13 @@ def test_an_unfinished_run_and_a_damaged_log_are_shown_as_far_as_they_go(results
     log = folder / "log.jsonl"
     log.write_text(log.read_text() + '{"epoch": 4, "loss": NaN, "accuracy": "high"}\n{"loss": 1}\n{"epo')
     report = gather([folder], title="")
-    run = report.entries[0].run
-    assert run is not None
-    assert run.spectrum is None
-    assert [record.epoch for record in run.log] == [0, 1, 2, 3, 4]
-    assert run.log[-1].loss is run.log[-1].accuracy is None
+    (entry,) = report.entries
+    assert entry.run is not None
+    assert entry.spectrum is None
+    assert [record.epoch for record in entry.log] == [0, 1, 2, 3, 4]
+    assert entry.log[-1].loss is entry.log[-1].accuracy is None
     text = render_report(report)
-    assert "no finished run" in text
+    assert "First layer</h2>" not in text
     assert "Accuracy in training" in text
 
 
@@ -141,7 +146,9 @@ def test_a_database_alone_is_a_report(results, tmp_path):
     assert "By kind and severity" in text
     assert report.entries[0].name == "<script>alert(1)</script>"
     assert text.lower().count("<script") == 1
-    assert "no finished run" in text
+    assert "Nothing to show" not in text
+    for missing in ("filters", "training", "layers", "sensitivity", "passes"):
+        assert f'id="{missing}"' not in text
     with Store(tmp_path / "empty.db"):
         pass
     with pytest.raises(ValueError, match=r"there is nothing to report: .*empty\.db holds no results"):

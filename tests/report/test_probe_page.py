@@ -79,9 +79,9 @@ def test_kinds_stand_in_the_order_of_their_frequency(
 @pytest.mark.parametrize(
     ("gains", "sentence"),
     [
-        ([9, 8, 7, 6, 5, 4, 3, 2], "Supported: A gains more over B the more a corruption lives at high"),
-        ([1, 2, 3, 4, 5, 6, 7, 8], "Supported: A gains more over B the more a corruption lives at low"),
-        ([5, 1, 4, 2, 8, 3, 1, 6], "Not supported: that what A gains over B depends on"),
+        ([9, 8, 7, 6, 5, 4, 3, 2], "A gains more over B the more a corruption lies at high"),
+        ([1, 2, 3, 4, 5, 6, 7, 8], "A gains more over B the more a corruption lies at low"),
+        ([5, 1, 4, 2, 8, 3, 1, 6], "The gain of A over B shows no clear relation to"),
     ],
 )
 def test_the_sentence_says_what_the_interval_does(gains: list[float], sentence: str) -> None:

@@ -1,6 +1,7 @@
 """The written page: complete in itself, safe, true to the results."""
 
 import base64
+import dataclasses
 import hashlib
 import re
 import sqlite3
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from filterbands.evaluation import EvaluateConfig, evaluate
+from filterbands.models import load_model
 from filterbands.report import page as written
 from filterbands.report import write_report
 
@@ -156,19 +159,44 @@ def test_a_missing_folder_is_an_error_and_is_not_made(results, tmp_path):
 
 def test_what_is_no_source_is_refused_in_one_line(results, tmp_path):
     out = tmp_path / "report.html"
-    text, other = tmp_path / "notes.txt", tmp_path / "other.db"
+    text, other, empty = tmp_path / "notes.txt", tmp_path / "other.db", tmp_path / "empty"
+    empty.mkdir()
     text.write_text("nothing")
     with sqlite3.connect(other) as connection:
         connection.execute("CREATE TABLE t (x)")
     connection.close()
     for sources, kind, said in (
-        ([], ValueError, "a report needs at least one Run folder or database of results, got none"),
-        ([tmp_path / "missing"], FileNotFoundError, "no such Run folder or database: .*missing"),
-        ([text], ValueError, "notes.txt is neither a Run folder nor a database of results"),
+        ([], ValueError, "a report needs at least one source: a Run folder, .* got none"),
+        ([tmp_path / "missing"], FileNotFoundError, "no such source of a report: .*missing"),
+        ([text], ValueError, "notes.txt is none of a Run folder, .*: expected safetensors"),
         ([other], ValueError, "other.db is not a database of results"),
-        ([results.folder], ValueError, "is neither a Run folder .* the runs in it are"),
+        ([empty], ValueError, "empty is no source of a report: it holds none of a Run folder"),
     ):
         with pytest.raises(kind, match=said) as caught:
             write_report(sources, out)
         assert "\n" not in str(caught.value)
     assert not out.exists()
+
+
+def test_the_answer_stands_first_with_its_figures(results, page):
+    text = page.read_text(encoding="utf-8").partition('class="headline">')[2].partition("</p>")[0]
+    said = re.sub(r"<[^>]+>", "", text).replace("&nbsp;", " ").replace("\N{NO-BREAK SPACE}", " ")
+    others = [results.scores[0], results.scores[2]]
+    best = max(others, key=lambda scores: scores.average_at_hand().accuracy)
+    average = best.average_at_hand().accuracy
+    gain = 100 * (average - results.scores[1].average_at_hand().accuracy)
+    assert f"is correct on {100 * average:.1f} % of corrupted images (average over the 3 kinds" in said
+    size = f"{abs(gain):.1f}"
+    assert (f"{size} points {'more' if gain > 0 else 'less'}" if size != "0.0" else "the same (95 %") in said
+    assert f"On clean images it is correct on {100 * best.clean_estimate().accuracy:.1f} %" in said
+    assert "The mean low energy of its first layer is" in said
+
+
+def test_networks_of_two_data_sets_have_a_table_each(results, images, tmp_path):
+    other = dataclasses.replace(images, name="other", images=images.images.flip(0))
+    database = tmp_path / "other.db"
+    config = EvaluateConfig(name="theirs", kinds=("fog",), severities=(1,))
+    evaluate(load_model(arch="fastnet").eval(), other, config=config, db=database)
+    page = write_report([results.database, database], tmp_path / "report.html").read_text()
+    assert 'aria-label="The networks at a glance: noise &lt;b&gt;"' in page
+    assert 'aria-label="The networks at a glance: other"' in page

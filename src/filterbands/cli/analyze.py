@@ -101,7 +101,7 @@ def run(options: AnalyzeOptions) -> Answer:
         # Loading Altair takes longer than analyzing most files.
         from ..report import write_spectra
 
-        write_spectra(found, options.html, together=together)
+        write_spectra(found, options.html, together=together, data=data)
     if options.table:
         measured = [(one.path, layer) for one in found for layer in one.spectrum]
         kept = [(path, layer) for path, layer in measured if options.layer in (None, layer.name)]

@@ -13,7 +13,7 @@ from ..checks import hint
 from ..corruptions import PARAMETERS, parameters_for
 from ..datasets import ImageSet
 from ..disk import check_output
-from ..evaluation import load_scores, model_fingerprint
+from ..evaluation import Store, load_scores, model_fingerprint
 from ..filters import LayerSpectrum, analyze
 from ..models import OnnxNetwork
 from ..probes import (
@@ -150,6 +150,12 @@ def _probed(
     else:
         layer = next((found for found in analyze(model) if found.filters_low_energy is not None), None)
     moved, why = _vulnerability(options, model, layer, data) if "vulnerability" in parts else (None, "")
+    fingerprint = model_fingerprint(model)
+    if {"heatmap", "passes"} & parts:
+        with Store(options.db) as store:
+            # `report` finds what was probed by the network; a name that is there stays.
+            if fingerprint not in store.models():
+                store.add_model(fingerprint, name)
     with progress_bar(f"probe {name}") as progress:
         given: dict[str, Any] = {"config": options.config, "db": options.db}
         shown = {**given, "progress": progress}
@@ -163,7 +169,7 @@ def _probed(
             vulnerability=moved,
             why=why,
             layer=layer,
-            scores=measured.get(model_fingerprint(model)),
+            scores=measured.get(fingerprint),
         )
 
 

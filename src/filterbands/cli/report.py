@@ -1,4 +1,4 @@
-"""`filterbands report`: one HTML page about runs and results."""
+"""`filterbands report`: one HTML page about networks and results."""
 
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -12,10 +12,11 @@ from .shared import Answer, ImageOptions, Options, OutFile, progress_bar
 
 @dataclass(frozen=True, kw_only=True)
 class ReportOptions(Options):
-    """Write one HTML page, readable without a network, about runs and results."""
+    """Write one HTML page, readable without a network, about networks and their results."""
 
-    sources: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="RUN_OR_DB ...")]
-    """Run folders and result databases."""
+    sources: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="SOURCE ...")]
+    """Run folders, result databases (with what was probed), checkpoints, ONNX files, timm:NAME,
+    torchvision:NAME, module:function (which runs that code), and folders of these, such as a study's."""
     out: OutFile
     """The .html file to write."""
     data: Annotated[
@@ -30,7 +31,10 @@ class ReportOptions(Options):
 
     def __post_init__(self) -> None:
         if not self.sources:
-            raise ValueError("name at least one RUN_OR_DB: a Run folder or a result database")
+            raise ValueError(
+                "name at least one SOURCE: a Run folder, a result database, a checkpoint, an ONNX file, or a "
+                "folder of these, such as a study's"
+            )
 
 
 @progress_bar("report")

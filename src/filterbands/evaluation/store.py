@@ -21,6 +21,8 @@ from .schema import MIGRATIONS, PROBES, SCHEMA
 from .sources import Source
 
 _Integers = np.ndarray[Any, np.dtype[np.int64]]
+# What a finished probe's row is called, before the fingerprint of its network.
+_RECORD = "result of "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,6 +270,9 @@ class Store:
             raise ValueError(f"no results of {name!r}; there are results of {known}")
         own = "SELECT fingerprint FROM models WHERE name = ?"
         with self._transaction():
+            if self._execute("SELECT 1 FROM sqlite_master WHERE name = 'probes'"):
+                theirs = f"SELECT ? || fingerprint FROM ({own})"
+                self._execute(f"DELETE FROM probes WHERE probe IN ({theirs})", (_RECORD, name))
             [(count,)] = self._execute(f"SELECT COUNT(*) FROM cells WHERE model IN ({own})", (name,))
             self._execute("DELETE FROM models WHERE name = ?", (name,))
             self._execute("DELETE FROM data WHERE fingerprint NOT IN (SELECT data FROM cells)")
@@ -327,6 +332,17 @@ class Store:
             self._execute(PROBES)
             row = (key, probe, content, _now(), __version__)
             self._execute("INSERT OR IGNORE INTO probes VALUES (?, ?, ?, ?, ?)", row)
+
+    def put_record(self, key: str, model: str, content: bytes) -> None:
+        """Keep the result of a finished probe of a network, by its fingerprint, once."""
+        self.put_probed(key, f"{_RECORD}{model}", content)
+
+    def records(self) -> list[bytes]:
+        """Return what `put_record` kept, oldest first."""
+        if not self._execute("SELECT 1 FROM sqlite_master WHERE name = 'probes'"):
+            return []
+        rows = self._execute("SELECT content FROM probes WHERE probe GLOB ? ORDER BY rowid", (f"{_RECORD}*",))
+        return [bytes(content) for (content,) in rows]
 
     def _prepare(self, *, readonly: bool) -> None:
         self._execute("PRAGMA foreign_keys = ON")

@@ -10,7 +10,7 @@ from .moments import PatchStatistics, PatchSums, image_batches, padded, patch_st
 from .response import patch_covariances, response_low_energy
 from .sensitivity import Sensitivity, rank_correlations
 from .spectrum import analyze
-from .trajectory import SpectrumLogger, Trajectory, course_of, trajectory
+from .trajectory import SpectrumLogger, Trajectory, course_of, steps_of_training, trajectory
 
 __all__ = [
     "EQUAL_AREA",
@@ -46,6 +46,7 @@ __all__ = [
     "rank_correlations",
     "response_low_energy",
     "spans",
+    "steps_of_training",
     "trajectory",
     "unfold",
 ]

@@ -1,5 +1,6 @@
 """Everything that is measured of one network, and networks as the steps of one training."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,9 @@ from typing import Any
 from .depth import GradientSpectrum
 from .figures import LayerSpectrum, ModelSpectrum
 from .sensitivity import Sensitivity
-from .trajectory import Trajectory, trajectory_of
+from .trajectory import Trajectory, steps_of_training, trajectory_of
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,9 +56,18 @@ class Analyzed:
 
 
 def course_of_all(networks: Sequence[Analyzed]) -> Trajectory | None:
-    """Return networks as steps of one training; None unless several have the same layers."""
+    """Return networks as steps of one training, and say so; None if they are networks of their own.
+
+    They are steps of one training if they have the same layers and `steps_of_training` finds their steps.
+    """
     spectra = {Path(one.path): one.spectrum for one in networks}
     kinds = {tuple((layer.name, layer.shape) for layer in spectrum) for spectrum in spectra.values()}
-    if len(networks) < 2 or len(kinds) > 1 or len(spectra) < len(networks):
+    steps = steps_of_training(list(spectra)) if len(kinds) == 1 and len(spectra) == len(networks) else {}
+    if not steps:
         return None
+    _LOG.warning(
+        "%d checkpoints are shown as steps %d to %d of one training, since they lie in one folder, have the "
+        "same layers, and only the number in their names differs; analyze other networks one by one",
+        *(len(networks), min(steps), max(steps)),
+    )
     return trajectory_of(list(spectra), spectra.__getitem__)

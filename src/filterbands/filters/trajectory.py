@@ -25,6 +25,9 @@ from .figures import FIGURES, LayerSpectrum, ModelSpectrum
 from .layers import layer_of
 from .spectrum import analyze, measure
 
+# Words before a number that tells networks apart, not steps of one.
+_NO_STEPS = ("seed", "s", "fold", "run", "trial", "rep", "repeat", "split", "v", "version")
+
 
 def _figures() -> list[str]:
     """Return what is told of a layer at every step: columns of `LayerSpectrum.to_row`."""
@@ -156,8 +159,46 @@ def _rows(layers: Iterable[LayerSpectrum], step: int, checkpoint: str = "") -> l
 
 def _steps_of(files: Sequence[Path]) -> list[tuple[int, Path]]:
     """Return files with their steps, rising: the last number in each name, or the place among the files."""
+    if steps := steps_of_training(files):
+        return sorted(steps.items())
     steps = {int(found[-1]): file for file in files if (found := re.findall(r"\d+", file.stem))}
     return sorted(steps.items()) if len(steps) == len(files) else list(enumerate(files))
+
+
+def steps_of_training(files: Sequence[Path]) -> dict[int, Path]:
+    """Return files by their steps if they are weights that one training kept; else an empty dict.
+
+    They are if all lie in one folder, and they are a Run's own, or their names differ in one number alone. A
+    number behind a word such as `seed` or `fold` tells networks apart, and a Run is a network.
+
+    >>> sorted(steps_of_training([Path("a/epoch_2.pt"), Path("a/epoch_10.pt")]))
+    [2, 10]
+    >>> steps_of_training([Path("a/seed_0.pt"), Path("a/seed_1.pt")])
+    {}
+    """
+    folders = {file.parent.resolve() for file in files}
+    if len(files) < 2 or len(folders) > 1 or any((file / "run.json").exists() for file in files):
+        return {}
+    run = Run(folders.pop())
+    if run.facts.exists():
+        epochs = {run.weights_at(number).name: number for number in map(_number, run.kept)}
+        last = run.read()["config"].get("epochs") if run.weights.name in {file.name for file in files} else 0
+        epochs[run.weights.name] = last if isinstance(last, int) else max(epochs.values(), default=0) + 1
+        return {epochs[file.name]: file for file in files} if all(f.name in epochs for f in files) else {}
+    # Odd parts are the numbers.
+    parts = [re.split(r"(\d+)", file.name) for file in files]
+    places = [set(place) for place in zip(*parts, strict=False)]
+    differ = [number for number, place in enumerate(places) if len(place) > 1]
+    if len({len(one) for one in parts}) > 1 or len(differ) != 1 or differ[0] % 2 == 0:
+        return {}
+    word = re.findall(r"[a-z]*$", parts[0][differ[0] - 1].lower().rstrip("-_.= "))[0]
+    if word in _NO_STEPS:
+        return {}
+    return {int(one[differ[0]]): file for one, file in zip(parts, files, strict=True)}
+
+
+def _number(file: Path) -> int:
+    return int(re.findall(r"\d+", file.stem)[-1])
 
 
 class SpectrumLogger:

@@ -3,6 +3,7 @@
 from .heatmap import HeatMap, find_module, fourier_heatmap
 from .passes import PassCurves, pass_curves
 from .probe import ProbeConfig, RankCorrelation, Spectrum, correlate
+from .records import Probing, read_probed
 from .spectra import (
     CorruptionSpectra,
     FrequencyGain,
@@ -27,6 +28,7 @@ __all__ = [
     "PassCurves",
     "PatchMoments",
     "ProbeConfig",
+    "Probing",
     "RankCorrelation",
     "Spectrum",
     "Vulnerability",
@@ -41,5 +43,6 @@ __all__ = [
     "layer_vulnerability",
     "pass_curves",
     "patch_moments",
+    "read_probed",
     "vulnerability",
 ]

@@ -210,7 +210,7 @@ def fourier_heatmap(
                 done += len(columns)
                 if progress is not None:
                     progress(done, total, "heat map")
-        return HeatMap(
+        heat = HeatMap(
             error=errors[_centered(height) % height][:, _centered(width) % width].float(),
             clean_error=clean_error,
             norm=float(norm),
@@ -220,6 +220,8 @@ def fourier_heatmap(
             step=step,
             reach=reach,
         )
+        probe.record({**facts, "step": step, "reach": reach}, heat.to_json())
+        return heat
 
 
 def _centered(side: int) -> Int64[Tensor, " n"]:

@@ -102,17 +102,19 @@ def pass_curves(
             if progress is not None:
                 progress(number + 1, len(parts), name.replace("_", " "))
         classes = len(probe.source.classes)
-    curves = {name: torch.stack(bits).float().mean(dim=1) for name, bits in right.items()}
-    low = torch.stack(right["low_ideal"]).numpy()
-    return PassCurves(
-        radii=radii.float(),
-        curves={name: curves[name] for name in names},
-        clean=float(clean.mean()),
-        phase_only=float(curves["phase_only"]),
-        amplitude_only=float(curves["amplitude_only"]),
-        reached={share: reached(low, clean, radii.numpy(), share, 1 / classes) for share in (0.1, 0.9)},
-        images=len(clean),
-    )
+        curves = {name: torch.stack(bits).float().mean(dim=1) for name, bits in right.items()}
+        low = torch.stack(right["low_ideal"]).numpy()
+        found = PassCurves(
+            radii=radii.float(),
+            curves={name: curves[name] for name in names},
+            clean=float(clean.mean()),
+            phase_only=float(curves["phase_only"]),
+            amplitude_only=float(curves["amplitude_only"]),
+            reached={share: reached(low, clean, radii.numpy(), share, 1 / classes) for share in (0.1, 0.9)},
+            images=len(clean),
+        )
+        probe.record({"probe": "passes"}, found.to_json())
+        return found
 
 
 def pass_gain(name: str, step: int, height: int, width: int) -> Float[Tensor, "h v"]:

@@ -32,7 +32,7 @@ from ..evaluation import (
     running_on,
 )
 from ..filters import EQUAL_AREA, rank_correlations
-from ..models import Named, opened
+from ..models import Named, name_of, opened
 from ..scores import RESAMPLES
 from ..types import FloatImages, Images
 
@@ -143,6 +143,8 @@ class Probe:
     """What every result depends on."""
     store: Store | None
     """Where finished parts are kept."""
+    name: str = ""
+    """What the network is called, where a text named it."""
     compiled: Compiled | None = None
     """What runs in the network's place where nothing looks into it."""
 
@@ -199,6 +201,17 @@ class Probe:
         """Return a part of a probe: what the database holds of it, else what is computed and kept there."""
         return kept(self.store, {**self.facts, **what}, compute)
 
+    def record(self, what: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+        """Keep what a finished probe found, as plain values, for those who know the network alone.
+
+        `what` has the probe's name as `probe`, and all that the result depends on beside `facts`.
+        """
+        if self.store is not None:
+            about = {"name": self.name, "data": self.source.name, "split": self.source.split}
+            document = {**self.facts, **about, "probe": what["probe"], "found": found}
+            key = sha256(json.dumps({"record": True, **self.facts, **what}, sort_keys=True).encode())
+            self.store.put_record(key.hexdigest(), self.facts["model"], json.dumps(document).encode())
+
 
 def kept(store: Store | None, facts: Mapping[str, Any], compute: Callable[[], Arrays]) -> Arrays:
     """Return what the database holds for these facts; what it lacks is computed and kept there."""
@@ -254,6 +267,7 @@ def probing(
             config=config,
             facts=facts,
             store=stack.enter_context(Store(db)) if db is not None else None,
+            name=name_of(networks[0]) if networks else "",
             compiled=compiled,
         )
         check_outputs(source, lambda images: probe.outputs(images.float().div_(255)), device)

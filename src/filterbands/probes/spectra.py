@@ -234,14 +234,14 @@ class FrequencyGain:
         )
         if not self.supported:
             return (
-                f"Not supported: that what {name} gains over {other} depends on a corruption's frequency "
+                f"The gain of {name} over {other} shows no clear relation to a corruption's frequency "
                 f"({figures})."
             )
         where = "low" if found.value > 0 else "high"
         return (
-            f"Supported: {name} gains more over {other} the more a corruption lives at {where} frequencies "
-            f"({figures}). Not supported by this alone: that the filters are the cause, since kinds resemble "
-            "each other and each network is one training."
+            f"{name} gains more over {other} the more a corruption lies at {where} frequencies ({figures}). "
+            "This alone does not show that the filters are the cause, since kinds resemble each other and "
+            "each network is one training."
         )
 
 

@@ -32,6 +32,8 @@ class Bar(NamedTuple):
     position: int
     name: str
     estimate: Estimate
+    dots: tuple[float, ...] = ()
+    """Accuracies of single networks, of which the estimate is the mean."""
 
 
 class Line(NamedTuple):
@@ -77,6 +79,7 @@ def bar_chart(bars: Sequence[Bar], *, label: str) -> Markup:
             "color": _color(bar.position),
             "name": cleaned(bar.name),
             **bar.estimate._asdict(),
+            "dots": list(bar.dots),
             "zero": 0,
             "full": 1,
             "figure": said[row],
@@ -107,7 +110,9 @@ def bar_chart(bars: Sequence[Bar], *, label: str) -> Markup:
     text = {"baseline": "middle", "dy": -11, "fontSize": 12, "color": INK[0]}
     names = base.mark_text(align="left", limit=200, **text).encode(x=alt.value(0), text="name:N")
     figures = base.mark_text(align="right", **text).encode(x=alt.value("width"), text="figure:N")
-    chart = alt.layer(ground, filled, whisker, *ends, names, figures)
+    dots = base.transform_flatten(["dots"]).mark_circle(size=30, yOffset=below, color=INK[0], opacity=0.75)
+    single = [dots.encode(x="dots:Q")] if any(bar.dots for bar in bars) else []
+    chart = alt.layer(ground, filled, whisker, *ends, *single, names, figures)
     return _svg(chart, height=46 * len(bars) + 24, label=label)
 
 

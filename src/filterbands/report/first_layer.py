@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..filters import LayerSpectrum, filters_low_energy
 from .charts import Axis, Line, Points, known, line_chart, points
-from .layers import radial_figures, spectra_pictures
+from .layers import radial_figures, recipes_of, spectra_pictures
 from .pictures import filter_picture, kernels_power, spectrum_picture
 from .views import RING, Entry, Epoch, Figure, ReportView
 
@@ -48,7 +48,7 @@ class Trained(NamedTuple):
 
     def line(self, what: str, values: Points, *, dashed: bool = False) -> Line:
         """Return values of this network as a line."""
-        return Line(self.entry.position, f"{self.entry.name}, {what}", values, dashed)
+        return Line(self.entry.position, f"{self.entry.name}{what and ', '}{what}", values, dashed)
 
     def tiles(self, most: int) -> list[Tile]:
         """Return filters by low energy, dead ones last: all, or the first and the last of so many."""
@@ -72,12 +72,12 @@ class Trained(NamedTuple):
 def first_layers(report: ReportView) -> dict[str, Any] | None:
     """Return what the section on the first layer shows; None where no network has one that was measured."""
     trained = [
-        Trained(entry, run.log, layer, layer.filters_low_energy, run.weight)
+        Trained(entry, entry.log, layer, layer.filters_low_energy, filters.weight)
         for entry in report.entries
-        if (run := entry.run) is not None
-        and (layer := run.layer) is not None
+        if (filters := entry.filters) is not None
+        and (layer := filters.layer) is not None
         and layer.filters_low_energy is not None
-        and run.weight is not None
+        and filters.weight is not None
     ]
     if not trained:
         return None
@@ -89,7 +89,7 @@ def first_layers(report: ReportView) -> dict[str, Any] | None:
     )
     return {
         "trained": trained,
-        "names": [(item.entry.position, item.entry.name) for item in trained],
+        "names": recipes_of(report, [item.entry for item in trained]),
         "figures": _figures(trained),
         "pictures": pictures,
         "peak": peak,
@@ -115,10 +115,11 @@ def _figures(trained: Sequence[Trained]) -> list[Figure]:
             curves.append(item.line("before", logged[0], dashed=True))
             profiles.append(item.line("before", rings(logged[0]), dashed=True))
         after = [] if layer.curve is None else points(layer.radii, layer.curve)
-        curves.append(item.line("after", logged[-1] if logged else after))
+        what = "after" if logged else ""
+        curves.append(item.line(what, logged[-1] if logged else after))
         if layer.profile is not None:
-            profiles.append(item.line("after", points(layer.radii, layer.profile)))
-    drawn = "Solid after training, dashed before. "
+            profiles.append(item.line(what, points(layer.radii, layer.profile)))
+    drawn = "Solid after training, dashed before. " if any(line.dashed for line in curves) else ""
     figures = radial_figures(curves, profiles, cutoff=trained[0].layer.cutoff, drawn=drawn)
     courses = []
     for item in trained:
@@ -129,10 +130,10 @@ def _figures(trained: Sequence[Trained]) -> list[Figure]:
     if courses:
         chart = line_chart(
             courses,
-            x=Axis("Epoch", whole=True),
+            x=Axis("Epoch or step", whole=True),
             y=Axis("Low energy, low share", percent=True, domain=(0, 1)),
             dots=True,
-            label="Mean low energy and low share of the first layer against the epoch",
+            label="Mean low energy and low share of the first layer against the epoch or step",
         )
         note = "Solid: mean low energy. Dashed: low share. Epoch 0 is before."
         figures.append(Figure("Over training", chart, note))

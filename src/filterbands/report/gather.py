@@ -1,22 +1,25 @@
-"""From paths to what the page shows: Runs and databases read, and put together network by network."""
+"""From sources to what the page shows: put together network by network, and recipe by recipe."""
 
+import json
+import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from ..corruptions import CORRUPTIONS
 from ..evaluation import load_scores, model_fingerprint
-from ..filters import ModelSpectrum, analyze
+from ..filters import LayerSpectrum, ModelSpectrum, analyze
 from ..models import load_model, read_weights
+from ..probes import Probing, read_probed
 from ..run import Run
-from ..scores import BENCHMARK_15, EXTRA_4, Scores, compare, overlapping_kinds
+from ..scores import Scores
+from .scored import key_of, line_view, score_view
+from .sources import Found, Weights, find_sources, name_of_weights, open_weights
 from .text import brief, cleaned
-from .views import Average, Entry, Epoch, Estimate, ReportView, RunView, ScoreView, mapping
+from .views import Entry, Epoch, FiltersView, Recipe, ReportView, RunView, ScoreView, mapping
 
-_DATABASE = b"SQLite format 3\x00"
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -24,74 +27,180 @@ class _Network:
     """One network while its pieces are found."""
 
     name: str
-    run: Run | None
-    fingerprint: str | None
+    fingerprint: str | None = None
+    folder: Path | None = None
+    """Where it lies; None for a network known from a database alone."""
+    run: Run | None = None
+    facts: Mapping[str, Any] | None = None
+    """The record of its training."""
+    filters: FiltersView | None = None
+    log: tuple[Epoch, ...] = ()
+    file: Mapping[str, str] = field(default_factory=dict)
     scores: list[Scores] = field(default_factory=list)
+    probed: list[Probing] = field(default_factory=list)
+    lines: list[ScoreView] = field(default_factory=list)
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """How it was trained."""
+        return mapping(mapping(self.facts).get("config"))
 
 
 def gather(sources: Sequence[str | Path], *, title: str) -> ReportView:
     """Return what the sources hold, their networks in the order of the sources.
 
-    A run and a row of a database are one network when the weights are the same; where a run is not
-    finished, so that it has none, when the names are.
+    A network and a row of a database are one if the weights are the same. Of a run that is not finished, and
+    of a file that does not say which network it is, they are one if the names are.
 
     Raises:
         FileNotFoundError: A source that does not exist.
-        ValueError: No source, or one that is neither a Run folder nor a database of results.
+        ValueError: No source, or one that is of no known kind.
     """
-    if not sources:
-        raise ValueError("a report needs at least one Run folder or database of results, got none")
-    folders: list[Run] = []
-    scores: list[Scores] = []
-    for source in map(Path, sources):
-        if _is_run(source):
-            run = Run(source)
-            if all(run.folder.resolve() != known.folder.resolve() for known in folders):
-                folders.append(run)
-        else:
-            scores += load_scores(source)
-    networks = [
-        _Network(run.name, run, model_fingerprint(load_model(run.folder)) if run.finished else None)
-        for run in folders
-    ]
-    for score in scores:
-        owner = _owner(score, networks)
-        owner.scores.append(_with_overlap(score, owner.run))
+    found = find_sources(sources)
+    networks = [network for one in found.networks if (network := _network(one)) is not None]
+    known = len(networks)
+    for score in (score for database in found.databases for score in load_scores(database)):
+        for owner in _owners(score.name, score.model, networks):
+            owner.scores.append(_with_overlap(score, owner.run))
+    for probing in _probed(found.databases):
+        for owner in _owners(probing.name or probing.model[:8], probing.model, networks):
+            owner.probed.append(probing)
+    _say_names(networks[:known])
+    _add_lines(found, networks)
     if not networks:
         raise ValueError(f"there is nothing to report: {', '.join(map(str, sources))} holds no results")
-    names = _distinct(networks)
-    reference = _reference(networks)
-    views = _score_views(networks, reference)
-    entries = [
-        Entry(position, name, None if network.run is None else _run_view(network.run), tuple(view))
-        for position, (name, network, view) in enumerate(zip(names, networks, views, strict=True))
-    ]
-    return ReportView(title, tuple(entries), reference)
+    return ReportView(title, _recipes(networks))
 
 
-def _is_run(source: Path) -> bool:
-    """Return whether a source is a Run and not a database; refuse what is neither."""
-    if not source.exists():
-        raise FileNotFoundError(f"no such Run folder or database: {source}")
-    if source.is_dir():
-        if (source / "run.json").exists():
-            return True
-        inside = sorted(path.parent.name for path in source.glob("*/run.json"))
-        hint = f"; the runs in it are {', '.join(inside[:4])}" if inside else ""
-        raise ValueError(f"{source} is neither a Run folder (it has no run.json) nor a database{hint}")
-    with source.open("rb") as stream:
-        if stream.read(len(_DATABASE)) != _DATABASE:
-            raise ValueError(f"{source} is neither a Run folder nor a database of results (SQLite)")
-    return False
+def _network(one: Run | Weights) -> _Network | None:
+    if isinstance(one, Run):
+        return _of_run(one)
+    opened = open_weights(one)
+    if opened is None:
+        return None
+    course = [(step, spectrum.spatial) for step, spectrum in opened.course.items()]
+    return _Network(
+        name_of_weights(one),
+        opened.fingerprint,
+        folder=Path(one.place).resolve().parent,
+        filters=opened.filters,
+        log=tuple(_step(step, layers[0]) for step, layers in course if layers),
+        file=opened.file,
+    )
 
 
-def _owner(score: Scores, networks: list[_Network]) -> _Network:
-    """Return the network that a score is of; a new one where none is known."""
-    found = [network for network in networks if network.fingerprint == score.model]
-    found += [one for one in networks if one.fingerprint is None and one.name == score.name]
+def _of_run(run: Run) -> _Network:
+    records, filters = run.read_log(), None
+    if run.finished:
+        spectrum = analyze(run.folder)
+        first = _first_layer(records, spectrum)
+        weight = read_weights(run.folder).get(f"{first}.weight")
+        filters = FiltersView(spectrum, first, weight if weight is not None and weight.ndim == 4 else None)
+    return _Network(
+        run.name,
+        model_fingerprint(load_model(run.folder)) if run.finished else None,
+        folder=run.folder.resolve().parent,
+        run=run,
+        facts=run.read(),
+        filters=filters,
+        log=tuple(_epoch(record) for record in records if isinstance(record.get("epoch"), int)),
+    )
+
+
+def _probed(databases: Sequence[Path]) -> Iterator[Probing]:
+    for database in databases:
+        yield from read_probed(database)
+
+
+def _owners(name: str, fingerprint: str, networks: list[_Network]) -> list[_Network]:
+    """Return the networks that results are of: all copies of one; a new one where none is known."""
+    found = [network for network in networks if network.fingerprint == fingerprint]
+    found = found or [one for one in networks if one.fingerprint is None and one.name == name]
     if not found:
-        networks.append(_Network(score.name, None, score.model))
-    return (found or networks[-1:])[0]
+        networks.append(_Network(name, fingerprint))
+    return found or networks[-1:]
+
+
+def _say_names(networks: Sequence[_Network]) -> None:
+    """Say which files were given results by their names, and refuse those of several networks."""
+    for one in networks:
+        models = {score.model for score in one.scores} | {probing.model for probing in one.probed}
+        if one.fingerprint is not None or one.run is not None or not models:
+            continue
+        if len(models) > 1:
+            raise ValueError(
+                f"{one.file['place']} does not say which network it is, and the databases hold {len(models)} "
+                f"networks of the name {one.name}; delete the old ones with filterbands results --delete, or "
+                "leave the file out"
+            )
+        _LOG.warning(
+            "%s does not say which network it is: results of the name %s are taken to be of it",
+            *(one.file["place"], one.name),
+        )
+
+
+def _add_lines(found: Found, networks: list[_Network]) -> None:
+    """Add what lines of studies say of networks without scores."""
+    for place, line in found.lines:
+        name = str(line.get("name"))
+        mine = [
+            one
+            for one in networks
+            if (one.name == name and one.folder is None)
+            or (one.run is not None and one.run.folder.resolve() == place.resolve())
+        ]
+        if not mine:
+            networks.append(_Network(name, folder=place.parent.resolve()))
+        owner = (mine or networks[-1:])[0]
+        if owner.facts is None:
+            owner.facts = {key: value for key, value in line.items() if key not in ("kinds", "evaluation")}
+        if not owner.scores and isinstance(line.get("clean"), float):
+            owner.lines.append(line_view(line))
+
+
+def _recipes(networks: Sequence[_Network]) -> tuple[Recipe, ...]:
+    """Return the networks by recipe: those of one config but for the seed are one."""
+    names = _distinct(networks)
+    groups: dict[str, list[int]] = {}
+    for number, network in enumerate(networks):
+        key = _recipe_key(network)
+        seeds = [networks[other].config.get("seed") for other in groups.get(key, [])] if key else []
+        # Copies of one run are networks of their own.
+        own = key if key and network.config.get("seed") not in seeds else f"network {number}"
+        groups.setdefault(own, []).append(number)
+    views = _score_views(networks)
+    recipes: list[Recipe] = []
+    for position, members in enumerate(groups.values()):
+        entries = tuple(_entry(position, names[one], networks[one], views[one]) for one in members)
+        name = _name_of_recipe([networks[one] for one in members], entries)
+        taken = [*names, *(recipe.name for recipe in recipes)]
+        if len(members) > 1 and name in taken:
+            name = f"{name} #{position + 1}"
+        standard = networks[members[0]].config.get("recipe") == "standard"
+        recipes.append(Recipe(position, name, entries, standard))
+    return tuple(recipes)
+
+
+def _recipe_key(network: _Network) -> str:
+    """Return what networks of one recipe share; nothing for a network that has no record."""
+    config = dict(network.config)
+    seed = config.pop("seed", None)
+    if seed is None:
+        return ""
+    if isinstance(start := config.get("init"), str):
+        # A run of a study that starts from another one starts from that of its own seed.
+        config["init"] = start.removesuffix(f"-{seed}")
+    data = mapping(mapping(network.facts).get("data")).get("fingerprint")
+    return json.dumps([config, data], sort_keys=True, default=str)
+
+
+def _name_of_recipe(networks: Sequence[_Network], entries: Sequence[Entry]) -> str:
+    if len(networks) == 1:
+        return entries[0].name
+    # Names of the runs of a study end with the seed.
+    stems = {one.name.removesuffix(str(one.config.get("seed"))).rstrip("-_. ") for one in networks}
+    stem = stems.pop()
+    return cleaned(stem if stem and not stems else str(networks[0].config.get("recipe", networks[0].name)))
 
 
 def _distinct(networks: Sequence[_Network]) -> list[str]:
@@ -100,7 +209,7 @@ def _distinct(networks: Sequence[_Network]) -> list[str]:
     names: list[str] = []
     for network, name in zip(networks, plain, strict=True):
         if plain.count(name) > 1:
-            where = network.run.folder.resolve().parent.name if network.run is not None else None
+            where = network.folder.name if network.folder is not None else None
             name = f"{name} ({cleaned(where) if where else (network.fingerprint or '')[:8]})"
         # Folders of the same name in folders of the same name are told apart by number.
         count = sum(known == name or known.startswith(f"{name} #") for known in names)
@@ -108,25 +217,17 @@ def _distinct(networks: Sequence[_Network]) -> list[str]:
     return names
 
 
-def _reference(networks: Sequence[_Network]) -> int:
-    """Return the first network trained by the standard recipe, the first of all where there is none."""
-    for position, network in enumerate(networks):
-        if network.run is not None and mapping(network.run.read()["config"]).get("recipe") == "standard":
-            return position
-    return 0
-
-
-def _run_view(run: Run) -> RunView:
-    facts, records = run.read(), run.read_log()
-    log = tuple(_epoch(record) for record in records if isinstance(record.get("epoch"), int))
-    if not run.finished:
-        return RunView(facts, log)
-    spectrum = analyze(run.folder)
-    first = _first_layer(records, spectrum)
-    weight = read_weights(run.folder).get(f"{first}.weight")
-    if weight is not None and weight.ndim != 4:
-        weight = None
-    return RunView(facts, log, spectrum, first, weight)
+def _entry(position: int, name: str, network: _Network, scores: Sequence[ScoreView]) -> Entry:
+    return Entry(
+        position,
+        name,
+        None if network.facts is None else RunView(network.facts),
+        network.filters,
+        (*scores, *network.lines),
+        network.log,
+        tuple(network.probed),
+        network.file,
+    )
 
 
 def _epoch(record: Mapping[str, Any]) -> Epoch:
@@ -142,6 +243,11 @@ def _epoch(record: Mapping[str, Any]) -> Epoch:
     )
 
 
+def _step(step: int, layer: LayerSpectrum) -> Epoch:
+    """Return what a checkpoint says of its step."""
+    return Epoch(step, low_share=layer.low_share, mean_low_energy=layer.mean_low_energy)
+
+
 def _finite(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
@@ -155,96 +261,17 @@ def _first_layer(records: Sequence[Mapping[str, Any]], spectrum: ModelSpectrum) 
     return next((layer.name for layer in spectrum if layer.filters_low_energy is not None), "")
 
 
-def _score_views(networks: Sequence[_Network], reference: int) -> list[list[ScoreView]]:
-    """Return every network's scores, each compared with the first network under the same conditions."""
-    order = [networks[reference], *networks[:reference], *networks[reference + 1 :]]
+def _score_views(networks: Sequence[_Network]) -> list[list[ScoreView]]:
+    """Return every network's scores, each compared with the first standard network under equal conditions."""
+    order = sorted(networks, key=lambda network: network.config.get("recipe") != "standard")
     alike: dict[str, list[Scores]] = {}
     for network in order:
         for score in network.scores:
-            alike.setdefault(_key(score), []).append(score)
-    return [[_score_view(score, alike[_key(score)]) for score in network.scores] for network in networks]
+            alike.setdefault(key_of(score), []).append(score)
+    return [[score_view(score, alike[key_of(score)]) for score in network.scores] for network in networks]
 
 
 def _with_overlap(score: Scores, run: Run | None) -> Scores:
     """Return the scores with what the run's record says of its training, where they say nothing."""
     known = None if run is None or score.overlap else run.read().get("overlap")
     return replace(score, overlap=tuple(map(str, known))) if isinstance(known, list) else score
-
-
-def _conditions(score: Scores) -> tuple[tuple[str, str], ...]:
-    """Return what two scores must share to be compared."""
-    corrupted = [answers for (kind, _), answers in score.cells.items() if kind != "clean"]
-    facts = [("data", score.data), ("split", score.split), ("images", f"{len(score.labels):,}")]
-    if corrupted:
-        each = min(len(answers.positions) for answers in corrupted)
-        severities = ", ".join(map(str, score.severities))
-        facts += [("kinds", str(len(score.kinds))), ("severities", severities), ("seed", str(score.seed))]
-        facts += [("constants", score.parameters or "those of the arrays that were read")]
-        if each < len(score.labels):
-            facts += [("images per severity", f"{each:,}")]
-    return (*facts, ("precision", score.precision))
-
-
-def _key(score: Scores) -> str:
-    """Return a digest of the conditions, the test images' classes and the cells that were measured."""
-    facts = repr((_conditions(score), sorted(score.cells)))
-    return sha256(score.labels.tobytes() + facts.encode()).hexdigest()
-
-
-def _score_view(score: Scores, alike: Sequence[Scores]) -> ScoreView:
-    """Return the scores as shown, compared with the first of those under the same conditions."""
-    # What the training of any network of a comparison resembles is left out for all of them.
-    resembled = frozenset[str]().union(*(overlapping_kinds(other.overlap) for other in alike))
-    clean, averages = score.clean_estimate(), averages_of(score, resembled)
-
-    def gain(kinds: Sequence[str]) -> Estimate | None:
-        if score is alike[0] or not kinds:
-            return None
-        found = compare(score, alike[0], kinds)
-        return Estimate(found.difference, *found.ci95)
-
-    return ScoreView(
-        name=score.name,
-        conditions=_conditions(score),
-        key=_key(score),
-        clean=Estimate(clean.accuracy, *clean.ci95),
-        averages=averages,
-        kinds={kind: tuple(cells) for kind, cells in score.kinds.items()},
-        severities=score.severities,
-        families={kind: CORRUPTIONS[kind].family for kind in score.kinds if kind in CORRUPTIONS},
-        overlap=tuple(kind for kind in score.kinds if kind in overlapping_kinds(score.overlap)),
-        warnings=score.warnings,
-        source=score,
-        gains=(gain(("clean",)), gain(averages[0].kinds if averages else ())),
-    )
-
-
-def averages_of(score: Scores, resembled: frozenset[str]) -> tuple[Average, ...]:
-    """Return the benchmark's averages where every cell is there, else that over what is there.
-
-    Where trainings resemble some of the kinds, the first of them comes again without those.
-    """
-    known = [
-        ("average over the 15 benchmark kinds", BENCHMARK_15, score.average_15()),
-        ("average over all 19 kinds", BENCHMARK_15 + EXTRA_4, score.average_19()),
-    ]
-    if known[0][2] is None:
-        kinds = score.kinds_at_hand
-        label = f"average over the {len(kinds)} kinds at hand" if len(kinds) > 1 else "the one kind at hand"
-        if len(score.severities) < 5:
-            levels = ", ".join(map(str, score.severities))
-            label += f" at severit{'ies' if len(score.severities) > 1 else 'y'} {levels}"
-        known = [(label, kinds, score.average_at_hand())]
-    averages = [
-        Average(label, kinds, Estimate(found.accuracy, *found.ci95))
-        for label, kinds, found in known
-        if found is not None
-    ]
-    whole = known[0][1]
-    others = tuple(kind for kind in whole if kind not in resembled)
-    rest = score.average(others, score.severities) if 0 < len(others) < len(whole) else None
-    if rest is not None:
-        label = f"average over the {len(others)} of them that no training here resembles"
-        estimate = Estimate(rest.accuracy, *rest.ci95)
-        averages.append(Average(label, others, estimate, "What no training resembles"))
-    return tuple(averages)

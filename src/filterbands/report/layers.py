@@ -11,7 +11,7 @@ from ..filters import FIGURES, LayerSpectrum, ModelSpectrum
 from .charts import Axis, Line, known, line_chart
 from .pictures import spectrum_picture
 from .text import number, percent, span
-from .views import Cell, Figure, Picture, Row, Table
+from .views import Cell, Entry, Figure, Picture, ReportView, Row, Table
 
 RADIUS = "Radius, cycles per pixel"
 """Title of an axis."""
@@ -21,6 +21,12 @@ _Value = TypeVar("_Value")
 def having(found: Iterable[tuple[str, _Value | None]]) -> list[tuple[int, str, _Value]]:
     """Return positions, names and values of the networks that have a value."""
     return [(position, name, value) for position, (name, value) in enumerate(found) if value is not None]
+
+
+def recipes_of(report: ReportView, entries: Sequence[Entry]) -> list[tuple[int, str]]:
+    """Return positions and names of the recipes that these networks are of, for a legend."""
+    positions = {entry.position for entry in entries}
+    return [(recipe.position, recipe.name) for recipe in report.recipes if recipe.position in positions]
 
 
 def radial_figures(

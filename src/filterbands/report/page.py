@@ -68,7 +68,7 @@ def _environment() -> Environment:
     )
     for write in (
         *(mean_at_hand, text.closers, text.hundredths, text.interval, text.listed, text.number),
-        *(text.percent, text.points, text.spaced, text.with_interval),
+        *(text.percent, text.points, text.spaced, text.span, text.with_interval),
     ):
         environment.filters[write.__name__] = write
     environment.globals |= {

@@ -67,7 +67,11 @@ def spectrum_picture(power: Float[Tensor, "s s"], *, peak: float, levels: int = 
     share = (power / peak if peak > 0 else power).clamp(0, 1)
     numbers = (share * (levels - 1)).round().nan_to_num(levels).to(torch.uint8).numpy()
     picture = _colored(numbers, levels)
-    return _address(picture, **({"transparency": levels} if bool(share.isnan().any()) else {}))
+    if not bool(share.isnan().any()):
+        return _address(picture)
+    # NaN has a color of its own: browsers draw a number beyond the palette as the last color in it.
+    picture.putpalette(ramp(_ANCHORS, levels).tobytes() + bytes(3))
+    return _address(picture, transparency=levels)
 
 
 def scale_picture() -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import isnan
 from pathlib import Path
+from typing import Any
 
 from ..disk import check_output
 from ..filters import EQUAL_AREA, LayerSpectrum
@@ -93,11 +94,8 @@ def write_probe_page(
         names=[(position, entry.name, names[position]) for position, entry in enumerate(probed)],
         sentences=_sentences(probed, corruptions),
         curves=_curves(probed),
-        maps=_maps(maps),
-        errors=_errors(maps),
         gains=_gains(probed, corruptions),
-        passes=_passes(passed) if passed else [],
-        reached=_reached(passed),
+        **probed_sections(maps, passed),
         added=[] if corruptions is None else _added(corruptions),
         gradients=gradients,
         peak=peak,
@@ -105,6 +103,18 @@ def write_probe_page(
         missing=having((entry.name, entry.why or None) for entry in probed),
     )
     return write_page(file, page, of=f"page of {len(probed)} networks")
+
+
+def probed_sections(
+    maps: Sequence[tuple[int, str, HeatMap]], passed: Sequence[tuple[int, str, PassCurves]]
+) -> dict[str, Any]:
+    """Return what a page shows of heat maps and of filtered images, by position and name of the network."""
+    return {
+        "maps": _maps(maps),
+        "errors": _errors(maps),
+        "passes": _passes(passed) if passed else [],
+        "reached": _reached(passed),
+    }
 
 
 def _sentences(probed: Sequence[Probed], corruptions: CorruptionSpectra | None) -> list[str]:

@@ -6,15 +6,18 @@ from typing import Any
 
 from ..disk import check_output
 from ..evaluation import Data
-from .accuracy import Comparison, comparisons
+from ..probes import HeatMap, PassCurves, Probing
+from .accuracy import Comparison, comparisons, mean_at_hand
 from .charts import Axis
 from .first_layer import first_layers
 from .gallery import make_gallery
 from .gather import gather
-from .layers import by_depth, course, having, layers_table
+from .glance import glances
+from .layers import by_depth, course, layers_table, recipes_of
 from .page import render, write_page
-from .text import duration, interval, number, percent, spaced
-from .views import Cell, Entry, Estimate, Figure, ReportView, Row, Table
+from .probe_page import probed_sections
+from .text import spaced
+from .views import Entry, Figure, Recipe, ReportView
 
 
 def write_report(
@@ -24,15 +27,18 @@ def write_report(
     title: str = "Filters and robustness",
     data: Data | None = None,
 ) -> Path:
-    """Write one HTML page about runs and their results, and return its path.
+    """Write one HTML page about networks and their results, and return its path.
 
     The page is complete in itself: it loads nothing, from the network or the disk, and shows everything
     without its one script. It is written whole or not at all. It is made of what lies on disk; no network is
     run.
 
     Args:
-        sources: Run folders and databases of results, in any mixture. The networks are shown in this
-            order, and compared with the first one of the recipe `standard`, else with the first.
+        sources: In any mixture: Run folders; databases of results, with their probes; checkpoints and ONNX
+            files; `timm:NAME`, `torchvision:NAME` or `module:function`, which runs that code; and folders
+            of all these, such as that of a study. The networks are shown in this order, and compared with
+            the first one of the recipe `standard`, else with the first. A checkpoint that does not say
+            which network it is shows its filters alone, and gets results by its name.
         out: The file to write; its folder must exist.
         title: The heading.
         data: The images of the results, in any form that `evaluate` takes: the page shows some of them, clean
@@ -41,11 +47,11 @@ def write_report(
 
     Raises:
         FileNotFoundError: A source that does not exist.
-        ValueError: A source that is neither, a place that cannot be written, or a page of over 3 MB.
+        ValueError: A source of no known kind, a place that cannot be written, or a page of over 3 MB.
 
-    >>> write_report([], "report.html")
+    >>> write_report([], "report.html")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    ValueError: a report needs at least one Run folder or database of results, got none
+    ValueError: a report needs at least one source: a Run folder, ...
     """
     file = check_output(out)
     page = render_report(gather(sources, title=title), data)
@@ -55,73 +61,112 @@ def write_report(
 def render_report(report: ReportView, data: Data | None = None) -> str:
     """Return the page as HTML, with pictures of the images where they are given."""
     groups = comparisons(report)
-    measured = having((entry.name, entry.spectrum) for entry in report.entries)
+    entries = report.entries
+    measured = [(one.position, one.name, one.spectrum) for one in entries if one.spectrum is not None]
+    trained = [entry for entry in entries if entry.run is not None]
+    training, first = _training(trained), first_layers(report)
+    probed = _probed(report)
+    gallery = None if data is None else make_gallery(groups, data)
+    present = {
+        "accuracy": groups,
+        "images": gallery,
+        "filters": first,
+        "sensitivity": probed["maps"],
+        "passes": probed["passes"],
+        "training": training,
+        "layers": measured,
+        "provenance": True,
+        "guide": True,
+    }
     return render(
         "report.html",
         title=report.title,
-        entries=report.entries,
-        alike=_trained_alike(report),
+        report=report,
+        entries=entries,
+        sections={anchor: _SECTIONS[anchor] for anchor, content in present.items() if content},
+        alike=_trained_alike(trained),
         groups=groups,
-        gallery=None if data is None else make_gallery(groups, data),
-        overview=_overview(report, groups),
-        first=first_layers(report),
-        trained=having((entry.name, entry.run) for entry in report.entries),
-        training=_training(report),
-        measured=measured,
+        gallery=gallery,
+        answer=_answer(groups),
+        glances=glances(report, groups),
+        first=first,
+        trained=recipes_of(report, trained),
+        training=training,
+        measured=recipes_of(report, [entry for entry in entries if entry.spectrum is not None]),
         depth=by_depth(measured),
         layers=[layers_table(*network, brief=True) for network in measured],
-        facts=[_facts(entry) for entry in report.entries],
+        facts=[_facts(entry) for entry in entries],
+        **probed,
     )
 
 
-def _trained_alike(report: ReportView) -> dict[str, Any]:
-    """Return how the networks were trained, as far as it is the same for all."""
-    said = [
-        {} if run is None else {**run.config, "data": run.data}
-        for run in (entry.run for entry in report.entries)
-    ]
+_SECTIONS = {
+    "accuracy": "Accuracy",
+    "images": "Images",
+    "filters": "First layer",
+    "sensitivity": "Sensitivity to frequencies",
+    "passes": "Filtered images",
+    "training": "Training",
+    "layers": "Every layer",
+    "provenance": "What was run",
+    "guide": "How to read it",
+}
+
+
+def _answer(groups: Sequence[Comparison]) -> dict[str, Any]:
+    """Return what the sentences at the top say: the best network, the one it is compared with, the others."""
+    if not groups:
+        return {"group": None}
+    group = groups[0]
+    reference, best = group.rows[0], group.ranked[0] if group.ranked else None
+    found: dict[str, Any] = {"group": group, "reference": reference, "best": best}
+    found["gains"] = None if best is None else best.gains(reference)
+    found["others"] = [(row, *row.gains(reference)) for row in group.ranked[1:7]]
+    means = [(kind, mean_at_hand(cells)) for kind, cells in (best or reference).kinds.items()]
+    found["extremes"] = sorted(known_means(means), key=lambda pair: pair[1])
+    shown = [row.recipe for row in (reference, best) if row is not None]
+    low = [(recipe, _mean_low_energy(recipe)) for recipe in shown]
+    found["low"] = [(recipe, value) for recipe, value in low if value is not None]
+    return found
+
+
+def known_means(means: Sequence[tuple[str, float | None]]) -> list[tuple[str, float]]:
+    """Return the pairs that have a value."""
+    return [(kind, value) for kind, value in means if value is not None]
+
+
+def _mean_low_energy(recipe: Recipe) -> float | None:
+    """Return the mean over seeds of the mean low energy of the first layer."""
+    return mean_at_hand([entry.layer.mean_low_energy for entry in recipe.entries if entry.layer is not None])
+
+
+def _trained_alike(trained: Sequence[Entry]) -> dict[str, Any]:
+    """Return how the networks were trained, as far as it is the same for all that were."""
+    said = [{**run.config, "data": run.data} for run in (entry.run for entry in trained) if run is not None]
     return {
-        what: said[0].get(what) if all(one.get(what) == said[0].get(what) for one in said) else None
+        what: said[0].get(what) if said and all(one.get(what) == said[0].get(what) for one in said) else None
         for what in ("arch", "data", "epochs")
     }
 
 
-def _overview(report: ReportView, groups: Sequence[Comparison]) -> Table:
-    scores = {member.entry.position: member.score for member in groups[0].members} if groups else {}
-    averages = groups[0].averages if groups else ()
-    head = [
-        Cell("Network"),
-        Cell("Clean", under="accuracy"),
-        Cell("Corrupted", under=averages[0].label if averages else ""),
-        Cell("Mean low energy", under="first layer"),
-        Cell("Low share", under="first layer"),
-        Cell("Training"),
-    ]
-    rows: list[Row] = []
-    for entry in report.entries:
-        score, layer = scores.get(entry.position), entry.layer
-        told = None if entry.run is None else entry.run.facts.get("seconds")
-        seconds = float(told) if isinstance(told, int | float) else None
-        rows.append(
-            [
-                entry.label,
-                _accuracy(score.clean if score else None),
-                _accuracy(score.averages[0].estimate if score and score.averages else None),
-                number(layer.mean_low_energy if layer else None),
-                percent(layer.low_share if layer else None),
-                Cell(duration(seconds), value=seconds),
-            ]
-        )
-    return Table("The networks at a glance", head, rows)
+def _probed(report: ReportView) -> dict[str, Any]:
+    """Return what the sections on heat maps and on filtered images show."""
+    found = [(entry, probing) for entry in report.entries for probing in entry.probed]
+    maps = [(e.position, e.name, one.found) for e, one in found if isinstance(one.found, HeatMap)]
+    passed = [(e.position, e.name, one.found) for e, one in found if isinstance(one.found, PassCurves)]
+    made = {
+        kind: list(dict.fromkeys(_conditions(one) for _, one in found if isinstance(one.found, kind)))
+        for kind in (HeatMap, PassCurves)
+    }
+    return {**probed_sections(maps, passed), "mapped": made[HeatMap], "filtered": made[PassCurves]}
 
 
-def _accuracy(estimate: Estimate | None) -> Cell:
-    if estimate is None:
-        return Cell(percent(None))
-    return Cell(percent(estimate.value), under=interval(estimate))
+def _conditions(probing: Probing) -> tuple[tuple[str, str], ...]:
+    facts = {"data": probing.data, "split": probing.split, "images": f"{probing.found.images:,}"}
+    return (*facts.items(), ("precision", probing.precision))
 
 
-def _training(report: ReportView) -> list[Figure]:
+def _training(trained: Sequence[Entry]) -> list[Figure]:
     """Return loss and accuracy against the epoch, of the runs that have a log."""
     figures = []
     for key, title, y in (
@@ -129,9 +174,8 @@ def _training(report: ReportView) -> list[Figure]:
         ("accuracy", "Accuracy in training", Axis("Accuracy", percent=True)),
     ):
         found = [
-            (entry.position, entry.name, [(record.epoch, getattr(record, key)) for record in entry.run.log])
-            for entry in report.entries
-            if entry.run is not None
+            (entry.position, entry.name, [(record.epoch, getattr(record, key)) for record in entry.log])
+            for entry in trained
         ]
         figures += course(title, found, x=Axis("Epoch", whole=True), y=y, label=f"{title} against the epoch")
     return figures
@@ -139,13 +183,17 @@ def _training(report: ReportView) -> list[Figure]:
 
 def _facts(entry: Entry) -> list[tuple[str, list[tuple[str, str]]]]:
     """Return what made a network's results: headings with names and values."""
-    blocks: list[tuple[str, Mapping[str, Any]]] = []
+    blocks: list[tuple[str, Mapping[str, Any]]] = [("File", entry.file)] if entry.file else []
     if entry.run is not None:
         facts = {name: value for name, value in entry.run.facts.items() if name != "config"}
         blocks += [("Training", facts), ("Configuration", entry.run.config)]
     for score in entry.scores:
         kinds = ", ".join(map(spaced, score.kinds)) or "none"
         blocks.append(("Evaluation", {"name": score.name, **dict(score.conditions), "kinds": kinds}))
+    for one in entry.probed:
+        what = "Heat map" if isinstance(one.found, HeatMap) else "Filtered images"
+        norm = {"norm": f"{one.found.norm:g}"} if isinstance(one.found, HeatMap) else {}
+        blocks.append((what, {**dict(_conditions(one)), **norm}))
     return [(heading, list(_flat(facts))) for heading, facts in blocks]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from ..datasets import ImageSet
 from ..disk import check_output
 from ..filters import Analyzed, GradientSpectrum, Sensitivity, Trajectory
 from .charts import Axis, Line, line_chart, points
@@ -20,6 +21,7 @@ def write_spectra(
     out: str | Path,
     *,
     together: Trajectory | None = None,
+    data: ImageSet | None = None,
     title: str = "The spectra of the filters",
 ) -> Path:
     """Write one HTML page about the filters of networks, and return its path.
@@ -30,6 +32,7 @@ def write_spectra(
         networks: In the order in which they are shown.
         out: The file to write; its folder must exist.
         together: The networks as steps of one training.
+        data: The images that they were measured on; None for weights alone.
         title: The heading.
 
     Raises:
@@ -51,6 +54,9 @@ def write_spectra(
         "analyze.html",
         title=title,
         names=[(position, one.path, names[position]) for position, one in enumerate(networks)],
+        firsts=[(n, one.path, one.first) for n, one in enumerate(networks) if one.first is not None],
+        ends=_ends(together),
+        conditions=[] if data is None else _conditions(data),
         curves=_curves(networks),
         courses=_courses(networks, together),
         gradients=pictures,
@@ -60,6 +66,23 @@ def write_spectra(
         conclusions=[(position, name, found.sentence) for position, name, found in sensitivities],
     )
     return write_page(file, page, of=f"page of {len(networks)} networks")
+
+
+def _conditions(data: ImageSet) -> list[tuple[str, str]]:
+    return [
+        ("data", data.name),
+        ("split", data.split),
+        ("images", f"{len(data):,}"),
+        ("precision", "float32"),
+    ]
+
+
+def _ends(together: Trajectory | None) -> list[tuple[int, float]]:
+    """Return the first and the last step of the first layer with its mean low energy; none without two."""
+    if together is None:
+        return []
+    found = together.series(together.layers[0], "mean_low_energy")
+    return [found[0], found[-1]] if len(found) > 1 else []
 
 
 def _curves(networks: Sequence[Analyzed]) -> list[Figure]:

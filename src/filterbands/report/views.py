@@ -10,6 +10,7 @@ from markupsafe import Markup
 from torch import Tensor
 
 from ..filters import LayerSpectrum, ModelSpectrum
+from ..probes import Probing
 from ..scores import Scores
 
 
@@ -86,6 +87,14 @@ class Estimate(NamedTuple):
     high: float | None = None
 
     @property
+    def size(self) -> "Estimate":
+        """How large a difference is, whatever its sign."""
+        if self.value >= 0:
+            return self
+        low, high = (None if end is None else -end for end in (self.high, self.low))
+        return Estimate(-self.value, low, high)
+
+    @property
     def clear(self) -> bool:
         """Whether the interval of a difference excludes 0."""
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
@@ -144,18 +153,29 @@ class Epoch(NamedTuple):
     """The cumulative curve: radii and shares of energy."""
 
 
-class RunView(NamedTuple):
-    """A training: run.json, its log and the filters of its network."""
+class FiltersView(NamedTuple):
+    """The filters of a network."""
 
-    facts: Mapping[str, Any]
-    log: tuple[Epoch, ...] = ()
-    """The epochs, 0 first."""
-    spectrum: ModelSpectrum | None = None
-    """Every convolution of the finished network; None for a run that is not finished."""
+    spectrum: ModelSpectrum
+    """Every convolution."""
     first: str = ""
     """The name of its first layer."""
     weight: Float[Tensor, "f c kh kw"] | None = None
     """The weight of its first layer, of two dimensions."""
+
+    @property
+    def layer(self) -> LayerSpectrum | None:
+        """The spectrum of the first layer, where it has one."""
+        if self.first not in self.spectrum:
+            return None
+        layer = self.spectrum[self.first]
+        return None if layer.filters_low_energy is None else layer
+
+
+class RunView(NamedTuple):
+    """The record of a training."""
+
+    facts: Mapping[str, Any]
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -167,26 +187,26 @@ class RunView(NamedTuple):
         """What it was trained on."""
         return mapping(self.facts.get("data"))
 
-    @property
-    def layer(self) -> LayerSpectrum | None:
-        """The spectrum of the first layer, where it has one."""
-        if self.spectrum is None or self.first not in self.spectrum:
-            return None
-        layer = self.spectrum[self.first]
-        return None if layer.filters_low_energy is None else layer
-
 
 class Entry(NamedTuple):
-    """One network of the report: its training, its scores, or both."""
+    """One network of the report, and everything that is known of it."""
 
     position: int
-    """Its place among them, which gives its color."""
+    """Number of its recipe, which gives its color."""
     name: str
     """No two entries share one."""
     run: RunView | None = None
-    """Its training; None for a network known from a database alone."""
+    """Its training; None for a network that was not trained here."""
+    filters: FiltersView | None = None
+    """Its filters; None where there are no weights."""
     scores: tuple[ScoreView, ...] = ()
     """Its scores, one for every set of conditions it was measured under."""
+    log: tuple[Epoch, ...] = ()
+    """The epochs of its training, 0 first, or its earlier checkpoints."""
+    probed: tuple[Probing, ...] = ()
+    """Its finished probes."""
+    file: Mapping[str, str] = MappingProxyType({})
+    """What is known of the file that it was read from."""
 
     @property
     def label(self) -> Cell:
@@ -195,23 +215,49 @@ class Entry(NamedTuple):
 
     @property
     def spectrum(self) -> ModelSpectrum | None:
-        """Its convolutions; None where it has no finished run."""
-        return None if self.run is None else self.run.spectrum
+        """Its convolutions."""
+        return None if self.filters is None else self.filters.spectrum
 
     @property
     def layer(self) -> LayerSpectrum | None:
         """Its first layer, where that was measured."""
-        return None if self.run is None else self.run.layer
+        return None if self.filters is None else self.filters.layer
+
+    @property
+    def seed(self) -> object:
+        """The seed of its training."""
+        return None if self.run is None else self.run.config.get("seed")
+
+
+class Recipe(NamedTuple):
+    """Networks of one recipe, which differ in the seed alone, or one network: a row of every table."""
+
+    position: int
+    """Its place among them, which gives its color."""
+    name: str
+    """No two recipes share one."""
+    entries: tuple[Entry, ...]
+    """Its networks, in the order of the sources."""
+    standard: bool = False
+    """Whether it is the standard recipe, with which the others are compared."""
+
+    @property
+    def label(self) -> Cell:
+        """Its name behind its color, and the number of its seeds."""
+        return Cell(self.name, self.position, f"{len(self.entries)} seeds" if len(self.entries) > 1 else "")
 
 
 class ReportView(NamedTuple):
     """The whole report."""
 
     title: str
-    entries: tuple[Entry, ...]
-    """The networks, in the order of the sources."""
-    reference: int = 0
-    """Position of the entry that the others are compared with."""
+    recipes: tuple[Recipe, ...]
+    """In the order of the sources."""
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """All networks, recipe by recipe."""
+        return tuple(entry for recipe in self.recipes for entry in recipe.entries)
 
 
 def mapping(value: object) -> Mapping[str, Any]:

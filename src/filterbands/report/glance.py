@@ -1,0 +1,134 @@
+"""The tables at the top: every recipe with its accuracy, its first layer and its cost, by data set."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from .accuracy import Comparison, Member, Standing, over_seeds
+from .text import duration, interval, number, percent
+from .views import Cell, Entry, Estimate, Recipe, ReportView, Row
+
+
+class GlanceRow(NamedTuple):
+    """A recipe, and the single networks of it where it has several seeds."""
+
+    cells: Row
+    single: Sequence[Row]
+
+
+class Glance(NamedTuple):
+    """A table of networks that were measured on the same images."""
+
+    label: str
+    title: str
+    """The data sets; empty where there is one table alone."""
+    head: Row
+    rows: Sequence[GlanceRow]
+    numeric: int = 1
+
+    @property
+    def opens(self) -> bool:
+        """Whether a row has single networks."""
+        return any(row.single for row in self.rows)
+
+
+def glances(report: ReportView, groups: Sequence[Comparison]) -> list[Glance]:
+    """Return a table for the networks of every data set; those without scores have one of their own."""
+    # Networks that share a comparison, directly or through others, share a table.
+    parts: list[tuple[set[int], list[Comparison]]] = []
+    for group in groups:
+        members, shared = {row.recipe.position for row in group.rows}, [group]
+        apart = []
+        for positions, known in parts:
+            if positions & members:
+                members, shared = members | positions, [*known, *shared]
+            else:
+                apart.append((positions, known))
+        parts = [*apart, (members, shared)]
+    parts.sort(key=lambda part: groups.index(part[1][0]))
+    rest = {recipe.position for recipe in report.recipes}.difference(*(members for members, _ in parts))
+    if rest:
+        parts.append((rest, []))
+    return [
+        _glance([recipe for recipe in report.recipes if recipe.position in members], shared, len(parts) > 1)
+        for members, shared in parts
+    ]
+
+
+def _glance(recipes: Sequence[Recipe], groups: Sequence[Comparison], several: bool) -> Glance:
+    data = list(dict.fromkeys(group.data for group in groups))
+    named = ", ".join(_shortly(name, data) for name in data) or "Not evaluated"
+    title = named if several else ""
+    has_layer = any(entry.layer is not None for recipe in recipes for entry in recipe.entries)
+    has_time = any(_seconds(entry) is not None for recipe in recipes for entry in recipe.entries)
+    head = [Cell("Network")]
+    for group in groups:
+        short = _shortly(group.data, data)
+        head.append(Cell("Clean", under=short if len(data) > 1 else "accuracy"))
+        if group.averages:
+            of = f"{short}, " if len(data) > 1 else ""
+            head.append(Cell("Corrupted", under=of + group.averages[0].label))
+    if has_layer:
+        head += [Cell("Mean low energy", under="first layer"), Cell("Low share", under="first layer")]
+    if has_time:
+        head.append(Cell("Training", under="per network" if _any_seeds(recipes) else ""))
+
+    def cells(name: Cell, entries: Sequence[Entry], standings: Sequence[Standing | None]) -> Row:
+        row = [name]
+        for group, standing in zip(groups, standings, strict=True):
+            row.append(_accuracy(None if standing is None else standing.clean))
+            if group.averages:
+                row.append(_accuracy(None if standing is None else standing.averages[0].estimate))
+        layers = [entry.layer for entry in entries if entry.layer is not None]
+        if has_layer:
+            energies = [one.mean_low_energy for one in layers if one.mean_low_energy is not None]
+            shares = [one.low_share for one in layers if one.low_share is not None]
+            row += [Cell(number(_mean(energies))), Cell(percent(_mean(shares)))]
+        if has_time:
+            row.append(Cell(duration(_mean([s for s in map(_seconds, entries) if s is not None]))))
+        return row
+
+    rows = []
+    for recipe in recipes:
+        standings = [
+            next((row for row in group.rows if row.recipe.position == recipe.position), None)
+            for group in groups
+        ]
+        single = [
+            cells(entry.label, [entry], [_only(entry, standing) for standing in standings])
+            for entry in recipe.entries
+            if len(recipe.entries) > 1
+        ]
+        rows.append(GlanceRow(cells(recipe.label, recipe.entries, standings), single))
+    label = "The networks at a glance" + (f": {title}" if title else "")
+    return Glance(label, title, head, rows)
+
+
+def _shortly(name: str, names: Sequence[str]) -> str:
+    """Return the name of a data set; of a variant of the first one only how it differs."""
+    return name.removeprefix(f"{names[0]},") if name != names[0] else name
+
+
+def _only(entry: Entry, standing: Standing | None) -> Standing | None:
+    """Return what one network reached."""
+    members: tuple[Member, ...] = () if standing is None else standing.members
+    mine = tuple(member for member in members if member.entry is entry)
+    return standing._replace(members=mine) if standing is not None and mine else None
+
+
+def _any_seeds(recipes: Sequence[Recipe]) -> bool:
+    return any(len(recipe.entries) > 1 for recipe in recipes)
+
+
+def _seconds(entry: Entry) -> float | None:
+    seconds = None if entry.run is None else entry.run.facts.get("seconds")
+    return float(seconds) if isinstance(seconds, int | float) else None
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return over_seeds([Estimate(value) for value in values]).value if values else None
+
+
+def _accuracy(estimate: Estimate | None) -> Cell:
+    if estimate is None:
+        return Cell(percent(None))
+    return Cell(percent(estimate.value), under=interval(estimate))

@@ -1,0 +1,127 @@
+"""Scores as the report shows them: their conditions, averages, and differences under equal conditions."""
+
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from typing import Any
+
+from ..corruptions import CORRUPTIONS
+from ..scores import BENCHMARK_15, EXTRA_4, Scores, compare, overlapping_kinds
+from .views import Average, Estimate, ScoreView, mapping
+
+_AVERAGE_15 = ("average over the 15 benchmark kinds", "Corrupted images, 15 kinds")
+_AVERAGE_19 = ("average over all 19 kinds", "Corrupted images, 19 kinds")
+
+
+def _conditions(score: Scores) -> tuple[tuple[str, str], ...]:
+    """Return what two scores must share to be compared."""
+    corrupted = [answers for (kind, _), answers in score.cells.items() if kind != "clean"]
+    facts = [("data", score.data), ("split", score.split), ("images", f"{len(score.labels):,}")]
+    if corrupted:
+        each = min(len(answers.positions) for answers in corrupted)
+        severities = ", ".join(map(str, score.severities))
+        facts += [("kinds", str(len(score.kinds))), ("severities", severities), ("seed", str(score.seed))]
+        facts += [("constants", score.parameters or "those of the arrays that were read")]
+        if each < len(score.labels):
+            facts += [("images per severity", f"{each:,}")]
+    return (*facts, ("precision", score.precision))
+
+
+def key_of(score: Scores) -> str:
+    """Return a digest of the conditions, the test images and their classes, and the measured cells."""
+    facts = repr((_conditions(score), score.pixels, sorted(score.cells)))
+    return sha256(score.labels.tobytes() + facts.encode()).hexdigest()
+
+
+def score_view(score: Scores, alike: Sequence[Scores]) -> ScoreView:
+    """Return the scores as shown, compared with the first of those under the same conditions."""
+    # What the training of any network of a comparison resembles is left out for all of them.
+    resembled = frozenset[str]().union(*(overlapping_kinds(other.overlap) for other in alike))
+    clean, averages = score.clean_estimate(), averages_of(score, resembled)
+
+    def gain(kinds: Sequence[str]) -> Estimate | None:
+        if score is alike[0] or not kinds:
+            return None
+        found = compare(score, alike[0], kinds)
+        return Estimate(found.difference, *found.ci95)
+
+    return ScoreView(
+        name=score.name,
+        conditions=_conditions(score),
+        key=key_of(score),
+        clean=Estimate(clean.accuracy, *clean.ci95),
+        averages=averages,
+        kinds={kind: tuple(cells) for kind, cells in score.kinds.items()},
+        severities=score.severities,
+        families={kind: CORRUPTIONS[kind].family for kind in score.kinds if kind in CORRUPTIONS},
+        overlap=tuple(kind for kind in score.kinds if kind in overlapping_kinds(score.overlap)),
+        warnings=score.warnings,
+        source=score,
+        gains=(gain(("clean",)), gain(averages[0].kinds if averages else ())),
+    )
+
+
+def averages_of(score: Scores, resembled: frozenset[str]) -> tuple[Average, ...]:
+    """Return the benchmark's averages where every cell is there, else that over what is there.
+
+    Where trainings resemble some of the kinds, the first of them comes again without those.
+    """
+    known = [
+        (*_AVERAGE_15, BENCHMARK_15, score.average_15()),
+        (*_AVERAGE_19, BENCHMARK_15 + EXTRA_4, score.average_19()),
+    ]
+    if known[0][3] is None:
+        kinds = score.kinds_at_hand
+        label = _at_hand(len(kinds))
+        if len(score.severities) < 5:
+            levels = ", ".join(map(str, score.severities))
+            label += f" at severit{'ies' if len(score.severities) > 1 else 'y'} {levels}"
+        known = [(label, "Corrupted images", kinds, score.average_at_hand())]
+    averages = [
+        Average(label, kinds, Estimate(found.accuracy, *found.ci95), title)
+        for label, title, kinds, found in known
+        if found is not None
+    ]
+    whole = known[0][2]
+    others = tuple(kind for kind in whole if kind not in resembled)
+    rest = score.average(others, score.severities) if 0 < len(others) < len(whole) else None
+    if rest is not None:
+        label = f"average over the {len(others)} of them that no training here resembles"
+        estimate = Estimate(rest.accuracy, *rest.ci95)
+        averages.append(Average(label, others, estimate, "What no training resembles"))
+    return tuple(averages)
+
+
+def line_view(line: Mapping[str, Any]) -> ScoreView:
+    """Return what a line of a study says of a network whose answers are not at hand."""
+    evaluation, kinds = mapping(line.get("evaluation")), mapping(line.get("kinds"))
+    severities = tuple(s for s in range(1, 6) if any(row[s - 1] is not None for row in kinds.values()))
+    facts = [("data", line.get("data")), ("split", evaluation.get("split"))]
+    facts += [("images", f"{line['images']:,}" if isinstance(line.get("images"), int) else None)]
+    if kinds:
+        facts += [("kinds", str(len(kinds))), ("severities", ", ".join(map(str, severities)))]
+        facts += [("seed", evaluation.get("seed"))]
+    facts += [("precision", evaluation.get("precision"))]
+    known = [
+        (*_AVERAGE_15, BENCHMARK_15, line.get("average_15")),
+        (*_AVERAGE_19, BENCHMARK_15 + EXTRA_4, line.get("average_19")),
+    ]
+    if known[0][3] is None:
+        known = [(_at_hand(len(kinds)), "Corrupted images", tuple(kinds), line.get("robust"))]
+    return ScoreView(
+        name=str(line.get("name")),
+        conditions=tuple((what, str(value)) for what, value in facts if value is not None),
+        key="a line of a study",
+        clean=Estimate(line["clean"]),
+        averages=tuple(
+            Average(label, each, Estimate(share), title)
+            for label, title, each, share in known
+            if isinstance(share, float)
+        ),
+        kinds={kind: tuple(row) for kind, row in kinds.items()},
+        severities=severities,
+        families={kind: CORRUPTIONS[kind].family for kind in kinds if kind in CORRUPTIONS},
+    )
+
+
+def _at_hand(count: int) -> str:
+    return f"average over the {count} kinds at hand" if count > 1 else "the one kind at hand"

@@ -1,0 +1,217 @@
+"""What sources of a report are: Runs, databases of results, files of networks, and lines of studies."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from ..evaluation import is_onnx, model_fingerprint
+from ..filters import ModelSpectrum, analyze, steps_of_training
+from ..models import find_checkpoints, is_named, load_model, name_of, read_checkpoint, trusted_arch
+from ..run import Run
+from ..study import read_lines
+from .views import FiltersView
+
+_LOG = logging.getLogger(__name__)
+_DATABASE = b"SQLite format 3\x00"
+_KNOWN = "a Run folder, a database of results, a checkpoint, an ONNX file, a study's folder"
+
+
+class Weights(NamedTuple):
+    """A network that is not a Run."""
+
+    place: str
+    """A checkpoint, an ONNX file, the folder of a Hugging Face repository, or a name such as `timm:NAME`."""
+    listed: bool = False
+    """Whether it was found in a folder that a source names, and not named itself."""
+    earlier: Mapping[int, Path] = {}
+    """Earlier checkpoints of the same training, and this one, by step."""
+
+
+@dataclass(slots=True)
+class Found:
+    """What the sources hold, in their order."""
+
+    networks: list[Run | Weights] = field(default_factory=list)
+    databases: list[Path] = field(default_factory=list)
+    lines: list[tuple[Path, Mapping[str, Any]]] = field(default_factory=list)
+    """Lines of studies, each with the folder of its Run, which need not exist."""
+
+
+class Opened(NamedTuple):
+    """What is read of a network that is not a Run."""
+
+    fingerprint: str | None
+    """None for tensors without an architecture."""
+    filters: FiltersView | None
+    file: Mapping[str, str]
+    """What is known of the file."""
+    course: Mapping[int, ModelSpectrum]
+    """The spectra of the checkpoints of its training, by step."""
+
+
+def find_sources(sources: Sequence[str | Path]) -> Found:
+    """Return what the sources hold; a folder that is no network stands for all that is in it.
+
+    Raises:
+        FileNotFoundError: A source that does not exist.
+        ValueError: No source, or one that is of no known kind.
+    """
+    if not sources:
+        raise ValueError(f"a report needs at least one source: {_KNOWN}; got none")
+    found = Found()
+    for source in sources:
+        path = Path(source)
+        if is_named(source):
+            found.networks.append(Weights(str(source)))
+        elif not path.exists():
+            raise FileNotFoundError(f"no such source of a report: {source}")
+        elif path.is_dir() and not (path / "run.json").exists():
+            _add_folder(found, path)
+        else:
+            _add(found, path, listed=False)
+    found.networks = _joined(_once(found.networks))
+    return found
+
+
+def _add_folder(found: Found, folder: Path) -> None:
+    """Add all that is in a folder: a study, or any other."""
+    try:
+        inside = list(find_checkpoints(folder))
+    except ValueError:
+        inside = []
+    if inside == [folder]:
+        found.networks.append(Weights(str(folder)))
+        return
+    lines = [(folder / str(line.get("name")), line) for line in read_lines(folder) if "config" in line]
+    files = [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
+    inside += [path for path in files if _is_database(path) or is_onnx(path)]
+    if not inside and not lines:
+        raise ValueError(f"{folder} is no source of a report: it holds none of {_KNOWN}")
+    # Runs come in the order of the study.
+    order = [place for place, _ in lines]
+    for path in sorted(inside, key=lambda path: order.index(path) if path in order else len(order)):
+        _add(found, path, listed=True)
+    found.lines += lines
+
+
+def _add(found: Found, path: Path, *, listed: bool) -> None:
+    if (path / "run.json").exists():
+        found.networks.append(Run(path))
+    elif _is_database(path):
+        found.databases.append(path)
+    else:
+        found.networks.append(Weights(str(path), listed))
+
+
+def _is_database(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return stream.read(len(_DATABASE)) == _DATABASE
+
+
+def _place(network: Run | Weights) -> str:
+    """Return what tells a network apart: its resolved path, or its name."""
+    place = network.folder if isinstance(network, Run) else network.place
+    return str(place) if is_named(place) else str(Path(place).resolve())
+
+
+def _once(networks: Sequence[Run | Weights]) -> list[Run | Weights]:
+    """Return the networks without those that come a second time."""
+    return list({_place(network): network for network in reversed(networks)}.values())[::-1]
+
+
+def _joined(networks: Sequence[Run | Weights]) -> list[Run | Weights]:
+    """Return the networks, the checkpoints of one training as the last of them."""
+    folders: dict[Path, list[Path]] = {}
+    for network in networks:
+        if isinstance(network, Weights) and not is_named(network.place) and not is_onnx(network.place):
+            folders.setdefault(Path(network.place).resolve().parent, []).append(Path(network.place))
+    joined = list(networks)
+    for folder, files in folders.items():
+        steps = steps_of_training(files)
+        if not steps or len({_shapes(file) for file in files}) > 1:
+            continue
+        last = str(steps[max(steps)])
+        _LOG.warning(
+            "%s: %d checkpoints are shown as one training, steps %d to %d, since only the number in their "
+            "names differs; only the last is compared",
+            *(folder, len(files), min(steps), max(steps)),
+        )
+        dropped = {str(file) for file in files} - {last}
+        joined = [
+            one._replace(earlier=steps) if isinstance(one, Weights) and one.place == last else one
+            for one in joined
+            if not (isinstance(one, Weights) and one.place in dropped)
+        ]
+    return joined
+
+
+def _shapes(file: Path) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    try:
+        weights, _ = read_checkpoint(file)
+    except ValueError:
+        return ()
+    return tuple((name, tuple(tensor.shape)) for name, tensor in weights.items())
+
+
+def open_weights(weights: Weights) -> Opened | None:
+    """Return what a file holds; None, which is said, for a file in a folder that is no network.
+
+    Raises:
+        FileNotFoundError: The file, or a part of it, does not exist.
+        ValueError: The file is not a network, or does not fit the architecture that it names.
+    """
+    try:
+        return _open(weights)
+    except ValueError as error:
+        if not weights.listed:
+            raise
+        _LOG.warning("%s is left out: %s", weights.place, error)
+        return None
+
+
+def _open(weights: Weights) -> Opened:
+    place, file = weights.place, {"place": weights.place}
+    if is_onnx(place):
+        network = load_model(place)
+        return Opened(model_fingerprint(network), None, {**file, "format": "ONNX"}, {})
+    model: nn.Module | None = None
+    if is_named(place):
+        model, arch = load_model(place), place
+    else:
+        try:
+            tensors, metadata = read_checkpoint(place)
+        except ValueError as error:
+            if "is not a checkpoint" not in str(error):
+                raise
+            raise ValueError(f"{place} is none of {_KNOWN}: {error}") from None
+        arch = trusted_arch(metadata) or ""
+        model = load_model(place) if arch else None
+        named = dict(tensors)
+    if model is not None:
+        named = dict(model.named_parameters())
+    file["architecture"] = arch or "not in the file: read as plain tensors"
+    filters = None
+    try:
+        spectrum = analyze(named if model is None else model)
+    except ValueError as error:
+        # A known network may well have no convolution, and still have scores.
+        if model is None or "no convolution" not in str(error):
+            raise ValueError(f"{place}: {error}") from None
+    else:
+        first = next((layer.name for layer in spectrum if layer.filters_low_energy is not None), "")
+        weight = named.get(f"{first}.weight")
+        planar = weight.detach() if weight is not None and weight.ndim == 4 else None
+        filters = FiltersView(spectrum, first, planar)
+    course = {step: analyze(earlier) for step, earlier in sorted(weights.earlier.items())}
+    return Opened(None if model is None else model_fingerprint(model), filters, file, course)
+
+
+def name_of_weights(weights: Weights) -> str:
+    """Return what a network that is no Run is called."""
+    return name_of(weights.place)

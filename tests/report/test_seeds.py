@@ -1,0 +1,123 @@
+"""Seeds: runs of one recipe are one row, with the mean, Student's interval and the single runs."""
+
+import json
+import shutil
+from statistics import mean
+
+import pytest
+
+from filterbands.evaluation import EvaluateConfig, evaluate
+from filterbands.models import load_model
+from filterbands.report.accuracy import comparisons
+from filterbands.report.gather import gather
+from filterbands.report.glance import glances
+from filterbands.report.report_page import render_report
+from filterbands.scores import student_interval
+
+from .conftest import write_run
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory, images):
+    folder = tmp_path_factory.mktemp("study")
+    scores = {}
+    for seed in (0, 1, 2):
+        for recipe in ("share_low", "standard"):
+            run = write_run(folder / f"{recipe}-fastnet-{seed}", recipe=recipe, seed=seed + 3 * len(recipe))
+            facts = json.loads((run / "run.json").read_text())
+            facts["config"]["seed"] = seed
+            (run / "run.json").write_text(json.dumps(facts))
+            config = EvaluateConfig(name=run.name, kinds=("fog",), severities=(1, 3))
+            scores[recipe, seed] = evaluate(load_model(run), images, config=config, db=folder / "r.db")
+    return folder, scores
+
+
+def test_runs_that_differ_in_the_seed_are_one_row_with_students_interval(study):
+    folder, scores = study
+    report = gather([folder], title="")
+    assert [recipe.name for recipe in report.recipes] == ["share_low-fastnet", "standard-fastnet"]
+    assert [[entry.seed for entry in recipe.entries] for recipe in report.recipes] == [[0, 1, 2]] * 2
+    assert [entry.position for entry in report.entries] == [0, 0, 0, 1, 1, 1]
+    (group,) = comparisons(report)
+    reference, other = group.rows
+    assert reference.recipe.name == "standard-fastnet"
+    clean = [scores["standard", seed].clean_estimate().accuracy for seed in (0, 1, 2)]
+    assert reference.clean == (pytest.approx(mean(clean)), *map(pytest.approx, student_interval(clean)))
+    # Differences are paired by seed.
+    corrupted = [
+        scores["share_low", seed].average_at_hand().accuracy
+        - scores["standard", seed].average_at_hand().accuracy
+        for seed in (0, 1, 2)
+    ]
+    gain = other.gains(reference)[1]
+    assert gain == (pytest.approx(mean(corrupted)), *map(pytest.approx, student_interval(corrupted)))
+    fog = [scores["standard", seed].kinds["fog"][0] for seed in (0, 1, 2)]
+    assert reference.kinds["fog"][0] == pytest.approx(mean(fog))
+
+
+def test_a_row_opens_to_its_single_runs_without_a_script(study):
+    folder, scores = study
+    report = gather([folder], title="")
+    (made,) = glances(report, comparisons(report))
+    assert [len(row.single) for row in made.rows] == [3, 3]
+    assert made.rows[0].cells[0].under == "3 seeds"
+    for seed, cells in enumerate(made.rows[1].single):
+        assert cells[0].text == f"standard-fastnet-{seed}"
+        accuracy = scores["standard", seed].clean_estimate().accuracy
+        assert cells[1].text.startswith(f"{100 * accuracy:.1f}")
+    page = render_report(report)
+    assert page.count("<tr class=single>") == 6
+    assert "Dots are single seeds." in page
+    assert page.count("(3 seeds)") >= 2
+
+
+def test_copies_of_one_run_are_networks_of_their_own_and_all_have_its_scores(study, tmp_path):
+    folder, _ = study
+    copy = shutil.copytree(folder / "standard-fastnet-0", tmp_path / "copy")
+    report = gather([folder / "standard-fastnet-0", copy, folder / "r.db"], title="")
+    assert [len(recipe.entries) for recipe in report.recipes[:2]] == [1, 1]
+    assert [len(entry.scores) for entry in report.entries[:2]] == [1, 1]
+
+
+def test_recipes_without_common_seeds_are_compared_without_an_interval(study):
+    folder, _ = study
+    runs = [folder / f"standard-fastnet-{seed}" for seed in (0, 1)]
+    report = gather([*runs, folder / "share_low-fastnet-2", folder / "r.db"], title="")
+    group = comparisons(report)[0]
+    reference = group.rows[0]
+    other = next(row for row in group.rows if row.recipe.name == "share_low-fastnet-2")
+    assert len(reference.members) == 2
+    clean, corrupted = other.gains(reference)
+    assert clean.value == pytest.approx(other.clean.value - reference.clean.value)
+    assert corrupted is not None
+    assert clean.low is corrupted.low is None
+
+
+def test_a_study_without_its_database_shows_what_its_lines_say(tmp_path):
+    lines = [
+        {
+            "name": f"standard-fastnet-{seed}",
+            "recipe": "standard",
+            "data": "planted",
+            "images": 2000,
+            "clean": 0.9 + seed / 100,
+            "average_15": None,
+            "average_19": None,
+            "robust": 0.7,
+            "kinds": {"fog": [0.8, None, 0.6, None, None]},
+            "seconds": 12.0,
+            "config": {"recipe": "standard", "arch": "fastnet", "seed": seed},
+            "evaluation": {"split": "test", "seed": 0, "precision": "float32"},
+        }
+        for seed in (0, 1)
+    ]
+    (tmp_path / "runs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    report = gather([tmp_path], title="")
+    (recipe,) = report.recipes
+    assert recipe.name == "standard-fastnet"
+    (group,) = comparisons(report)
+    assert group.rows[0].clean.value == pytest.approx(0.905)
+    assert dict(group.conditions)["split"] == "test"
+    page = render_report(report)
+    assert "average over the 1 kinds at hand" not in page
+    assert "the one kind at hand" in page
