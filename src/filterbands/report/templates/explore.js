@@ -74,13 +74,15 @@ function compareWith(position) {
 // Tables: sorted by a column, down, up and as they were; copied as comma-separated values.
 const orders = new WeakMap();
 function sortBy(head) {
-  const table = head.closest("table"), body = table.tBodies[0], turn = head.getAttribute("aria-sort");
-  if (!orders.has(table)) orders.set(table, [...body.rows]);
+  // A table of several bodies has a row with its single networks in each.
+  const table = head.closest("table"), parts = table.tBodies.length > 1, turn = head.getAttribute("aria-sort");
+  if (!orders.has(table)) orders.set(table, [...(parts ? table.tBodies : table.tBodies[0].rows)]);
   const next = turn === "descending" ? "ascending" : turn === "ascending" ? "" : "descending";
   all("th", table.tHead).forEach(one => one.removeAttribute("aria-sort"));
   if (next) head.setAttribute("aria-sort", next);
   const way = next === "ascending" ? 1 : -1, at = head.cellIndex, rows = [...orders.get(table)];
-  const keys = new Map(rows.filter(row => row.cells.length > at).map(row => [row, [valueOf(row.cells[at]), said(row.cells[at])[0]]]));
+  const cells = row => (parts ? row.rows[0] : row).cells;
+  const keys = new Map(rows.filter(row => cells(row).length > at).map(row => [row, [valueOf(cells(row)[at]), said(cells(row)[at])[0]]]));
   const numeric = [...keys.values()].some(key => !Number.isNaN(key[0])) && at > 0;
   if (next) rows.sort((one, other) => {
     const [a, b] = [one, other].map(row => keys.get(row) ?? [NaN, ""]);
@@ -88,7 +90,7 @@ function sortBy(head) {
     return Number.isNaN(a[0]) - Number.isNaN(b[0]) || way * (a[0] - b[0]) || 0;
   });
   rows.forEach(row => row.classList.toggle("unsorted", Boolean(next) && row.matches(".family")));
-  body.append(...rows);
+  (parts ? table : table.tBodies[0]).append(...rows);
 }
 
 function commaSeparated(table) {
@@ -254,7 +256,7 @@ document.addEventListener("click", event => {
 const wrap = (holder, action, facts) => { const made = button(action, "", facts); made.append(...holder.childNodes); holder.append(made); };
 if (names.size > 1) all(".legend li").forEach(item => wrap(item, "network", {"aria-pressed": "true"}));
 all(".scroll > table").forEach(table => {
-  if (table.tBodies[0].rows.length > 1) all("thead th", table).forEach(head => wrap(head, "sort"));
+  if (table.tBodies.length > 1 || table.tBodies[0].rows.length > 1) all("thead th", table).forEach(head => wrap(head, "sort"));
   const box = make("div", {"class": "tabled"});
   table.parentElement.replaceWith(box);
   box.append(table.parentElement, button("copy", "Copy as CSV"));
