@@ -10,12 +10,13 @@ from .items import IMAGE_NAMES, image_and_label, names_in, pixels_of, tensors_in
 from .limits import limited_positions, sorted_by_class
 from .loading import load_data
 from .npz import read_arrays
-from .planted import PlantedConfig, planted
+from .planted import PLANTED_VERSION, PlantedConfig, planted
 from .reading import Reading
 
 __all__ = [
     "CIFARS",
     "IMAGE_NAMES",
+    "PLANTED_VERSION",
     "SPLITS",
     "Cached",
     "ImageFiles",
