@@ -94,7 +94,7 @@ PICTURES: Mapping[str, Callable[[], Any]] = {
 
 
 def _planted() -> list[Line]:
-    """Return the sweep's lines at the budget and strength that the docs tell, on the images that they tell."""
+    """Return the sweep's lines at the budget, strength and version of the images that the docs tell."""
     known = [line for line in lines_of("planted_sweep") if planted_sweep.version_of(line) == 1]
     return [line for line in known if (line["epochs"], line["amplitude"]) == (8, 1.0)]
 

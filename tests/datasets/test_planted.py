@@ -33,9 +33,8 @@ def by_matrix(images: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
     turns = torch.outer(torch.arange(32), torch.arange(32)).to(torch.float64) / 32
     matrix = torch.polar(torch.ones_like(turns), -2 * torch.pi * turns)
     whole = torch.cat([gain, gain[..., 1:16].flip(-1)], dim=-1)
-    return (
-        matrix.conj() @ ((matrix @ images.to(torch.complex128) @ matrix) * whole) @ matrix.conj()
-    ).real / (32**2)
+    spectrum = matrix @ images.to(torch.complex128) @ matrix
+    return (matrix.conj() @ (spectrum * whole) @ matrix.conj()).real / 32**2
 
 
 def radii() -> torch.Tensor:

@@ -13,7 +13,7 @@ from ..types import FloatImages, Keys, Labels
 from .imageset import ImageSet, check_split
 
 PLANTED_VERSION = 2
-"""Increased when any image changes. Images of version 1 differed between numbers of threads by a gray level."""
+"""Increased when any image changes; those of version 1 depended on the number of threads."""
 SIZE = 32
 """Side of the images, in pixels."""
 LOW_BAND = (0.0, 0.1)

@@ -88,9 +88,10 @@ def _is_run(source: Path) -> bool:
 def _owner(score: Scores, networks: list[_Network]) -> _Network:
     """Return the network that a score is of; a new one where none is known."""
     found = [network for network in networks if network.fingerprint == score.model]
-    found += [one for one in networks if one.fingerprint is None and one.name == score.name]
+    names = (score.name, *score.other_names)
+    found += [one for one in networks if one.fingerprint is None and one.name in names]
     if not found:
-        networks.append(_Network(score.name, None, score.model))
+        networks.append(_Network(", ".join(names), None, score.model))
     return (found or networks[-1:])[0]
 
 
