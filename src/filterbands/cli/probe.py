@@ -163,7 +163,7 @@ def _probed(
             vulnerability=moved,
             why=why,
             layer=layer,
-            scores=measured.get(model_fingerprint(model)),
+            scores=measured.get(model_fingerprint(model, shape=data.images[0].shape)),
         )
 
 

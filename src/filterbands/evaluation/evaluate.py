@@ -185,7 +185,7 @@ def evaluate(
             among=source.present if config.present_only else None,
         )
         check_outputs(source, runner.logits, device)
-        fingerprint = model_fingerprint(network)
+        fingerprint = model_fingerprint(network, shape=source.shape)
         cells = _plan(config, kinds, folder, (fingerprint, source.fingerprint), progress)
         # A known network keeps its name unless another one is given.
         name = config.name or next(iter(store.names().get(fingerprint, ())), known)

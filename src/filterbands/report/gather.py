@@ -50,10 +50,7 @@ def gather(sources: Sequence[str | Path], *, title: str) -> ReportView:
                 folders.append(run)
         else:
             scores += load_scores(source)
-    networks = [
-        _Network(run.name, run, model_fingerprint(load_model(run.folder)) if run.finished else None)
-        for run in folders
-    ]
+    networks = [_Network(run.name, run, _fingerprint(run) if run.finished else None) for run in folders]
     for score in scores:
         owner = _owner(score, networks)
         owner.scores.append(_with_overlap(score, owner.run))
@@ -83,6 +80,13 @@ def _is_run(source: Path) -> bool:
         if stream.read(len(_DATABASE)) != _DATABASE:
             raise ValueError(f"{source} is neither a Run folder nor a database of results (SQLite)")
     return False
+
+
+def _fingerprint(run: Run) -> str:
+    # The key of a network of timm depends on the size of the images that it was evaluated on.
+    side = mapping(run.read()["config"]).get("size")
+    shape = (3, side, side) if isinstance(side, int) and side else (3, 32, 32)
+    return model_fingerprint(load_model(run.folder), shape=shape)
 
 
 def _owner(score: Scores, networks: list[_Network]) -> _Network:
