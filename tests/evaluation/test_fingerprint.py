@@ -267,6 +267,16 @@ def test_hooks_are_in_the_key(make: Callable[[], nn.Module], register: str) -> N
     assert len(set(prints)) == 3
 
 
+def test_hooks_of_all_modules_are_in_the_key() -> None:
+    prints = []
+    for factor in (None, 0.999, 1.0):
+        hook = factor and nn.modules.module.register_module_forward_hook(_negating(factor))
+        prints.append(model_fingerprint(_linear(0)))
+        if hook:
+            hook.remove()
+    assert len(set(prints)) == 3
+
+
 SCALE = 1.0
 SCALES = [1.0]
 

@@ -145,6 +145,7 @@ def _probed(
     options: ProbeOptions, name: str, model: nn.Module, data: ImageSet, measured: dict[str, Scores]
 ) -> Probed:
     parts, layer = set(options.only), None
+    _, channels, height, width = data.images.shape
     if _is_onnx(model):
         parts -= set(_WITH_WEIGHTS)
     else:
@@ -163,7 +164,7 @@ def _probed(
             vulnerability=moved,
             why=why,
             layer=layer,
-            scores=measured.get(model_fingerprint(model, shape=data.images[0].shape)),
+            scores=measured.get(model_fingerprint(model, shape=(channels, height, width))),
         )
 
 

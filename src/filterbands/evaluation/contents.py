@@ -110,7 +110,7 @@ class Contents:
         if isinstance(value, ModuleType):
             return [value.__name__]
         if isinstance(value, torch.jit.ScriptFunction):
-            return [value.code]
+            return [str(value.code)]
         if isinstance(value, _BY_REPR) or _root(type(value)) == LIBRARIES[1]:
             return [without_address(repr(value))]
         if isinstance(value, _BY_TYPE) or _root(type(value)) in _TRAINERS:
@@ -211,7 +211,10 @@ def _joined(*parts: bytes | str) -> bytes:
 
 
 def _name(code: Any) -> str:
-    return f"{getattr(code, '__module__', None)}.{getattr(code, '__qualname__', None)}"
+    """Return the name of a class or function, without the module where its own text is read too."""
+    name = str(getattr(code, "__qualname__", None))
+    # The same network may come from a script and from a module.
+    return f"{code.__module__}.{name}" if _is_standard(code) else name
 
 
 def _root(code: Any) -> str:
@@ -249,7 +252,7 @@ def _of_script(module: torch.jit.ScriptModule) -> list[bytes | str]:
     stream = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        torch.jit.save(module, stream)  # type: ignore[no-untyped-call]
+        torch.jit.save(module, stream)
     parts: list[bytes | str] = []
     with zipfile.ZipFile(stream) as archive:
         for name in sorted(archive.namelist()):

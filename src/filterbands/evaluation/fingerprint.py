@@ -3,14 +3,14 @@
 import contextlib
 import logging
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from types import FunctionType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules import module as of_all_modules
+from torch.nn.modules import module as modules
 
 from .. import rng
 from ..models import evaluating
@@ -52,7 +52,7 @@ def model_fingerprint(model: nn.Module, *, shape: tuple[int, int, int] = (3, 32,
     contents = Contents()
     with evaluating(model):
         try:
-            held = contents.digest(model)
+            held = contents.digest([model, [list(hooks.values()) for hooks in _of_all_modules()]])
         except RecursionError:
             held = b""
             contents.opaque.add("objects that are nested too deeply")
@@ -80,7 +80,12 @@ def _is_known(model: nn.Module) -> bool:
             and "forward" not in vars(module)
         ):
             return False
-    return not (of_all_modules._global_forward_hooks or of_all_modules._global_forward_pre_hooks)
+    return not any(_of_all_modules())
+
+
+def _of_all_modules() -> tuple[Mapping[int, Any], ...]:
+    """Return the hooks that torch calls for every module."""
+    return modules._global_forward_pre_hooks, modules._global_forward_hooks
 
 
 def _is_known_class(kind: type) -> bool:
@@ -141,7 +146,7 @@ def _answers(model: nn.Module, shape: tuple[int, int, int]) -> tuple[str, str]:
     for precision in ("float32", "bfloat16"):
         try:
             with _fixed_numbers(device):
-                outputs = [logits_of(model, part, precision) for part in images.split(_BATCH)]
+                outputs = [logits_of(model, part, precision) for part in torch.split(images, _BATCH)]
             with _fixed_numbers(device):
                 again = logits_of(model, images[:_BATCH], precision)
         except Exception as error:  # whatever the user's own code raises
