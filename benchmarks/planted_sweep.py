@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from filterbands.datasets import load_data
+from filterbands.datasets import PLANTED_VERSION, load_data
 from filterbands.models import load_model
 from filterbands.scores import student_interval
 from filterbands.training import RECIPES, TrainConfig, train, with_settings
@@ -43,6 +43,11 @@ def accuracy(weights: Path, spec: str) -> float:
     return float((logits.argmax(dim=1) == data.labels).float().mean())
 
 
+def version_of(line: dict[str, Any]) -> int:
+    """Return the version of the images that a line of results is about."""
+    return int(line.get("planted_version", 1))
+
+
 def recipe(arm: str) -> TrainConfig:
     """Return the training of an arm; `_literal` keeps the gain of high filters at frequency zero."""
     config = RECIPES[arm.removesuffix("_literal")]()
@@ -58,6 +63,7 @@ def run_cell(cell: dict[str, Any], threads: int) -> dict[str, Any]:
         described = run.read()
         return {
             **cell,
+            "planted_version": PLANTED_VERSION,
             "accuracy": accuracy(run.weights, spec),
             "seconds": round(described["seconds"], 1),
             "cpu_seconds": round(described["cpu_seconds"], 1),
@@ -79,7 +85,9 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="only print the tables of what is there")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     given = parser.parse_args()
-    done = [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+    lines = [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+    version = max(map(version_of, lines), default=PLANTED_VERSION) if given.table else PLANTED_VERSION
+    done = [line for line in lines if version_of(line) == version]
     cells = [
         {"band": band, "amplitude": float(amplitude), "epochs": int(epochs), "arm": arm, "seed": int(seed)}
         for band in given.bands.split(",")

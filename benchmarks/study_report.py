@@ -142,8 +142,9 @@ def _file(name: str) -> Any:
 
 
 def _planted() -> list[Line]:
-    """Return the sweep's lines at the budget and strength that the docs tell."""
-    return [line for line in lines_of("planted_sweep") if (line["epochs"], line["amplitude"]) == (8, 1.0)]
+    """Return the sweep's lines at the budget, strength and version of the images that the docs tell."""
+    known = [line for line in lines_of("planted_sweep") if planted_sweep.version_of(line) == 1]
+    return [line for line in known if (line["epochs"], line["amplitude"]) == (8, 1.0)]
 
 
 def _source(name: str) -> list[Line]:
@@ -157,7 +158,7 @@ def _source(name: str) -> list[Line]:
     elif kind == "planted":
         band, amplitude, epochs = rest.split("/")
         wanted = (band, float(amplitude), int(epochs))
-        known = lines_of("planted_sweep")
+        known = [line for line in lines_of("planted_sweep") if planted_sweep.version_of(line) == 1]
         found = [line for line in known if (line["band"], line["amplitude"], line["epochs"]) == wanted]
     elif kind == "runs":
         found = [line for line in lines_of("runs") if line["arch"] == rest]

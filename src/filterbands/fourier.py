@@ -14,19 +14,22 @@ from torch import Tensor
 from .engine import settle_kernels
 
 
-def radius_grid(height: int, width: int, *, half: bool = False) -> Float[Tensor, "h v"]:
+def radius_grid(
+    height: int, width: int, *, half: bool = False, dtype: torch.dtype = torch.float32
+) -> Float[Tensor, "h v"]:
     """Return the radius of each DFT frequency, in cycles per pixel, in the order of `torch.fft`.
 
     Args:
         height: Rows of the image.
         width: Columns of the image.
         half: Keep only the columns that `rfft2` returns.
+        dtype: Type of the numbers, whatever torch's default is.
 
     >>> f"{radius_grid(4, 4).max():.4f}"
     '0.7071'
     """
-    vertical = torch.fft.fftfreq(height)
-    horizontal = torch.fft.rfftfreq(width) if half else torch.fft.fftfreq(width)
+    vertical = torch.fft.fftfreq(height, dtype=dtype)
+    horizontal = (torch.fft.rfftfreq if half else torch.fft.fftfreq)(width, dtype=dtype)
     return torch.hypot(vertical[:, None], horizontal[None])
 
 

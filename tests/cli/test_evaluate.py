@@ -2,7 +2,10 @@
 
 import json
 import sqlite3
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +16,8 @@ from filterbands.cli import evaluate as verb
 from filterbands.cli import main
 from filterbands.datasets import load_data
 from filterbands.disk import write_weights
-from filterbands.evaluation import load_scores
+from filterbands.evaluation import Store, load_scores
+from filterbands.evaluation.rows import Outcome
 
 
 def _run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
@@ -52,18 +56,72 @@ def test_a_baseline_that_is_met_exits_0_and_one_that_is_not_exits_1(
     verdict = json.loads(out)["baseline"]
     assert (code, verdict["holds"], verdict["corrupted"]["difference"]) == (0, True, 0)
     # The same rows as those of a network that is always right.
-    connection = sqlite3.connect(tmp_path / "r.db")
-    right = np.packbits(np.ones(40, dtype=np.bool_)).tobytes()
-    connection.execute("UPDATE models SET name = 'perfect', fingerprint = 'p'")
-    connection.execute("UPDATE cells SET key = 'p' || key, model = 'p', bits = ?", (right,))
-    connection.commit()
-    connection.close()
+    with Store(tmp_path / "r.db") as store:
+        store.add_model("p", "perfect")
+        for cell, outcome in list(store.cells()):
+            store.put(replace(cell, model="p"), Outcome(bits=np.ones_like(outcome.bits), seconds=0.0))
+        store.delete("base")
     code, out, _ = _run(capsys, *words, "--name", "new", "--baseline", "perfect", "--max-drop", "0.01")
     assert code == 1
     assert "against perfect, a drop of 1 points allowed:" in out
     assert "does not hold" in out
     assert "fog" in out
     assert _run(capsys, *words, "--baseline", "perfect", "--max-drop", "1")[0] == 0
+
+
+def test_a_candidate_with_the_weights_of_the_baseline_leaves_it_its_name(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    db = str(tmp_path / "r.db")
+    assert _run(capsys, *words, "--name", "main")[0] == 0
+    for name in ("candidate", "main", "candidate"):
+        code, out, _ = _run(capsys, *words, "--name", name, "--baseline", "main", "--json")
+        found = json.loads(out)
+        assert (code, found["name"], found["baseline"]["holds"]) == (0, name, True)
+    assert [(entry.name, entry.other_names) for entry in load_scores(db)] == [("main", ("candidate",))]
+    assert "also named candidate" in _run(capsys, "results", db)[1]
+    for name in ("main", "candidate"):
+        document = json.loads(_run(capsys, "results", db, "--model", name, "--json")[1])
+        assert [entry["name"] for entry in document["results"]] == [name]
+    code, out, _ = _run(capsys, "results", db, "--delete", "candidate")
+    assert (code, out) == (
+        0,
+        f"{db}: deleted 0 results of candidate; the network has other names and keeps its results: main\n",
+    )
+    assert _run(capsys, *words, "--name", "new", "--baseline", "main")[0] == 0
+    code, _, error = _run(capsys, *words, "--baseline", "candidate")
+    assert (code, "--baseline 'candidate' is not in" in error) == (2, True)
+
+
+def test_damaged_rows_give_no_figure_and_are_computed_anew(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    db = str(tmp_path / "r.db")
+    _, whole, _ = _run(capsys, *words, "--json")
+    connection = sqlite3.connect(db)
+    connection.execute("UPDATE cells SET bits = X'00' WHERE kind = 'fog' AND severity = 5")
+    connection.commit()
+    connection.close()
+    code, out, _ = _run(capsys, "results", db, "--json")
+    assert code == 0
+    assert "fog 5 of net.safetensors is left out, since its row in the database is damaged: 1" in caplog.text
+    [found] = json.loads(out)["results"]
+    assert found["kinds"]["fog"][4] is None
+    assert [(cell["kind"], cell["severity"]) for cell in found["failed"]] == [("fog", 5)]
+    code, again, _ = _run(capsys, *words, "--json")
+    assert (code, "fog 5 was computed anew, since its row" in caplog.text) == (0, True)
+    assert json.loads(again)["kinds"] == json.loads(whole)["kinds"]
+
+
+def test_a_database_that_is_deleted_under_evaluate_exits_2(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def delete(*_: Any) -> None:
+        (tmp_path / "r.db").unlink(missing_ok=True)
+
+    monkeypatch.setattr(verb, "progress_bar", lambda _: nullcontext(delete))
+    code, _, error = _run(capsys, *words)
+    assert (code, "was deleted or replaced while results were written" in error) == (2, True)
 
 
 @pytest.mark.parametrize(

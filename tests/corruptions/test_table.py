@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -103,6 +105,30 @@ def test_seed_index_and_severity_each_give_other_draws(kind: str) -> None:
     first = corrupt(images, kind, severity=4, seed=0, parameters=parameters)
     assert not torch.equal(first[0], first[1])
     assert not torch.equal(first, corrupt(images, kind, severity=4, seed=1, parameters=parameters))
+
+
+def _forget_tables() -> None:
+    """Empty the caches of tables, so that the next call makes them anew."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("filterbands.corruptions."):
+            for member in vars(module).values():
+                getattr(member, "cache_clear", lambda: None)()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("kind", CORRUPTIONS)
+def test_bytes_do_not_depend_on_the_default_type(kind: str, dtype: torch.dtype) -> None:
+    for parameters in CORRUPTIONS[kind].tables:
+        for severity in (1, 3, 5):
+            given: dict[str, Any] = {"severity": severity, "seed": 0, "parameters": parameters}
+            expected = corrupt(_sample(), kind, **given)
+            _forget_tables()
+            torch.set_default_dtype(dtype)
+            try:
+                assert torch.equal(corrupt(_sample(), kind, **given), expected)
+            finally:
+                torch.set_default_dtype(torch.float32)
+                _forget_tables()
 
 
 @pytest.mark.parametrize("kind", CORRUPTIONS)

@@ -5,13 +5,14 @@ import dataclasses
 import pytest
 import torch
 
-from filterbands import rng
+from filterbands import fourier, rng
 from filterbands.datasets import PlantedConfig, planted
 from filterbands.datasets.planted import (
     HIGH_BAND,
     HIGH_PEAK,
     LOW_BAND,
     LOW_PEAK,
+    PLANTED_VERSION,
     _background,
     _draw,
     _high_cue,
@@ -20,9 +21,20 @@ from filterbands.datasets.planted import (
     read_knobs,
 )
 
+# Of the first 50 test images.
+GOLDEN = "0beb21d58f910989"
 NUMBERS = torch.arange(200)
 KEY = rng.keys(0, "planted", "train", index=NUMBERS)
 SHOWN = NUMBERS % 10
+
+
+def by_matrix(images: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
+    """Return what `fourier.filter_images` does, by multiplication with the DFT matrix."""
+    turns = torch.outer(torch.arange(32), torch.arange(32)).to(torch.float64) / 32
+    matrix = torch.polar(torch.ones_like(turns), -2 * torch.pi * turns)
+    whole = torch.cat([gain, gain[..., 1:16].flip(-1)], dim=-1)
+    spectrum = matrix @ images.to(torch.complex128) @ matrix
+    return (matrix.conj() @ (spectrum * whole) @ matrix.conj()).real / 32**2
 
 
 def radii() -> torch.Tensor:
@@ -48,7 +60,7 @@ def test_a_cue_has_all_its_energy_in_its_band(cue, band):
 @pytest.mark.parametrize("cue", [_low_cue, _high_cue])
 def test_a_cue_reaches_a_deviation_of_one(cue):
     peaks = cue(KEY, SHOWN, stream=1).abs().amax(dim=(1, 2, 3))
-    torch.testing.assert_close(peaks, torch.ones(200), rtol=0, atol=1e-5)
+    torch.testing.assert_close(peaks, torch.ones(200, dtype=torch.float64), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -146,6 +158,38 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_or_split_others():
     assert data.fingerprint() != planted(PlantedConfig(seed=1), images=50).fingerprint()
     for split in ("train", "validation"):
         assert float((planted(split=split, images=50).images == data.images).double().mean()) < 0.1
+
+
+def test_pixels_do_not_depend_on_how_a_transform_rounds(monkeypatch):
+    """Version 1 gave other bytes for other numbers of threads, since its transforms were in float32."""
+    drawn = _draw(KEY, SHOWN, PlantedConfig())
+    monkeypatch.setattr(fourier, "filter_images", by_matrix)
+    other = _draw(KEY, SHOWN, PlantedConfig())
+    assert not torch.equal(drawn, other)
+    error = 255 * float((drawn - other).abs().max())
+    assert error < 1e-12
+    monkeypatch.undo()
+    # The distance to where a pixel would round otherwise; it is 3e-8 over the training images too.
+    for numbers in torch.arange(2_000).split(250):
+        key = rng.keys(0, "planted", "test", index=numbers)
+        levels = 255 * _draw(key, rng.integers(key, 0, 10, (), stream=0), PlantedConfig())
+        assert float((levels.frac() - 0.5).abs().min()) > 1e-8
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_pixels_do_not_depend_on_the_default_type(dtype):
+    before = planted(images=100).fingerprint()
+    torch.set_default_dtype(dtype)
+    try:
+        assert planted(images=100).fingerprint() == before
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_the_bytes_of_this_version_are_known():
+    """Recorded on an x86-64 processor, equal with 1 and 2 threads and without its vector instructions."""
+    assert PLANTED_VERSION == 2
+    assert planted(images=50).fingerprint().startswith(GOLDEN)
 
 
 def test_full_train_is_train_then_validation():

@@ -10,6 +10,7 @@ from dataclasses import replace
 from multiprocessing.synchronize import Barrier, Event
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pytest
@@ -40,6 +41,10 @@ def _images(count: int = 43) -> ImageSet:
     )
 
 
+# Batches before the first cell: one for the outputs, three of fixed images for the fingerprint.
+ASKED = 4
+
+
 class _Tally:
     """What happens to a network; no setting of it."""
 
@@ -50,6 +55,9 @@ class _Tally:
         raise KeyboardInterrupt
 
 
+_TALLIES: WeakKeyDictionary[nn.Module, _Tally] = WeakKeyDictionary()
+
+
 class _Net(nn.Module):
     """A linear network that counts its batches, and dies in batch `die_at`."""
 
@@ -58,7 +66,10 @@ class _Net(nn.Module):
         torch.manual_seed(seed)
         self.linear = nn.Linear(3 * 16 * 16, outputs)
         self.register_buffer("hidden", torch.zeros(1), persistent=False)
-        self.tally = _Tally()
+
+    @property
+    def tally(self) -> _Tally:
+        return _TALLIES.setdefault(self, _Tally())
 
     @property
     def batches(self) -> int:
@@ -100,12 +111,12 @@ def test_a_cell_is_the_share_of_corrupted_images_that_are_named() -> None:
 def test_batches_do_not_matter_and_the_network_is_left_as_it_was() -> None:
     net = _Net().train()
     net.linear.eval()
-    before = model_fingerprint(net)
+    before = model_fingerprint(net, shape=(3, 16, 16))
     first = evaluate(net, _images(), config=replace(FOG, batch_size=7))
     assert _bits(first) == _bits(evaluate(net, _images(), config=FOG))
     assert net.training
     assert not net.linear.training
-    assert model_fingerprint(net) == before
+    assert model_fingerprint(net, shape=(3, 16, 16)) == before
 
 
 def test_mean_and_std_stand_in_front_of_the_network() -> None:
@@ -185,7 +196,7 @@ def test_a_second_run_computes_nothing_and_other_batches_share_the_rows(tmp_path
     # One batch asks for the number of outputs, in each run.
     count = net.batches
     second = evaluate(net, _images(), config=replace(FOG, batch_size=5), db=db)
-    assert net.batches == count + 1
+    assert net.batches == count + ASKED
     assert _bits(first) == _bits(second)
     (loaded,) = load_scores(db)
     assert _bits(loaded) == _bits(first)
@@ -252,15 +263,15 @@ def test_a_stopped_run_loses_the_cell_in_flight_and_goes_on_from_there(moment: i
     )
     whole = evaluate(_Net(), _images(), config=config)
     stopped = _Net()
-    stopped.tally.die_at = moment
+    stopped.tally.die_at = ASKED - 1 + moment
     with pytest.raises(KeyboardInterrupt):
         evaluate(stopped, _images(), config=config, db=db)
-    # A batch for the outputs, then two a cell.
+    # Two batches a cell.
     kept = (moment - 1) // 2
     assert _rows(db) == kept
     resumed = _Net()
     assert _bits(evaluate(resumed, _images(), config=config, db=db)) == _bits(whole)
-    assert resumed.batches == 1 + 2 * (5 - kept)
+    assert resumed.batches == ASKED + 2 * (5 - kept)
 
 
 def _evaluate_from(path: str, start: Barrier, batches: Any) -> None:
@@ -276,8 +287,8 @@ def _stay_in_fog(path: str, ready: Event) -> None:
         multiprocessing.Event().wait()
 
     net = _Net()
-    # After the batch that asks for the outputs, and the clean cell.
-    net.tally.die_at, net.tally.die = 2, stay
+    # After the clean cell.
+    net.tally.die_at, net.tally.die = ASKED + 1, stay
     evaluate(net, _images(), config=FOG, db=path)
 
 
@@ -292,7 +303,7 @@ def test_the_cell_a_killed_process_was_at_is_left_to_the_next(tmp_path: Path) ->
     first.join()
     net, whole = _Net(), evaluate(_Net(), _images(), config=FOG)
     assert _bits(evaluate(net, _images(), config=FOG, db=db)) == _bits(whole)
-    assert net.batches == 1 + 2
+    assert net.batches == ASKED + 2
     assert _rows(db) == 3
 
 
@@ -304,8 +315,8 @@ def test_two_processes_on_one_database_share_the_work_and_agree(tmp_path: Path) 
     other = context.Process(target=_evaluate_from, args=(str(db), start, batches))
     other.start()
     _evaluate_from(str(db), start, batches)
-    # Each asks for the outputs once; no cell is computed by both.
-    assert batches.get(timeout=300) + batches.get(timeout=300) == 2 + 16
+    # Each asks for the outputs; no cell is computed by both.
+    assert batches.get(timeout=300) + batches.get(timeout=300) == 2 * ASKED + 16
     other.join(300)
     assert other.exitcode == 0
     assert _rows(db) == 16

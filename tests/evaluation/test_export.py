@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from filterbands.evaluation import Store, export_cells, leaderboard_entry, write_leaderboard_entry
-from filterbands.evaluation.store import Cell, Outcome, Stored
+from filterbands.evaluation.rows import Cell, Outcome, Stored
 from filterbands.scores import BENCHMARK_15, EXTRA_4, PUBLISHED, Scores, place_among_published
 from filterbands.scores.scores import SEVERITIES, Answers
 
@@ -25,7 +25,7 @@ def db(tmp_path: Path) -> Path:
         labels = np.arange(11, dtype=np.int64)
         store.add_data(Stored(fingerprint="d", name="set", split="test", labels=labels, classes=("a",)))
         store.put(CELL, Outcome(bits=BITS, seconds=0.5))
-        store.put(replace(CELL, first=2, step=5), Outcome(bits=BITS[:3], seconds=0.5))
+        store.put(replace(CELL, first=2, step=5), Outcome(bits=BITS[:2], seconds=0.5))
     return tmp_path / "r.db"
 
 
@@ -51,7 +51,7 @@ def test_every_format_has_the_same_row_a_cell(db: Path, tmp_path: Path) -> None:
     rows = json.loads((tmp_path / "r.json").read_text())
     assert [(row["name"], row["data"], row["severity"], row["images"], row["correct"]) for row in rows] == [
         ("net", "set", 1, 11, 7),
-        ("net", "set", 1, 3, 2),
+        ("net", "set", 1, 2, 1),
     ]
     assert (rows[1]["first"], rows[1]["step"], rows[1]["failed"]) == (2, 5, "")
     assert (rows[0]["model_fingerprint"], rows[0]["key"]) == ("m", CELL.key)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from filterbands.evaluation import Store, load_scores
-from filterbands.evaluation.store import Cell, Outcome, Stored
+from filterbands.evaluation.rows import Cell, Outcome, Stored
 
 CLEAN = Cell(model="m", data="d", kind="clean", severity=0)
 

@@ -1,6 +1,7 @@
 """The database: what makes a row, who may write it, and what it refuses."""
 
 import multiprocessing
+import re
 import sqlite3
 import subprocess
 import sys
@@ -12,7 +13,8 @@ import numpy as np
 import pytest
 
 from filterbands.evaluation import Store
-from filterbands.evaluation.store import SCHEMA, Cell, Outcome, Stored
+from filterbands.evaluation.rows import Cell, Outcome, Stored
+from filterbands.evaluation.schema import SCHEMA
 
 # The children use SQLite and numpy alone, which a copy of this process can; a fresh one would load torch.
 FORKS = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -66,7 +68,7 @@ def test_deleting_a_network_takes_its_cells_and_no_other(tmp_path: Path) -> None
         assert store.delete("net") == 2
         assert [cell.model for cell, _ in store.cells()] == ["other"]
         assert store.delete("second") == 1
-        assert store.models() == {}
+        assert store.names() == {}
 
 
 @pytest.mark.parametrize("length", [1, 7, 8, 9, 64, 1001])
@@ -74,7 +76,9 @@ def test_bits_of_any_length_survive_the_packing(length: int) -> None:
     bits = np.random.default_rng(length).uniform(size=length) < 0.5
     with Store(None) as store:
         _fill(store)
-        store.put(CELL, Outcome(bits=bits, seconds=0.0))
+        labels = np.zeros(length, dtype=np.int64)
+        store.add_data(Stored(fingerprint="n", name="set", split="test", labels=labels, classes=("a",)))
+        store.put(replace(CELL, data="n"), Outcome(bits=bits, seconds=0.0))
         ((_, found),) = store.cells()
     assert found.bits.tolist() == bits.tolist()
 
@@ -243,7 +247,7 @@ def test_a_claim_keeps_others_out_and_dies_with_its_process(tmp_path: Path) -> N
         assert store.claim(CELL.key)
 
 
-# The tables as versions 1 and 2 of the schema wrote them: files with these are on people's disks.
+# The tables as versions 1, 2 and 3 of the schema wrote them: files with these are on people's disks.
 VERSION_1 = """
 CREATE TABLE models (
   fingerprint TEXT PRIMARY KEY,
@@ -304,6 +308,20 @@ CREATE TABLE IF NOT EXISTS probes (
 """
 
 
+VERSION_3 = """
+CREATE TABLE names (
+  model TEXT NOT NULL REFERENCES models ON DELETE CASCADE,
+  name TEXT NOT NULL,
+  PRIMARY KEY (model, name)
+);
+INSERT INTO names SELECT fingerprint, name FROM models ORDER BY rowid;
+ALTER TABLE cells ADD COLUMN checksum TEXT NOT NULL DEFAULT '';
+ALTER TABLE data ADD COLUMN checksum TEXT NOT NULL DEFAULT '';
+ALTER TABLE logits ADD COLUMN checksum TEXT NOT NULL DEFAULT '';
+ALTER TABLE probes ADD COLUMN checksum TEXT NOT NULL DEFAULT '';
+"""
+
+
 def _of_version_1(file: Path) -> None:
     """Write a database as the first version did: one cell, no columns for what came later."""
     connection = sqlite3.connect(file)
@@ -340,7 +358,8 @@ def test_a_database_of_schema_2_is_read_as_it_was_written(tmp_path: Path) -> Non
     _of_version_1(file)
     connection = sqlite3.connect(file)
     connection.executescript(VERSION_2 + "PRAGMA user_version = 2;")
-    named, logits = np.arange(11, dtype="<u1"), np.arange(22, dtype="<f2").reshape(11, 2)
+    # All labels are 0.
+    named, logits = (~BITS).astype("<u1"), np.arange(22, dtype="<f2").reshape(11, 2)
     connection.execute("UPDATE models SET overlap = '[\"noise\"]'")
     connection.execute("UPDATE cells SET predictions = ?", (named.tobytes(),))
     connection.execute("INSERT INTO logits VALUES (?, 2, ?, 0.25)", (CELL.key, logits.tobytes()))
@@ -348,12 +367,11 @@ def test_a_database_of_schema_2_is_read_as_it_was_written(tmp_path: Path) -> Non
     connection.execute("INSERT INTO probes VALUES ('k', 'heatmap', ?, '2026-01-01', '0.1')", (b"content",))
     connection.commit()
     connection.close()
-    before = file.read_bytes()
     with Store(file, readonly=True) as store:
         ((cell, outcome),) = store.cells(kind="fog")
         assert (cell, outcome.bits.tolist(), outcome.seconds) == (CELL, BITS.tolist(), 0.5)
         assert outcome.predictions is not None
-        assert outcome.predictions.tolist() == list(range(11))
+        assert outcome.predictions.tolist() == (~BITS).astype(int).tolist()
         assert outcome.calibration_error == 0.25
         kept = store.logits(CELL.key)
         assert kept is not None
@@ -362,10 +380,10 @@ def test_a_database_of_schema_2_is_read_as_it_was_written(tmp_path: Path) -> Non
         assert store.probed("k") == b"content"
         [row] = store.rows()
         assert (row["name"], row["data"], row["correct"], row["key"]) == ("net", "set", 7, CELL.key)
-    assert file.read_bytes() == before
+        assert store.names() == {"m": ("net",)}
 
 
-def test_the_tables_of_a_new_database_are_those_of_schema_2(tmp_path: Path) -> None:
+def test_the_tables_of_a_new_database_are_those_of_schema_3(tmp_path: Path) -> None:
     def columns(file: Path) -> dict[str, list[object]]:
         connection = sqlite3.connect(file)
         tables = [
@@ -375,10 +393,9 @@ def test_the_tables_of_a_new_database_are_those_of_schema_2(tmp_path: Path) -> N
         connection.close()
         return found
 
-    with Store(tmp_path / "new.db") as store:
-        store.put_probed("k", "heatmap", b"content")
+    Store(tmp_path / "new.db").close()
     connection = sqlite3.connect(tmp_path / "old.db")
-    connection.executescript(VERSION_1 + VERSION_2)
+    connection.executescript(VERSION_1 + VERSION_2 + VERSION_3)
     connection.close()
     assert columns(tmp_path / "new.db") == columns(tmp_path / "old.db")
 
@@ -388,5 +405,108 @@ def test_an_older_database_that_cannot_be_changed_is_told(
 ) -> None:
     _of_version_1(tmp_path / "r.db")
     monkeypatch.setattr("filterbands.evaluation.store.os.access", lambda *_: False)
-    with pytest.raises(ValueError, match=r"an older version \(schema 1, here 2\) and cannot be changed"):
+    with pytest.raises(ValueError, match=r"an older version \(schema 1, here 3\) and cannot be changed"):
         Store(tmp_path / "r.db", readonly=True)
+
+
+def test_a_network_keeps_every_name_and_its_results_until_the_last_one_is_deleted(tmp_path: Path) -> None:
+    with Store(tmp_path / "r.db") as store:
+        _fill(store, CELL)
+        for name in ("candidate", "net", "candidate"):
+            store.add_model("m", name)
+        assert store.names() == {"m": ("net", "candidate")}
+        assert store.delete("net") == 0
+        assert (store.names(), store.has(CELL.key)) == ({"m": ("candidate",)}, True)
+        assert store.rows()[0]["name"] == "candidate"
+        assert store.delete("candidate") == 1
+        assert (store.names(), store.has(CELL.key)) == ({}, False)
+
+
+NAMED = np.where(BITS, np.arange(11), 12)
+SUM = "UPDATE cells SET checksum = '';"
+DAMAGE = {
+    "UPDATE cells SET bits = X'00'": "1 bytes of bits for 11 images",
+    "UPDATE cells SET bits = X'B2FF'": "12 bits are set, 7 were counted",
+    "UPDATE cells SET bits = X'72E0'": "its checksum is another",
+    "UPDATE cells SET bits = 'B2'": "bits is no bytes",
+    "UPDATE cells SET correct = 11": "7 bits are set, 11 were counted",
+    "UPDATE cells SET images = 9": "7 bits are set|bits for 9 images|were counted",
+    "UPDATE cells SET images = 'many'": "images is no int",
+    "UPDATE cells SET images = 12": "it is of 12 images, and the data set has 11",
+    "UPDATE cells SET severity = 4": "its key is of another cell",
+    "UPDATE cells SET failed = 'NaN'": "bytes of bits for 0 images",
+    "UPDATE cells SET predictions = X'0102'": "the predictions are not one per image",
+    "UPDATE cells SET predictions = NULL": "its checksum is another",
+    "UPDATE logits SET calibration_error = 0.125": "its checksum is another",
+    "UPDATE logits SET calibration_error = 9e999": "the logits are not those of the images",
+    "UPDATE logits SET numbers = X'00'": "the logits are not those of the images",
+    f"{SUM} UPDATE cells SET bits = X'72E0'": "its bits do not agree with its predictions",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_row_is_not_believed_and_is_written_anew(
+    damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file, logits = tmp_path / "r.db", np.ones((11, 2), dtype=np.float16)
+    whole = Outcome(bits=BITS, seconds=0.5, predictions=NAMED, logits=logits, calibration_error=0.25)
+    with Store(file) as store:
+        _fill(store)
+        store.put(CELL, whole)
+    connection = sqlite3.connect(file)
+    connection.executescript(damage)
+    connection.close()
+    with Store(file) as store:
+        ((_, outcome),) = store.cells()
+        assert outcome.is_damaged
+        assert outcome.bits.size == 0
+        assert re.search(DAMAGE[damage], outcome.failed)
+        [row] = store.rows()
+        assert (row["correct"], row["failed"]) == (0, outcome.failed)
+        assert not store.has(CELL.key)
+        store.put(CELL, whole)
+        assert "fog 1 was computed anew, since its row in the database is damaged" in caplog.text
+        ((cell, outcome),) = store.cells()
+        assert (cell, outcome.bits.tolist(), outcome.failed) == (CELL, BITS.tolist(), "")
+        assert store.has(CELL.key, logits=True)
+
+
+def test_damage_to_logits_labels_and_parts_of_probes_is_found_too(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file, logits = tmp_path / "r.db", np.ones((11, 2), dtype=np.float16)
+    with Store(file) as store:
+        _fill(store)
+        store.put(CELL, Outcome(bits=BITS, seconds=0.5, logits=logits, calibration_error=0.25))
+        store.put_probed("k", "heatmap", b"content")
+    connection = sqlite3.connect(file)
+    connection.execute("UPDATE logits SET numbers = ?", (bytes(44),))
+    connection.execute("UPDATE data SET labels = ?", (bytes(88),))
+    connection.execute("UPDATE probes SET content = X'00'")
+    connection.commit()
+    connection.close()
+    with Store(file) as store:
+        assert store.logits(CELL.key) is None
+        assert store.probed("k") is None
+        assert "a part of the probe heatmap is damaged" in caplog.text
+        store.put_probed("k", "heatmap", b"content")
+        assert store.probed("k") == b"content"
+        with pytest.raises(ValueError, match="the row of the data set set is damaged"):
+            list(store.cells())
+        _fill(store)
+        assert "the row of the data set set was damaged; it is written anew" in caplog.text
+        assert (store.has(CELL.key), store.has(CELL.key, logits=True)) == (True, False)
+        store.put(CELL, Outcome(bits=BITS, seconds=0.5, logits=logits, calibration_error=0.25))
+        assert store.has(CELL.key, logits=True)
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_results_are_not_written_to_a_file_that_is_gone(replaced: bool, tmp_path: Path) -> None:
+    file = tmp_path / "r.db"
+    with Store(file) as store:
+        _fill(store, CELL)
+        file.unlink()
+        if replaced:
+            file.write_bytes(b"")
+        with pytest.raises(ValueError, match=r"r\.db was deleted or replaced while results were written"):
+            store.put(replace(CELL, severity=2), Outcome(bits=BITS, seconds=0.5))

@@ -198,7 +198,7 @@ def test_an_added_feature_map_stands_for_one_on_the_input() -> None:
     assert not model[1][2]._forward_hooks
 
 
-def test_a_stopped_map_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_a_stopped_map_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, data, db = small_network(), images_of(5), tmp_path / "r.db"
 
     def stop(done: int, total: int, what: str) -> None:
@@ -207,8 +207,15 @@ def test_a_stopped_map_goes_on_where_it_was(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         fourier_heatmap(model, data, norm=2.0, db=db, progress=stop)
-    ran = []
-    hook = model.register_forward_hook(lambda _, inputs, __: ran.append(len(inputs[0])))
+    ran, forward = [], nn.Sequential.forward
+
+    def counting(self: nn.Sequential, images: Tensor) -> Tensor:
+        ran.append(len(images))
+        found: Tensor = forward(self, images)
+        return found
+
+    # A hook would make it another network.
+    monkeypatch.setattr(nn.Sequential, "forward", counting)
     resumed = fourier_heatmap(model, data, norm=2.0, db=db)
     assert sum(ran) < 0.6 * 130 * 5
     ran.clear()
@@ -216,7 +223,6 @@ def test_a_stopped_map_goes_on_where_it_was(tmp_path: Path) -> None:
     assert sum(ran) == 2
     fourier_heatmap(model, data, norm=2.5, db=db)
     assert sum(ran) > 130 * 5
-    hook.remove()
     whole = fourier_heatmap(model, data, norm=2.0)
     assert torch.equal(resumed.error, whole.error)
     assert torch.equal(again.error, whole.error)

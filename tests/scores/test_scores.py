@@ -147,6 +147,7 @@ def test_the_document_has_the_contracts_keys_and_plain_finite_values(
         "flips",
         "failed",
         "warnings",
+        "other_names",
     }
     averages = {"average_at_hand", "average_ex_noise", "average_ex_overlap", "average_cbar", "families"}
     assert set(document) - CONTRACT == ours | averages | {"mean_corruption_error", "calibration_error"}

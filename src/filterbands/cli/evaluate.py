@@ -99,7 +99,7 @@ def _check_baseline(baseline: str, db: str) -> None:
     names: list[str] = []
     if Path(db).exists():
         with Store(db, readonly=True) as store:
-            names = sorted(set(store.models().values()))
+            names = sorted({name for names in store.names().values() for name in names})
     if baseline not in names:
         raise ValueError(
             f"--baseline {baseline!r} is not in {db}; there are results of "

@@ -145,16 +145,17 @@ def _probed(
     options: ProbeOptions, name: str, model: nn.Module, data: ImageSet, measured: dict[str, Scores]
 ) -> Probed:
     parts, layer = set(options.only), None
+    _, channels, height, width = data.images.shape
     if _is_onnx(model):
         parts -= set(_WITH_WEIGHTS)
     else:
         layer = next((found for found in analyze(model) if found.filters_low_energy is not None), None)
     moved, why = _vulnerability(options, model, layer, data) if "vulnerability" in parts else (None, "")
-    fingerprint = model_fingerprint(model)
+    fingerprint = model_fingerprint(model, shape=(channels, height, width))
     if {"heatmap", "passes"} & parts:
         with Store(options.db) as store:
             # `report` finds what was probed by the network; a name that is there stays.
-            if fingerprint not in store.models():
+            if fingerprint not in store.names():
                 store.add_model(fingerprint, name)
     with progress_bar(f"probe {name}") as progress:
         given: dict[str, Any] = {"config": options.config, "db": options.db}

@@ -15,7 +15,7 @@ from ..evaluation import (
     score_predictions,
     write_leaderboard_entry,
 )
-from ..scores import Scores
+from ..scores import Scores, of_name
 from .shared import Answer, ImageOptions, Options
 
 
@@ -68,14 +68,16 @@ def run(options: ResultsOptions) -> Answer:
         with Store(options.db) as store:
             count = store.delete(options.delete)
         text = f"{options.db}: deleted {count} results of {options.delete}"
+        if kept := {name for entry in of_name(scores, options.delete) for name in entry.other_names}:
+            text += f"; the network has other names and keeps its results: {', '.join(sorted(kept))}"
         return Answer(document={"deleted": count, "name": options.delete}, text=text)
     if options.export:
         count = export_cells(options.db, options.export)
         text = f"{options.export}: {count} results"
         return Answer(document={"exported": count, "out": options.export}, text=text)
     if options.model:
-        known = sorted({entry.name for entry in scores})
-        scores = [entry for entry in scores if entry.name == options.model]
+        known = sorted({name for entry in scores for name in _names(entry)})
+        scores = of_name(scores, options.model)
         if not scores:
             names = ", ".join(known) or "none"
             near = hint(options.model, known)
@@ -110,6 +112,10 @@ def _add(options: ResultsOptions, file: str, name: str) -> Answer:
     return Answer(document=scores.to_json(), text=f"{options.db}: added {len(predictions)} results of {name}")
 
 
+def _names(scores: Scores) -> tuple[str, ...]:
+    return (scores.name, *scores.other_names)
+
+
 def _line(scores: Scores) -> str:
     at_hand = scores.average_at_hand()
     parts = [f"{scores.name:<24} {scores.data} ({scores.split}, {len(scores.labels):,})"]
@@ -121,4 +127,6 @@ def _line(scores: Scores) -> str:
         parts.append(f"{len(scores.kinds)} kinds at hand {100 * at_hand.accuracy:.2f} %")
     if scores.precision != "float32":
         parts.append(scores.precision)
+    if scores.other_names:
+        parts.append(f"also named {', '.join(scores.other_names)}")
     return "  ".join(parts)

@@ -5,17 +5,18 @@ from .decoding import Remarks, image_size, read_images, say_remarks
 from .digits import digits
 from .fetch import Cached, cached, fetch_cifar
 from .folder import ImageFiles, image_files, list_images
-from .imageset import SPLITS, ImageSet
+from .imageset import SPLITS, ImageSet, names_as_bytes
 from .items import IMAGE_NAMES, image_and_label, names_in, pixels_of, tensors_in
 from .limits import limited_positions, sorted_by_class
 from .loading import load_data
 from .npz import read_arrays
-from .planted import PlantedConfig, planted
+from .planted import PLANTED_VERSION, PlantedConfig, planted
 from .reading import Reading
 
 __all__ = [
     "CIFARS",
     "IMAGE_NAMES",
+    "PLANTED_VERSION",
     "SPLITS",
     "Cached",
     "ImageFiles",
@@ -32,6 +33,7 @@ __all__ = [
     "limited_positions",
     "list_images",
     "load_data",
+    "names_as_bytes",
     "names_in",
     "pixels_of",
     "planted",

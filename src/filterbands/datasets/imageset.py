@@ -1,6 +1,8 @@
 """ImageSet: images with labels and class names, and their fingerprint; the names of splits."""
 
 import hashlib
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from jaxtyping import Int64
@@ -48,8 +50,15 @@ class ImageSet:
         for array in (self.images, self.labels, self.index):
             digest.update(f"{array.dtype} {tuple(array.shape)}".encode())
             digest.update(array.contiguous().cpu().numpy().tobytes())
-        digest.update("\x1f".join(self.classes).encode())
+        digest.update(names_as_bytes(self.classes))
         return digest.hexdigest()
+
+
+def names_as_bytes(names: Sequence[str]) -> bytes:
+    """Return bytes for a fingerprint, other ones for any other names."""
+    joined = "\x1f".join(names).encode()
+    # Names that hold the separator could be those of others. No text holds the byte 255.
+    return joined if joined.count(b"\x1f") < max(1, len(names)) else b"\xff" + json.dumps(names).encode()
 
 
 def check_split(data: str, split: str) -> None:

@@ -21,8 +21,9 @@ from .copies import Corrupted, open_corrupted
 from .fingerprint import model_fingerprint
 from .inference import Runner, check_outputs, running_on
 from .loading import scores_of
+from .rows import Cell
 from .sources import Data, Source, as_source
-from .store import Cell, Store
+from .store import Store
 
 _LOG = logging.getLogger(__name__)
 # The sets of kinds that `expand_kinds` knows.
@@ -184,19 +185,20 @@ def evaluate(
             among=source.present if config.present_only else None,
         )
         check_outputs(source, runner.logits, device)
-        fingerprint = model_fingerprint(network)
+        fingerprint = model_fingerprint(network, shape=source.shape)
         cells = _plan(config, kinds, folder, (fingerprint, source.fingerprint), progress)
         # A known network keeps its name unless another one is given.
-        name = config.name or store.models().get(fingerprint) or known
+        name = config.name or next(iter(store.names().get(fingerprint, ())), known)
         store.add_model(fingerprint, name, overlap=config.overlap)
         store.add_data(source)
         _fill(store, cells, runner, config, progress)
         if folder is not None:
             made = [cell for cell in cells if cell.source]
             store.add_folder(str(folder.path), made, by_severity=folder.by_severity)
-        overlap = store.overlaps()[fingerprint]
+        overlap, names = store.overlaps()[fingerprint], store.names()[fingerprint]
         stored = store.cells(model=fingerprint, data=source.fingerprint)
-        found = {cell.key: outcome for cell, outcome in stored}
+        # A damaged row may look like another cell.
+        found = {cell.key: outcome for cell, outcome in stored if not outcome.is_damaged}
     if clean := found[cells[0].key].failed:
         raise ValueError(
             f"on clean images {clean}, so that nothing can be scored; look for divisions and logarithms "
@@ -205,7 +207,7 @@ def evaluate(
     return scores_of(
         source,
         [(cell, found[cell.key]) for cell in cells],
-        name=name,
+        names=(name, *(other for other in names if other != name)),
         overlap=overlap,
         seed=config.seed,
         parameters=str(config.parameters) if folder is None else "",
@@ -278,7 +280,7 @@ def _fill(
         nonlocal done
         done += 1
         if progress is not None:
-            progress(done, len(cells), f"{cell.kind} {cell.severity}" if cell.severity else cell.kind)
+            progress(done, len(cells), str(cell))
 
     while waiting:
         later: list[Cell] = []

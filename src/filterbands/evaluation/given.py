@@ -9,8 +9,9 @@ import numpy as np
 from ..corruptions import CORRUPTIONS
 from ..datasets import read_arrays
 from ..scores import GIVEN, Integers, Scores, read_labels
+from .rows import Cell, Outcome, Stored
 from .sources import Data, as_source
-from .store import Cell, Outcome, Store, Stored
+from .store import Store
 
 # Stands for the hash of a file of corrupted images, which only the other program has seen.
 _UNKNOWN_FILE = "given"

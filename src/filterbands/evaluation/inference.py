@@ -20,8 +20,8 @@ from ..models import evaluating
 from ..scores import calibration_error
 from ..types import FloatImages, Images, Labels
 from .copies import Corrupted
+from .rows import Cell, Outcome
 from .sources import Source, chunk_size
-from .store import Cell, Outcome
 
 Piece = TypeVar("Piece")
 

@@ -1,5 +1,6 @@
 """Scores of the results in a database."""
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,8 +10,11 @@ import numpy as np
 
 from ..corruptions import CORRUPTIONS
 from ..scores import Answers, Scores
+from .rows import Cell, Outcome, Stored
 from .sources import Source
-from .store import Cell, Outcome, Store, Stored
+from .store import Store
+
+_LOG = logging.getLogger(__name__)
 
 _Base = tuple[str, str, str]
 _Groups = dict[tuple[Any, ...], list[tuple[Cell, Outcome]]]
@@ -21,7 +25,8 @@ def load_scores(db: str | Path) -> list[Scores]:
 
     Cells of an earlier version of a kind are left out, so that no average mixes versions. Corrupted images
     that were read from files give one set of scores per folder. Rows of older databases do not have a folder.
-    If there are several such files of one kind, each file has its own scores.
+    If there are several such files of one kind, each file has its own scores. A damaged cell is among the
+    failed ones, and a line says it.
 
     Raises:
         FileNotFoundError: The database does not exist.
@@ -30,8 +35,12 @@ def load_scores(db: str | Path) -> list[Scores]:
     groups: _Groups = {}
     clean: dict[_Base, tuple[Cell, Outcome]] = {}
     with Store(db, readonly=True) as store:
-        names, overlaps, folders = store.models(), store.overlaps(), store.folders()
+        names, overlaps, folders = store.names(), store.overlaps(), store.folders()
         found = [(cell, outcome) for cell, outcome in store.cells() if not _outdated(cell)]
+        for cell, outcome in found:
+            if outcome.is_damaged:
+                shown = (db, cell, next(iter(names.get(cell.model, ())), cell.model), outcome.failed)
+                _LOG.warning("%s: %s of %s is left out, since %s; evaluate computes it anew", *shown)
         twice = _kinds_of_several_files([cell for cell, _ in found if cell.key not in folders])
         for cell, outcome in found:
             base = (cell.model, cell.data, cell.precision)
@@ -52,7 +61,7 @@ def load_scores(db: str | Path) -> list[Scores]:
         scores_of(
             data[images],
             [clean[model, images, precision], *cells],
-            name=names[model],
+            names=names[model],
             overlap=overlaps[model],
             seed=seed,
             parameters=parameters,
@@ -67,16 +76,17 @@ def scores_of(
     data: Source | Stored,
     found: Sequence[tuple[Cell, Outcome]],
     *,
-    name: str,
+    names: tuple[str, ...],
     overlap: tuple[str, ...],
     seed: int,
     parameters: str,
     folder: str,
 ) -> Scores:
-    """Return the scores of cells of one network, the clean one first."""
+    """Return the scores of cells of one network, the clean one first; the first of its names is shown."""
     clean = found[0][0]
     return Scores(
-        name=name,
+        name=names[0],
+        other_names=names[1:],
         model=clean.model,
         data=data.name,
         split=data.split,

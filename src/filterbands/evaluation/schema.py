@@ -1,6 +1,6 @@
 """The tables of the database of results, and how those of older versions become the present ones."""
 
-SCHEMA = 2
+SCHEMA = 3
 """Number of the present schema, kept in the database's `user_version`."""
 
 _TABLES = """
@@ -56,16 +56,26 @@ CREATE TABLE folders (
   PRIMARY KEY (folder, cell)
 )
 """
-# From schema n to n + 1: MIGRATIONS[n]. The first one makes a database.
-MIGRATIONS = (_TABLES, _SECOND)
-
-# Made when the first part is kept: nothing refers to it, so that it needs no schema of its own.
-PROBES = """
+# A network has any number of names, in the order they came; the column `name` of models is not read any more.
+# A checksum is empty in rows of before. The probes of schema 2 were made when the first part was kept.
+_THIRD = """
+CREATE TABLE names (
+  model TEXT NOT NULL REFERENCES models ON DELETE CASCADE,
+  name TEXT NOT NULL,
+  PRIMARY KEY (model, name)
+);
+INSERT INTO names SELECT fingerprint, name FROM models ORDER BY rowid;
 CREATE TABLE IF NOT EXISTS probes (
   key TEXT PRIMARY KEY,
   probe TEXT NOT NULL,
   content BLOB NOT NULL,
   created TEXT NOT NULL,
   filterbands TEXT NOT NULL
-)
+);
+ALTER TABLE cells ADD COLUMN checksum TEXT NOT NULL DEFAULT '';
+ALTER TABLE data ADD COLUMN checksum TEXT NOT NULL DEFAULT '';
+ALTER TABLE logits ADD COLUMN checksum TEXT NOT NULL DEFAULT '';
+ALTER TABLE probes ADD COLUMN checksum TEXT NOT NULL DEFAULT ''
 """
+# From schema n to n + 1: MIGRATIONS[n]. The first one makes a database.
+MIGRATIONS = (_TABLES, _SECOND, _THIRD)

@@ -29,6 +29,7 @@ from ..datasets import (
     Remarks,
     image_and_label,
     limited_positions,
+    names_as_bytes,
     names_in,
     pixels_of,
     say_remarks,
@@ -335,7 +336,7 @@ def _passed(
         digest.update(f"{array.dtype} {tuple(array.shape)}".encode())
         digest.update(array.numpy().tobytes())
     names = classes or _numbered(known)
-    digest.update("\x1f".join(names).encode())
+    digest.update(names_as_bytes(names))
     return Source(
         name="arrays",
         split="given",

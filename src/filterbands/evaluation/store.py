@@ -2,89 +2,46 @@
 
 import contextlib
 import json
+import logging
 import os
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from datetime import datetime, timezone
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..disk import check_output
-from ..scores import Bits
 from ..version import __version__
-from .schema import MIGRATIONS, PROBES, SCHEMA
+from .rows import (
+    COLUMNS,
+    LOGITS,
+    Cell,
+    Integers,
+    Outcome,
+    Stored,
+    checksum,
+    packed,
+    packed_data,
+    read_data,
+    read_row,
+)
+from .schema import MIGRATIONS, SCHEMA
 from .sources import Source
 
-_Integers = np.ndarray[Any, np.dtype[np.int64]]
 # What a finished probe's row is called, before the fingerprint of its network.
 _RECORD = "result of "
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
-    """One kind at one severity for one network: everything that can change a bit of the answer."""
-
-    model: str
-    """Fingerprint of the network: architecture, weights, what it subtracts and divides by."""
-    data: str
-    """Fingerprint of the clean images: pixels, labels, numbers, class names."""
-    kind: str
-    """`clean`, or a kind of corruption."""
-    severity: int
-    """1 to 5; 0 for clean."""
-    parameters: str = ""
-    """Table of constants; empty where nothing was corrupted here."""
-    version: int = 0
-    """Version of the corruption's bytes."""
-    seed: int = 0
-    """Seed of the corruption."""
-    source: str = ""
-    """sha256 of the file of corrupted images; empty where they were made here."""
-    precision: str = "float32"
-    """What the network ran in."""
-    first: int = 0
-    """Position of the first image used."""
-    step: int = 1
-    """Every how many images one was used."""
-
-    @property
-    def key(self) -> str:
-        """The sha256 of all of it."""
-        return sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """What running a network on a cell's images gave."""
-
-    bits: Bits
-    """Whether the network named the class, per image; empty where the cell failed."""
-    seconds: float
-    """Seconds that the cell took."""
-    predictions: _Integers | None = None
-    """The class that the network named, per image; None in rows of older versions."""
-    logits: np.ndarray[Any, np.dtype[np.float16]] | None = None
-    """(images, classes), less each image's largest logit; None unless they were asked for."""
-    calibration_error: float | None = None
-    """Calibration error of the logits; see `scores.calibration_error`."""
-    failed: str = ""
-    """Why the cell has no accuracy, such as NaN among its outputs."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stored:
-    """A data set as the database knows it."""
-
-    fingerprint: str
-    name: str
-    split: str
-    labels: _Integers
-    classes: tuple[str, ...]
+# A cell's row, with its logits where it has some.
+_CELLS = (
+    f"SELECT {', '.join(field.name for field in fields(Cell))}, {COLUMNS}, {LOGITS} "
+    "FROM cells LEFT JOIN logits ON logits.cell = cells.key"
+)
+# The name that a network came with first is its name where one is shown.
+_NAME = "(SELECT name FROM names WHERE model = cells.model ORDER BY names.rowid LIMIT 1)"
+_LOG = logging.getLogger(__name__)
 
 
 class Store:
@@ -114,8 +71,11 @@ class Store:
         except sqlite3.Error as error:
             raise self._explained(error) from None
         self._connection.row_factory = sqlite3.Row
+        self._labels: dict[str, Integers] = {}
+        self._file = self._identity()
         try:
             self._prepare(readonly=readonly)
+            self._file = self._identity()
         except BaseException:
             self._connection.close()
             raise
@@ -134,56 +94,66 @@ class Store:
             self._locks = None
 
     def has(self, key: str, *, logits: bool = False) -> bool:
-        """Return whether a cell is there and did not fail, with its logits if they are wanted."""
-        tables = "cells JOIN logits ON logits.cell = cells.key AND classes > 0" if logits else "cells"
-        return bool(self._execute(f"SELECT 1 FROM {tables} WHERE key = ? AND failed = ''", (key,)))
+        """Return whether a cell is there, whole and not failed, with its logits if they are wanted."""
+        found = self._outcome(key)
+        return found is not None and not found.failed and (not logits or self.logits(key) is not None)
 
     def add_model(self, fingerprint: str, name: str, *, overlap: Sequence[str] | None = None) -> None:
-        """Note a network; one that is there takes the new name, and the overlap unless that is None."""
-        kept = "" if overlap is None else ", overlap = excluded.overlap"
-        self._execute(
-            "INSERT INTO models VALUES (?, ?, ?) "
-            f"ON CONFLICT (fingerprint) DO UPDATE SET name = excluded.name{kept}",
-            (fingerprint, name, json.dumps(list(overlap or ()))),
-        )
+        """Note a network and a name of it; one that is there takes the overlap unless that is None."""
+        kept = "NOTHING" if overlap is None else "UPDATE SET overlap = excluded.overlap"
+        with self._transaction():
+            self._execute(
+                f"INSERT INTO models VALUES (?, ?, ?) ON CONFLICT (fingerprint) DO {kept}",
+                (fingerprint, name, json.dumps(list(overlap or ()))),
+            )
+            self._execute("INSERT OR IGNORE INTO names VALUES (?, ?)", (fingerprint, name))
 
     def add_data(self, data: Stored | Source) -> None:
-        """Note a data set; one that is there stays as it is."""
-        labels = np.ascontiguousarray(data.labels, dtype="<i8").tobytes()
-        row = (data.fingerprint, data.name, data.split, len(data.labels), labels, json.dumps(data.classes))
-        self._execute("INSERT OR IGNORE INTO data VALUES (?, ?, ?, ?, ?, ?)", row)
-
-    def put(self, cell: Cell, outcome: Outcome, *, images: int | None = None) -> None:
-        """Write what a cell gave; a cell that is there stays as it is, unless it failed or lacks logits.
-
-        `images` is the number of images of a cell that failed.
-        """
-        bits, named = outcome.bits, outcome.predictions
-        values = asdict(cell)
-        values |= {
-            "key": cell.key,
-            "images": len(bits) if images is None else images,
-            "correct": int(bits.sum()),
-            "bits": np.packbits(bits).tobytes(),
-            "predictions": None if named is None else _narrow(named).tobytes(),
-            "failed": outcome.failed,
-            "seconds": outcome.seconds,
-            "created": _now(),
-            "filterbands": __version__,
-        }
+        """Note a data set; one that is there stays as it is, unless its row is damaged."""
+        values = packed_data(data)
         marks = ", ".join(f":{name}" for name in values)
         with self._transaction():
-            self._execute("DELETE FROM cells WHERE key = ? AND failed != ''", (cell.key,))
-            if outcome.logits is not None:
+            self._execute(f"INSERT OR IGNORE INTO data ({', '.join(values)}) VALUES ({marks})", values)
+            try:
+                self.data(data.fingerprint)
+            except ValueError:
+                where = self._path, data.name
+                _LOG.warning("%s: the row of the data set %s was damaged; it is written anew", *where)
+                changed = ", ".join(f"{name} = :{name}" for name in values)
+                self._execute(f"UPDATE data SET {changed} WHERE fingerprint = :fingerprint", values)
+        self._labels.clear()
+
+    def put(self, cell: Cell, outcome: Outcome, *, images: int | None = None) -> None:
+        """Write what a cell gave; one that is there stays, unless it failed, is damaged or lacks its logits.
+
+        `images` is the number of images of a cell that failed.
+
+        Raises:
+            ValueError: The file cannot be written, or was taken away since it was opened.
+        """
+        values = packed(cell, outcome, images=images) | {"created": _now(), "filterbands": __version__}
+        marks = ", ".join(f":{name}" for name in values)
+        with self._transaction():
+            if (found := self._outcome(cell.key)) is not None and found.failed:
+                if found.is_damaged:
+                    _LOG.warning("%s: %s was computed anew, since %s", self._path, cell, found.failed)
+                self._execute("DELETE FROM cells WHERE key = ?", (cell.key,))
+            if outcome.logits is not None and self.logits(cell.key) is None:
                 # The cell may be there without them.
-                lacking = "DELETE FROM cells WHERE key = ? AND key NOT IN (SELECT cell FROM logits)"
-                self._execute(lacking, (cell.key,))
+                self._execute("DELETE FROM cells WHERE key = ?", (cell.key,))
             self._execute(f"INSERT OR IGNORE INTO cells ({', '.join(values)}) VALUES ({marks})", values)
             if outcome.calibration_error is not None:
                 # A row of 0 classes is the error of logits that were not kept.
-                numbers = np.zeros((0, 0)) if outcome.logits is None else outcome.logits
-                row = (cell.key, numbers.shape[1], numbers.astype("<f2").tobytes(), outcome.calibration_error)
-                self._execute("INSERT OR IGNORE INTO logits VALUES (?, ?, ?, ?)", row)
+                kept = np.zeros((0, 0)) if outcome.logits is None else outcome.logits
+                numbers = kept.astype("<f2").tobytes()
+                row = (
+                    cell.key,
+                    kept.shape[1],
+                    numbers,
+                    outcome.calibration_error,
+                    checksum(cell.key, numbers),
+                )
+                self._execute("INSERT OR IGNORE INTO logits VALUES (?, ?, ?, ?, ?)", row)
 
     def add_folder(self, folder: str, cells: Sequence[Cell], *, by_severity: bool = False) -> None:
         """Note that a folder holds these cells' files, and no longer others of the same kinds.
@@ -213,82 +183,79 @@ class Store:
         if unknown := ", ".join(set(where) - set(names)):
             raise ValueError(f"cells have no {unknown}; they have {', '.join(names)}")
         condition = " AND ".join(f"{name} = :{name}" for name in where) or "1"
-        rows = self._execute(
-            f"SELECT {', '.join(names)}, images, bits, predictions, failed, seconds, calibration_error "
-            f"FROM cells LEFT JOIN logits ON logits.cell = cells.key WHERE {condition} ORDER BY cells.rowid",
-            where,
-        )
-        for *values, images, packed, named, failed, seconds, error in rows:
-            count = 0 if failed else images
-            bits = np.unpackbits(np.frombuffer(packed, np.uint8), count=count).astype(bool)
-            yield (
-                Cell(**dict(zip(names, values, strict=True))),
-                Outcome(
-                    bits=bits,
-                    seconds=seconds,
-                    predictions=None if named is None else _wide(named, count),
-                    calibration_error=error,
-                    failed=failed,
-                ),
-            )
+        for _, cell, outcome in self._read(condition, where):
+            yield cell, outcome
 
     def logits(self, key: str) -> np.ndarray[Any, np.dtype[np.float16]] | None:
-        """Return a cell's logits (images, classes), less each image's largest; None where none were kept."""
-        rows = self._execute("SELECT classes, numbers FROM logits WHERE cell = ?", (key,))
-        return np.frombuffer(rows[0][1], "<f2").reshape(-1, rows[0][0]) if rows and rows[0][0] else None
+        """Return a cell's logits (images, classes), less each image's largest; None where none are whole."""
+        for classes, numbers, known in self._execute(
+            "SELECT classes, numbers, checksum FROM logits WHERE cell = ? AND classes > 0", (key,)
+        ):
+            if len(numbers) % (2 * classes) == 0 and known in ("", checksum(key, numbers)):
+                return np.frombuffer(numbers, "<f2").reshape(-1, classes)
+        return None
 
     def overlaps(self) -> dict[str, tuple[str, ...]]:
         """Return by fingerprint which kinds or families of kinds each network's training resembles."""
         rows = self._execute("SELECT fingerprint, overlap FROM models")
         return {fingerprint: tuple(json.loads(overlap)) for fingerprint, overlap in rows}
 
-    def models(self) -> dict[str, str]:
-        """Return the networks' names by fingerprint, in the order they came."""
-        return dict(self._execute("SELECT fingerprint, name FROM models ORDER BY rowid"))
+    def names(self) -> dict[str, tuple[str, ...]]:
+        """Return the names of each network by fingerprint, in the order they came."""
+        found: dict[str, tuple[str, ...]] = {}
+        for fingerprint, name in self._execute(
+            "SELECT model, names.name FROM names JOIN models ON models.fingerprint = names.model "
+            "ORDER BY models.rowid, names.rowid"
+        ):
+            found[fingerprint] = (*found.get(fingerprint, ()), name)
+        return found
 
     def data(self, fingerprint: str) -> Stored:
-        """Return a data set that cells name."""
-        [(name, split, labels, classes)] = self._execute(
-            "SELECT name, split, labels, classes FROM data WHERE fingerprint = ?", (fingerprint,)
-        )
-        return Stored(
-            fingerprint=fingerprint,
-            name=name,
-            split=split,
-            labels=np.frombuffer(labels, "<i8"),
-            classes=tuple(json.loads(classes)),
-        )
+        """Return a data set that cells name.
+
+        Raises:
+            ValueError: Its row is damaged.
+        """
+        [row] = self._execute("SELECT * FROM data WHERE fingerprint = ?", (fingerprint,))
+        try:
+            return read_data(dict(row))
+        except ValueError as error:
+            raise ValueError(f"{self._path}: {error}") from None
 
     def delete(self, name: str) -> int:
-        """Delete every network of this name with its cells; return how many cells that were.
+        """Delete a name, with the cells of every network that has no other; return how many cells that were.
 
         Raises:
             ValueError: There is no such network.
         """
-        if name not in (names := set(self.models().values())):
-            known = ", ".join(sorted(names)) or "none"
-            raise ValueError(f"no results of {name!r}; there are results of {known}")
-        own = "SELECT fingerprint FROM models WHERE name = ?"
+        known = sorted({one for names in self.names().values() for one in names})
+        if name not in known:
+            raise ValueError(f"no results of {name!r}; there are results of {', '.join(known) or 'none'}")
+        own = "SELECT fingerprint FROM models WHERE fingerprint NOT IN (SELECT model FROM names)"
         with self._transaction():
-            if self._execute("SELECT 1 FROM sqlite_master WHERE name = 'probes'"):
-                theirs = f"SELECT ? || fingerprint FROM ({own})"
-                self._execute(f"DELETE FROM probes WHERE probe IN ({theirs})", (_RECORD, name))
-            [(count,)] = self._execute(f"SELECT COUNT(*) FROM cells WHERE model IN ({own})", (name,))
-            self._execute("DELETE FROM models WHERE name = ?", (name,))
+            self._execute("DELETE FROM names WHERE name = ?", (name,))
+            theirs = f"SELECT ? || fingerprint FROM ({own})"
+            self._execute(f"DELETE FROM probes WHERE probe IN ({theirs})", (_RECORD,))
+            [(count,)] = self._execute(f"SELECT COUNT(*) FROM cells WHERE model IN ({own})")
+            self._execute(f"DELETE FROM models WHERE fingerprint IN ({own})")
             self._execute("DELETE FROM data WHERE fingerprint NOT IN (SELECT data FROM cells)")
         return int(count)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return every cell as plain values by column, without its bits."""
+        """Return every cell as plain values by column, without its bits; a damaged one as one that failed."""
         rows = self._execute(
-            "SELECT models.name AS name, data.name AS data, data.split AS split, kind, severity, "
+            f"SELECT {_NAME} AS name, data.name AS data, data.split AS split, kind, severity, "
             "parameters, version, seed, source, precision, first, step, cells.images AS images, correct, "
             "failed, seconds, created, filterbands, calibration_error, model AS model_fingerprint, "
             "cells.data AS data_fingerprint, key FROM cells "
-            "JOIN models ON models.fingerprint = cells.model JOIN data ON data.fingerprint = cells.data "
+            "JOIN data ON data.fingerprint = cells.data "
             "LEFT JOIN logits ON logits.cell = cells.key ORDER BY cells.rowid"
         )
-        return [dict(row) for row in rows]
+        damaged = {key: outcome.failed for key, _, outcome in self._read("1", {}) if outcome.is_damaged}
+        return [
+            dict(row) | ({"correct": 0, "failed": damaged[row["key"]]} if row["key"] in damaged else {})
+            for row in rows
+        ]
 
     def claim(self, key: str) -> bool:
         """Return whether this process may work on a cell, which it then has until `release`.
@@ -317,21 +284,44 @@ class Store:
         fcntl.lockf(self._locks, fcntl.LOCK_UN, 1, int(key[:12], 16))
 
     def probed(self, key: str) -> bytes | None:
-        """Return what `put_probed` kept under a key; None where there is nothing."""
-        if not self._execute("SELECT 1 FROM sqlite_master WHERE name = 'probes'"):
-            return None
-        rows = self._execute("SELECT content FROM probes WHERE key = ?", (key,))
-        return bytes(rows[0][0]) if rows else None
+        """Return what `put_probed` kept under a key; None where nothing is, or something damaged, said."""
+        for probe, content, known in self._execute(
+            "SELECT probe, content, checksum FROM probes WHERE key = ?", (key,)
+        ):
+            if isinstance(content, bytes) and known in ("", checksum(key, content)):
+                return content
+            _LOG.warning("%s: a part of the probe %s is damaged; it is computed anew", self._path, probe)
+        return None
 
     def put_probed(self, key: str, probe: str, content: bytes) -> None:
-        """Keep a finished part of a probe under the sha256 of all that it depends on, once.
+        """Keep a finished part of a probe under the sha256 of all that it depends on.
 
         `probe` says for people which probe it is a part of.
         """
         with self._transaction():
-            self._execute(PROBES)
-            row = (key, probe, content, _now(), __version__)
-            self._execute("INSERT OR IGNORE INTO probes VALUES (?, ?, ?, ?, ?)", row)
+            row = (key, probe, content, _now(), __version__, checksum(key, content))
+            self._execute("INSERT OR REPLACE INTO probes VALUES (?, ?, ?, ?, ?, ?)", row)
+
+    def _read(self, condition: str, values: Any) -> Iterator[tuple[str, Cell, Outcome]]:
+        """Yield the key, the cell and what it gave of rows that fulfil a condition."""
+        for row in self._execute(f"{_CELLS} WHERE {condition} ORDER BY cells.rowid", values):
+            yield row["key"], *read_row(dict(row), self._labels_of(row["data"]))
+
+    def _outcome(self, key: str) -> Outcome | None:
+        return next((outcome for _, _, outcome in self._read("key = ?", (key,))), None)
+
+    def _labels_of(self, fingerprint: str) -> Integers:
+        if fingerprint not in self._labels:
+            self._labels[fingerprint] = self.data(fingerprint).labels
+        return self._labels[fingerprint]
+
+    def _identity(self) -> tuple[int, int] | None:
+        """Return which file the database is now; None of one in memory, or of none."""
+        try:
+            found = None if self._path is None else self._path.stat()
+        except FileNotFoundError:
+            found = None
+        return None if found is None else (found.st_dev, found.st_ino)
 
     def put_record(self, key: str, model: str, content: bytes) -> None:
         """Keep the result of a finished probe of a network, by its fingerprint, once."""
@@ -339,8 +329,6 @@ class Store:
 
     def records(self) -> list[bytes]:
         """Return what `put_record` kept, oldest first."""
-        if not self._execute("SELECT 1 FROM sqlite_master WHERE name = 'probes'"):
-            return []
         rows = self._execute("SELECT content FROM probes WHERE probe GLOB ? ORDER BY rowid", (f"{_RECORD}*",))
         return [bytes(content) for (content,) in rows]
 
@@ -409,19 +397,15 @@ class Store:
                 yield
         except sqlite3.Error as error:
             raise self._explained(error) from None
+        if self._identity() != self._file:
+            raise ValueError(
+                f"{self._path} was deleted or replaced while results were written to it, and they are lost; "
+                "run the same command again"
+            )
 
 
 def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
-
-
-def _narrow(numbers: _Integers) -> np.ndarray[Any, np.dtype[Any]]:
-    """Return class numbers in the narrowest type."""
-    return numbers.astype(np.min_scalar_type(int(numbers.max(initial=0))).newbyteorder("<"))
-
-
-def _wide(packed: bytes, count: int) -> _Integers:
-    return np.frombuffer(packed, f"<u{len(packed) // count}" if count else "<u1").astype(np.int64)
 
 
 def _address(path: Path, *, readonly: bool) -> str:

@@ -251,7 +251,6 @@ def probing(
         )
     with running_on(model, config.device) as device, contextlib.ExitStack() as stack:
         facts = {
-            "model": model_fingerprint(model),
             "data": source.fingerprint,
             "seed": config.seed,
             # Compiled code rounds differently, so that its parts are parts of their own.
@@ -271,6 +270,8 @@ def probing(
             compiled=compiled,
         )
         check_outputs(source, lambda images: probe.outputs(images.float().div_(255)), device)
+        if db is not None:
+            facts["model"] = model_fingerprint(model, shape=source.shape)
         yield probe
 
 

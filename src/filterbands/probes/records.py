@@ -43,11 +43,11 @@ def read_probed(db: str | Path) -> list[Probing]:
         ValueError: The file is not a database of results.
     """
     with Store(db, readonly=True) as store:
-        names, contents = store.models(), [json.loads(content) for content in store.records()]
+        names, contents = store.names(), [json.loads(content) for content in store.records()]
     return [
         Probing(
             model=one["model"],
-            name=names.get(one["model"]) or one["name"],
+            name=", ".join(names.get(one["model"], ())) or one["name"],
             data=one["data"],
             split=one["split"],
             precision=one["precision"],

@@ -60,10 +60,10 @@ def gather(sources: Sequence[str | Path], *, title: str) -> ReportView:
     networks = [network for one in found.networks if (network := _network(one)) is not None]
     known = len(networks)
     for score in (score for database in found.databases for score in load_scores(database)):
-        for owner in _owners(score.name, score.model, networks):
+        for owner in _owners((score.name, *score.other_names), score.model, networks):
             owner.scores.append(_with_overlap(score, owner.run))
     for probing in _probed(found.databases):
-        for owner in _owners(probing.name or probing.model[:8], probing.model, networks):
+        for owner in _owners((probing.name or probing.model[:8],), probing.model, networks):
             owner.probed.append(probing)
     _say_names(networks[:known])
     _add_lines(found, networks)
@@ -98,7 +98,7 @@ def _of_run(run: Run) -> _Network:
         filters = FiltersView(spectrum, first, weight if weight is not None and weight.ndim == 4 else None)
     return _Network(
         run.name,
-        model_fingerprint(load_model(run.folder)) if run.finished else None,
+        _fingerprint(run) if run.finished else None,
         folder=run.folder.resolve().parent,
         run=run,
         facts=run.read(),
@@ -112,12 +112,12 @@ def _probed(databases: Sequence[Path]) -> Iterator[Probing]:
         yield from read_probed(database)
 
 
-def _owners(name: str, fingerprint: str, networks: list[_Network]) -> list[_Network]:
+def _owners(names: tuple[str, ...], fingerprint: str, networks: list[_Network]) -> list[_Network]:
     """Return the networks that results are of: all copies of one; a new one where none is known."""
     found = [network for network in networks if network.fingerprint == fingerprint]
-    found = found or [one for one in networks if one.fingerprint is None and one.name == name]
+    found = found or [one for one in networks if one.fingerprint is None and one.name in names]
     if not found:
-        networks.append(_Network(name, fingerprint))
+        networks.append(_Network(", ".join(names), fingerprint))
     return found or networks[-1:]
 
 
@@ -201,6 +201,13 @@ def _name_of_recipe(networks: Sequence[_Network], entries: Sequence[Entry]) -> s
     stems = {one.name.removesuffix(str(one.config.get("seed"))).rstrip("-_. ") for one in networks}
     stem = stems.pop()
     return cleaned(stem if stem and not stems else str(networks[0].config.get("recipe", networks[0].name)))
+
+
+def _fingerprint(run: Run) -> str:
+    # The key of a network of timm depends on the size of the images that it was evaluated on.
+    side = mapping(run.read()["config"]).get("size")
+    shape = (3, side, side) if isinstance(side, int) and side else (3, 32, 32)
+    return model_fingerprint(load_model(run.folder), shape=shape)
 
 
 def _distinct(networks: Sequence[_Network]) -> list[str]:

@@ -10,6 +10,7 @@ from .compare import (
     compare,
     compare_kinds,
     gate,
+    of_name,
     over_seeds,
 )
 from .published import PUBLISHED, Place, Published, place_among_published
@@ -55,6 +56,7 @@ __all__ = [
     "gate",
     "holm",
     "mcnemar",
+    "of_name",
     "over_seeds",
     "overlapping_kinds",
     "place_among_published",

@@ -1,7 +1,7 @@
 """Comparisons: two runs on the same images, a run against a baseline that must hold, runs over seeds."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -171,10 +171,12 @@ def gate(scores: Scores, baseline: Scores, *, max_drop: float) -> Verdict:
 def choose_baseline(known: Iterable[Scores], name: str, like: Scores) -> Scores:
     """Return the scores of the network of this name that were made under the conditions of others.
 
+    A network that has several names is found by each.
+
     Raises:
         ValueError: No such network, several of them, or none evaluated on the same images in the same way.
     """
-    named = [scores for scores in known if scores.name == name]
+    named = of_name(known, name)
     if not named:
         raise ValueError(f"there are no results of {name!r} to compare with; evaluate it first")
     alike = [scores for scores in named if scores.pixels == like.pixels]
@@ -191,6 +193,18 @@ def choose_baseline(known: Iterable[Scores], name: str, like: Scores) -> Scores:
             f"{count} networks are named {name}; give each a name of its own with --name, or delete one"
         )
     return alike[0]
+
+
+def of_name(known: Iterable[Scores], name: str) -> list[Scores]:
+    """Return the scores of the networks that have this name, be it one of several, each shown under it."""
+    found = []
+    for scores in known:
+        if scores.name == name:
+            found.append(scores)
+        elif name in scores.other_names:
+            others = (scores.name, *(one for one in scores.other_names if one != name))
+            found.append(replace(scores, name=name, other_names=others))
+    return found
 
 
 def _conditions(scores: Scores) -> tuple[object, ...]:

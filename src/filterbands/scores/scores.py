@@ -76,6 +76,8 @@ class Scores:
     """Kinds, or families of kinds, that the training data resemble."""
     folder: str = ""
     """Folder of the corrupted images; empty if they were made here, or if the folder is unknown."""
+    other_names: tuple[str, ...] = ()
+    """Other names that networks of these weights were evaluated under."""
 
     @classmethod
     def from_predictions(
@@ -286,15 +288,15 @@ class Scores:
         """Return plain values, under the keys of `filterbands evaluate --json`."""
         more = {"average_ex_overlap": {"kinds": self._kinds_ex_overlap(), "overlap": list(self.overlap)}}
         averages = {name: (average(self), more.get(name, {})) for name, (average, _) in AVERAGES.items()}
-        at_hand = self.average_at_hand()
-        there = {"kinds": list(self.kinds_at_hand), "severities": list(self.severities)}
+        at_hand, there = self.average_at_hand(), [list(self.kinds_at_hand), list(self.severities)]
         return {
             **{name: getattr(self, name) for name in ("name", "model", "data", "split")},
+            "other_names": list(self.other_names),
             "clean": self.clean_estimate().to_json(),
             "warnings": list(self.warnings),
             **{name: found and found.to_json(**also) for name, (found, also) in averages.items()},
             "mean_corruption_error": self.mean_corruption_error(),
-            "average_at_hand": at_hand and at_hand.to_json(**there),
+            "average_at_hand": at_hand and at_hand.to_json(kinds=there[0], severities=there[1]),
             "families": self.families(),
             "kinds": self.kinds,
             "flips": self.flips(),
