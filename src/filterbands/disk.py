@@ -127,7 +127,9 @@ def owned(folder: Path) -> Iterator[None]:
                 f"another process is writing into {folder}; wait for it, or name another folder"
             ) from None
         except OSError as error:
-            _LOG.warning("%s cannot be locked (%s); let one process alone write there", folder, error.strerror)
+            _LOG.warning(
+                "%s cannot be locked (%s); let one process alone write there", folder, error.strerror
+            )
         # Who has had the lock before removes its file.
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(handle), file.stat()):
