@@ -4,17 +4,23 @@ import csv
 import errno
 import json
 import logging
+import math
 import os
 import shutil
 import stat
+import struct
 import sys
 import tempfile
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from numpy.lib import format as npy
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
@@ -25,6 +31,13 @@ if sys.platform != "win32":
 Row = Mapping[str, Any]
 """A row of a table: the values by column."""
 
+DAMAGED = (
+    *(ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError),
+    *(RuntimeError, KeyError, OverflowError, MemoryError, TypeError, SyntaxError, tokenize.TokenError),
+)
+"""What reading an archive of arrays raises that is damaged, encrypted or compressed in another way."""
+
+_HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 _LOG = logging.getLogger(__name__)
 _UNFINISHED = ".unfinished-"
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
@@ -175,8 +188,11 @@ def put_in_place(finished: Path, path: Path) -> None:
 def cache_folder() -> Path:
     """Return the folder of fetched data, `${XDG_CACHE_HOME:-~/.cache}/filterbands`; it need not exist."""
     base = os.environ.get("XDG_CACHE_HOME", "")
-    # The XDG specification says that relative paths are ignored.
-    root = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
+    try:
+        # The XDG specification says that relative paths are ignored.
+        root = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
+    except RuntimeError:
+        raise ValueError("there is no home folder for fetched data; set HOME or XDG_CACHE_HOME") from None
     return root / "filterbands"
 
 
@@ -290,6 +306,32 @@ def readable(size: int) -> str:
     return f"{size} bytes"
 
 
+def check_arrays(archive: zipfile.ZipFile) -> None:
+    """Check that the arrays of an `.npz` archive have the bytes that they claim, before memory is taken.
+
+    Raises:
+        ValueError: An array claims more or fewer bytes, is of another format, or is compressed in a way that
+            NumPy does not write.
+    """
+    for info in archive.infolist():
+        # Nothing shrinks to less than a thousandth by the compression that NumPy writes.
+        most = info.compress_size * {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: 1100}.get(
+            info.compress_type, 0
+        )
+        if info.file_size > most:
+            raise ValueError(f"{info.filename} is damaged, or compressed in a way that NumPy does not write")
+        if not info.filename.endswith(".npy"):
+            continue
+        with archive.open(info) as stream:
+            version = npy.read_magic(stream)
+            if version not in _HEADERS:
+                raise ValueError(f"{info.filename} is of array format {version}")
+            shape, _, dtype = _HEADERS[version](stream)
+            claimed, there = math.prod(shape) * dtype.itemsize, info.file_size - stream.tell()
+        if not dtype.hasobject and claimed != there:
+            raise ValueError(f"{info.filename} claims {readable(claimed)} and has {readable(there)}")
+
+
 def write_table(rows: Sequence[Row], path: str | Path) -> Path:
     """Write rows as `.csv`, `.json` (a list) or `.parquet` by the suffix of the path, whole or not at all.
 
@@ -327,10 +369,15 @@ def as_frame(rows: Sequence[Row]) -> Any:
 
 
 def _csv(rows: Sequence[Row], file: Path) -> None:
-    with file.open("w", encoding="utf-8", newline="") as stream:
+    with file.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream:
         writer = csv.DictWriter(stream, _columns(rows), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({column: _plain(value) for column, value in row.items()} for row in rows)
+
+
+def _plain(value: Any) -> Any:
+    """Return a text that no spreadsheet takes for a formula; other values as they are."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
 
 
 def _parquet(rows: Sequence[Row], file: Path) -> None:

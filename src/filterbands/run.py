@@ -134,8 +134,8 @@ class Run:
             or not {"loss", "accuracy"} <= set(last)
         ):
             raise ValueError(
-                f"{self.log} is missing or cut: it ends before epoch {epochs}; bring it back, or train anew in "
-                "another folder"
+                f"{self.log} is missing or cut: it ends before epoch {epochs}; bring it back, or train anew "
+                "in another folder"
             )
         return last
 

@@ -21,7 +21,7 @@ from numpy.lib import format as npy
 from PIL import Image
 
 from ..datasets import ImageFiles, ImageSet, Reading, Remarks, read_images, say_remarks
-from ..disk import owned, put_in_place, readable, working_folder, write_text, write_whole
+from ..disk import owned, put_in_place, read_json, readable, working_folder, write_text, write_whole
 from ..types import Progress
 from ..version import __version__
 from ..workers import run_jobs
@@ -287,10 +287,10 @@ def _check_same(out: Path, made_by: Mapping[str, Any]) -> None:
     if not file.exists():
         raise ValueError(f"{out} holds {min(found)} of another origin; name an empty folder with --out")
     try:
-        before = json.loads(file.read_text())
-    except json.JSONDecodeError:
+        before = read_json(file)
+        changed = [name for name in made_by if before.get(name) != made_by[name]]
+    except (ValueError, AttributeError):
         raise ValueError(f"{file} is damaged; remove the folder or name another with --out") from None
-    changed = [name for name in made_by if before.get(name) != made_by[name]]
     if changed:
         what = "; ".join(f"{name} was {before.get(name)}, now {made_by[name]}" for name in changed[:2])
         raise ValueError(f"{out} holds another corrupted copy ({what}); name another folder with --out")
