@@ -17,6 +17,7 @@ from filterbands.report.first_layer import rings
 from filterbands.report.page import render
 from filterbands.report.pictures import filter_picture, kernels_power, spectrum_picture
 from filterbands.report.style import GRID, INK, MUTED, RUN_COLORS, luminance
+from filterbands.report.text import fitted
 from filterbands.report.views import Estimate
 
 HOSTILE = "</title><script>alert(1)</script>\"]}' {{datum}} \x00\ud800 网络"
@@ -161,3 +162,16 @@ def test_the_profile_before_training_is_the_slope_of_the_logged_curve():
         layer.radii[1:-1].numpy(), [radius for radius, _ in found_rings], [power for _, power in found_rings]
     )
     np.testing.assert_allclose(found, layer.profile[1:-1].numpy(), atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    "name", ["\U0001f600" * 40, "a" + "\U0001f469\u200d\U0001f4bb" * 20, "网" * 40, "e\u0301" * 99]
+)
+def test_a_name_is_cut_between_letters(name: str) -> None:
+    drawn = bar_chart([Bar(0, name, Estimate(0.5))], label="names")
+    assert "\N{HORIZONTAL ELLIPSIS}" in drawn
+    cut = fitted(name, 32)
+    assert name.startswith(cut[:-1])
+    assert cut[-2] != "\u200d"
+    # Half of a pair could not be encoded.
+    drawn.encode()
