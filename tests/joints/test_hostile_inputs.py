@@ -2,6 +2,7 @@
 
 import json
 import os
+import sqlite3
 import struct
 import subprocess
 import sys
@@ -209,3 +210,17 @@ def test_help_ends_in_a_terminal_of_one_column(
     assert main(["report", "--help"]) == 0
     assert "--out" in capsys.readouterr().out
     assert os.environ["COLUMNS"] == "1"
+
+
+def test_a_database_that_a_full_disk_left_empty_is_filled(tmp_path: Path) -> None:
+    rng, file, db = np.random.default_rng(0), tmp_path / "d.npz", tmp_path / "r.db"
+    np.savez(file, images=rng.integers(0, 256, (12, 3, 8, 8), np.uint8), labels=np.arange(12) % 10)
+    torch.save(load_model(arch="fastnet").state_dict(), tmp_path / "w.pt")
+    words = ["probe", str(tmp_path / "w.pt"), "--arch", "fastnet", "--data", f"npz:{file}", "--db", str(db)]
+    db.touch()
+    assert main([*words, "--only", "passes"]) == 0
+    db.unlink()
+    connection = sqlite3.connect(db)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.close()
+    assert main([*words, "--only", "passes"]) == 0

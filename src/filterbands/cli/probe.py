@@ -13,7 +13,7 @@ from ..checks import hint
 from ..corruptions import PARAMETERS, parameters_for
 from ..datasets import ImageSet
 from ..disk import check_output
-from ..evaluation import load_scores, model_fingerprint
+from ..evaluation import Store, load_scores, model_fingerprint
 from ..filters import LayerSpectrum, analyze
 from ..models import OnnxNetwork
 from ..probes import (
@@ -191,6 +191,9 @@ def _measured(db: str, parameters: str | None) -> dict[str, Scores]:
     """
     if not Path(db).exists():
         return {}
+    with Store(db):
+        # What a full disk has left empty gets its tables.
+        pass
     known = load_scores(db)
     if parameters is not None:
         known = [scores for scores in known if scores.parameters in ("", parameters)]
