@@ -1,9 +1,11 @@
 .DEFAULT_GOAL := venv
-.PHONY: venv demo test test-vision check docs bench slow study-report package gpu-study
+.PHONY: venv demo test test-vision check docs bench slow torture study-report package gpu-study
 
 PYTHON ?= python3
 # Test processes at once; a core each.
 JOBS ?= 2
+# Budget of make torture; the tries are in proportion.
+BUDGET ?= 3600
 BIN := .venv/bin
 STAMP := .venv/.installed
 DOCS := .venv/.docs
@@ -34,6 +36,10 @@ test-vision: $(VISION)
 
 slow: $(STAMP)
 	$(BIN)/python -m pytest -q -m slow
+
+# Attacks from outside: kills, malformed files, full disks, races, hostile names (docs/reliability.md).
+torture: $(STAMP)
+	$(BIN)/python -m tests.torture --seconds $(BUDGET) $(ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff check src tests benchmarks docs notebooks

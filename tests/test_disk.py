@@ -1,13 +1,32 @@
 """Files are written whole or not at all; tables have the same rows in all formats."""
 
 import csv
+import errno
 import json
 import os
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors import SafetensorError
 
-from filterbands.disk import check_table, put_in_place, write_table, write_text
+from filterbands.disk import (
+    check_input,
+    check_output,
+    check_table,
+    make_folder,
+    owned,
+    put_in_place,
+    read_json,
+    write_table,
+    write_text,
+    write_weights,
+    write_whole,
+)
 
 ROWS = [{"name": 'é, "quoted"', "value": 0.25}, {"name": "b", "value": None, "more": 3}]
 
@@ -72,3 +91,142 @@ def test_a_table_of_another_suffix_is_refused_before_the_work(tmp_path: Path) ->
     with pytest.raises(ValueError, match=r"ends in \.csv, \.json, \.parquet, got t\.xlsx"):
         check_table(tmp_path / "t.xlsx")
     assert check_table(str(tmp_path / "t.CSV")) == tmp_path / "t.CSV"
+
+
+def special(folder: Path) -> dict[str, Path]:
+    """Return private paths that are no regular files, by what they are; the device needs root."""
+    os.mkfifo(folder / "pipe")
+    (folder / "folder").mkdir()
+    (folder / "nothing").symlink_to(folder / "absent")
+    (folder / "indirect").symlink_to(folder / "pipe")
+    found = {name: folder / name for name in ("pipe", "folder", "nothing", "indirect")}
+    try:
+        os.mknod(folder / "device", 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+        found["device"] = folder / "device"
+    except OSError:
+        pass
+    return found
+
+
+def test_nothing_but_a_regular_file_is_ever_replaced(tmp_path: Path) -> None:
+    for name, path in special(tmp_path).items():
+        before = path.lstat()
+        for write in (check_output, lambda file: write_text(file, "text")):
+            with pytest.raises(ValueError, match=f"cannot write .*{name}: it is a .*; name a file"):
+                write(path)
+        assert os.path.samestat(before, path.lstat())
+    assert not (tmp_path / "absent").exists()
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_link_stays_and_the_file_that_it_leads_to_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "a.txt").write_text("before")
+    (tmp_path / "link").symlink_to(tmp_path / "there" / "a.txt")
+    write_text(check_output(tmp_path / "link"), "after")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "there" / "a.txt").read_text() == "after"
+
+
+def test_an_output_folder_holds_nothing_that_leads_out_of_it(tmp_path: Path) -> None:
+    out, outside = tmp_path / "out", tmp_path / "outside"
+    outside.write_text("kept")
+    make_folder(out)
+    (out / "within").symlink_to(out / "file")
+    (out / "file").touch()
+    assert make_folder(out) == out
+    (out / "log.jsonl").symlink_to(outside)
+    with pytest.raises(ValueError, match=r"log\.jsonl in it is a link to .*outside; remove the link"):
+        make_folder(out)
+    (out / "log.jsonl").unlink()
+    os.mkfifo(out / "run.json")
+    with pytest.raises(ValueError, match=r"run\.json: it is a pipe"):
+        make_folder(out)
+
+
+def test_a_file_that_is_read_is_a_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        check_input(tmp_path / "none")
+    for name, path in special(tmp_path).items():
+        with pytest.raises((ValueError, FileNotFoundError), match=name):
+            check_input(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"[" * 100_000, "nested too deeply"),
+        (b"\xff", "is not JSON"),
+        (b"{", "is not JSON"),
+        (b"[" + b" " * 100 + b"]", "102 bytes, more than the limit of 99 bytes"),
+    ],
+)
+def test_odd_json_gets_one_line(content: bytes, said: str, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(content)
+    largest = 99 if len(content) == 102 else 1 << 20
+    with pytest.raises(ValueError, match=said):
+        read_json(tmp_path / "a.json", largest=largest)
+
+
+def fail(error: Exception) -> Callable[[Path], None]:
+    def write(file: Path) -> None:
+        file.write_bytes(b"part")
+        raise error
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_a_full_disk_is_told_with_the_file_and_the_old_one_is_whole(error: Exception, tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text("before")
+    with pytest.raises(OSError, match="cannot be written: No space left on device; free some") as told:
+        write_whole(file, fail(error))
+    assert told.value.filename == str(file)
+    assert file.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_errors_of_the_content_stay_as_they_are(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="a lambda"):
+        write_whole(tmp_path / "a.txt", fail(RuntimeError("cannot pickle a lambda")))
+
+
+_KILLED = """
+import os, sys, time
+from pathlib import Path
+from filterbands.disk import owned, write_whole
+
+def write(file):
+    file.write_bytes(b"part")
+    print("begun", flush=True)
+    time.sleep(60)
+
+with owned(Path(sys.argv[1])):
+    write_whole(Path(sys.argv[1]) / "weights.safetensors", write)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs locks of POSIX")
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_holds_stays(tmp_path: Path) -> None:
+    child = subprocess.Popen([sys.executable, "-c", _KILLED, tmp_path], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    try:
+        assert child.stdout.readline() == "begun\n"
+        write_weights(tmp_path / "other.safetensors", {"a": torch.zeros(2)}, {})
+        assert len(list(tmp_path.glob(".unfinished-*"))) == 1
+        with pytest.raises(ValueError, match="another process is writing into"), owned(tmp_path):
+            pass
+    finally:
+        child.kill()
+        child.wait()
+        child.stdout.close()
+    with owned(tmp_path):
+        write_text(tmp_path / "a.txt", "text")
+    assert {file.name for file in tmp_path.iterdir()} == {"other.safetensors", "a.txt"}

@@ -3,6 +3,7 @@
 import difflib
 import operator
 import os
+import re
 import sysconfig
 import traceback
 from collections.abc import Iterable, Mapping
@@ -14,6 +15,10 @@ from torch import Tensor
 # Where Python and this library lie; packages that are installed lie in folders of two names.
 _ROOTS = (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), str(Path(__file__).parent))
 _NOT_THE_USERS = tuple(f"{root}{os.sep}" for root in _ROOTS)
+# Controls without tab and newline, marks and overrides of direction, halves of surrogate pairs.
+_UNPRINTABLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 _INSTALLED = {"site-packages", "dist-packages"}
 
 
@@ -54,6 +59,30 @@ def whole_number(what: str, value: Any) -> int:
         except TypeError:
             pass
     raise ValueError(f"{what} needs a whole number, got {value!r}")
+
+
+def seed_number(value: Any) -> int:
+    """Return a seed as `int`; databases and torch's generators take 64 bits.
+
+    >>> seed_number(2**63)
+    Traceback (most recent call last):
+    ValueError: seed needs a whole number of 64 bits, -2^63 to 2^63 - 1, got 9223372036854775808
+    """
+    number = whole_number("seed", value)
+    if not -(2**63) <= number < 2**63:
+        raise ValueError(f"seed needs a whole number of 64 bits, -2^63 to 2^63 - 1, got {number}")
+    return number
+
+
+def printable(text: str) -> str:
+    r"""Return a text whose letters can neither steer a terminal nor turn its reading direction.
+
+    Such letters, and halves of letters that no encoding has, are written as escapes.
+
+    >>> printable("red \x1b[31m")
+    'red \\x1b[31m'
+    """
+    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def users_line(error: BaseException) -> str:

@@ -1,19 +1,48 @@
-"""Files that are written whole or not at all, checks of output paths, tables in three formats and pandas."""
+"""Files that are written whole or not at all, checks of paths, locks, tables in three formats and pandas."""
 
 import csv
+import errno
 import json
+import logging
+import math
 import os
+import shutil
+import stat
+import struct
+import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from numpy.lib import format as npy
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+if sys.platform != "win32":
+    import fcntl
+
 Row = Mapping[str, Any]
 """A row of a table: the values by column."""
+
+DAMAGED = (
+    *(ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError),
+    *(RuntimeError, KeyError, OverflowError, MemoryError, TypeError, SyntaxError, tokenize.TokenError),
+)
+"""What reading an archive of arrays raises that is damaged, encrypted or compressed in another way."""
+
+_HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+_LOG = logging.getLogger(__name__)
+_UNFINISHED = ".unfinished-"
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+# Bytes left on a disk that is full, as libraries that give no reason have found it.
+_FULL = 1 << 20
 
 
 def write_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
@@ -23,17 +52,123 @@ def write_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[s
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file in the folder of `path`, then move it to `path` in one step."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
+    """Let `write` fill a temporary file beside `path`, then move it to `path` in one step.
+
+    Where `path` is a link, the file that it leads to is replaced.
+
+    Raises:
+        ValueError: Something else than a file is there, such as a device.
+        OSError: The disk is full, or the file cannot be written; an earlier file is still whole.
+    """
+    _check_replaceable(path)
+    target = path.resolve() if path.is_symlink() else path
     try:
-        write(temporary)
-        # mkstemp makes the file private, but results must have the usual permissions.
-        temporary.chmod(0o666 & ~_umask())
-        put_in_place(temporary, path)
+        with working_folder(target.parent) as work:
+            temporary = work / target.name
+            write(temporary)
+            # Some libraries make private files, but results must have the usual permissions.
+            temporary.chmod(0o666 & ~_umask())
+            put_in_place(temporary, target)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        told = _unwritten(path, error)
+        if told is None:
+            raise
+        raise told from error
+
+
+def _unwritten(path: Path, error: Exception) -> OSError | None:
+    """Return the error of a file that was not written, which names the file; None for other errors."""
+    if isinstance(error, OSError):
+        number, told = error.errno, error.strerror or str(error)
+    elif isinstance(error, SafetensorError) or "file" in str(error) or "unexpected pos" in str(error):
+        # These libraries give the text alone.
+        number, told = errno.EIO, " ".join(str(error).split())
+        if "No space left" in told or shutil.disk_usage(path.parent).free < _FULL:
+            number, told = errno.ENOSPC, os.strerror(errno.ENOSPC)
+    else:
+        return None
+    more = "; free some space and run it again" if number in _NO_SPACE else ""
+    return OSError(number, f"cannot be written: {told}{more}", str(path))
+
+
+@contextmanager
+def working_folder(parent: Path) -> Iterator[Path]:
+    """Yield a hidden folder for unfinished files in `parent`, after removing those of killed processes.
+
+    A process holds a lock of the operating system on its folder, which ends with the process.
+    """
+    with suppress(OSError):
+        for stale in parent.glob(f"{_UNFINISHED}*"):
+            handle = _locked(stale)
+            if handle is not None:
+                shutil.rmtree(stale, ignore_errors=True)
+                os.close(handle)
+    while True:
+        work = Path(tempfile.mkdtemp(dir=parent, prefix=_UNFINISHED))
+        handle = _locked(work)
+        # Another process may take the folder for a stale one before it is locked.
+        if work.exists():
+            break
+        if handle is not None:
+            os.close(handle)
+    try:
+        yield work
     finally:
-        temporary.unlink(missing_ok=True)
+        shutil.rmtree(work, ignore_errors=True)
+        if handle is not None:
+            os.close(handle)
+
+
+@contextmanager
+def owned(folder: Path) -> Iterator[None]:
+    """Hold the lock of an output folder; the operating system ends it with the process, for any reason.
+
+    Raises:
+        ValueError: Another process holds it.
+    """
+    file = folder / ".lock"
+    if sys.platform == "win32":
+        yield
+        return
+    while True:
+        handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            raise ValueError(
+                f"another process is writing into {folder}; wait for it, or name another folder"
+            ) from None
+        except OSError as error:
+            _LOG.warning(
+                "%s cannot be locked (%s); let one process alone write there", folder, error.strerror
+            )
+        # Who has had the lock before removes its file.
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(handle), file.stat()):
+                break
+        os.close(handle)
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _locked(folder: Path) -> int | None:
+    """Return a handle that holds a folder's lock; None where another process holds it, or none can."""
+    if sys.platform == "win32":
+        return None
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        return None
+    return handle
 
 
 def write_text(path: Path, text: str) -> None:
@@ -44,6 +179,7 @@ def write_text(path: Path, text: str) -> None:
 def put_in_place(finished: Path, path: Path) -> None:
     """Move a finished file or folder to `path` in one step; a file is first flushed to the disk."""
     if finished.is_file():
+        _check_replaceable(path)
         with finished.open("rb") as stream:
             os.fsync(stream.fileno())
     finished.replace(path)
@@ -52,8 +188,11 @@ def put_in_place(finished: Path, path: Path) -> None:
 def cache_folder() -> Path:
     """Return the folder of fetched data, `${XDG_CACHE_HOME:-~/.cache}/filterbands`; it need not exist."""
     base = os.environ.get("XDG_CACHE_HOME", "")
-    # The XDG specification says that relative paths are ignored.
-    root = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
+    try:
+        # The XDG specification says that relative paths are ignored.
+        root = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
+    except RuntimeError:
+        raise ValueError("there is no home folder for fetched data; set HOME or XDG_CACHE_HOME") from None
     return root / "filterbands"
 
 
@@ -61,15 +200,17 @@ def check_output(path: str | Path) -> Path:
     """Return the path of an output file, after a check that it can be written.
 
     Raises:
-        ValueError: The folder does not exist, the path is a folder, or the file cannot be written.
+        ValueError: The folder does not exist, something else than a file is there, such as a folder, a device
+            or a link to nothing, or the file cannot be written.
     """
     file = Path(path)
     parent = file.parent
     if not parent.is_dir():
         raise ValueError(f"cannot write {file}: there is no folder {parent}; create it first")
-    if file.is_dir():
-        raise ValueError(f"cannot write {file}: it is a folder; name a file")
-    if not os.access(file if file.exists() else parent, os.W_OK):
+    _check_replaceable(file)
+    # What is written goes beside the file that a link leads to.
+    parent = file.resolve().parent
+    if not all(os.access(place, os.W_OK) for place in (file, parent) if place.exists()):
         raise ValueError(f"cannot write {file}: no permission")
     return file
 
@@ -78,16 +219,117 @@ def make_folder(path: str | Path) -> Path:
     """Return an output folder, created if needed, after a check that files can be written in it.
 
     Raises:
-        ValueError: The folder cannot be created or written.
+        ValueError: The folder cannot be created or written, or holds a device, a pipe or a link that leads
+            out of it.
     """
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
+        found = list(folder.iterdir())
     except OSError as error:
         raise ValueError(f"cannot write into the folder {folder}: {error.strerror}") from None
+    for entry in found:
+        if not entry.is_dir():
+            _check_replaceable(entry)
+        if entry.is_symlink() and folder.resolve() not in entry.resolve().parents:
+            raise ValueError(
+                f"cannot write into the folder {folder}: {entry.name} in it is a link to {entry.resolve()}; "
+                "remove the link, or name another folder"
+            )
     return folder
+
+
+def check_input(path: str | Path) -> Path:
+    """Return the path of a file that is read, after a check that it is one: a pipe would be waited for.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: A folder, a device or a pipe.
+    """
+    file = Path(path)
+    try:
+        kind = _what(file.stat().st_mode)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no such file: {file}") from None
+    if kind:
+        raise ValueError(f"{file} is {kind}, not a file")
+    return file
+
+
+def _check_replaceable(file: Path) -> None:
+    """Raise ValueError where something else is than a file, or a link to a file: it must not be replaced."""
+    try:
+        kind = _what(file.stat().st_mode)
+    except FileNotFoundError:
+        kind = "a link to nothing" if file.is_symlink() else ""
+    if kind:
+        raise ValueError(f"cannot write {file}: it is {kind}; name a file")
+
+
+def _what(mode: int) -> str:
+    """Return what is there that is no regular file; nothing for one."""
+    if stat.S_ISREG(mode):
+        return ""
+    kinds = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"))
+    return next((what for is_kind, what in kinds if is_kind(mode)), "a device")
+
+
+def read_json(path: str | Path, *, largest: int = 64 << 20) -> Any:
+    """Return the content of a JSON file.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: Not a file, larger than `largest` bytes, or not JSON.
+    """
+    file = check_input(path)
+    if (size := file.stat().st_size) > largest:
+        raise ValueError(f"{file} has {readable(size)}, more than the limit of {readable(largest)}")
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError(f"{file} is nested too deeply") from None
+    except ValueError as error:
+        raise ValueError(f"{file} is not JSON: {error}") from None
+
+
+def readable(size: int) -> str:
+    """Return a number of bytes as people write it.
+
+    >>> readable(3 << 19)
+    '1.5 MiB'
+    """
+    for power, unit in ((3, "GiB"), (2, "MiB"), (1, "KiB")):
+        if size >= 1024**power:
+            return f"{size / 1024**power:,.1f} {unit}"
+    return f"{size} bytes"
+
+
+def check_arrays(archive: zipfile.ZipFile) -> None:
+    """Check that the arrays of an `.npz` archive have the bytes that they claim, before memory is taken.
+
+    Raises:
+        ValueError: An array claims more or fewer bytes, is of another format, or is compressed in a way that
+            NumPy does not write.
+    """
+    for info in archive.infolist():
+        # Nothing shrinks to less than a thousandth by the compression that NumPy writes.
+        most = info.compress_size * {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: 1100}.get(
+            info.compress_type, 0
+        )
+        if info.file_size > most:
+            raise ValueError(f"{info.filename} is damaged, or compressed in a way that NumPy does not write")
+        if not info.filename.endswith(".npy"):
+            continue
+        with archive.open(info) as stream:
+            version = npy.read_magic(stream)
+            if version not in _HEADERS:
+                raise ValueError(f"{info.filename} is of array format {version}")
+            shape, _, dtype = _HEADERS[version](stream)
+            claimed, there = math.prod(shape) * dtype.itemsize, info.file_size - stream.tell()
+        if not dtype.hasobject and claimed != there:
+            raise ValueError(f"{info.filename} claims {readable(claimed)} and has {readable(there)}")
 
 
 def write_table(rows: Sequence[Row], path: str | Path) -> Path:
@@ -127,10 +369,15 @@ def as_frame(rows: Sequence[Row]) -> Any:
 
 
 def _csv(rows: Sequence[Row], file: Path) -> None:
-    with file.open("w", encoding="utf-8", newline="") as stream:
+    with file.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream:
         writer = csv.DictWriter(stream, _columns(rows), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({column: _plain(value) for column, value in row.items()} for row in rows)
+
+
+def _plain(value: Any) -> Any:
+    """Return a text that no spreadsheet takes for a formula; other values as they are."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
 
 
 def _parquet(rows: Sequence[Row], file: Path) -> None:

@@ -9,6 +9,7 @@ weights.safetensors       the plain network; it exists only when the run is fini
 """
 
 import json
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .disk import write_text, write_weights, write_whole
+from .disk import check_input, read_json, write_text, write_weights, write_whole
+
+EPOCHS = 100_000
+"""Most epochs of a training."""
+
+# Longest line of a log, in bytes.
+_LINE = 1 << 20
+_DAMAGE = (
+    *(pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, TypeError),
+    *(LookupError, AttributeError, AssertionError, OverflowError),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,27 +91,53 @@ class Run:
         """
         if not self.facts.exists():
             raise FileNotFoundError(f"{self.folder} is not a run: it has no run.json")
-        try:
-            content = json.loads(self.facts.read_text())
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{self.facts} is not JSON: {error}") from None
-        if not isinstance(content, dict) or "config" not in content:
+        content = read_json(self.facts)
+        if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
             raise ValueError(f"{self.facts} is not a run's: it has no config")
         return content
 
     def read_log(self) -> list[dict[str, Any]]:
-        """Return the records of log.jsonl, epoch 0 first, up to the first damaged line."""
-        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        """Return the records of log.jsonl, epoch 0 first, up to the first damaged line.
+
+        Raises:
+            ValueError: The log has more than `EPOCHS` records, or is no file.
+        """
+        if not self.log.exists():
+            return []
         records = []
-        for line in lines:
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError:
-                break
-            if not isinstance(record, dict):
-                break
-            records.append(record)
+        with check_input(self.log).open("rb") as stream:
+            while line := stream.readline(_LINE):
+                try:
+                    record = json.loads(line)
+                except (ValueError, RecursionError):
+                    break
+                if not isinstance(record, dict):
+                    break
+                records.append(record)
+                # The record of epoch 0 comes before the first.
+                if len(records) > EPOCHS + 1:
+                    raise ValueError(f"{self.log} has more than {EPOCHS:,} epochs, which no training has")
         return records
+
+    def last_epoch(self) -> dict[str, Any]:
+        """Return the log's record of the last epoch of a finished run.
+
+        Raises:
+            ValueError: The log is missing or cut.
+        """
+        epochs = self.read()["config"].get("epochs")
+        last = next(iter(self.read_log()[-1:]), {})
+        layer = last.get("first_layer")
+        if (
+            last.get("epoch") != epochs
+            or not isinstance(layer, dict)
+            or not {"loss", "accuracy"} <= set(last)
+        ):
+            raise ValueError(
+                f"{self.log} is missing or cut: it ends before epoch {epochs}; bring it back, or train anew "
+                "in another folder"
+            )
+        return last
 
     def write(self, content: Mapping[str, Any]) -> None:
         """Write run.json, whole or not at all."""
@@ -116,9 +153,22 @@ class Run:
         write_whole(self.checkpoint, lambda file: torch.save(dict(state), file))
 
     def read_checkpoint(self) -> dict[str, Any]:
-        """Return the last checkpoint, tensors and plain containers only."""
-        content: dict[str, Any] = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-        return content
+        """Return the last checkpoint, tensors and plain containers only.
+
+        Raises:
+            ValueError: The file is damaged.
+        """
+        try:
+            content = torch.load(check_input(self.checkpoint), map_location="cpu", weights_only=True)
+            if not isinstance(content, dict):
+                raise TypeError(f"it holds a {type(content).__name__}")
+            return content
+        # What torch raises for damaged files depends on the byte.
+        except _DAMAGE as error:
+            said = next(iter(str(error).splitlines()), "its end is missing")
+            raise ValueError(
+                f"{self.checkpoint} is damaged ({said}); remove it to train anew from the first epoch"
+            ) from None
 
     def write_weights(self, weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
         """Write the plain network, whole or not at all, which finishes the run."""

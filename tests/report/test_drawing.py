@@ -17,6 +17,7 @@ from filterbands.report.first_layer import rings
 from filterbands.report.page import render
 from filterbands.report.pictures import filter_picture, kernels_power, spectrum_picture
 from filterbands.report.style import GRID, INK, MUTED, RUN_COLORS, luminance
+from filterbands.report.text import fitted
 from filterbands.report.views import Estimate
 
 HOSTILE = "</title><script>alert(1)</script>\"]}' {{datum}} \x00\ud800 网络"
@@ -172,3 +173,16 @@ def test_what_was_not_measured_is_transparent():
     # No number lies beyond the palette, where browsers and libraries differ.
     numbers = decoded(spectrum_picture(values, peak=1.0))
     assert int(np.asarray(numbers).max()) < len(numbers.getpalette()) // 3
+
+
+@pytest.mark.parametrize(
+    "name", ["\U0001f600" * 40, "a" + "\U0001f469\u200d\U0001f4bb" * 20, "网" * 40, "e\u0301" * 99]
+)
+def test_a_name_is_cut_between_letters(name: str) -> None:
+    drawn = bar_chart([Bar(0, name, Estimate(0.5))], label="names")
+    assert "\N{HORIZONTAL ELLIPSIS}" in drawn
+    cut = fitted(name, 32)
+    assert name.startswith(cut[:-1])
+    assert cut[-2] != "\u200d"
+    # Half of a pair could not be encoded.
+    drawn.encode()

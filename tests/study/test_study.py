@@ -14,6 +14,7 @@ from scipy.stats import t as student
 
 from filterbands.cli import main
 from filterbands.datasets import PlantedConfig, planted
+from filterbands.disk import owned
 from filterbands.run import Run
 from filterbands.study import (
     as_study,
@@ -72,6 +73,32 @@ def test_rows_come_seed_by_seed_with_their_own_settings(plain: dict[str, Any]) -
         ({"evaluate": {"kind": []}}, "did you mean kinds"),
         ({"evaluate": {"kinds": ["fogg"]}}, "unknown kind 'fogg'"),
         ({"evaluate": {"kinds": "fog"}}, "evaluate.kinds needs a list of names"),
+        ({"evaluate": {"spread": "false"}}, "evaluate.spread needs true or false, got 'false'"),
+        ({"evaluate": {"limit": 2.5}}, "evaluate.limit needs a number above 0 or null"),
+        ({"evaluate": {"limit": True}}, "evaluate.limit needs a number above 0 or null"),
+        ({"evaluate": {"seed": "0"}}, "evaluate.seed needs a whole number"),
+        ({"evaluate": {"precision": 16}}, "evaluate.precision needs a text"),
+        ({"seeds": [True, 2]}, "seeds needs different whole numbers"),
+        ({"recipes": [{"name": 3, "recipe": "standard"}]}, "name of a recipe needs a text, got 3"),
+        ({"recipes": [{"recipe": "standard", "set": 3}]}, "set of a recipe needs an object, got 3"),
+        ({"grid": {"share.low": [None, "none"]}}, "grid.share.low has one value twice, none and none"),
+        ({"grid": {"epochs": [1, "01"]}}, "grid.epochs has one value twice, 1 and 01"),
+        ({"grid": {"epochs": [1] * 3}}, "grid.epochs has one value twice"),
+        (
+            {"grid": {f"f{n}": list(range(1000)) for n in range(4)}},
+            "at most 10,000 trainings, got 4,000,000,000,000; split it",
+        ),
+        ({"seeds": list(range(10_001))}, "at most 10,000 trainings, got 20,002"),
+        (
+            {"recipes": [{"name": "a b", "recipe": "standard"}, {"name": "a_b", "recipe": "standard"}]},
+            "rows 'a b' and 'a_b' would share the folder a_b-fastnet-0; rename one",
+        ),
+        (
+            {"recipes": ["standard", {"name": "Standard", "recipe": "standard"}]},
+            "rows 'standard' and 'Standard' would share the folder",
+        ),
+        ({"recipes": [{"name": "a" * 300, "recipe": "standard"}]}, "too long for a folder: 'aaa"),
+        ({"name": "x/../../escaped"}, "name is a part of a folder's name"),
     ],
 )
 def test_a_mistake_in_the_file_gets_one_line(
@@ -83,6 +110,16 @@ def test_a_mistake_in_the_file_gets_one_line(
         read_study(file)
     assert str(error.value).startswith(f"{file}: ")
     assert "\n" not in str(error.value)
+
+
+def test_a_study_writes_in_its_folder_alone(plain: dict[str, Any], tmp_path: Path) -> None:
+    row = {"name": "x/../../escaped", "recipe": "standard"}
+    study = as_study({**plain, "recipes": [row], "seeds": [0], "evaluate": {"kinds": [], "split": "train"}})
+    run_study(study, tmp_path / "out" / "study")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["study"]
+    assert (tmp_path / "out" / "study" / "x_.._.._escaped-fastnet-0" / "run.json").exists()
+    with owned(tmp_path / "out" / "study"), pytest.raises(ValueError, match="another process is writing"):
+        run_study(study, tmp_path / "out" / "study")
 
 
 def test_files_that_are_no_study_are_refused(tmp_path: Path) -> None:

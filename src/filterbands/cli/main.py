@@ -1,6 +1,8 @@
 """Runs a verb of the command line and prints its answer."""
 
+import io
 import json
+import logging
 import os
 import signal
 import sys
@@ -14,7 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, get_type_hints
 
-from ..checks import hint, users_line
+from ..checks import hint, printable, users_line
 from ..version import __version__
 
 VERBS: Mapping[str, str] = MappingProxyType(
@@ -36,6 +38,10 @@ VERBS: Mapping[str, str] = MappingProxyType(
 """Every verb, and one line that says what it does. The file of its name has `run(options) -> Answer`."""
 
 
+# Letters of the line that tells an error, whose values may be long.
+_LINE = 1000
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code.
 
@@ -48,6 +54,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if sys.stderr is None:
         # It is closed. What is printed to None goes to standard output.
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal of few letters shows the others as escapes.
+            stream.reconfigure(errors="backslashreplace")
+    if logging.lastResort is not None and _harmless not in logging.lastResort.filters:
+        logging.lastResort.addFilter(_harmless)
     try:
         return _answer(words)
     except KeyboardInterrupt:
@@ -82,7 +94,7 @@ def _answer(words: list[str]) -> int:
     if "torch" in sys.modules:
         import_module("..engine", __package__).keep_memory()
     answer = module.run(parsed)
-    _out(json.dumps(answer.document) if parsed.json else answer.text)
+    _out(json.dumps(answer.document) if parsed.json else printable(answer.text))
     code: int = answer.code
     return code
 
@@ -125,8 +137,18 @@ def _fail(error: BaseException, words: Sequence[str]) -> int:
             f"{frame.lineno}; --traceback shows the way there; nobody foresaw this, so please report it)"
         )
     with suppress(OSError):
-        print(f"filterbands{verb}: {said}", file=sys.stderr)  # noqa: T201
+        print(f"filterbands{verb}: {printable(_short(said))}", file=sys.stderr)  # noqa: T201
     return code
+
+
+def _harmless(record: logging.LogRecord) -> bool:
+    """Make what is said on standard error harmless to a terminal."""
+    record.msg, record.args = printable(record.getMessage()), None
+    return True
+
+
+def _short(said: str) -> str:
+    return said if len(said) <= _LINE else f"{said[: _LINE - 300]} ... {said[-300:]}"
 
 
 def _kind(error: BaseException) -> str:

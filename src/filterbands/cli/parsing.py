@@ -3,8 +3,10 @@
 import contextlib
 import dataclasses
 import io
+import os
 import re
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
@@ -20,6 +22,9 @@ from tyro.constructors import (
 from ..checks import hint
 
 Verb = TypeVar("Verb")
+
+# Letters in a line of the help, at least.
+_COLUMNS = 60
 
 # What the help shows in place of a value: by the type, and by the name of the field.
 _METAVARS_OF_TYPES: dict[object, str] = {int: "N", float: "X"}
@@ -68,7 +73,7 @@ def parse(options: type[Verb], verb: str, words: Sequence[str]) -> Verb | str:
     out, errors = io.StringIO(), io.StringIO()
     refusing = contextlib.nullcontext() if hook is None else hook(refuse)
     try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors), refusing:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors), refusing, _wide_enough():
             return tyro.cli(options, args=words, prog=f"filterbands {verb}", config=_MARKERS, registry=_RULES)
     except SystemExit as end:
         if not end.code:
@@ -76,6 +81,22 @@ def parse(options: type[Verb], verb: str, words: Sequence[str]) -> Verb | str:
         # Without the hook tyro draws a box around its text.
         said = re.sub(r"[\u2500-\u257f]", " ", errors.getvalue())
         raise ValueError(" ".join(said.split()) or f"the words do not fit{more}") from None
+
+
+@contextlib.contextmanager
+def _wide_enough() -> Iterator[None]:
+    """Let the help be at least as wide as its longest words; below, tyro never ends."""
+    before = os.environ.get("COLUMNS")
+    if shutil.get_terminal_size().columns >= _COLUMNS:
+        yield
+        return
+    os.environ["COLUMNS"] = str(_COLUMNS)
+    try:
+        yield
+    finally:
+        del os.environ["COLUMNS"]
+        if before is not None:
+            os.environ["COLUMNS"] = before
 
 
 def field_names(options: Any) -> tuple[str, ...]:

@@ -198,6 +198,9 @@ def _measured(db: str, parameters: str | None) -> dict[str, Scores]:
     """
     if not Path(db).exists():
         return {}
+    with Store(db):
+        # What a full disk has left empty gets its tables.
+        pass
     known = load_scores(db)
     if parameters is not None:
         known = [scores for scores in known if scores.parameters in ("", parameters)]

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from ..checks import hint
+from ..checks import hint, seed_number
 from ..evaluation import (
     Store,
     export_cells,
@@ -51,6 +51,7 @@ class ResultsOptions(Options):
             raise ValueError(
                 "--export, --robustbench, --delete and --add exclude each other; do one after the other"
             )
+        seed_number(self.seed)
         if bool(self.add) != bool(self.name):
             raise ValueError("--add FILE and --name NAME, of the network that made it, go together")
         if self.data and not self.add:

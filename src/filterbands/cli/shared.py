@@ -26,7 +26,7 @@ from rich.progress import (
 from rich.progress import Progress as RichProgress
 from torch import nn
 
-from ..checks import hint
+from ..checks import hint, printable
 from ..datasets import SPLITS, ImageSet, Reading, list_images, load_data
 from ..engine import is_first_process, pick_device, set_threads
 from ..evaluation import Files, named_images, reading_for
@@ -253,7 +253,7 @@ class _Lines:
         if self.last is None or done < self.last[0] or total != self.last[1]:
             # The first report of a part. It may go on from earlier units, unless this is the first one.
             self.first = (done, now) if done > 1 else (0, self.last[3] if self.last else self.began)
-        self.last = (done, total, what, now)
+        self.last = (done, total, printable(what), now)
 
     def write(self) -> None:
         """Write a line; that nobody reads it does not stop the work."""
@@ -321,6 +321,6 @@ def progress_bar(label: str, *, lines: bool = False) -> Iterator[Progress | None
         task = rich.add_task("", visible=False)
 
         def draw(done: int, total: int, what: str) -> None:
-            rich.update(task, completed=done, total=total, description=what, visible=True)
+            rich.update(task, completed=done, total=total, description=printable(what), visible=True)
 
         yield draw

@@ -80,7 +80,10 @@ def run(options: ShrinkOptions) -> Answer:
     cost = clean_cost(before, model, test, noise=noise)
     metadata = options.network.described(model, options.model)
     write_weights(out, model.state_dict(), metadata)
-    energies = [next(iter(analyze(network).spatial)).mean_low_energy for network in (before, model)]
+    energies = [
+        next((layer.mean_low_energy for layer in analyze(network).spatial), None)
+        for network in (before, model)
+    ]
     document: dict[str, Any] = {
         "out": str(out),
         "arch": metadata["arch"],

@@ -67,7 +67,7 @@ def run(options: TrainOptions) -> Answer:
             progress=progress,
             on_epoch=on_epoch,
         )
-    last = done.read_log()[-1]
+    last = done.last_epoch()
     description = done.read()
     layer = last["first_layer"]
     epochs = "1 epoch" if config.epochs == 1 else f"{config.epochs} epochs"

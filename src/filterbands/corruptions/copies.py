@@ -8,8 +8,6 @@ import hashlib
 import io
 import json
 import shutil
-import sys
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,7 +21,7 @@ from numpy.lib import format as npy
 from PIL import Image
 
 from ..datasets import ImageFiles, ImageSet, Reading, Remarks, read_images, say_remarks
-from ..disk import put_in_place, write_text, write_whole
+from ..disk import owned, put_in_place, read_json, readable, working_folder, write_text, write_whole
 from ..types import Progress
 from ..version import __version__
 from ..workers import run_jobs
@@ -61,10 +59,11 @@ def copy_arrays(
     made_by = {"layout": "arrays", **described}
     with _owned(out, made_by):
         missing = [kind for kind in config.kinds if not (out / f"{kind}.npy").exists()]
-        needed, free = len(missing) * copies * data.images.numel(), shutil.disk_usage(out).free
-        if needed > free:
+        # The images themselves are written for the workers to read.
+        needed, free = (len(missing) * copies + 1) * data.images.numel(), shutil.disk_usage(out).free
+        if missing and needed > free:
             raise ValueError(
-                f"the copy needs {needed / 2**30:.1f} GiB, {out} has {free / 2**30:.1f} GiB left; "
+                f"the copy needs {readable(needed)}, {out} has {readable(free)} left; "
                 "use fewer kinds, severities or images, or another disk"
             )
         # Bytes where they suffice, as in the published set.
@@ -262,35 +261,20 @@ def _make_files(files: ImageFiles, names: Sequence[str], reading: Reading, job: 
 
 @contextmanager
 def _owned(out: Path, made_by: Mapping[str, Any]) -> Iterator[None]:
-    """Hold the lock of the folder of a copy, which must be empty or have an earlier part of the same copy.
-
-    The operating system releases the lock when the process ends for any reason.
-    """
-    with (out / ".lock").open("a") as stream:
-        if sys.platform != "win32":
-            import fcntl
-
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ValueError(
-                    f"another process is writing into {out}; wait for it, or name another folder"
-                ) from None
+    """Hold the lock of the folder of a copy, which must be empty or have an earlier part of the same copy."""
+    with owned(out):
         _check_same(out, made_by)
         yield
 
 
 @contextmanager
 def _working_folder(out: Path) -> Iterator[Path]:
-    """Yield a folder for unfinished files on the same disk, after removing those of killed processes."""
-    for stale in out.glob(".unfinished-*"):
-        shutil.rmtree(stale, ignore_errors=True)
-    work = Path(tempfile.mkdtemp(dir=out, prefix=".unfinished-"))
+    """Yield a folder for unfinished files on the same disk."""
     try:
-        yield work
+        with working_folder(out) as work:
+            yield work
     finally:
         _rows.cache_clear()
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def _check_same(out: Path, made_by: Mapping[str, Any]) -> None:
@@ -303,10 +287,10 @@ def _check_same(out: Path, made_by: Mapping[str, Any]) -> None:
     if not file.exists():
         raise ValueError(f"{out} holds {min(found)} of another origin; name an empty folder with --out")
     try:
-        before = json.loads(file.read_text())
-    except json.JSONDecodeError:
+        before = read_json(file)
+        changed = [name for name in made_by if before.get(name) != made_by[name]]
+    except (ValueError, AttributeError):
         raise ValueError(f"{file} is damaged; remove the folder or name another with --out") from None
-    changed = [name for name in made_by if before.get(name) != made_by[name]]
     if changed:
         what = "; ".join(f"{name} was {before.get(name)}, now {made_by[name]}" for name in changed[:2])
         raise ValueError(f"{out} holds another corrupted copy ({what}); name another folder with --out")

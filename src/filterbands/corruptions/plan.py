@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from ..checks import whole_number
+from ..checks import seed_number, whole_number
 from ..types import Images
 from .kinds import PARAMETERS
 from .table import CORRUPTIONS, corrupt, expand_kinds, parameters_for
@@ -36,7 +36,7 @@ class CopyConfig:
         object.__setattr__(self, "kinds", expand_kinds(self.kinds, parameters=self.parameters))
         severities = tuple(whole_number("severities", one) for one in self.severities)
         object.__setattr__(self, "severities", severities)
-        object.__setattr__(self, "seed", whole_number("seed", self.seed))
+        object.__setattr__(self, "seed", seed_number(self.seed))
         ascending = tuple(sorted(set(self.severities) & {1, 2, 3, 4, 5}))
         if not ascending or ascending != tuple(self.severities):
             raise ValueError(f"severities needs numbers from 1 to 5, ascending, got {self.severities}")

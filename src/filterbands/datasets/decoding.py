@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from ..disk import check_input
 from ..types import Images
 from .reading import INTERPOLATIONS, Reading
 
@@ -26,6 +27,8 @@ _LOG = logging.getLogger(__name__)
 # Decoders that a file may meet; its content decides which one, not its name.
 _FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
 _LARGEST = 4 * 2**30
+# Of a long image whose short side is brought to a size.
+_PIXELS = 1 << 27
 _ORIENTATION, _BITS_PER_SAMPLE = 274, 258
 _FILTERS = dict(zip(INTERPOLATIONS, (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC), strict=True))
 _DAMAGE = (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError)
@@ -96,7 +99,7 @@ def image_size(path: Path) -> tuple[int, int]:
         ValueError: The file is not an image.
     """
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        with Image.open(check_input(path), formats=_FORMATS) as image:
             return image.height, image.width
     except _DAMAGE as error:
         raise _unreadable(path, error) from None
@@ -104,7 +107,7 @@ def image_size(path: Path) -> tuple[int, int]:
 
 def _decode(path: Path, reading: Reading, remarks: Remarks) -> Any:
     try:
-        with path.open("rb") as stream:
+        with check_input(path).open("rb") as stream:
             head = stream.read(1024)
             stream.seek(0)
             with Image.open(stream, formats=_FORMATS) as image:
@@ -118,7 +121,10 @@ def _decode(path: Path, reading: Reading, remarks: Remarks) -> Any:
         raise ValueError(f"{path} has samples wider than a byte; convert it to 8 bits")
     if several:
         remarks.setdefault("several", set()).add(path)
-    return np.asarray(_fitted(rgb, reading))
+    try:
+        return np.asarray(_fitted(rgb, reading))
+    except ValueError as error:
+        raise _unreadable(path, error) from None
 
 
 def _unreadable(path: Path, error: Exception) -> ValueError:
@@ -164,6 +170,11 @@ def _fitted(image: Image.Image, reading: Reading) -> Image.Image:
     if side := reading.resize:
         short, long = sorted(image.size)
         other = int(side * long / short)
+        if side * other > _PIXELS:
+            raise ValueError(
+                f"{image.width}x{image.height} pixels would become {side * other:,}, more than the limit of "
+                f"{_PIXELS:,}"
+            )
         size = (side, other) if image.width <= image.height else (other, side)
         image = image.resize(size, _FILTERS[reading.interpolation or INTERPOLATIONS[0]])
     if side := reading.crop:

@@ -1,7 +1,5 @@
 """Data sets of the user: an `.npz` file of arrays."""
 
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,8 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..disk import DAMAGED, check_arrays
 from ..types import Images
 from .imageset import ImageSet, check_split
+
+CLASSES = 1_000_000
+"""Most classes of a data set."""
 
 
 def load_npz(file: str | Path, *, split: str = "test") -> ImageSet:
@@ -51,6 +53,11 @@ def load_npz(file: str | Path, *, split: str = "test") -> ImageSet:
         )
     if len(labels) == 0:
         raise ValueError(f"{path} holds no images")
+    if int(labels.max()) >= CLASSES:
+        raise ValueError(
+            f"{path}: {targets} must be class numbers below the limit of {CLASSES:,}, "
+            f"got {int(labels.max()):,}"
+        )
     if int(labels.min()) < 0:
         raise ValueError(f"{path}: {targets} must be class numbers from 0, got {int(labels.min())}")
     classes = _npz_classes(path, arrays.get("classes"), int(labels.max()) + 1)
@@ -82,8 +89,10 @@ def read_arrays(path: Path, wanted: Sequence[str] | None = None) -> dict[str, An
         stream.seek(0)
         try:
             with np.load(stream, allow_pickle=False) as archive:
-                return {name: archive[name] for name in wanted or archive if name in archive}
-        except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
+                taken = [name for name in wanted or archive if name in archive]
+                check_arrays(archive.zip)
+                return {name: archive[name] for name in taken}
+        except DAMAGED as error:
             raise ValueError(f"{path} is not an .npz of plain arrays: {error}") from None
 
 

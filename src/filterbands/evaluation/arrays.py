@@ -1,6 +1,5 @@
 """Corrupted images from arrays of the published layout, memory-mapped."""
 
-import json
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -12,6 +11,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from ..corruptions import CORRUPTIONS
+from ..disk import DAMAGED, check_input, read_json
 from ..scores import SEVERITIES
 from ..types import Images
 from .sources import Source
@@ -111,8 +111,8 @@ class CorruptedArrays:
         if not file.exists():
             raise FileNotFoundError(f"{self._folder} has no {name}.npy")
         try:
-            array = np.load(file, mmap_mode="r", allow_pickle=False)
-        except (ValueError, EOFError) as error:
+            array = np.load(check_input(file), mmap_mode="r", allow_pickle=False)
+        except DAMAGED as error:
             raise ValueError(f"{file} is not a whole array: {error}") from None
         if not isinstance(array, np.ndarray):
             array.close()
@@ -129,10 +129,7 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     file = folder / "corrupt.json"
     if not file.exists():
         return None
-    try:
-        content = json.loads(file.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} is not JSON: {error}") from None
+    content = read_json(file)
     return content if isinstance(content, dict) else {}
 
 

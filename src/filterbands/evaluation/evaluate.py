@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..checks import whole_number
+from ..checks import seed_number, whole_number
 from ..corruptions import CORRUPTIONS, PARAMETERS, corrupt, expand_kinds, kinds_of, parameters_for
 from ..engine import PRECISIONS, Compiled
 from ..models import Named, known_overlap, name_of, opened, scaled
@@ -86,7 +86,7 @@ class EvaluateConfig:
             object.__setattr__(self, "kinds", self._expanded(self.kinds))
         severities = tuple(whole_number("severities", one) for one in self.severities)
         object.__setattr__(self, "severities", severities)
-        object.__setattr__(self, "seed", whole_number("seed", self.seed))
+        object.__setattr__(self, "seed", seed_number(self.seed))
         if not self.severities or not set(self.severities) <= set(SEVERITIES):
             raise ValueError(f"severities needs numbers from 1 to 5, got {self.severities}")
         if self.batch_size < 1:

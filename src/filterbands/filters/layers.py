@@ -1,5 +1,6 @@
 """The convolutions of a network or of a heap of tensors: which there are, and what their filters are."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,6 +13,9 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from ..models import Convolution, convolutions, plain_name
 from ..types import FloatImages
 from .integrals import Sides
+
+TAPS = 2601
+"""Most values of a kernel that is measured, 51 x 51; memory grows with their square."""
 
 # How old and new weight normalization, pruning and parametrizations call what they compute a weight from.
 _HIDDEN_WEIGHTS = ("weight_v", "weight_orig")
@@ -48,6 +52,13 @@ class Layer:
     """Whether its spectrum can be told."""
     notes: tuple[str, ...] = ()
     """What a reader must know of it."""
+
+    def __post_init__(self) -> None:
+        if self.measured and math.prod(self.size) > TAPS:
+            sides = "x".join(map(str, self.size))
+            note = f"kernel of {sides}: not measured, more than {TAPS:,} values"
+            object.__setattr__(self, "measured", False)
+            object.__setattr__(self, "notes", (*self.notes, note))
 
     @property
     def size(self) -> Sides:

@@ -1,10 +1,8 @@
 """Checkpoints: found and read, in whatever format. Files are untrusted: nothing in them is executed."""
 
-import json
 import re
 import struct
 import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from glob import glob
 from pathlib import Path
@@ -16,6 +14,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ..disk import DAMAGED, check_arrays, check_input, read_json, readable
 from .entries import weights_in
 from .foreign import what_archive_is, what_is
 from .layers import plain_name
@@ -27,6 +26,8 @@ _FILES = [f"{name}{end}" for name in ("weights.safetensors", *_HUB) for end in (
 
 # Tensors of archives up to this size are compared with their checksums, at a second per GB.
 _CHECKED = 1 << 29
+# Bytes that an expanded tensor, which repeats its numbers, may have when it is written out.
+_EXPANDED = 1 << 26
 
 _Checkpoint = tuple[dict[str, Tensor], Mapping[str, str]]
 """The tensors by name, and the metadata."""
@@ -59,9 +60,7 @@ def read_checkpoint(path: str | Path, *, key: str | None = None) -> _Checkpoint:
     file = Path(path)
     if file.is_dir():
         return _read_folder(file, key)
-    if not file.exists():
-        raise FileNotFoundError(f"no such file: {path}")
-    read = _reader(file)
+    read = _reader(check_input(file))
     if read is None:
         with file.open("rb") as stream:
             head = stream.read(8)
@@ -72,7 +71,23 @@ def read_checkpoint(path: str | Path, *, key: str | None = None) -> _Checkpoint:
     tensors, metadata = read(file, key)
     if not tensors:
         raise ValueError(f"{path} holds no tensors")
+    for name, tensor in tensors.items():
+        _check_tensor(tensor, f"{path}: {name}")
     return {plain_name(name): tensor for name, tensor in tensors.items()}, metadata
+
+
+def _check_tensor(tensor: Tensor, where: str) -> None:
+    """Refuse what holds no plain numbers, and one number that claims to be many."""
+    odd = "is on the meta device, without numbers" if tensor.is_meta else ""
+    odd = odd or ("is quantized" if tensor.is_quantized else "")
+    odd = odd or ("is sparse" if tensor.layout != torch.strided else "")
+    if odd:
+        raise ValueError(f"{where} {odd}; save plain tensors (tensor.dequantize() or tensor.to_dense())")
+    claimed, there = tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes()
+    if claimed > max(there, _EXPANDED):
+        raise ValueError(
+            f"{where} claims {readable(claimed)} and has {readable(there)}; save tensor.contiguous()"
+        )
 
 
 def find_checkpoints(place: str | Path) -> tuple[Path, ...]:
@@ -138,11 +153,12 @@ def _read_folder(folder: Path, key: str | None) -> _Checkpoint:
 def _shards(index: Path) -> list[Path]:
     """Return the files that an index names."""
     try:
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        names = sorted(set(read_json(index)["weight_map"].values()))
         parts = [index.parent / Path(name).name for name in names]
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(f"{index} does not say which file holds which weight; copy it again") from None
-    missing = [part.name for part in parts if not part.exists()]
+    # A name may be that of the folder itself, such as "..".
+    missing = [part.name for part in parts if not part.is_file() or part == index]
     if missing:
         raise FileNotFoundError(
             f"{index.parent} lacks {missing[0]}, one of the {len(parts)} parts of its weights"
@@ -157,7 +173,7 @@ def _is_model_folder(folder: Path) -> bool:
 def _is_checkpoint(path: Path) -> bool:
     if path.name.startswith("."):
         return False
-    return _is_model_folder(path) if path.is_dir() else _reader(path) is not None
+    return _is_model_folder(path) if path.is_dir() else path.is_file() and _reader(path) is not None
 
 
 def _reader(file: Path) -> Callable[[Path, str | None], _Checkpoint] | None:
@@ -187,7 +203,7 @@ def _read_archive(file: Path, key: str | None) -> _Checkpoint:
                     with archive.open(info) as stream:
                         while stream.read(1 << 20):
                             pass
-    except (zipfile.BadZipFile, EOFError, zlib.error) as error:
+    except DAMAGED as error:
         raise ValueError(f"{file} is truncated or damaged ({error}); copy it again") from None
     is_stored = all(info.compress_type == zipfile.ZIP_STORED for info in members)
     if not all(info.filename.endswith(".npy") for info in members):
@@ -197,13 +213,15 @@ def _read_archive(file: Path, key: str | None) -> _Checkpoint:
         return weights_in(load_pickle(file, is_archive=True, mapped=is_stored), key=key, where=str(file)), {}
     _refuse_key(file, key)
     try:
+        with zipfile.ZipFile(file) as archive:
+            check_arrays(archive)
         if is_stored:
             arrays = {info.filename.removesuffix(".npy"): _mapped(file, info) for info in members}
         else:
             with np.load(file, allow_pickle=False) as loaded:
                 arrays = dict(loaded)
         return {name: torch.from_numpy(array) for name, array in arrays.items()}, {}
-    except (ValueError, TypeError) as error:
+    except DAMAGED as error:
         raise ValueError(f"{file} holds arrays that are not plain numbers: {error}") from None
 
 

@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from .. import fourier
+from ..checks import seed_number
 from ..engine import PRECISIONS, Compiled
 from ..evaluation import (
     Data,
@@ -69,6 +70,7 @@ class ProbeConfig:
     """Device: auto (CUDA where there is one), cpu, cuda or cuda:N; without one, where the network is."""
 
     def __post_init__(self) -> None:
+        seed_number(self.seed)
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision needs {' or '.join(PRECISIONS)}, got {self.precision!r}")
         for name in ("batch_size", "step"):

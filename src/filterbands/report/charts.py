@@ -15,11 +15,14 @@ from markupsafe import Markup
 from torch import Tensor
 
 from .style import GRID, INK, MUTED, RUN_COLORS
-from .text import cleaned, percent, with_interval
+from .text import cleaned, fitted, percent, with_interval
 from .views import Estimate
 
 _SVG = "http://www.w3.org/2000/svg"
 _WIDTH = 360
+# Columns of a name over its bar. Vega would cut it to pixels, in the middle of a letter outside of 16 bits,
+# and the renderer refuses the half.
+_NAME = 32
 
 
 Points = list[tuple[float, float]]
@@ -77,7 +80,7 @@ def bar_chart(bars: Sequence[Bar], *, label: str) -> Markup:
         {
             "row": row,
             "color": _color(bar.position),
-            "name": cleaned(bar.name),
+            "name": fitted(cleaned(bar.name), _NAME),
             **bar.estimate._asdict(),
             "dots": list(bar.dots),
             "zero": 0,
@@ -108,7 +111,7 @@ def bar_chart(bars: Sequence[Bar], *, label: str) -> Markup:
         for end in ("low", "high")
     ]
     text = {"baseline": "middle", "dy": -11, "fontSize": 12, "color": INK[0]}
-    names = base.mark_text(align="left", limit=200, **text).encode(x=alt.value(0), text="name:N")
+    names = base.mark_text(align="left", limit=0, **text).encode(x=alt.value(0), text="name:N")
     figures = base.mark_text(align="right", **text).encode(x=alt.value("width"), text="figure:N")
     dots = base.transform_flatten(["dots"]).mark_circle(size=30, yOffset=below, color=INK[0], opacity=0.75)
     single = [dots.encode(x="dots:Q")] if any(bar.dots for bar in bars) else []

@@ -8,6 +8,7 @@ from .views import Estimate
 _SPACE = "\N{NO-BREAK SPACE}"
 _MINUS = "\N{MINUS SIGN}"
 _NONE = "\N{EN DASH}"
+_JOINER = "\N{ZERO WIDTH JOINER}"
 _ISOLATES = "\N{LEFT-TO-RIGHT ISOLATE}\N{RIGHT-TO-LEFT ISOLATE}\N{FIRST STRONG ISOLATE}"
 
 
@@ -29,6 +30,29 @@ def brief(text: str, most: int = 100) -> str:
         return text
     kept = most - 1
     return f"{text[: kept - kept // 4]}\N{HORIZONTAL ELLIPSIS}{text[len(text) - kept // 4 :]}"
+
+
+def fitted(text: str, columns: int) -> str:
+    """Return a text of at most so many columns, cut at a letter; East Asian letters and emoji take two.
+
+    >>> fitted("a_long_name", 7), fitted("short", 7)
+    ('a_long…', 'short')
+    """
+    widths = [_columns(letter) for letter in text]
+    if sum(widths) <= columns:
+        return text
+    kept, left = 0, columns - 1
+    while kept < len(text) and widths[kept] <= left:
+        left -= widths[kept]
+        kept += 1
+    # Neither is a letter parted from what joins it to the next one.
+    return f"{text[:kept].rstrip(_JOINER)}\N{HORIZONTAL ELLIPSIS}"
+
+
+def _columns(letter: str) -> int:
+    if unicodedata.category(letter) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(letter) in "WF" else 1
 
 
 def closers(text: str) -> str:

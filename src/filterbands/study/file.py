@@ -17,17 +17,25 @@ seed come before any of the second. A row with `from` starts from the weights of
 and values of the grid.
 """
 
-import json
-from collections.abc import Mapping, Sequence
+import math
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 from ..checks import hint
+from ..disk import read_json
 from ..evaluation import EvaluateConfig
 from ..training import RECIPES, TrainConfig, with_settings
 
+LARGEST = 10_000
+"""Most trainings of a study."""
+
+# Bytes of a study's file, and of a name of a folder (file systems take 255).
+_FILE, _NAME = 1 << 20, 200
 # The keys of `evaluate`, and what each says by default.
 _EVALUATE = {
     "split": "test",
@@ -78,15 +86,9 @@ def read_study(path: str | Path) -> StudyConfig:
         FileNotFoundError: No such file.
         ValueError: Not such a file: an unknown key, recipe or field, or a value that does not fit.
     """
-    file = Path(path)
-    if not file.exists():
-        raise FileNotFoundError(f"no such file: {path}")
+    content = read_json(path, largest=_FILE)
     try:
-        content = json.loads(file.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
-    try:
-        return as_study(content, name=file.stem)
+        return as_study(content, name=Path(path).stem)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
@@ -109,12 +111,16 @@ def as_study(content: Any, *, name: str = "study") -> StudyConfig:
     if "data" not in content:
         raise ValueError("data is missing: planted, cifar10:DIR or another set of load_data")
     seeds = content["seeds"]
-    if not all(isinstance(seed, int) for seed in seeds) or len(set(seeds)) < len(seeds):
-        raise ValueError(f"seeds needs different whole numbers, got {seeds!r}")
+    if not all(type(seed) is int for seed in seeds) or len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds needs different whole numbers, got {_short(seeds)}")
     grid = content.get("grid", {})
     for setting, values in grid.items():
         if not isinstance(values, list) or not values:
-            raise ValueError(f"grid.{setting} needs a list of values, got {values!r}")
+            raise ValueError(f"grid.{setting} needs a list of values, got {_short(values)}")
+        _different(f"grid.{setting}", [_text((setting, value)) for value in values])
+    count = len(seeds) * len(content["recipes"]) * math.prod(map(len, grid.values()))
+    if count > LARGEST:
+        raise ValueError(f"a study has at most {LARGEST:,} trainings, got {count:,}; split it")
     points = list(product(*([(setting, value) for value in values] for setting, values in grid.items())))
     rows = [_row(entry) for entry in content["recipes"]]
     if len({row for row, *_ in rows}) < len(rows):
@@ -132,10 +138,15 @@ def as_study(content: Any, *, name: str = "study") -> StudyConfig:
         for row, recipe, own, _ in rows
         for point in points
     ]
+    _check_folders(configs)
     evaluate = {**_EVALUATE, **content.get("evaluate", {})}
     _known_keys(evaluate, list(_EVALUATE), "evaluate")
-    if not isinstance(evaluate["kinds"], list):
-        raise ValueError(f"evaluate.kinds needs a list of names, got {evaluate['kinds']!r}")
+    for key, value in evaluate.items():
+        fits, noun = _EVALUATED[key]
+        if not fits(value):
+            raise ValueError(f"evaluate.{key} needs {noun}, got {value!r}")
+    if {"/", "\\", "\0"} & set(content.get("name", "")):
+        raise ValueError(f"name is a part of a folder's name, got {content['name']!r}")
     study = StudyConfig(
         name=content.get("name", name),
         data=content["data"],
@@ -153,6 +164,9 @@ def _row(entry: Any) -> tuple[str, str, list[tuple[str, Any]], str]:
     if isinstance(entry, str):
         entry = {"recipe": entry}
     _known_keys(entry, ("name", "recipe", "set", "from"), "a recipe")
+    for key, kind in (("name", str), ("recipe", str), ("set", dict), ("from", str)):
+        if key in entry and not isinstance(entry[key], kind):
+            raise ValueError(f"{key} of a recipe needs {_NOUNS[kind]}, got {entry[key]!r}")
     recipe = entry.get("recipe")
     if recipe not in RECIPES:
         near, known = hint(str(recipe), RECIPES), ", ".join(RECIPES)
@@ -182,7 +196,56 @@ def _text(setting: tuple[str, Any]) -> str:
     return f"{name}={'none' if value is None else value}"
 
 
+def folder_of(config: TrainConfig) -> str:
+    """Return the name of a run's folder in the folder of its study."""
+    name = f"{config.recipe}-{config.arch}-{config.seed}"
+    return "".join(letter if letter.isalnum() or letter in "-_.=" else "_" for letter in name)
+
+
+def _check_folders(configs: Sequence[TrainConfig]) -> None:
+    """Refuse rows that are one training, and rows whose folders are one on some file system."""
+    folders: dict[str, TrainConfig] = {}
+    for config in configs:
+        name = folder_of(config)
+        if len(name.encode()) > _NAME:
+            raise ValueError(f"the name of a row is too long for a folder: {_short(config.recipe)}")
+        other = folders.setdefault(unicodedata.normalize("NFKC", name).casefold(), config)
+        if other is not config:
+            raise ValueError(
+                f"rows {other.recipe!r} and {config.recipe!r} would share the folder {name}; rename one"
+            )
+
+
+def _different(what: str, texts: Sequence[str]) -> None:
+    """Refuse values that are written twice, or in two ways: one row would count as two seeds."""
+    seen: dict[object, str] = {}
+    for text in texts:
+        _, _, value = text.partition("=")
+        key: object = value.strip().lower()
+        with suppress(ValueError):
+            key = float(value)
+        if key in seen:
+            raise ValueError(f"{what} has one value twice, {seen[key]} and {value}")
+        seen[key] = value
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."
+
+
 _NOUNS = {str: "a text", dict: "an object"}
+_EVALUATED: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "split": (lambda value: isinstance(value, str), "a text"),
+    "kinds": (
+        lambda value: isinstance(value, list) and all(isinstance(kind, str) for kind in value),
+        "a list of names",
+    ),
+    "spread": (lambda value: isinstance(value, bool), "true or false"),
+    "precision": (lambda value: isinstance(value, str), "a text"),
+    "limit": (lambda value: value is None or (type(value) is int and value > 0), "a number above 0 or null"),
+    "seed": (lambda value: type(value) is int, "a whole number"),
+}
 
 
 def _known_keys(content: Any, known: Sequence[str], what: str) -> None:

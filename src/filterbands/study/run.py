@@ -17,14 +17,14 @@ from typing import Any
 import torch
 
 from ..datasets import ImageSet, load_data
-from ..disk import make_folder
+from ..disk import check_input, make_folder, owned, write_text
 from ..engine import pick_device, set_threads
 from ..evaluation import evaluate
 from ..models import load_model
 from ..training import TrainConfig, changed_fields, check_count, train
 from ..types import Progress
 from ..workers import run_jobs
-from .file import StudyConfig
+from .file import StudyConfig, folder_of
 
 
 def run_study(
@@ -52,8 +52,8 @@ def run_study(
         progress: Called after every run with runs done, runs in all, and what was found.
 
     Raises:
-        ValueError: Data that do not fit, results of another configuration in the folder, or runs that
-            failed, once all others are done.
+        ValueError: Data that do not fit, results of another configuration in the folder, another process
+            that works there, or runs that failed, once all others are done.
 
     >>> import tempfile
     >>> from filterbands.study import as_study
@@ -64,6 +64,22 @@ def run_study(
     1
     """
     folder = make_folder(out)
+    with owned(folder):
+        return _run_missing(
+            study, folder, workers=workers, ray=ray, threads=threads, device=device, progress=progress
+        )
+
+
+def _run_missing(
+    study: StudyConfig,
+    folder: Path,
+    *,
+    workers: int,
+    ray: str | None,
+    threads: int | None,
+    device: str,
+    progress: Progress | None,
+) -> list[dict[str, Any]]:
     load(study)
     lines = read_lines(folder)
     todo = [config for config in study.configs if line_of(config, study, lines, folder) is None]
@@ -90,9 +106,9 @@ def run_study(
         if "failed" in line:
             failed.append(f"{line['name']}: {line['failed']}")
         else:
-            with (folder / "runs.jsonl").open("a") as stream:
-                stream.write(json.dumps(line) + "\n")
             lines.append(line)
+            # Not appended, because a line that was cut short has no end.
+            write_text(folder / "runs.jsonl", "".join(f"{json.dumps(entry)}\n" for entry in lines))
         if progress is not None:
             progress(done, len(study.configs), _said(line))
     if failed:
@@ -106,18 +122,22 @@ def run_study(
 def _started(config: TrainConfig, study: StudyConfig, folder: Path) -> TrainConfig:
     """Return a training with the run that it starts from."""
     start = replace(config, recipe=study.starts[config.recipe])
-    return replace(config, init=str(folder / _name(start)))
+    return replace(config, init=str(folder / folder_of(start)))
 
 
 def read_lines(folder: Path) -> list[dict[str, Any]]:
     """Return the finished runs' lines, without one that was cut short."""
     file = folder / "runs.jsonl"
+    if not file.exists():
+        return []
     lines = []
-    for text in file.read_text().splitlines() if file.exists() else []:
+    for text in check_input(file).read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
+            line = json.loads(text)
+        except (ValueError, RecursionError):
             continue
+        if isinstance(line, dict) and isinstance(line.get("config"), dict) and "name" in line:
+            lines.append(line)
     return lines
 
 
@@ -127,7 +147,7 @@ def _run_one(
     """Train and evaluate one network on a device and return its line."""
     config, device = job
     set_threads(threads)
-    name = _name(config)
+    name = folder_of(config)
     place = Path(folder) / name
     try:
         run = train(config, place, resume=(place / "run.json").exists(), device=device)
@@ -143,7 +163,7 @@ def _run_one(
         key: None if plain[key] is None else plain[key]["accuracy"] for key in ("average_15", "average_19")
     }
     cells = [value for values in plain["kinds"].values() for value in values if value is not None]
-    layer = run.read_log()[-1]["first_layer"]
+    layer = run.last_epoch()["first_layer"]
     return {
         "name": name,
         "recipe": config.recipe,
@@ -168,17 +188,12 @@ def _run_one(
     }
 
 
-def _name(config: TrainConfig) -> str:
-    name = f"{config.recipe}-{config.arch}-{config.seed}"
-    return "".join(letter if letter.isalnum() or letter in "-_.=" else "_" for letter in name)
-
-
 def line_of(
     config: TrainConfig, study: StudyConfig, lines: Sequence[Mapping[str, Any]], folder: Path
 ) -> dict[str, Any] | None:
     """Return a run's line; refuse a folder whose run of that name is another."""
     for line in lines:
-        if line["name"] == _name(config):
+        if line["name"] == folder_of(config):
             try:
                 changed = changed_fields(line["config"], config)
             except ValueError as error:

@@ -8,6 +8,7 @@ from ..checks import hint
 from ..engine import PRECISIONS
 from ..filters import EQUAL_AREA
 from ..models import ARCHITECTURES, check_architecture, trusted_arch
+from ..run import EPOCHS
 from .methods import FILTERS, METHODS, NOISES
 
 OPTIMIZERS = ("sgd", "adamw")
@@ -28,7 +29,8 @@ _RANGES = {
         *("spectral.strength", "spectral.gain", "weight_decay", "clip", "keep_every"),
     ),
     "(0, inf)": ("modulate.budget", "learning_rate"),
-    "[1, inf)": ("epochs", "accumulate", "checkpoint_every"),
+    f"[1, {EPOCHS}]": ("epochs",),
+    "[1, inf)": ("accumulate", "checkpoint_every"),
     "[2, inf)": ("batch_size",),
     "[0, 64]": ("crop",),
     "[0, 4096]": ("size",),

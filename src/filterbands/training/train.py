@@ -16,10 +16,18 @@ from torch import Tensor, nn
 
 from ..control import bake, recalibrate
 from ..datasets import ImageSet, load_data
-from ..disk import make_folder, write_weights, write_whole
-from ..engine import Fabric, compiling, device_name, launch, pick_device, process_count
+from ..disk import make_folder, owned, write_weights, write_whole
+from ..engine import (
+    Fabric,
+    compiling,
+    device_name,
+    is_first_process,
+    launch,
+    pick_device,
+    process_count,
+)
 from ..filters import analyze
-from ..models import describe, evaluating, first_layer
+from ..models import describe, evaluating, first_layer, read_weights
 from ..run import Run
 from ..types import Progress
 from ..version import __version__, git_revision
@@ -74,8 +82,22 @@ def train(
     True
     """
     run = Run(make_folder(out))
-    if _is_done(run, config, resume=resume):
-        return run
+    # Of processes that train together, the first one writes.
+    with owned(run.folder) if is_first_process() else nullcontext():
+        if not _is_done(run, config, resume=resume):
+            _begin(run, config, device, threads, progress, on_epoch)
+    return run
+
+
+def _begin(
+    run: Run,
+    config: TrainConfig,
+    device: str,
+    threads: int | None,
+    progress: Progress | None,
+    on_epoch: Callable[[dict[str, Any]], None] | None,
+) -> None:
+    """Train after all that can fail has been checked."""
     if config.recipe == "finetune" and not config.init:
         raise ValueError(
             "finetune starts from a trained network; name it with --set init=FILE (and arch=NAME)"
@@ -88,14 +110,15 @@ def train(
         )
     if config.sync_batch_norm and pick_device(device).type == "cpu":
         raise ValueError("sync_batch_norm needs CUDA devices; set it to false on a CPU")
-    begun_by = run.read().get("processes", 1) if run.checkpoint.exists() else processes
+    before = run.read() if run.checkpoint.exists() else {}
+    begun_by = before.get("processes", 1) if before else processes
     if begun_by != processes:
         raise ValueError(
             f"{run.folder} was begun by {begun_by} processes and is resumed by as many, not {processes}"
         )
     data = load_data(config.data, split=config.split, size=config.size or None)
     check_count(data, config)
-    if run.checkpoint.exists() and run.read()["data"]["fingerprint"] != data.fingerprint():
+    if before and before.get("data", {}).get("fingerprint") != data.fingerprint():
         raise ValueError(
             f"{run.folder} was begun on other images than {config.data} holds now; bring those back, or "
             "train anew in another folder"
@@ -105,7 +128,6 @@ def train(
     with torch.random.fork_rng(devices=cuda), compiling():
         torch.manual_seed(config.seed)
         _train(config, run, data, fabric, progress, on_epoch)
-    return run
 
 
 def _train(
@@ -136,14 +158,21 @@ def _train(
     begun = _now()
     if run.checkpoint.exists():
         state = run.read_checkpoint()
-        first_epoch, records = state["epoch"] + 1, state["records"]
-        seconds, cpu_seconds = state["seconds"], state["cpu_seconds"]
-        begun = run.read()["started"]
-        network.load_state_dict(state["network"])
-        optimizer.load_state_dict(state["optimizer"])
-        if averages is not None:
-            averages.load(state["averages"])
-        _set_random_state(state["random"], fabric)
+        try:
+            first_epoch, records = state["epoch"] + 1, state["records"]
+            seconds, cpu_seconds = state["seconds"], state["cpu_seconds"]
+            begun = run.read()["started"]
+            network.load_state_dict(state["network"])
+            optimizer.load_state_dict(state["optimizer"])
+            if averages is not None:
+                averages.load(state["averages"])
+            _set_random_state(state["random"], fabric)
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            said = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise ValueError(
+                f"{run.checkpoint} is not this training's, or is damaged ({said}); remove it to train anew "
+                "from the first epoch"
+            ) from None
     description: dict[str, Any] = {
         "config": to_plain(config),
         "overlap": list(config.resembles),
@@ -358,6 +387,11 @@ def _is_done(run: Run, config: TrainConfig, *, resume: bool) -> bool:
     if changed:
         differences = ", ".join(f"{name} was {was!r}, now {now!r}" for name, (was, now) in changed.items())
         raise ValueError(f"{run.folder} cannot be resumed with another configuration: {differences}")
+    if run.finished:
+        try:
+            read_weights(run.weights)
+        except ValueError as error:
+            raise ValueError(f"{error}, or train anew in another folder") from None
     return run.finished
 
 
