@@ -126,7 +126,7 @@ def test_what_nobody_foresaw_is_one_line_with_what_it_concerns_and_exit_3(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     # An error of a library; that of a test would be the user's own.
-    monkeypatch.setattr(report, "write_report", lambda *_: (_ for _ in ()).throw(RuntimeError))
+    monkeypatch.setattr(report, "write_report", lambda *_, **__: (_ for _ in ()).throw(RuntimeError))
     monkeypatch.setattr(DOOR, "users_line", lambda _: "")
     words = ["report", "runs/a", "--out", str(tmp_path / "r.html")]
     code, err = _error(capsys, *words)
@@ -143,7 +143,7 @@ def test_what_nobody_foresaw_is_one_line_with_what_it_concerns_and_exit_3(
 def test_memory_that_runs_out_is_said_with_what_to_do(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(report, "write_report", lambda *_: (_ for _ in ()).throw(MemoryError))
+    monkeypatch.setattr(report, "write_report", lambda *_, **__: (_ for _ in ()).throw(MemoryError))
     monkeypatch.setattr(DOOR, "users_line", lambda _: "")
     code, err = _error(capsys, "report", "runs/a", "--out", str(tmp_path / "r.html"))
     assert (code, err.count("\n")) == (3, 1)

@@ -163,7 +163,8 @@ def test_rows_of_a_whole_map_keep_their_keys_and_others_are_kept_apart(tmp_path:
     SEEN[0] = 0
     assert torch.equal(fourier_heatmap(model, data, **some).error.nan_to_num(9), first.error.nan_to_num(9))
     assert torch.equal(fourier_heatmap(model, data, norm=3.0, db=db).error, whole.error)
-    assert SEEN[0] == 2 * 2
+    # The first images are tried, and a few are run for the fingerprint; no map is made.
+    assert SEEN[0] <= 2 * 8
 
 
 @pytest.mark.parametrize(

@@ -325,7 +325,8 @@ class Store:
 
     def put_record(self, key: str, model: str, content: bytes) -> None:
         """Keep the result of a finished probe of a network, by its fingerprint, once."""
-        self.put_probed(key, f"{_RECORD}{model}", content)
+        if self.probed(key) is None:
+            self.put_probed(key, f"{_RECORD}{model}", content)
 
     def records(self) -> list[bytes]:
         """Return what `put_record` kept, oldest first."""

@@ -74,7 +74,6 @@ function compareWith(position) {
 // Tables: sorted by a column, down, up and as they were; copied as comma-separated values.
 const orders = new WeakMap();
 function sortBy(head) {
-  // A table of several bodies has a row with its single networks in each.
   const table = head.closest("table"), parts = table.tBodies.length > 1, turn = head.getAttribute("aria-sort");
   if (!orders.has(table)) orders.set(table, [...(parts ? table.tBodies : table.tBodies[0].rows)]);
   const next = turn === "descending" ? "ascending" : turn === "ascending" ? "" : "descending";
