@@ -1,5 +1,7 @@
 """Which rows of a database make a set."""
 
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -95,3 +97,13 @@ def test_predictions_come_back_whatever_the_number_of_classes(classes: int, tmp_
         found = dict(store.cells(kind="fog"))[cell].predictions
     assert found is not None
     assert found.tolist() == named.tolist()
+
+
+def test_results_of_a_network_whose_row_is_gone_go_by_its_fingerprint(tmp_path: Path) -> None:
+    db = tmp_path / "r.db"
+    _put(db, _read("fog", "1"), folder="/a")
+    with closing(sqlite3.connect(db)) as connection:
+        connection.execute("DELETE FROM models")
+        connection.commit()
+    (found,) = load_scores(db)
+    assert (found.name, found.overlap) == ("m", ())

@@ -61,8 +61,9 @@ def load_scores(db: str | Path) -> list[Scores]:
         scores_of(
             data[images],
             [clean[model, images, precision], *cells],
-            names=names[model],
-            overlap=overlaps[model],
+            # A network whose row is gone goes by its fingerprint.
+            names=names.get(model, (model[:12],)),
+            overlap=overlaps.get(model, ()),
             seed=seed,
             parameters=parameters,
             folder=folder,
