@@ -161,7 +161,7 @@ def test_a_table_is_copied_as_comma_separated_values_with_names_as_they_are(open
     tab = opened(page)
     card = tab.locator("#accuracy .card", has_text="By kind of corruption").first
     card.get_by_role("button", name="Copy as CSV").click()
-    assert card.get_by_role("button", name="Copied").is_visible()
+    card.get_by_role("button", name="Copied").wait_for()
     rows = list(csv.DictReader(io.StringIO(tab.evaluate("navigator.clipboard.readText()"))))
     assert [row["Kind"] for row in rows] == ["gaussian noise", "fog", "contrast"]
     for run, scores in zip(results.runs, results.scores, strict=True):
