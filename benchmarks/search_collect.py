@@ -1,8 +1,8 @@
 """Score the finished runs of the recipe search and append them to results/search.jsonl (docs/search.md).
 
-Reads folders that `filterbands study benchmarks/search/NAME.json --out DIR` fills. The validation images under
-the study's kinds come from its database; the five kinds of ImageNet-C-bar alone are computed here and kept
-there. A run of a revision that was not clean is refused.
+Reads folders that `filterbands study benchmarks/search/NAME.json --out DIR` fills. The validation images
+under the study's kinds come from its database; the five kinds of ImageNet-C-bar alone are computed here and
+kept there. A run of a revision that was not clean is refused.
 
     python benchmarks/search_collect.py DIR [DIR ...]
 """

@@ -3,14 +3,16 @@
 from ..models import bake_weights
 from .bake import bake
 from .controls import WhiteNoise, equal_gain_blur, set_blur, set_random_share
+from .division import division_parameters
 from .modulation import modulate, proportion_parameters
-from .noise import SpectralNoise
+from .noise import LEARNED, SpectralNoise
 from .penalty import attract_share
 from .proportion import set_share
 from .recalibrate import recalibrate
 from .shrink import CleanCost, choose_noise, clean_cost, shrink
 
 __all__ = [
+    "LEARNED",
     "CleanCost",
     "SpectralNoise",
     "WhiteNoise",
@@ -19,6 +21,7 @@ __all__ = [
     "bake_weights",
     "choose_noise",
     "clean_cost",
+    "division_parameters",
     "equal_gain_blur",
     "modulate",
     "proportion_parameters",

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..filters import EQUAL_AREA, energy_matrix, padded, unfold
 from ..models import held
 from ..types import Filters
+from .division import climbing
 from .proportion import (
     NOTHING,
     Held,
@@ -177,8 +178,7 @@ class Spread(nn.Module):
         """Return what is added to theta for each of `count` images."""
         device, dtype = theta.device, theta.dtype
         strengths = self.strengths().to(device, dtype)
-        # The same numbers with the opposite gradient: descent of the loss climbs it here.
-        shared, independent = 2 * strengths.detach() - strengths
+        shared, independent = climbing(strengths)
         offset = shared * torch.randn(count, 1, self.bands, device=device, dtype=dtype)
         offset = offset + independent * torch.randn(count, *theta.shape, device=device, dtype=dtype)
         stays = torch.rand(count, 1, 1, device=device) < self.clean

@@ -6,7 +6,7 @@ added to every filter's response.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NoReturn
 
@@ -16,10 +16,11 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from ..engine import settle_kernels
-from ..filters import constant
+from ..filters import EQUAL_AREA, constant
 from ..fourier import filter_images, radius_grid, shape_noise
 from ..models import held
 from ..types import FloatImages
+from .division import Division
 from .proportion import check_options
 
 BAND_EDGES = (0.5, 2.0, 4.0, 6.0, 8.0, 11.0, 14.0, 17.0, 23.0)
@@ -31,6 +32,9 @@ PROFILE = (0.05, 0.1, 0.2, 0.35, 0.5, 0.8, 1.0, 1.2)
 Natural images carry some 10,000 times less power in the top band than in the bottom one, so that the spread
 must grow with frequency to matter everywhere.
 """
+
+LEARNED = ("", "joint", "separate", "proportion")
+"""What `SpectralNoise` learns; the first is nothing."""
 
 # Pixels of reflected border. Opposite edges are then twice as many pixels apart, where little is left of the
 # gains' impulse responses; a wider border would cost more than the rest of the module.
@@ -69,6 +73,19 @@ class SpectralNoise(nn.Module):
     Draws come from the default generator of the images' device, as those of dropout do: processes that train
     together need different seeds. Transforms are in float32 also under autocast, or in the float64 of images.
 
+    With `learn`, the strengths become parameters that climb the loss: their gradient is reversed, so that
+    they go where the network is weakest. At the start they are as given. Each part's strength is multiplied
+    by a factor, and the mean of the squared factors stays 1 (see `Division`). Give them a learning rate of
+    their own and no weight decay; `division_parameters` yields them. What is divided:
+
+    - `joint`: one budget over the 8 bands' gains, the shared gain and the level of the noise.
+    - `separate`: one budget over the 8 bands' gains and the shared gain, and one for the noise: its level
+      stays, and the power of its 8 bands is divided.
+    - `proportion`: one budget over the bands below and those above the equal-area cutoff.
+
+    For schedules, `scale` multiplies all strengths and `chance` the chance to be perturbed; both are 1, plain
+    attributes, and not part of the state.
+
     Args:
         strength: Scale of the radial gains; 1 is the profile, 0 switches them off.
         gain: Scale of the shared gain's logarithm; 1 as above, 0 switches it off.
@@ -78,6 +95,10 @@ class SpectralNoise(nn.Module):
         dc: Perturb frequency zero, the mean of each channel, as well.
         padding: `reflect` mirrors 4 pixels of border before the transform; `circular` does not, and opposite
             borders bleed into each other.
+        learn: `joint`, `separate` or `proportion`, as above; empty keeps the strengths as given.
+        floor: Least square of a factor, in [0, 1]: 0.25 lets no strength fall under half of its start.
+        clean_first: Share of every batch, from its beginning, that stays clean, in [0, 1]: for losses that
+            compare a clean view with perturbed ones.
 
     Raises:
         ValueError: An option outside of its range; in training also images that are no floats, outside of
@@ -101,12 +122,24 @@ class SpectralNoise(nn.Module):
         clamp: bool = True,
         dc: bool = False,
         padding: str = "reflect",
+        learn: str = "",
+        floor: float = 0.25,
+        clean_first: float = 0.0,
     ) -> None:
         super().__init__()
         settle_kernels()
         verb = "SpectralNoise"
         check_options(verb, "a number of at least 0", strength=strength, gain=gain, noise=noise)
-        check_options(verb, "a fraction in [0, 1]", highest=1, clean=clean)
+        check_options(verb, "a fraction in [0, 1]", highest=1, clean=clean, floor=floor)
+        check_options(verb, "a fraction in [0, 1]", highest=1, clean_first=clean_first)
+        if learn not in LEARNED:
+            known = ", ".join(repr(name) for name in LEARNED[1:])
+            raise ValueError(f"SpectralNoise: learn needs {known} or '', got {learn!r}")
+        if learn and (strength == 0 or (learn == "separate" and noise == 0)):
+            raise ValueError(
+                f"SpectralNoise: learn={learn!r} divides strengths that are there; make strength"
+                f"{' and noise' if learn == 'separate' else ''} positive"
+            )
         if padding not in ("reflect", "circular"):
             raise ValueError(f"SpectralNoise: padding needs 'reflect' or 'circular', got {padding!r}")
         self.strength = strength
@@ -116,6 +149,11 @@ class SpectralNoise(nn.Module):
         self.clamp = clamp
         self.dc = dc
         self.padding = padding
+        self.learn = learn
+        self.clean_first = clean_first
+        self.scale, self.chance = 1.0, 1.0
+        self.gains = Division(_parts(learn, gain, noise), floor=floor) if learn else None
+        self.colors = Division(len(PROFILE), floor=floor) if learn == "separate" else None
 
     def forward(self, images: Shaped[Tensor, "*b c h w"]) -> Shaped[Tensor, "*b c h w"]:
         """Return the images, perturbed where the module is in training mode; never in place."""
@@ -126,12 +164,14 @@ class SpectralNoise(nn.Module):
             one: Tensor = self(images[None])[0]
             return one
         self._check(images)
+        clean = self.clean if self.chance == 1 else 1 - (1 - self.clean) * self.chance
         # Below `clean` an image stays; above, the rest of the interval is cut in three.
         coin = torch.rand(len(images), device=images.device)
-        part = (coin - self.clean) / max(1 - self.clean, 1e-12) * 3
+        coin[: round(self.clean_first * len(images))] = -1
+        part = (coin - clean) / max(1 - clean, 1e-12) * 3
         gained = part >= 0 if not has_noise else (part >= 0) & (part < 2)
         noised = part >= 0 if not has_gains else part >= 1
-        share = (1 - self.clean) * (2 / 3 if has_gains and has_noise else 1)
+        share = (1 - clean) * (2 / 3 if has_gains and has_noise else 1)
         with torch.autocast(images.device.type, enabled=False):
             out = images.to(held.working(images.dtype), copy=True)
             if has_gains:
@@ -145,7 +185,47 @@ class SpectralNoise(nn.Module):
     def extra_repr(self) -> str:
         """Return the options."""
         names = ("strength", "gain", "noise", "clean", "clamp", "dc", "padding")
-        return ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
+        options = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
+        if not self.learn:
+            return options
+        now = (f"{name}={_shown(values)}" for name, values in self.strengths().items())
+        return f"{options}, learn={self.learn!r}; now {', '.join(now)}"
+
+    def strengths(self) -> dict[str, list[float]]:
+        """Return what is perturbed now: `bands` and `gain` in nepers, `noise` in units of the range.
+
+        `bands` are the standard deviations of the 8 bands' log gains, `gain` is the mean of the shared one.
+        `colors` are what is added to the log power of the noise's 8 bands, before its level is set.
+
+        >>> [round(value, 3) for value in SpectralNoise().strengths()["bands"]]
+        [0.025, 0.05, 0.1, 0.175, 0.25, 0.4, 0.5, 0.6]
+        """
+        with torch.no_grad():
+            bands, gain, noise, colors = self._factors(torch.device("cpu"), torch.float64)
+            profile = torch.tensor(PROFILE, dtype=torch.float64)
+            mean = _GAIN_SCALE - _GAIN_DEPTH / math.expm1(_GAIN_DEPTH / _GAIN_SCALE)
+            return {
+                "bands": (self.strength * profile * bands).tolist(),
+                "gain": [float(self.gain * mean * gain)],
+                "noise": [float(self.noise * noise)],
+                "colors": colors.tolist(),
+            }
+
+    def _factors(self, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return factors of band gains, shared gain and noise, and what is added to the noise's log power."""
+        one, count = torch.ones((), device=device, dtype=dtype), len(PROFILE)
+        bands, colors = one.expand(count), torch.zeros(count, device=device, dtype=dtype)
+        if self.gains is None:
+            return bands, one, one, colors
+        factors = self.gains.factors().to(device, dtype)
+        if self.colors is not None:
+            colors = 2 * self.colors.factors().to(device, dtype).log()
+        if self.learn == "proportion":
+            return factors[_is_high().long().to(device)], one, one, colors
+        rest = iter(factors[count:])
+        gain = next(rest) if self.gain > 0 else one
+        noise = next(rest) if self.noise > 0 and self.learn == "joint" else one
+        return factors[:count], gain, noise, colors
 
     def __prepare_scriptable__(self) -> NoReturn:
         """Refuse `torch.jit.script`, which calls this first.
@@ -184,6 +264,7 @@ class SpectralNoise(nn.Module):
 
     def _with_gains(self, images: FloatImages) -> FloatImages:
         count, device, dtype = len(images), images.device, images.dtype
+        band_factors, gain_factor, _, _ = self._factors(device, dtype)
         border = _BORDER if self.padding == "reflect" else 0
         padded = F.pad(images, (border,) * 4, mode="reflect") if border else images
         size = padded.shape[2:]
@@ -191,14 +272,14 @@ class SpectralNoise(nn.Module):
         if self.strength > 0:
             bumps = _table(_bumps, padded, half=True)
             profile = torch.tensor(PROFILE, device=device, dtype=dtype)
-            spread = torch.randn(count, len(PROFILE), device=device, dtype=dtype) * profile
+            spread = torch.randn(count, len(PROFILE), device=device, dtype=dtype) * (profile * band_factors)
             is_low_pass = torch.rand(count, 1, device=device) < _LOW_PASS
             is_falling = spread.sum(dim=1, keepdim=True) < 0
             spread = torch.where(is_low_pass == is_falling, spread, -spread)
-            log_gain = self.strength * spread @ bumps
+            log_gain = self.strength * self.scale * spread @ bumps
         if self.gain > 0:
             depth = _cut_exponential(count, _GAIN_SCALE, _GAIN_DEPTH, device=device, dtype=dtype)
-            log_gain = log_gain - self.gain * depth[:, None]
+            log_gain = log_gain - self.gain * self.scale * gain_factor * depth[:, None]
         if not self.dc:
             log_gain[:, 0] = 0
         factor = log_gain.exp_().reshape(count, size[0], size[1] // 2 + 1)
@@ -217,10 +298,11 @@ class SpectralNoise(nn.Module):
         slope = low + (high - low) * torch.rand(count, 1, device=device, dtype=dtype)
         waves = _BUMPS * torch.randn(count, len(PROFILE), device=device, dtype=dtype)
         bumps, log_radius = _table(_bumps, images, half=False), _table(_log_radius, images, half=False)
-        log_power = waves @ bumps - slope * log_radius
-        amplitude = (log_power / 2).exp().reshape(count, height, width)
+        _, _, noise_factor, colors = self._factors(device, dtype)
+        log_power = (waves + colors) @ bumps - slope * log_radius
         if not self.dc:
-            amplitude[:, 0, 0] = 0
+            log_power[:, 0] = -math.inf
+        amplitude = (log_power / 2).exp().reshape(count, height, width)
         # One field per channel and one for all of them, two fields per pair.
         pairs = channels // 2 + 1
         white = torch.randn(count, pairs, height, width, 2, device=device, dtype=dtype)
@@ -235,9 +317,27 @@ class SpectralNoise(nn.Module):
         level = _cut_exponential(
             count, _RMS_SCALE * self.noise, _RMS_LIMIT * self.noise, device=device, dtype=dtype
         )
+        level = level * (self.scale * noise_factor)
         return torch.addcmul(
             images, noise, level[:, None, None, None] / rms.clamp_min(torch.finfo(dtype).tiny)
         )
+
+
+def _parts(learn: str, gain: float, noise: float) -> int:
+    """Return how many strengths share the budget of the gains."""
+    if learn == "proportion":
+        return 2
+    return len(PROFILE) + (gain > 0) + (noise > 0 and learn == "joint")
+
+
+def _is_high() -> Bool[Tensor, " bands"]:
+    """Return which bands have their center above the equal-area cutoff."""
+    edges = torch.tensor(BAND_EDGES)
+    return (edges[:-1] * edges[1:]).sqrt() / 32 > EQUAL_AREA
+
+
+def _shown(values: Sequence[float]) -> str:
+    return f"({', '.join(f'{value:.3g}' for value in values)})"
 
 
 def _changed(

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
 from ..checks import hint
+from ..control import LEARNED
 from ..engine import PRECISIONS
 from ..filters import EQUAL_AREA
 from ..models import ARCHITECTURES, check_architecture, trusted_arch
@@ -17,8 +18,14 @@ OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("triangle", "cosine", "steps", "thirds")
 """How the learning rate rises and falls."""
 
+SPECTRAL_SCHEDULES = ("constant", "fade", "clear", "rise")
+"""How the perturbation of the power spectrum changes during training."""
+
 _RANGES = {
-    "[0, 1]": ("share.low", "modulate.clean", "spectral.noise", "spectral.clean", "white_noise"),
+    "[0, 1]": (
+        *("share.low", "modulate.clean", "spectral.noise", "spectral.clean", "spectral.floor"),
+        *("white_noise", "white_clean"),
+    ),
     "[0, 1)": ("momentum", "label_smoothing", "ema"),
     "(0, 1)": ("peak",),
     "[0, 0.5]": ("share.guard",),
@@ -26,7 +33,8 @@ _RANGES = {
     f"[0, {1 / 3}]": ("blur",),
     "[0, inf)": (
         *("modulate.shared", "modulate.independent", "modulate.learning_rate"),
-        *("spectral.strength", "spectral.gain", "weight_decay", "clip", "keep_every"),
+        *("spectral.strength", "spectral.gain", "spectral.learning_rate"),
+        *("weight_decay", "clip", "keep_every"),
     ),
     "(0, inf)": ("modulate.budget", "learning_rate"),
     f"[1, {EPOCHS}]": ("epochs",),
@@ -112,6 +120,15 @@ class SpectralConfig:
     """Mean RMS of the added noise of random spectrum, in units of [0, 1]."""
     clean: float = 0.7
     """Fraction of images left as they are, in [0, 1]."""
+    learn: str = ""
+    """Which strengths climb the loss: `joint`, `separate` or `proportion`; empty for none."""
+    floor: float = 0.25
+    """Least square of a learned strength, in units of its start, in [0, 1]."""
+    learning_rate: float = 0.02
+    """Peak learning rate of the learned strengths, which have no weight decay."""
+    schedule: str = "constant"
+    """`constant`; `fade`: strengths fall to 0 in the last quarter of training; `clear`: the fraction of clean
+    images rises to 1 there; `rise`: strengths rise from 0 in the first half. All along straight lines."""
 
     @property
     def on(self) -> bool:
@@ -120,6 +137,15 @@ class SpectralConfig:
 
     def __post_init__(self) -> None:
         _check_ranges(self, "spectral.")
+        for name, table in (("learn", LEARNED), ("schedule", SPECTRAL_SCHEDULES)):
+            if (value := getattr(self, name)) not in table:
+                known = ", ".join(filter(None, table))
+                raise ValueError(f"unknown spectral.{name} {value!r}{hint(value, table)}; known are {known}")
+        if self.learn and (self.strength == 0 or (self.learn == "separate" and self.noise == 0)):
+            raise ValueError(
+                f"spectral.learn={self.learn} divides strengths that are there; set spectral.strength"
+                f"{' and spectral.noise' if self.learn == 'separate' else ''} above 0"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +217,9 @@ class TrainConfig:
     blur: float = 0.0
     """Side weight of a fixed blur before the first layer, a control, up to 1/3; 0 for none; `set_blur`."""
     white_noise: float = 0.0
-    """Standard deviation of Gaussian noise on half of the images, a control; 0 for none; `WhiteNoise`."""
+    """Standard deviation of Gaussian noise on some of the images, a control; 0 for none; `WhiteNoise`."""
+    white_clean: float = 0.5
+    """Fraction of images that stay without it, in [0, 1]."""
     share: ShareConfig = field(default_factory=ShareConfig)
     """Control of the first layer."""
     modulate: ModulateConfig = field(default_factory=ModulateConfig)
@@ -236,6 +264,11 @@ class TrainConfig:
             raise ValueError(
                 "share.low and modulate.on exclude each other; set share.low=none to modulate, or "
                 "modulate.bands=eigen to modulate within the share"
+            )
+        if self.compile and self.spectral.schedule != "constant":
+            raise ValueError(
+                "spectral.schedule changes a number in every step, for which torch would compile anew; set "
+                "compile=false or spectral.schedule=constant"
             )
         if self.blur and (self.share.low is not None or self.modulate.on):
             raise ValueError("blur needs a free first layer; set share.low=none and modulate.on=false")

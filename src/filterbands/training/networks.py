@@ -11,6 +11,7 @@ from ..control import SpectralNoise, WhiteNoise, modulate, set_blur, set_random_
 from ..engine import Compiled
 from ..models import first_layer, load_model
 from .config import TrainConfig
+from .methods import METHODS
 
 # Rounds where the network does: else the gradient of a maximum looks for a value that fused code has never
 # rounded, finds none and divides by 0.
@@ -39,15 +40,46 @@ def build(config: TrainConfig, *, classes: int) -> nn.Module:
 def in_training(config: TrainConfig, *, classes: int) -> tuple[nn.Module, nn.Module]:
     """Return the network that `build` gives, and the same with what stands in front of it in training."""
     model = build(config, classes=classes)
-    front: list[nn.Module] = [SpectralNoise(**asdict(config.spectral))] if config.spectral.on else []
+    front: list[nn.Module] = [_spectral(config)] if config.spectral.on else []
     if config.white_noise:
-        front.append(WhiteNoise(config.white_noise))
+        front.append(WhiteNoise(config.white_noise, clean=config.white_clean))
     network: nn.Module = nn.Sequential(*front, model) if front else model
     if config.sync_batch_norm:
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
     if config.channels_last:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model, network
+
+
+def _spectral(config: TrainConfig) -> SpectralNoise:
+    given = asdict(config.spectral)
+    del given["learning_rate"], given["schedule"]
+    method = METHODS[config.method]
+    return SpectralNoise(**given, clean_first=1 / method.views if method.keeps_first else 0.0)
+
+
+def set_progress(network: nn.Module, config: TrainConfig, done: float) -> None:
+    """Set the perturbation of the power spectrum as its schedule says, at a share of the training done."""
+    if config.spectral.schedule == "constant":
+        return
+    ending = min(1.0, (1 - done) * 4)
+    scale, chance = {"fade": (ending, 1.0), "clear": (1.0, ending), "rise": (min(1.0, 2 * done), 1.0)}[
+        config.spectral.schedule
+    ]
+    for module in network.modules():
+        if isinstance(module, SpectralNoise):
+            module.scale, module.chance = scale, chance
+
+
+def learned_spectrum(network: nn.Module) -> dict[str, Any]:
+    """Return what a record of the log says about the spectrum that climbs the loss; nothing without one."""
+    found = [module for module in network.modules() if isinstance(module, SpectralNoise) and module.learn]
+    rounded = {
+        name: [round(value, 6) for value in values]
+        for module in found
+        for name, values in module.strengths().items()
+    }
+    return {"spectral": rounded} if found else {}
 
 
 def compiled(network: nn.Module, config: TrainConfig) -> nn.Module:

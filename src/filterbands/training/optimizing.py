@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..control import proportion_parameters
+from ..control import division_parameters, proportion_parameters
 from .config import TrainConfig
 
 
@@ -24,13 +24,14 @@ def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optim
 
 def parameter_groups(network: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
     """Return the groups: weights, which decay; vectors, which do not; proportions at a rate of their own."""
-    proportions = list(proportion_parameters(network))
-    special = {id(parameter) for parameter in proportions}
+    proportions, divisions = list(proportion_parameters(network)), list(division_parameters(network))
+    special = {id(parameter) for parameter in (*proportions, *divisions)}
     rest = [parameter for parameter in network.parameters() if id(parameter) not in special]
     groups = (
         ([each for each in rest if each.ndim > 1], config.weight_decay, config.learning_rate),
         ([each for each in rest if each.ndim <= 1], 0.0, config.learning_rate),
         (proportions, 0.0, config.modulate.learning_rate),
+        (divisions, 0.0, config.spectral.learning_rate),
     )
     return [{"params": found, "weight_decay": decay, "peak": peak} for found, decay, peak in groups if found]
 

@@ -14,6 +14,9 @@ _STRONG = SpectralConfig(strength=1.0, gain=1.0, noise=0.06, clean=0.4)
 _DOCS = {
     "standard": "Plain training: flips, crops, SGD with a triangular schedule, label smoothing.",
     "gaussian": "Gaussian noise of standard deviation 0.1 on half of the images.",
+    "pair": "A clean and a perturbed view that must agree: two forward passes; set `spectral` beside it.",
+    "pair_stop": "The same, and no gradient passes through the clean answer: two forward passes.",
+    "triple": "A clean view and two perturbed ones that must agree: three forward passes.",
     "augmix": "AugMix without its consistency loss: one forward pass.",
     "augmix_jsd": "AugMix with its consistency loss: three forward passes.",
     "apr_p": "Phases of an image under the amplitudes of another: two forward passes.",

@@ -33,7 +33,7 @@ from ..types import Progress
 from ..version import __version__, git_revision
 from .batches import Batches, check_count
 from .config import TrainConfig, changed_fields, to_plain
-from .networks import build, compiled, in_training
+from .networks import build, compiled, in_training, learned_spectrum, set_progress
 from .optimizing import FACTORS, Averages, make_optimizer
 
 # Images on which the effect of recalibrating the batch norms is shown.
@@ -139,7 +139,7 @@ def _train(
     on_epoch: Callable[[dict[str, Any]], None] | None,
 ) -> None:
     model, network = in_training(config, classes=len(data.classes))
-    records = [{"epoch": 0, **_first_layer(model)}]
+    records = [{"epoch": 0, **_first_layer(model), **learned_spectrum(network)}]
     optimizer = make_optimizer(network, config)
     wrapped, wrapped_optimizer = fabric.setup(compiled(network, config), optimizer)
     rank, processes = fabric.global_rank, fabric.world_size
@@ -211,6 +211,7 @@ def _train(
         epoch_started = time.perf_counter()
         for number, batch in enumerate(batches.epoch(epoch)):
             done = (epoch - 1) * batches.count + number // config.accumulate
+            set_progress(network, config, done / steps)
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * FACTORS[config.schedule](done / steps, config.peak)
             last_part = (number + 1) % config.accumulate == 0
@@ -252,7 +253,7 @@ def _train(
             raise _stopped(run, batches, epoch, done, loss, learned())
         seconds = time.perf_counter() - started
         with averages.applied(network) if averages is not None else nullcontext():
-            layer_record = _first_layer(model)
+            layer_record = {**_first_layer(model), **learned_spectrum(network)}
             if config.keep_every and epoch % config.keep_every == 0 and rank == 0:
                 kept = bake(copy.deepcopy(model).eval())
                 write_weights(run.weights_at(epoch), kept.state_dict(), describe(kept, arch=config.arch))

@@ -12,8 +12,8 @@ from types import MappingProxyType
 from .apr import apr_p, apr_sp, paired_view, single_view
 from .augmix import augmix_view, several, with_clean
 from .hybrid import hybridaugment, hybridaugment_pp, paired_hybrid, single_hybrid
-from .losses import consistent, cross_entropy, summed
-from .plain import gaussian, standard
+from .losses import consistent, cross_entropy, following, summed
+from .plain import gaussian, repeated, standard
 from .prime import prime_view
 from .protocol import Loss, Method, Partners, Step, View
 from .randconv import CONSISTENCY, randconv_view
@@ -31,6 +31,9 @@ METHODS: Mapping[str, Method] = MappingProxyType(
     {
         "standard": Method(view=standard, loss=cross_entropy),
         "gaussian": Method(view=gaussian, loss=cross_entropy, resembles=NOISES),
+        "pair": Method(view=partial(repeated, count=2), loss=consistent, views=2, keeps_first=True),
+        "pair_stop": Method(view=partial(repeated, count=2), loss=following, views=2, keeps_first=True),
+        "triple": Method(view=partial(repeated, count=3), loss=consistent, views=3, keeps_first=True),
         # Its operations exclude the benchmarks' own; shears and turns are no elastic transform.
         "augmix": Method(view=augmix_view, loss=cross_entropy),
         "augmix_jsd": Method(view=partial(with_clean, augmix_view), loss=consistent, views=3),

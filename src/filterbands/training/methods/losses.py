@@ -43,3 +43,21 @@ def consistent(
     divergence = (probabilities * (logs - mean)).sum(dim=2).mean()
     total: Tensor = loss + weight * divergence
     return total
+
+
+def following(
+    logits: Float[Tensor, "n classes"], labels: Labels, *, smoothing: float, weight: float = 1.0
+) -> Float[Tensor, ""]:
+    """Return the cross entropy of all views plus a weighted divergence of the others from the first.
+
+    The divergence is Kullback and Leibler's, of the first view's answer, through which no gradient passes, to
+    each other view's.
+
+    Source: Xie et al. 2020, arXiv:1904.12848, equation 1, with the labels of all images known.
+    """
+    count = len(labels)
+    logs = F.log_softmax(logits.float(), dim=1)
+    first = logs[:count].detach().repeat(len(logs) // count - 1, 1)
+    divergence = F.kl_div(logs[count:], first, log_target=True, reduction="batchmean")
+    total: Tensor = cross_entropy(logits, labels, smoothing=smoothing) + weight * divergence
+    return total

@@ -29,3 +29,9 @@ def gaussian(images: FloatImages, *, key: Keys) -> Views:
     noise = rng.normal(key[chosen], tuple(images.shape[1:]), stream=1).to(images.dtype)
     noisy[chosen] = (images[chosen] + SIGMA * noise).clamp(0, 1)
     return noisy
+
+
+def repeated(images: FloatImages, *, count: int, key: Keys) -> Views:
+    """Return the images several times: what stands in front of the network perturbs all but the first."""
+    del key
+    return torch.cat([images] * count)

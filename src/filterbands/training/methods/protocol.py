@@ -53,6 +53,8 @@ class Method:
     """Forward passes per image and step; plain training has one."""
     partners: int = 0
     """How many other images each image is mixed with."""
+    keeps_first: bool = False
+    """Whether the first view is the clean image, and stays so under a perturbed power spectrum."""
     resembles: tuple[str, ...] = ()
     """Benchmark kinds that the views resemble: accuracy on them does not show robustness to unseen kinds."""
 
