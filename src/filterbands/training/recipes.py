@@ -27,6 +27,7 @@ _DOCS = {
     "hybridaugment": "Low frequencies of one image and high ones of another: two forward passes.",
     "hybridaugment_pp": "HybridAugment with recombined amplitudes of low frequencies: two forward passes.",
     "randconv": "Random convolutions of 1 to 7 pixels, with a consistency loss: three forward passes.",
+    "trivial": "TrivialAugment: one operation per image, of any strength.",
     "apr_p_code": "APR-P as its public code has it.",
     "apr_p_across": "APR-P with the transform over the color channels too, all else as in its paper.",
     "apr_s_code": "APR-S as its public code has it.",

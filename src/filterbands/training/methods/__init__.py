@@ -17,6 +17,7 @@ from .plain import gaussian, repeated, standard
 from .prime import prime_view
 from .protocol import Loss, Method, Partners, Step, View
 from .randconv import CONSISTENCY, randconv_view
+from .trivial import trivial_view
 
 NOISES = ("gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise")
 """What training with added noise resembles."""
@@ -74,6 +75,12 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             views=3,
             resembles=(*FILTERS, "contrast", "saturate"),
         ),
+        # Its enhancements are the benchmark's; a sharpness below 1 is a blur.
+        "trivial": Method(
+            view=trivial_view,
+            loss=cross_entropy,
+            resembles=(*FILTERS, "brightness", "contrast", "saturate"),
+        ),
     }
 )
 """Every training method by name."""
@@ -94,4 +101,5 @@ __all__ = [
     "randconv_view",
     "single_hybrid",
     "single_view",
+    "trivial_view",
 ]

@@ -1,13 +1,15 @@
-"""The nine image operations of AugMix, for a batch in which every image has its own, on any device.
+"""Image operations, for a batch in which every image has its own, on any device: the nine of AugMix.
 
 Bytes in and out, as PIL computes them. Four of the nine are a table of 256 values per channel, five a linear
-map of the image's coordinates, so that a batch is two gathers whatever is drawn in it.
+map of the image's coordinates, so that a batch is two gathers whatever is drawn in it. `map_values`,
+`sources` and the samplers take any strength.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from ... import rng
@@ -54,6 +56,19 @@ def operate(images: Images, *, key: Keys, active: Tensor | None = None) -> Image
 
 def change_values(images: Images, number: Int64[Tensor, " b"], level: Float[Tensor, " b"]) -> Images:
     """Return the images after their own of the first four `OPERATIONS`, at levels in tenths of the range."""
+    # 4 bits, less those taken away.
+    return map_values(
+        images, number, bits=4 - (level * 4 / 10).long(), threshold=256 - (level * 256 / 10).long()
+    )
+
+
+def map_values(
+    images: Images, number: Int64[Tensor, " b"], *, bits: Int64[Tensor, " b"], threshold: Int64[Tensor, " b"]
+) -> Images:
+    """Return the images after their own of the first four `OPERATIONS`.
+
+    `posterize` keeps so many upper bits, `solarize` inverts values from its threshold on.
+    """
     count, channels, height, width = images.shape
     flat = images.reshape(count * channels, height * width).long()
     values = torch.arange(256, device=images.device)
@@ -62,10 +77,7 @@ def change_values(images: Images, number: Int64[Tensor, " b"], level: Float[Tens
     tables = torch.where(
         number.repeat_interleave(channels)[:, None] == 0, _contrast(histogram), _equal(histogram)
     ).reshape(count, channels, 256)
-    # 4 bits, less those taken away; the mask keeps the upper ones.
-    kept = 4 - (level * 4 / 10).long()
-    posterized = values & (-1 << (8 - kept))[:, None]
-    threshold = 256 - (level * 256 / 10).long()
+    posterized = values & (-1 << (8 - bits))[:, None]
     solarized = torch.where(values < threshold[:, None], values, 255 - values)
     fixed = torch.where(number[:, None] == 2, posterized, solarized)
     tables = torch.where(number[:, None, None] < 2, tables, fixed[:, None])
@@ -81,24 +93,67 @@ def move_pixels(
     Levels are in tenths of the range; a sign of 1 or -1 gives the direction.
     """
     height, width = images.shape[2:]
-    zero = torch.zeros_like(level)
-    angle = torch.where(number == 4, sign * (level * 30 / 10).trunc() * (math.pi / 180), zero)
-    shear = sign * level * 0.3 / 10
     # As written for square images; here each axis has its own side.
-    right = torch.where(number == 7, sign * (level * (width / 3) / 10).trunc(), zero)
-    down = torch.where(number == 8, sign * (level * (height / 3) / 10).trunc(), zero)
+    x, y, inside = sources(
+        number,
+        height,
+        width,
+        angle=sign * (level * 30 / 10).trunc() * (math.pi / 180),
+        shear=sign * level * 0.3 / 10,
+        shift=[sign * (level * (side / 3) / 10).trunc() for side in (width, height)],
+    )
+    moved = sample_bilinear(images.float(), x - 0.5, y - 0.5)
+    return (moved * inside[:, None]).to(torch.uint8)
+
+
+def sources(
+    number: Int64[Tensor, " b"],
+    height: int,
+    width: int,
+    *,
+    angle: Float[Tensor, " b"],
+    shear: Float[Tensor, " b"],
+    shift: Sequence[Float[Tensor, " b"]],
+) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b h w"], Bool[Tensor, "b h w"]]:
+    """Return where each pixel comes from under an image's own of the last five `OPERATIONS`.
+
+    Columns and rows count from the corner of the first pixel; the third tells what is inside the image.
+
+    Args:
+        number: The operation of each image, counted as in `OPERATIONS`.
+        height: Of the images, in pixels.
+        width: The same.
+        angle: Of `rotate`, in radians, counterclockwise.
+        shear: Of `shear_x` and `shear_y`, pixels per pixel.
+        shift: Of `translate_x` and of `translate_y`, in pixels.
+    """
+    zero = torch.zeros_like(shear)
+    angle = torch.where(number == 4, angle, zero)
+    right = torch.where(number == 7, shift[0], zero)
+    down = torch.where(number == 8, shift[1], zero)
     across = torch.where(number == 5, shear, -angle.sin())
     along = torch.where(number == 6, shear, angle.sin())
     # PIL turns about the middle, and counts from the corner of the first pixel.
     turn_x, turn_y = (torch.where(number == 4, zero + side / 2, zero) for side in (width, height))
-    column = torch.arange(width, device=images.device) + 0.5 - turn_x[:, None, None]
-    row = (torch.arange(height, device=images.device) + 0.5)[:, None] - turn_y[:, None, None]
+    column = torch.arange(width, device=number.device) + 0.5 - turn_x[:, None, None]
+    row = (torch.arange(height, device=number.device) + 0.5)[:, None] - turn_y[:, None, None]
     cosine = angle.cos()[:, None, None]
     x = cosine * column + across[:, None, None] * row + (turn_x + right)[:, None, None]
     y = along[:, None, None] * column + cosine * row + (turn_y + down)[:, None, None]
-    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    moved = sample_bilinear(images.float(), x - 0.5, y - 0.5)
-    return (moved * inside[:, None]).to(torch.uint8)
+    return x, y, (x >= 0) & (x < width) & (y >= 0) & (y < height)
+
+
+def sample_nearest(
+    images: Images, x: Float[Tensor, "b h w"], y: Float[Tensor, "b h w"]
+) -> UInt8[Tensor, "b c h w"]:
+    """Return the pixels in which columns x and rows y lie, 0 being the corner of the first pixel.
+
+    Points outside are brought to the border.
+    """
+    channels, height, width = images.shape[1:]
+    column, row = x.floor().long().clamp(0, width - 1), y.floor().long().clamp(0, height - 1)
+    place = (row * width + column).flatten(1)[:, None].expand(-1, channels, -1)
+    return images.flatten(2).gather(2, place).reshape(images.shape)
 
 
 def sample_bilinear(
