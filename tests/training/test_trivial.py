@@ -80,9 +80,9 @@ def test_operations_are_those_of_pil_at_every_level(name: str) -> None:
         image = Image.fromarray(images[place].permute(1, 2, 0).numpy())
         theirs = torch.from_numpy(np.array(pil_operation(name, image, level))).permute(2, 0, 1)
         off = (ours[place].int() - theirs.int()).abs()
-        if name in ("rotate", "shear_x", "shear_y"):
-            # PIL counts in 65536ths of a pixel, so that the nearest pixel may be another one on a tie.
-            assert float((off > 0).float().mean()) < 0.01
+        if name == "rotate":
+            # The nearest pixel may be another one on a tie: of a turn by 135 degrees, on a diagonal.
+            assert float((off > 0).float().mean()) <= 1 / SIDE
         else:
             # Products are cut to integers, so that a last bit may take one with it.
             assert int(off.max()) <= (1 if name in trivial.ENHANCEMENTS else 0)
