@@ -8,6 +8,7 @@ added to every filter's response.
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import NoReturn
 
 import torch
@@ -25,6 +26,9 @@ from .proportion import check_options
 
 BAND_EDGES = (0.5, 2.0, 4.0, 6.0, 8.0, 11.0, 14.0, 17.0, 23.0)
 """Edges of the bands in cycles per 32 pixels; a band's center is the geometric mean of its two."""
+
+CENTERS = tuple(math.sqrt(low * high) / 32 for low, high in pairwise(BAND_EDGES))
+"""Centers of the bands in cycles per pixel."""
 
 PROFILE = (0.05, 0.1, 0.2, 0.35, 0.5, 0.8, 1.0, 1.2)
 """Standard deviation of each band's log gain at strength 1, in nepers, from low to high.
@@ -332,8 +336,7 @@ def _parts(learn: str, gain: float, noise: float) -> int:
 
 def _is_high() -> Bool[Tensor, " bands"]:
     """Return which bands have their center above the equal-area cutoff."""
-    edges = torch.tensor(BAND_EDGES)
-    return (edges[:-1] * edges[1:]).sqrt() / 32 > EQUAL_AREA
+    return torch.tensor(CENTERS) > EQUAL_AREA
 
 
 def _shown(values: Sequence[float]) -> str:

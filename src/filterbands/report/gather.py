@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ..control import PROFILE
 from ..evaluation import load_scores, model_fingerprint
 from ..filters import LayerSpectrum, ModelSpectrum, analyze
 from ..models import load_model, read_weights
@@ -246,8 +247,22 @@ def _epoch(record: Mapping[str, Any]) -> Epoch:
     return Epoch(
         epoch=record["epoch"],
         curve=tuple((x, y) for x, y in points if x is not None and y is not None),
+        strengths=_strengths(mapping(record.get("spectral"))),
         **{name: _finite(place.get(name)) for name, place in places.items()},
     )
+
+
+def _strengths(said: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
+    """Return the learned strengths of a record, or nothing where one of them is damaged."""
+    lengths = {"bands": len(PROFILE), "gain": 1, "noise": 1}
+    found: dict[str, tuple[float, ...]] = {}
+    for name, length in lengths.items():
+        values = said.get(name)
+        numbers = [_finite(value) for value in values] if isinstance(values, list) else []
+        found[name] = tuple(value for value in numbers if value is not None)
+        if not len(numbers) == len(found[name]) == length:
+            return {}
+    return found
 
 
 def _step(step: int, layer: LayerSpectrum) -> Epoch:

@@ -4,11 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..control import CENTERS
 from ..disk import check_output
 from ..evaluation import Data
 from ..probes import HeatMap, PassCurves, Probing
 from .accuracy import Comparison, comparisons, mean_at_hand
-from .charts import Axis
+from .charts import Axis, Line, line_chart
 from .first_layer import first_layers
 from .gallery import make_gallery
 from .gather import gather
@@ -178,7 +179,56 @@ def _training(trained: Sequence[Entry]) -> list[Figure]:
             for entry in trained
         ]
         figures += course(title, found, x=Axis("Epoch", whole=True), y=y, label=f"{title} against the epoch")
-    return figures
+    return [*figures, *_learned(trained)]
+
+
+def _learned(trained: Sequence[Entry]) -> list[Figure]:
+    """Return the strengths of power spectra that were learned: by frequency, and against the epoch."""
+    profiles, courses = [], []
+    for entry in trained:
+        log = [record for record in entry.log if record.strengths]
+        if not log:
+            continue
+        first, last = log[0].strengths, log[-1].strengths
+        profiles.append(
+            Line(
+                entry.position,
+                f"{entry.name} before",
+                list(zip(CENTERS, first["bands"], strict=True)),
+                dashed=True,
+            )
+        )
+        profiles.append(
+            Line(entry.position, f"{entry.name} after", list(zip(CENTERS, last["bands"], strict=True)))
+        )
+        parts = [(f"gain at {center:.2f} cycles per pixel", "bands", at) for at, center in enumerate(CENTERS)]
+        for what, key, at in (*parts, ("shared gain", "gain", 0), ("noise", "noise", 0)):
+            if start := first[key][at]:
+                values = [(float(record.epoch), record.strengths[key][at] / start) for record in log]
+                courses.append(Line(entry.position, f"{entry.name} {what}", values, dashed=key != "bands"))
+    if not profiles:
+        return []
+    by_frequency = line_chart(
+        profiles,
+        x=Axis("Frequency in cycles per pixel"),
+        y=Axis("Standard deviation of the log gain"),
+        dots=True,
+        label="Learned strength of the random gains against the frequency",
+    )
+    over_training = line_chart(
+        courses,
+        x=Axis("Epoch", whole=True),
+        y=Axis("Strength, 1 at the start"),
+        label="Learned strengths against the epoch, relative to the start",
+    )
+    return [
+        Figure("Learned power spectrum", by_frequency, "Solid after training, dashed before. In nepers."),
+        Figure(
+            "Learned strengths over training",
+            over_training,
+            "Solid: the gain of each band. Dashed: the gain that all bands share, and the noise.",
+        ),
+    ]
 
 
 def _facts(entry: Entry) -> list[tuple[str, list[tuple[str, str]]]]:

@@ -151,6 +151,8 @@ class Epoch(NamedTuple):
     mean_low_energy: float | None = None
     curve: tuple[tuple[float, float], ...] = ()
     """The cumulative curve: radii and shares of energy."""
+    strengths: Mapping[str, tuple[float, ...]] = MappingProxyType({})
+    """What `SpectralNoise(learn=...)` says of itself: `bands`, `gain`, `noise`."""
 
 
 class FiltersView(NamedTuple):
