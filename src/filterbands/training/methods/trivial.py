@@ -103,7 +103,7 @@ def _gray(images: Images) -> Int64[Tensor, "b 1 h w"]:
     values = images.long()
     if images.shape[1] != 3:
         return (values.sum(dim=1, keepdim=True) * 2 + images.shape[1]) // (2 * images.shape[1])
-    red, green, blue = values.split(1, dim=1)
+    red, green, blue = (values[:, channel, None] for channel in range(3))
     luma: Tensor = (19595 * red + 38470 * green + 7471 * blue + 32768) >> 16
     return luma
 
