@@ -28,6 +28,8 @@ _DOCS = {
     "hybridaugment_pp": "HybridAugment with recombined amplitudes of low frequencies: two forward passes.",
     "randconv": "Random convolutions of 1 to 7 pixels, with a consistency loss: three forward passes.",
     "trivial": "TrivialAugment: one operation per image, of any strength.",
+    "afa": "A plane wave on each color channel: one forward pass.",
+    "afa_two": "Clean images and the same with plane waves: two forward passes.",
     "apr_p_code": "APR-P as its public code has it.",
     "apr_p_across": "APR-P with the transform over the color channels too, all else as in its paper.",
     "apr_s_code": "APR-S as its public code has it.",

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from functools import partial
 from types import MappingProxyType
 
+from .afa import afa_two, afa_view
 from .apr import apr_p, apr_sp, paired_view, single_view
 from .augmix import augmix_view, several, with_clean
 from .hybrid import hybridaugment, hybridaugment_pp, paired_hybrid, single_hybrid
@@ -27,6 +28,9 @@ WRAPPED = ("impulse_noise",)
 
 FILTERS = ("defocus_blur", "gaussian_blur")
 """What training with randomly filtered images resembles."""
+
+WAVES = ("cocentric_sine_waves", "single_frequency_greyscale")
+"""What training with added waves resembles: they are plane waves, or are nearly so at each place."""
 
 METHODS: Mapping[str, Method] = MappingProxyType(
     {
@@ -81,6 +85,8 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             loss=cross_entropy,
             resembles=(*FILTERS, "brightness", "contrast", "saturate"),
         ),
+        "afa": Method(view=afa_view, loss=cross_entropy, resembles=WAVES),
+        "afa_two": Method(view=afa_two, loss=cross_entropy, views=2, resembles=WAVES),
     }
 )
 """Every training method by name."""
@@ -94,6 +100,7 @@ __all__ = [
     "Partners",
     "Step",
     "View",
+    "afa_view",
     "augmix_view",
     "paired_hybrid",
     "paired_view",

@@ -26,20 +26,21 @@ _VALUES, _MOVES, _ENHANCES = 1, 5, 10
 def trivial_view(images: FloatImages, *, key: Keys) -> FloatImages:
     """Return each image after one of 14 operations, at one of 31 levels; all are equally likely.
 
-    The wide space: rotations up to 135 degrees, shears up to 0.99, shifts up to 32 pixels on images of any
-    size, brightness, color, contrast and sharpness by 0.01 to 1.99, down to 2 bits, inversion of values from
-    256 down to 0, `autocontrast`, `equalize`, and the image as it is. Pixels are nearest neighbors, those
-    from outside are black.
+    The wide space: rotations up to 135 degrees, shears up to 0.99, shifts up to 32 pixels whatever the
+    image's size; brightness, color, contrast and sharpness by factors of 0.01 to 1.99; 8 to 2 bits;
+    inversion of values from a threshold on, 256 to 0; `autocontrast`, `equalize`, and the image as it is.
+    Moved pixels are nearest neighbors, and those from outside are black.
 
     Args:
         images: NCHW in [0, 1]; operations see them as bytes.
         key: One per image.
 
-    Deviations: factors of enhancement lie evenly on both sides of 1, where the paper's are 31 values from
-    0.01 to 2; posterized bits and angles are not cut to whole steps. `color` leaves images whose channels
-    are not red, green and blue as they are if gray, and fades others towards the channels' mean.
+    Deviations: factors lie evenly on both sides of 1, where the public code has 31 from 0.01 to 2. Bits are
+    rounded, and angles are not cut to whole degrees. Other channels than red, green and blue are as gray as
+    their mean.
 
-    Source: Mueller, Hutter 2021, arXiv:2103.10158, section 3, and the space "wide" of appendix B.
+    Source: Mueller, Hutter 2021, arXiv:2103.10158, section 3, with the space "wide" as its public code has it
+    (github.com/automl/trivialaugment at d913075).
 
     >>> trivial_view(torch.rand(2, 3, 8, 8), key=rng.keys(0, "doc", index=torch.arange(2))).shape
     torch.Size([2, 3, 8, 8])
@@ -103,7 +104,7 @@ def _gray(images: Images) -> Int64[Tensor, "b 1 h w"]:
     values = images.long()
     if images.shape[1] != 3:
         return (values.sum(dim=1, keepdim=True) * 2 + images.shape[1]) // (2 * images.shape[1])
-    red, green, blue = values.split(1, dim=1)
+    red, green, blue = (values[:, channel, None] for channel in range(3))
     luma: Tensor = (19595 * red + 38470 * green + 7471 * blue + 32768) >> 16
     return luma
 
