@@ -120,11 +120,16 @@ def _answer(groups: Sequence[Comparison]) -> dict[str, Any]:
     group = groups[0]
     reference, best = group.rows[0], group.ranked[0] if group.ranked else None
     found: dict[str, Any] = {"group": group, "reference": reference, "best": best}
-    found["gains"] = None if best is None else best.gains(reference)
+    # The most accurate network is the subject, whether it is the reference or not.
+    leads = best is not None and best.value >= reference.value
+    subject, other = (best, reference) if leads and best is not None else (reference, best)
+    gains = () if best is None else best.gains(reference)
+    turned = [None if gain is None else gain if leads else gain.turned for gain in gains]
+    found |= {"subject": subject, "other": other, "gains": turned}
     found["others"] = [(row, *row.gains(reference)) for row in group.ranked[1:7]]
-    means = [(kind, mean_at_hand(cells)) for kind, cells in (best or reference).kinds.items()]
+    means = [(kind, mean_at_hand(cells)) for kind, cells in subject.kinds.items()]
     found["extremes"] = sorted(known_means(means), key=lambda pair: pair[1])
-    shown = [row.recipe for row in (reference, best) if row is not None]
+    shown = [row.recipe for row in (subject, other) if row is not None]
     low = [(recipe, _mean_low_energy(recipe)) for recipe in shown]
     found["low"] = [(recipe, value) for recipe, value in low if value is not None]
     return found
@@ -141,12 +146,13 @@ def _mean_low_energy(recipe: Recipe) -> float | None:
 
 
 def _trained_alike(trained: Sequence[Entry]) -> dict[str, Any]:
-    """Return how the networks were trained, as far as it is the same for all that were."""
+    """Return how many networks have a record of their training, and what it says of all of them."""
     said = [{**run.config, "data": run.data} for run in (entry.run for entry in trained) if run is not None]
-    return {
+    alike = {
         what: said[0].get(what) if said and all(one.get(what) == said[0].get(what) for one in said) else None
         for what in ("arch", "data", "epochs")
     }
+    return {**alike, "count": len(said)}
 
 
 def _probed(report: ReportView) -> dict[str, Any]:

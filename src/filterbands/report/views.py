@@ -89,8 +89,11 @@ class Estimate(NamedTuple):
     @property
     def size(self) -> "Estimate":
         """How large a difference is, whatever its sign."""
-        if self.value >= 0:
-            return self
+        return self if self.value >= 0 else self.turned
+
+    @property
+    def turned(self) -> "Estimate":
+        """A difference in the other direction."""
         low, high = (None if end is None else -end for end in (self.high, self.low))
         return Estimate(-self.value, low, high)
 
