@@ -219,16 +219,26 @@ def kept(store: Store | None, facts: Mapping[str, Any], compute: Callable[[], Ar
     """Return what the database holds for these facts; what it lacks is computed and kept there."""
     if store is None:
         return compute()
-    key = sha256(json.dumps(dict(facts), sort_keys=True).encode()).hexdigest()
+    key = key_of_part(facts)
     content = store.probed(key)
     if content is not None:
-        with np.load(io.BytesIO(content), allow_pickle=False) as found:
-            return dict(found)
+        return read_arrays(content)
     arrays = compute()
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     store.put_probed(key, str(facts.get("probe", "")), buffer.getvalue())
     return arrays
+
+
+def key_of_part(facts: Mapping[str, Any]) -> str:
+    """Return the key under which a part that depends on these facts is kept."""
+    return sha256(json.dumps(dict(facts), sort_keys=True).encode()).hexdigest()
+
+
+def read_arrays(content: bytes) -> Arrays:
+    """Return the arrays of a part that a database holds."""
+    with np.load(io.BytesIO(content), allow_pickle=False) as found:
+        return dict(found)
 
 
 @contextlib.contextmanager

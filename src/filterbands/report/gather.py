@@ -11,7 +11,7 @@ from typing import Any
 from ..evaluation import load_scores
 from ..filters import LayerSpectrum, ModelSpectrum, analyze
 from ..models import load_model, read_weights
-from ..probes import HeatMap, Probing, read_probed
+from ..probes import HeatMap, Probing, read_added, read_probed
 from ..run import Run
 from ..scores import Scores
 from .scored import key_of, line_view, score_view
@@ -81,7 +81,9 @@ def gather(sources: Sequence[str | Path], *, title: str) -> ReportView:
     _add_lines(found, networks)
     if not networks:
         raise ValueError(f"there is nothing to report: {', '.join(map(str, sources))} holds no results")
-    return ReportView(title, _recipes(networks))
+    added = [one for database in found.databases for one in read_added(database)]
+    most = max(added, key=lambda one: (len(one.found.kinds), one.found.images), default=None)
+    return ReportView(title, _recipes(networks), most)
 
 
 def _results(scores: Sequence[Scores], probings: Sequence[Probing]) -> Results:

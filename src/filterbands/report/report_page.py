@@ -6,7 +6,7 @@ from typing import Any
 
 from ..disk import check_output
 from ..evaluation import Data
-from ..probes import HeatMap, PassCurves, Probing
+from ..probes import Added, HeatMap, PassCurves, Probing
 from .accuracy import Comparison, comparisons, mean_at_hand
 from .charts import Axis
 from .first_layer import first_layers
@@ -15,7 +15,7 @@ from .gather import gather
 from .glance import glances
 from .layers import by_depth, course, layers_table, recipes_of
 from .page import render, write_page
-from .probe_page import probed_sections
+from .probe_page import added_pictures, probed_sections
 from .text import spaced
 from .views import Entry, Figure, Recipe, ReportView
 
@@ -73,6 +73,7 @@ def render_report(report: ReportView, data: Data | None = None) -> str:
         "filters": first,
         "sensitivity": probed["maps"],
         "passes": probed["passes"],
+        "corruptions": report.added,
         "training": training,
         "layers": measured,
         "provenance": True,
@@ -96,6 +97,8 @@ def render_report(report: ReportView, data: Data | None = None) -> str:
         depth=by_depth(measured),
         layers=[layers_table(*network, brief=True) for network in measured],
         facts=[_facts(entry) for entry in entries],
+        added=[] if report.added is None else added_pictures(report.added.found),
+        added_to=[] if report.added is None else _conditions_of(report.added),
         **probed,
     )
 
@@ -106,6 +109,7 @@ _SECTIONS = {
     "filters": "First layer",
     "sensitivity": "Sensitivity to frequencies",
     "passes": "Filtered images",
+    "corruptions": "What corruptions add",
     "training": "Training",
     "layers": "Every layer",
     "provenance": "What was run",
@@ -170,6 +174,11 @@ def _probed(report: ReportView) -> dict[str, Any]:
 def _conditions(probing: Probing) -> tuple[tuple[str, str], ...]:
     facts = {"data": probing.data, "split": probing.split, "images": f"{probing.found.images:,}"}
     return (*facts.items(), ("precision", probing.precision))
+
+
+def _conditions_of(added: Added) -> list[tuple[str, str]]:
+    facts = [("data", added.data), ("split", added.split), ("images", f"{added.found.images:,}")]
+    return [*facts, ("constants", added.parameters)]
 
 
 def _training(trained: Sequence[Entry]) -> list[Figure]:
