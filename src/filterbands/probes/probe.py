@@ -8,6 +8,7 @@ corruptions move the filters of the first layer.
 import contextlib
 import io
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -329,8 +330,8 @@ def correlate(first: Sequence[float], second: Sequence[float], *, seed: int = 0)
     """
     if len(first) != len(second):
         raise ValueError(f"correlate needs lists of one length, got {len(first)} and {len(second)}")
-    value = rank_correlation(first, second)
-    if len(first) < 5 or np.isnan(value):
+    value = rank_correlation(first, second) if len(first) >= 5 else math.nan
+    if np.isnan(value):
         return None
     pair, items = np.array([first, second], dtype=np.float64), len(first)
     resamples = np.random.default_rng(seed).integers(0, items, (RESAMPLES, items))
