@@ -205,7 +205,7 @@ def dose(lines: Sequence[Line]) -> str:
     runs = {row: select(lines, row, NARROW, 12) for row in SHARES}
     seeds = sorted(set.intersection(*(set(found) for found in runs.values())))
     if len(seeds) < 2:
-        return f"rank correlation of share and accuracy: {len(seeds)} seeds have every share, not computed"
+        return f"Rank correlation of share and accuracy: not computed (seeds with every share: {len(seeds)})."
 
     def correlation(chosen: Sequence[int]) -> float:
         points = [(share, runs[row][seed]["average_15"]) for row, share in SHARES.items() for seed in chosen]

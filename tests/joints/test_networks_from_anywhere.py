@@ -2,6 +2,8 @@
 
 import json
 import logging
+import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,10 +15,12 @@ from filterbands.evaluation import EvaluateConfig, evaluate
 from filterbands.filters import Analyzed, analyze, steps_of_training
 from filterbands.filters import course_of_all as course
 from filterbands.models import describe, load_model, read_weights
-from filterbands.probes import ProbeConfig, fourier_heatmap, pass_curves
+from filterbands.probes import ProbeConfig, corruption_spectra, fourier_heatmap, pass_curves
 from filterbands.report import write_report, write_spectra
 from filterbands.report.gather import gather
 from filterbands.run import Run
+
+_FEW = ProbeConfig(radius=0.05)
 
 
 @pytest.fixture(scope="module")
@@ -39,21 +43,47 @@ def test_everything_about_a_file_is_on_one_page(known, data, tmp_path):
     evaluate(model, data, config=EvaluateConfig(name="theirs", kinds=("fog",), severities=(1,)), db=db)
     heat = fourier_heatmap(model, data, norm=2.0, config=ProbeConfig(radius=0.1), db=db)
     pass_curves(model, data, db=db)
+    corruption_spectra(data, kinds=["fog"], severities=[3], db=db)
     report = gather([known, db], title="")
     (entry,) = report.entries
     assert entry.name == "known.safetensors"
     assert len(entry.scores) == 1
     assert [type(one.found).__name__ for one in entry.probed] == ["HeatMap", "PassCurves"]
     page = write_report([known, db], tmp_path / "report.html").read_text()
-    for anchor in ("accuracy", "filters", "sensitivity", "passes", "layers", "provenance"):
+    for anchor in ("accuracy", "filters", "sensitivity", "passes", "corruptions", "layers", "provenance"):
         assert f'<section id="{anchor}"' in page
         assert f'href="#{anchor}"' in page
     assert 'id="training"' not in page
+    # A ring of the heat map tells which kinds live there.
+    assert re.search(r'data-kind="fog"[^>]* data-shares="', page)
+    assert "Measured on data <bdi>planted</bdi> &middot; split <bdi>test</bdi> &middot; images" in page
     assert f"{100 * heat.mean_error(0.0, 0.1):.1f}" in page
     # The database alone has what was evaluated and probed.
     alone = write_report([db], tmp_path / "alone.html").read_text()
     assert 'id="passes"' in alone
     assert 'id="filters"' not in alone
+
+
+def test_a_network_of_others_has_its_results_whatever_the_size_of_its_images(tmp_path, monkeypatch):
+    (tmp_path / "theirs_48.py").write_text(
+        "import torch\n\nclass Net(torch.nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n        torch.manual_seed(0)\n"
+        "        self.conv = torch.nn.Conv2d(3, 10, 5)\n"
+        "    def forward(self, x):\n        return self.conv(x).mean(dim=(2, 3))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    images, labels = torch.randint(0, 256, (6, 3, 48, 48), dtype=torch.uint8), torch.arange(6)
+    config = EvaluateConfig(kinds=("contrast",), severities=(1,))
+    evaluate("theirs_48:Net", (images, labels), config=config, db="r.db")
+    (entry,) = gather(["theirs_48:Net", "r.db"], title="").entries
+    assert len(entry.scores) == 1
+    assert entry.filters is not None
+    # So does one whose name in the database is another, if it was probed at that size.
+    fourier_heatmap(load_model("theirs_48:Net"), (images, labels), norm=1.0, config=_FEW, db="p.db")
+    evaluate(load_model("theirs_48:Net"), (images, labels), config=replace(config, name="x"), db="p.db")
+    (entry,) = gather(["theirs_48:Net", "p.db"], title="").entries
+    assert len(entry.scores) == len(entry.probed) == 1
 
 
 def test_tensors_without_an_architecture_get_results_by_their_name_and_that_is_said(

@@ -8,7 +8,16 @@ import torch
 from filterbands.datasets import load_data
 from filterbands.evaluation import Store, model_fingerprint
 from filterbands.models import load_model
-from filterbands.probes import HeatMap, PassCurves, ProbeConfig, fourier_heatmap, pass_curves, read_probed
+from filterbands.probes import (
+    HeatMap,
+    PassCurves,
+    ProbeConfig,
+    corruption_spectra,
+    fourier_heatmap,
+    pass_curves,
+    read_added,
+    read_probed,
+)
 
 
 def same(one, other):
@@ -45,6 +54,21 @@ def test_a_finished_heat_map_and_pass_curves_come_back_by_their_network(tmp_path
     assert {one.name for one in read_probed(db)} == {"mine"}
     with Store(db) as store:
         store.delete("mine")
+    assert read_probed(db) == []
+
+
+def test_spectra_of_corruptions_come_back_with_their_images(tmp_path):
+    db, data = tmp_path / "r.db", load_data("planted").subset(torch.arange(6))
+    given = {"severities": [1, 3], "db": db}
+    few = corruption_spectra(data, kinds=["fog"], **given)
+    for _ in range(2):
+        made = corruption_spectra(data, kinds=["fog", "contrast"], **given)
+    one, other = read_added(db)
+    assert (one.data, one.split, one.parameters) == ("planted", "test", "cifar")
+    assert one.found.images == 6
+    for found, kept in ((made, one.found), (few, other.found)):
+        assert found.spectra.keys() == kept.spectra.keys()
+        assert all(torch.equal(found.spectra[cell].power, kept.spectra[cell].power) for cell in found.spectra)
     assert read_probed(db) == []
 
 

@@ -1,5 +1,6 @@
 """The causal page: it says what is supported, holds no script, and takes hostile names as text."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,12 +34,30 @@ def test_the_page_is_whole_and_runs_nothing(probe_page: Path) -> None:
         assert f'id="{anchor}"' in page
 
 
-def test_what_was_not_looked_at_is_said(tmp_path: Path) -> None:
+def test_a_part_that_was_not_probed_has_no_section(tmp_path: Path) -> None:
     page = write_probe_page([Probed(name="a"), Probed(name="b")], tmp_path / "p.html").read_text()
-    assert page.count("Nothing to show here") == 5
-    assert "nothing is said about causes" in page
+    assert "<section" not in page
+    assert "Nothing to show here: no part was probed." in page
     with pytest.raises(ValueError, match="there is no folder"):
         write_probe_page([Probed(name="a")], tmp_path / "none" / "p.html")
+
+
+def test_the_page_answers_first_and_says_what_it_was_measured_on(
+    networks: list[Probed], added: CorruptionSpectra, tmp_path: Path
+) -> None:
+    given = [networks[0], replace(networks[1], name="unscored", scores=None)]
+    made = write_probe_page(
+        given, tmp_path / "p.html", corruptions=added, conditions={"data": "mine", "images": "10"}
+    ).read_text()
+    text = re.sub(r"<[^>]+>", "", made.partition('class="headline">')[2].partition("</div>")[0])
+    heat, passes = networks[0].heatmap, networks[0].passes
+    assert heat is not None
+    assert passes is not None
+    assert f"misclassifies {100 * heat.mean_error():.1f}" in text
+    assert (passes.reached[0.9] is not None) == ("plain needs frequencies up to" in text)
+    assert "no accuracies under corruption of \N{BLACK CIRCLE}&nbsp;unscored: filters" in text
+    assert "Probed on data mine &middot; images 10." in text
+    assert "Accuracies were measured on data <bdi>planted</bdi> &middot; split <bdi>test</bdi>" in made
 
 
 def test_a_gradient_and_why_something_is_missing_are_shown(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from filterbands.models import load_model
 from filterbands.report.accuracy import comparisons
 from filterbands.report.gather import gather
 from filterbands.report.glance import glances
-from filterbands.report.report_page import render_report
+from filterbands.report.report_page import _answer, render_report
 from filterbands.scores import student_interval
 
 from .conftest import write_run
@@ -69,6 +69,34 @@ def test_a_row_opens_to_its_single_runs_without_a_script(study):
     assert page.count("<tr class=single>") == 6
     assert "Dots are single seeds." in page
     assert page.count("(3 seeds)") >= 2
+    # Each row has a dot for every seed under each accuracy, on the line of its column.
+    dots = made.rows[1].cells[1].dots
+    assert dots == tuple(scores["standard", seed].clean_estimate().accuracy for seed in (0, 1, 2))
+    every = [one.clean_estimate().accuracy for one in scores.values()]
+    assert {row.cells[1].ends for row in made.rows} == {(min(every), max(every))}
+    assert [len(cells[1].dots) for cells in made.rows[1].single] == [0, 0, 0]
+    assert page.count('<svg class="dots') == 4
+    assert page.count("<circle", page.index('<svg class="dots'), page.index("</table>")) == 12
+
+
+@pytest.mark.parametrize("order", [("share_low", "other"), ("other", "share_low")])
+def test_the_most_accurate_network_is_the_subject_of_the_answer_whichever_is_the_reference(
+    study, order, tmp_path
+):
+    folder, _ = study
+    for name, seed in zip(("share_low", "other"), (0, 1), strict=True):
+        run = shutil.copytree(folder / f"share_low-fastnet-{seed}", tmp_path / name)
+        facts = json.loads((run / "run.json").read_text())
+        facts["config"]["recipe"] = name
+        (run / "run.json").write_text(json.dumps(facts))
+    report = gather([*(tmp_path / name for name in order), folder / "r.db"], title="")
+    (group, *_) = [one for one in comparisons(report) if one.rows[0].recipe.name == order[0]]
+    answer = _answer([group._replace(rows=group.rows[:2])])
+    assert group.rows[0].recipe.name == order[0]
+    assert answer["subject"].value >= answer["other"].value
+    clean, corrupted = answer["gains"]
+    assert corrupted.value == pytest.approx(answer["subject"].value - answer["other"].value)
+    assert clean.value == pytest.approx(answer["subject"].clean.value - answer["other"].clean.value)
 
 
 def test_copies_of_one_run_are_networks_of_their_own_and_all_have_its_scores(study, tmp_path):

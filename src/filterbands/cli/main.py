@@ -31,7 +31,7 @@ VERBS: Mapping[str, str] = MappingProxyType(
         "results": "list, export or delete results of a database",
         "probe": "show which frequencies a network looks at and what corruptions add",
         "study": "train and evaluate a grid of recipes, fields and seeds",
-        "report": "write one HTML page about runs and results",
+        "report": "write one HTML page about networks and their results",
         "data": "fetch and verify a data set or the frost textures",
     }
 )

@@ -102,7 +102,11 @@ def run(options: ProbeOptions) -> Answer:
         for name, network in zip(_names(options.models), networks, strict=True)
     ]
     if page is not None:
-        write_probe_page(probed, page, corruptions=added)
+        conditions = {"data": data.name, "split": data.split, "images": f"{len(data):,}"}
+        conditions |= {"seed": str(options.config.seed), "precision": options.config.precision}
+        if added is not None:
+            conditions["constants"] = str(options.parameters)
+        write_probe_page(probed, page, corruptions=added, conditions=conditions)
     documents: list[dict[str, Any]] = [{"model": entry.name} for entry in probed]
     for entry, document in zip(probed, documents, strict=True):
         for part in ("heatmap", "passes", "gradient", "vulnerability"):

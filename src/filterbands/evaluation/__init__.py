@@ -4,7 +4,7 @@ from ..models import OnnxNetwork, is_onnx
 from .evaluate import EvaluateConfig, evaluate
 from .export import export_cells, leaderboard_entry, write_leaderboard_entry
 from .files import Files, named_images, reading_for
-from .fingerprint import model_fingerprint
+from .fingerprint import known_fingerprints, model_fingerprint
 from .given import read_predictions, save_scores, score_predictions
 from .inference import check_outputs, logits_of, running_on
 from .loading import load_scores
@@ -24,6 +24,7 @@ __all__ = [
     "evaluate",
     "export_cells",
     "is_onnx",
+    "known_fingerprints",
     "leaderboard_entry",
     "load_scores",
     "logits_of",

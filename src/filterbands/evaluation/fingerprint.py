@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from hashlib import sha256
 from types import FunctionType
 from typing import Any
@@ -47,8 +47,35 @@ def model_fingerprint(model: nn.Module, *, shape: tuple[int, int, int] = (3, 32,
     >>> model_fingerprint(nn.Linear(2, 3)) == model_fingerprint(nn.Linear(2, 3))
     False
     """
+    found, why = _fingerprint(model, shape)
+    if why:
+        _LOG.warning(
+            "the network %s, so that it cannot be told from others: stored results are not read, and it is "
+            "evaluated anew each time",
+            why,
+        )
+    return found
+
+
+def known_fingerprints(model: nn.Module, known: Collection[str], *, sides: Iterable[int]) -> tuple[str, ...]:
+    """Return which known fingerprints are of a network; those of others depend on the images' size.
+
+    Args:
+        model: As for `model_fingerprint`.
+        known: The fingerprints of networks that have results.
+        sides: Sides in pixels of the images that are tried; one is enough for a network of this package.
+
+    >>> known_fingerprints(nn.Linear(2, 3), {"another"}, sides=(32, 224))
+    ()
+    """
+    sides = dict.fromkeys((32,) if _is_known(model) else sides) if known else ()
+    return tuple(found for side in sides if (found := _fingerprint(model, (3, side, side))[0]) in known)
+
+
+def _fingerprint(model: nn.Module, shape: tuple[int, int, int]) -> tuple[str, str]:
+    """Return the fingerprint, and why it is another one each time; an empty text where it is not."""
     if _is_known(model):
-        return _of_known(model)
+        return _of_known(model), ""
     contents = Contents()
     with evaluating(model):
         try:
@@ -60,13 +87,8 @@ def model_fingerprint(model: nn.Module, *, shape: tuple[int, int, int] = (3, 32,
     if contents.opaque:
         why = f"refers to {', '.join(sorted(contents.opaque))}"
     if why:
-        _LOG.warning(
-            "the network %s, so that it cannot be told from others: stored results are not read, and it is "
-            "evaluated anew each time",
-            why,
-        )
         said = uuid.uuid4().hex
-    return sha256(b"2 " + held + said.encode()).hexdigest()
+    return sha256(b"2 " + held + said.encode()).hexdigest(), why
 
 
 def _is_known(model: nn.Module) -> bool:

@@ -3,7 +3,7 @@
 from .heatmap import HeatMap, find_module, fourier_heatmap
 from .passes import PassCurves, pass_curves
 from .probe import ProbeConfig, RankCorrelation, Spectrum, correlate
-from .records import Probing, read_probed
+from .records import Added, Probing, read_added, read_probed
 from .spectra import (
     CorruptionSpectra,
     FrequencyGain,
@@ -22,6 +22,7 @@ from .vulnerability import (
 )
 
 __all__ = [
+    "Added",
     "CorruptionSpectra",
     "FrequencyGain",
     "HeatMap",
@@ -43,6 +44,7 @@ __all__ = [
     "layer_vulnerability",
     "pass_curves",
     "patch_moments",
+    "read_added",
     "read_probed",
     "vulnerability",
 ]

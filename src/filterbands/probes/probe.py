@@ -8,6 +8,7 @@ corruptions move the filters of the first layer.
 import contextlib
 import io
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -219,16 +220,26 @@ def kept(store: Store | None, facts: Mapping[str, Any], compute: Callable[[], Ar
     """Return what the database holds for these facts; what it lacks is computed and kept there."""
     if store is None:
         return compute()
-    key = sha256(json.dumps(dict(facts), sort_keys=True).encode()).hexdigest()
+    key = key_of_part(facts)
     content = store.probed(key)
     if content is not None:
-        with np.load(io.BytesIO(content), allow_pickle=False) as found:
-            return dict(found)
+        return read_arrays(content)
     arrays = compute()
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     store.put_probed(key, str(facts.get("probe", "")), buffer.getvalue())
     return arrays
+
+
+def key_of_part(facts: Mapping[str, Any]) -> str:
+    """Return the key under which a part that depends on these facts is kept."""
+    return sha256(json.dumps(dict(facts), sort_keys=True).encode()).hexdigest()
+
+
+def read_arrays(content: bytes) -> Arrays:
+    """Return the arrays of a part that a database holds."""
+    with np.load(io.BytesIO(content), allow_pickle=False) as found:
+        return dict(found)
 
 
 @contextlib.contextmanager
@@ -319,8 +330,8 @@ def correlate(first: Sequence[float], second: Sequence[float], *, seed: int = 0)
     """
     if len(first) != len(second):
         raise ValueError(f"correlate needs lists of one length, got {len(first)} and {len(second)}")
-    value = rank_correlation(first, second)
-    if len(first) < 5 or np.isnan(value):
+    value = rank_correlation(first, second) if len(first) >= 5 else math.nan
+    if np.isnan(value):
         return None
     pair, items = np.array([first, second], dtype=np.float64), len(first)
     resamples = np.random.default_rng(seed).integers(0, items, (RESAMPLES, items))

@@ -1,4 +1,4 @@
-"""Finished heat maps and pass curves in a database, with the network and the images that they are of.
+"""Finished heat maps, pass curves and spectra of corruptions in a database, and what they are of.
 
 The parts that a probe keeps are found only by those who know all that they depend on; a record says it.
 """
@@ -15,6 +15,8 @@ import torch
 from ..evaluation import Store
 from .heatmap import HeatMap
 from .passes import PassCurves
+from .probe import Spectrum, read_arrays
+from .spectra import CorruptionSpectra
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +58,52 @@ def read_probed(db: str | Path) -> list[Probing]:
         for one in contents
         if one["probe"] in _READERS
     ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Added:
+    """Spectra of what corruptions add to images, and which images these are."""
+
+    data: str
+    """Name of the data set."""
+    split: str
+    """Split of the data set."""
+    parameters: str
+    """Table of constants of the corruptions."""
+    found: CorruptionSpectra
+    """The spectra."""
+
+
+def read_added(db: str | Path) -> list[Added]:
+    """Return the spectra of corruptions in a database, those of the most kinds and images first.
+
+    Raises:
+        FileNotFoundError: The database does not exist.
+        ValueError: The file is not a database of results.
+    """
+    with Store(db, readonly=True) as store:
+        records = [one for one in map(json.loads, store.records()) if one["probe"] == "corruptions"]
+        parts = [
+            {(kind, severity): store.probed(key) for kind, severity, key in one["keys"]} for one in records
+        ]
+    found = [
+        Added(
+            data=one["data"],
+            split=one["split"],
+            parameters=one["parameters"],
+            found=CorruptionSpectra(
+                spectra={
+                    cell: Spectrum(power=torch.from_numpy(read_arrays(content)["power"]))
+                    for cell, content in cells.items()
+                    if content is not None
+                },
+                images=one["images"],
+            ),
+        )
+        for one, cells in zip(records, parts, strict=True)
+    ]
+    held = [one for one in found if one.found.spectra]
+    return sorted(held, key=lambda one: (-len(one.found.kinds), -one.found.images))
 
 
 def _heatmap(found: dict[str, Any]) -> HeatMap:

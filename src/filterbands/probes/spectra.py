@@ -1,5 +1,6 @@
 """Spectra: of what a corruption adds to images, and of the gradient by which a network sees them."""
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -18,7 +19,17 @@ from ..filters import EQUAL_AREA, gradient_power
 from ..models import Named
 from ..scores import SEVERITIES, Scores
 from ..types import FloatImages, Progress
-from .probe import Arrays, Probe, ProbeConfig, RankCorrelation, Spectrum, correlate, kept, probing
+from .probe import (
+    Arrays,
+    Probe,
+    ProbeConfig,
+    RankCorrelation,
+    Spectrum,
+    correlate,
+    kept,
+    key_of_part,
+    probing,
+)
 
 
 def by_kind(cells: Mapping[tuple[str, int], Any]) -> dict[str, dict[str, Any]]:
@@ -53,20 +64,24 @@ class Corruptions:
         cells = [(kind, severity) for kind in wanted for severity in self.severities]
         found = {}
         for number, (kind, severity) in enumerate(cells):
-            own = {
-                **facts,
-                "data": source.fingerprint,
-                "kind": kind,
-                "severity": severity,
-                "parameters": self.parameters,
-                "version": CORRUPTIONS[kind].version,
-                "seed": self.seed,
-            }
+            own = self.facts(source, kind, severity, facts)
             differences = (self._added(source, kind, severity, part) for part in chunks(source))
             found[kind, severity] = kept_in(self.db, own, partial(compute, differences))
             if self.progress is not None:
                 self.progress(number + 1, len(cells), f"{kind} {severity}")
         return found
+
+    def facts(self, source: Source, kind: str, severity: int, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """Return all that a part depends on."""
+        return {
+            **facts,
+            "data": source.fingerprint,
+            "kind": kind,
+            "severity": severity,
+            "parameters": self.parameters,
+            "version": CORRUPTIONS[kind].version,
+            "seed": self.seed,
+        }
 
     def _added(self, source: Source, kind: str, severity: int, positions: Tensor) -> FloatImages:
         clean, index = source.read(positions), source.index[positions]
@@ -157,11 +172,30 @@ def corruption_spectra(
 
     table = parameters_for(parameters, *source.shape[1:])
     corruptions = Corruptions(kinds, severities, table, seed, db, progress)
-    found = corruptions.parts(source, {"probe": "corruption"}, compute)
+    of = {"probe": "corruption"}
+    found = corruptions.parts(source, of, compute)
+    if db is not None:
+        keys = [[*cell, key_of_part(corruptions.facts(source, *cell, of))] for cell in found]
+        _record(db, source, table, keys)
     return CorruptionSpectra(
         spectra={cell: Spectrum(power=torch.from_numpy(arrays["power"])) for cell, arrays in found.items()},
         images=len(source.labels),
     )
+
+
+def _record(db: str | Path, source: Source, parameters: str, keys: list[list[Any]]) -> None:
+    """Keep which parts are the spectra of these images, for those who know the database alone."""
+    document = {
+        "probe": "corruptions",
+        "data": source.name,
+        "split": source.split,
+        "images": len(source.labels),
+        "parameters": parameters,
+        "keys": keys,
+    }
+    with Store(db) as store:
+        # They are of no network.
+        store.put_record(key_of_part({"record": True, **document}), "", json.dumps(document).encode())
 
 
 def gradient_spectrum(

@@ -9,14 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from ..control import PROFILE
-from ..evaluation import load_scores, model_fingerprint
+from ..evaluation import load_scores
 from ..filters import LayerSpectrum, ModelSpectrum, analyze
 from ..models import load_model, read_weights
-from ..probes import Probing, read_probed
+from ..probes import HeatMap, Probing, read_added, read_probed
 from ..run import Run
 from ..scores import Scores
 from .scored import key_of, line_view, score_view
-from .sources import Found, Weights, find_sources, name_of_weights, open_weights
+from .sources import (
+    Found,
+    Results,
+    Weights,
+    find_sources,
+    fingerprints_of,
+    name_of_weights,
+    open_weights,
+)
 from .text import brief, cleaned
 from .views import Entry, Epoch, FiltersView, Recipe, ReportView, RunView, ScoreView, mapping
 
@@ -28,7 +36,8 @@ class _Network:
     """One network while its pieces are found."""
 
     name: str
-    fingerprint: str | None = None
+    fingerprints: tuple[str, ...] = ()
+    """Of itself, with images of one size or another; none for one that is known by its name alone."""
     folder: Path | None = None
     """Where it lies; None for a network known from a database alone."""
     run: Run | None = None
@@ -58,31 +67,44 @@ def gather(sources: Sequence[str | Path], *, title: str) -> ReportView:
         ValueError: No source, or one that is of no known kind.
     """
     found = find_sources(sources)
-    networks = [network for one in found.networks if (network := _network(one)) is not None]
+    scores = [score for database in found.databases for score in load_scores(database)]
+    probings = list(_probed(found.databases))
+    results = _results(scores, probings)
+    networks = [network for one in found.networks if (network := _network(one, results)) is not None]
     known = len(networks)
-    for score in (score for database in found.databases for score in load_scores(database)):
+    for score in scores:
         for owner in _owners((score.name, *score.other_names), score.model, networks):
             owner.scores.append(_with_overlap(score, owner.run))
-    for probing in _probed(found.databases):
+    for probing in probings:
         for owner in _owners((probing.name or probing.model[:8],), probing.model, networks):
             owner.probed.append(probing)
     _say_names(networks[:known])
     _add_lines(found, networks)
     if not networks:
         raise ValueError(f"there is nothing to report: {', '.join(map(str, sources))} holds no results")
-    return ReportView(title, _recipes(networks))
+    added = [one for database in found.databases for one in read_added(database)]
+    most = max(added, key=lambda one: (len(one.found.kinds), one.found.images), default=None)
+    return ReportView(title, _recipes(networks), most)
 
 
-def _network(one: Run | Weights) -> _Network | None:
+def _results(scores: Sequence[Scores], probings: Sequence[Probing]) -> Results:
+    """Return which networks have results, and the sizes of images that are on record."""
+    models: dict[str, Sequence[str]] = {probing.model: probing.name.split(", ") for probing in probings}
+    models |= {score.model: (score.name, *score.other_names) for score in scores}
+    sides = [probing.found.size for probing in probings if isinstance(probing.found, HeatMap)]
+    return Results(models, sorted({height for height, width in sides if height == width}))
+
+
+def _network(one: Run | Weights, results: Results) -> _Network | None:
     if isinstance(one, Run):
-        return _of_run(one)
-    opened = open_weights(one)
+        return _of_run(one, results)
+    opened = open_weights(one, results)
     if opened is None:
         return None
     course = [(step, spectrum.spatial) for step, spectrum in opened.course.items()]
     return _Network(
         name_of_weights(one),
-        opened.fingerprint,
+        opened.fingerprints,
         folder=Path(one.place).resolve().parent,
         filters=opened.filters,
         log=tuple(_step(step, layers[0]) for step, layers in course if layers),
@@ -90,7 +112,7 @@ def _network(one: Run | Weights) -> _Network | None:
     )
 
 
-def _of_run(run: Run) -> _Network:
+def _of_run(run: Run, results: Results) -> _Network:
     records, filters = run.read_log(), None
     if run.finished:
         spectrum = analyze(run.folder)
@@ -99,7 +121,7 @@ def _of_run(run: Run) -> _Network:
         filters = FiltersView(spectrum, first, weight if weight is not None and weight.ndim == 4 else None)
     return _Network(
         run.name,
-        _fingerprint(run) if run.finished else None,
+        _fingerprints(run, results) if run.finished else (),
         folder=run.folder.resolve().parent,
         run=run,
         facts=run.read(),
@@ -115,10 +137,10 @@ def _probed(databases: Sequence[Path]) -> Iterator[Probing]:
 
 def _owners(names: tuple[str, ...], fingerprint: str, networks: list[_Network]) -> list[_Network]:
     """Return the networks that results are of: all copies of one; a new one where none is known."""
-    found = [network for network in networks if network.fingerprint == fingerprint]
-    found = found or [one for one in networks if one.fingerprint is None and one.name in names]
+    found = [network for network in networks if fingerprint in network.fingerprints]
+    found = found or [one for one in networks if not one.fingerprints and one.name in names]
     if not found:
-        networks.append(_Network(", ".join(names), fingerprint))
+        networks.append(_Network(", ".join(names), (fingerprint,)))
     return found or networks[-1:]
 
 
@@ -126,7 +148,7 @@ def _say_names(networks: Sequence[_Network]) -> None:
     """Say which files were given results by their names, and refuse those of several networks."""
     for one in networks:
         models = {score.model for score in one.scores} | {probing.model for probing in one.probed}
-        if one.fingerprint is not None or one.run is not None or not models:
+        if one.fingerprints or one.run is not None or not models:
             continue
         if len(models) > 1:
             raise ValueError(
@@ -204,11 +226,10 @@ def _name_of_recipe(networks: Sequence[_Network], entries: Sequence[Entry]) -> s
     return cleaned(stem if stem and not stems else str(networks[0].config.get("recipe", networks[0].name)))
 
 
-def _fingerprint(run: Run) -> str:
-    # The key of a network of timm depends on the size of the images that it was evaluated on.
+def _fingerprints(run: Run, results: Results) -> tuple[str, ...]:
     side = mapping(run.read()["config"]).get("size")
-    shape = (3, side, side) if isinstance(side, int) and side else (3, 32, 32)
-    return model_fingerprint(load_model(run.folder), shape=shape)
+    sides = (side,) if isinstance(side, int) and side else ()
+    return fingerprints_of(load_model(run.folder), run.name, results, *sides)
 
 
 def _distinct(networks: Sequence[_Network]) -> list[str]:
@@ -218,7 +239,7 @@ def _distinct(networks: Sequence[_Network]) -> list[str]:
     for network, name in zip(networks, plain, strict=True):
         if plain.count(name) > 1:
             where = network.folder.name if network.folder is not None else None
-            name = f"{name} ({cleaned(where) if where else (network.fingerprint or '')[:8]})"
+            name = f"{name} ({cleaned(where) if where else ''.join(network.fingerprints[:1])[:8]})"
         # Folders of the same name in folders of the same name are told apart by number.
         count = sum(known == name or known.startswith(f"{name} #") for known in names)
         names.append(f"{name} #{count + 1}" if count else name)

@@ -1,11 +1,11 @@
 """The tables at the top: every recipe with its accuracy, its first layer and its cost, by data set."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from .accuracy import Comparison, Member, Standing, over_seeds
 from .text import duration, interval, number, percent
-from .views import Cell, Entry, Estimate, Recipe, ReportView, Row
+from .views import Cell, Entry, Estimate, Recipe, ReportView, Row, ScoreView
 
 
 class GlanceRow(NamedTuple):
@@ -72,12 +72,17 @@ def _glance(recipes: Sequence[Recipe], groups: Sequence[Comparison], several: bo
     if has_time:
         head.append(Cell("Training", under="per network" if _any_seeds(recipes) else ""))
 
+    lines = [
+        [_ends([of(member.score) for row in group.rows for member in row.members]) for of in figures]
+        for group in groups
+        for figures in [_FIGURES[: 1 + bool(group.averages)]]
+    ]
+
     def cells(name: Cell, entries: Sequence[Entry], standings: Sequence[Standing | None]) -> Row:
         row = [name]
-        for group, standing in zip(groups, standings, strict=True):
-            row.append(_accuracy(None if standing is None else standing.clean))
-            if group.averages:
-                row.append(_accuracy(None if standing is None else standing.averages[0].estimate))
+        for group, standing, ends in zip(groups, standings, lines, strict=True):
+            for of, line in zip(_FIGURES[: 1 + bool(group.averages)], ends, strict=True):
+                row.append(Cell(percent(None)) if standing is None else _accuracy(standing, of, line))
         layers = [entry.layer for entry in entries if entry.layer is not None]
         if has_layer:
             energies = [one.mean_low_energy for one in layers if one.mean_low_energy is not None]
@@ -128,7 +133,25 @@ def _mean(values: Sequence[float]) -> float | None:
     return over_seeds([Estimate(value) for value in values]).value if values else None
 
 
-def _accuracy(estimate: Estimate | None) -> Cell:
-    if estimate is None:
-        return Cell(percent(None))
-    return Cell(percent(estimate.value), under=interval(estimate))
+# The figures of a network that have a column.
+_FIGURES: tuple[Callable[[ScoreView | Standing], Estimate], ...] = (
+    lambda of: of.clean,
+    lambda of: of.averages[0].estimate,
+)
+
+
+def _ends(estimates: Sequence[Estimate]) -> tuple[float, float]:
+    """Return the lowest and the highest value: the line that the dots of a column share."""
+    values = [estimate.value for estimate in estimates]
+    return min(values), max(values)
+
+
+def _accuracy(
+    standing: Standing, of: Callable[[ScoreView | Standing], Estimate], ends: tuple[float, float]
+) -> Cell:
+    """Return an accuracy with its interval, and where there are several seeds with a dot for each."""
+    dots = tuple(of(member.score).value for member in standing.members)
+    estimate = of(standing)
+    return Cell(
+        percent(estimate.value), under=interval(estimate), dots=dots if len(dots) > 1 else (), ends=ends
+    )

@@ -116,10 +116,15 @@ def layers_table(
 ) -> tuple[int, str, Table, str]:
     """Return a network's position and name, a table of its convolutions, and what is noted of them.
 
-    A brief table shows only the figures that tell networks apart.
+    A brief table shows only the figures that tell networks apart. Figures that no layer has are left out.
     """
     found = list(layers)
-    columns = {key: row for key, row in FIGURES.items() if not (brief and "comparison" in row.left_out)}
+    columns = {
+        key: row
+        for key, row in FIGURES.items()
+        if not (brief and "comparison" in row.left_out)
+        and any(layer.figures.get(key) is not None for layer in found)
+    }
     rows: list[Row] = [
         [
             Cell(layer.name, code=True),

@@ -1,10 +1,11 @@
 """The page of `probe`: which frequencies networks look at, and what corruption does to them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import isnan
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ..disk import check_output
@@ -24,6 +25,7 @@ from .charts import Axis, Line, known, line_chart, points
 from .layers import RADIUS, having, radial_figures, spectra_pictures
 from .page import render, write_page
 from .pictures import spectrum_picture
+from .scored import conditions_of
 from .text import brief, cleaned, isolated, number, percent, spaced
 from .views import RING, Cell, Figure, Picture, Row, Table
 
@@ -61,6 +63,7 @@ def write_probe_page(
     out: str | Path,
     *,
     corruptions: CorruptionSpectra | None = None,
+    conditions: Mapping[str, str] = MappingProxyType({}),
     title: str = "Which frequencies it looks at",
 ) -> Path:
     """Write one HTML page on which networks stand side by side, and return its path.
@@ -71,6 +74,7 @@ def write_probe_page(
         probed: The networks; the others are compared with the first.
         out: The file to write; its folder must exist.
         corruptions: Spectra of what corruptions add, by which kinds are ordered.
+        conditions: What the networks were probed on, such as data, split and images, in words.
         title: The heading.
 
     Raises:
@@ -92,11 +96,19 @@ def write_probe_page(
         "probe.html",
         title=title,
         names=[(position, entry.name, names[position]) for position, entry in enumerate(probed)],
+        answers=_answers(probed),
         sentences=_sentences(probed, corruptions),
+        unscored=[
+            (position, entry.name)
+            for position, entry in enumerate(probed)
+            if corruptions is not None and len(probed) > 1 and entry.scores is None
+        ],
+        scored=list(dict.fromkeys(conditions_of(one.scores) for one in probed if one.scores is not None)),
+        conditions=list(conditions.items()),
         curves=_curves(probed),
         gains=_gains(probed, corruptions),
         **probed_sections(maps, passed),
-        added=[] if corruptions is None else _added(corruptions),
+        added=[] if corruptions is None else added_pictures(corruptions),
         gradients=gradients,
         peak=peak,
         vulnerability=_vulnerability(probed),
@@ -115,6 +127,20 @@ def probed_sections(
         "passes": _passes(passed) if passed else [],
         "reached": _reached(passed),
     }
+
+
+def _answers(probed: Sequence[Probed]) -> list[tuple[int, str, dict[str, Any]]]:
+    """Return what the sentences at the top say of each network that has a heat map or pass curves."""
+    found = []
+    for position, entry in enumerate(probed):
+        heat, passes = entry.heatmap, entry.passes
+        reach = None if passes is None else passes.reached.get(0.9)
+        error = None if heat is None or isnan(heat.mean_error()) else heat.mean_error()
+        if reach is None and error is None:
+            continue
+        about = {} if heat is None else {"norm": f"{heat.norm:g}", "clean": heat.clean_error}
+        found.append((position, entry.name, {"reach": reach, "error": error, **about}))
+    return found
 
 
 def _sentences(probed: Sequence[Probed], corruptions: CorruptionSpectra | None) -> list[str]:
@@ -225,7 +251,9 @@ def _reached(passed: Sequence[tuple[int, str, PassCurves]]) -> Table:
         ]
         for position, name, passes in passed
     ]
-    radii = [Cell(f"Radius for {percent(share, 0)}", under="of what it knows") for share in (0.1, 0.9)]
+    radii = [
+        Cell(f"Radius for {percent(share, 0)}", under="of its gain over guessing") for share in (0.1, 0.9)
+    ]
     return Table("Pass curves", ["Network", "Clean", *radii, "Phases alone", "Amplitudes alone"], rows)
 
 
@@ -236,7 +264,8 @@ def _with_ends(found: tuple[float, float, float] | None, digits: int) -> Cell:
     return Cell(value, under=f"{low} to {high}")
 
 
-def _added(corruptions: CorruptionSpectra) -> list[Picture]:
+def added_pictures(corruptions: CorruptionSpectra) -> list[Picture]:
+    """Return a picture of what each kind adds, those of the highest frequencies first."""
     pictures = []
     for kind in sorted(corruptions.kinds, key=corruptions.low_energy):
         severities = [severity for name, severity in corruptions.spectra if name == kind]

@@ -7,7 +7,7 @@ from typing import Any
 from ..control import CENTERS
 from ..disk import check_output
 from ..evaluation import Data
-from ..probes import HeatMap, PassCurves, Probing
+from ..probes import Added, HeatMap, PassCurves, Probing
 from .accuracy import Comparison, comparisons, mean_at_hand
 from .charts import Axis, Line, line_chart
 from .first_layer import first_layers
@@ -16,7 +16,7 @@ from .gather import gather
 from .glance import glances
 from .layers import by_depth, course, layers_table, recipes_of
 from .page import render, write_page
-from .probe_page import probed_sections
+from .probe_page import added_pictures, probed_sections
 from .text import spaced
 from .views import Entry, Figure, Recipe, ReportView
 
@@ -74,6 +74,7 @@ def render_report(report: ReportView, data: Data | None = None) -> str:
         "filters": first,
         "sensitivity": probed["maps"],
         "passes": probed["passes"],
+        "corruptions": report.added,
         "training": training,
         "layers": measured,
         "provenance": True,
@@ -97,6 +98,8 @@ def render_report(report: ReportView, data: Data | None = None) -> str:
         depth=by_depth(measured),
         layers=[layers_table(*network, brief=True) for network in measured],
         facts=[_facts(entry) for entry in entries],
+        added=[] if report.added is None else added_pictures(report.added.found),
+        added_to=[] if report.added is None else _conditions_of(report.added),
         **probed,
     )
 
@@ -107,6 +110,7 @@ _SECTIONS = {
     "filters": "First layer",
     "sensitivity": "Sensitivity to frequencies",
     "passes": "Filtered images",
+    "corruptions": "What corruptions add",
     "training": "Training",
     "layers": "Every layer",
     "provenance": "What was run",
@@ -121,11 +125,16 @@ def _answer(groups: Sequence[Comparison]) -> dict[str, Any]:
     group = groups[0]
     reference, best = group.rows[0], group.ranked[0] if group.ranked else None
     found: dict[str, Any] = {"group": group, "reference": reference, "best": best}
-    found["gains"] = None if best is None else best.gains(reference)
+    # The most accurate network is the subject, whether it is the reference or not.
+    leads = best is not None and best.value >= reference.value
+    subject, other = (best, reference) if leads and best is not None else (reference, best)
+    gains = () if best is None else best.gains(reference)
+    turned = [None if gain is None else gain if leads else gain.turned for gain in gains]
+    found |= {"subject": subject, "other": other, "gains": turned}
     found["others"] = [(row, *row.gains(reference)) for row in group.ranked[1:7]]
-    means = [(kind, mean_at_hand(cells)) for kind, cells in (best or reference).kinds.items()]
+    means = [(kind, mean_at_hand(cells)) for kind, cells in subject.kinds.items()]
     found["extremes"] = sorted(known_means(means), key=lambda pair: pair[1])
-    shown = [row.recipe for row in (reference, best) if row is not None]
+    shown = [row.recipe for row in (subject, other) if row is not None]
     low = [(recipe, _mean_low_energy(recipe)) for recipe in shown]
     found["low"] = [(recipe, value) for recipe, value in low if value is not None]
     return found
@@ -142,12 +151,13 @@ def _mean_low_energy(recipe: Recipe) -> float | None:
 
 
 def _trained_alike(trained: Sequence[Entry]) -> dict[str, Any]:
-    """Return how the networks were trained, as far as it is the same for all that were."""
+    """Return how many networks have a record of their training, and what it says of all of them."""
     said = [{**run.config, "data": run.data} for run in (entry.run for entry in trained) if run is not None]
-    return {
+    alike = {
         what: said[0].get(what) if said and all(one.get(what) == said[0].get(what) for one in said) else None
         for what in ("arch", "data", "epochs")
     }
+    return {**alike, "count": len(said)}
 
 
 def _probed(report: ReportView) -> dict[str, Any]:
@@ -165,6 +175,11 @@ def _probed(report: ReportView) -> dict[str, Any]:
 def _conditions(probing: Probing) -> tuple[tuple[str, str], ...]:
     facts = {"data": probing.data, "split": probing.split, "images": f"{probing.found.images:,}"}
     return (*facts.items(), ("precision", probing.precision))
+
+
+def _conditions_of(added: Added) -> list[tuple[str, str]]:
+    facts = [("data", added.data), ("split", added.split), ("images", f"{added.found.images:,}")]
+    return [*facts, ("constants", added.parameters)]
 
 
 def _training(trained: Sequence[Entry]) -> list[Figure]:

@@ -12,8 +12,8 @@ _AVERAGE_15 = ("average over the 15 benchmark kinds", "Corrupted images, 15 kind
 _AVERAGE_19 = ("average over all 19 kinds", "Corrupted images, 19 kinds")
 
 
-def _conditions(score: Scores) -> tuple[tuple[str, str], ...]:
-    """Return what two scores must share to be compared."""
+def conditions_of(score: Scores) -> tuple[tuple[str, str], ...]:
+    """Return what two scores must share to be compared: names and values."""
     corrupted = [answers for (kind, _), answers in score.cells.items() if kind != "clean"]
     facts = [("data", score.data), ("split", score.split), ("images", f"{len(score.labels):,}")]
     if corrupted:
@@ -28,7 +28,7 @@ def _conditions(score: Scores) -> tuple[tuple[str, str], ...]:
 
 def key_of(score: Scores) -> str:
     """Return a digest of the conditions, the test images and their classes, and the measured cells."""
-    facts = repr((_conditions(score), score.pixels, sorted(score.cells)))
+    facts = repr((conditions_of(score), score.pixels, sorted(score.cells)))
     return sha256(score.labels.tobytes() + facts.encode()).hexdigest()
 
 
@@ -46,7 +46,7 @@ def score_view(score: Scores, alike: Sequence[Scores]) -> ScoreView:
 
     return ScoreView(
         name=score.name,
-        conditions=_conditions(score),
+        conditions=conditions_of(score),
         key=key_of(score),
         clean=Estimate(clean.accuracy, *clean.ci95),
         averages=averages,

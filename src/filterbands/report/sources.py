@@ -8,15 +8,26 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from ..evaluation import is_onnx, model_fingerprint
+from ..evaluation import is_onnx, known_fingerprints, model_fingerprint
 from ..filters import ModelSpectrum, analyze, steps_of_training
-from ..models import find_checkpoints, is_named, load_model, name_of, read_checkpoint, trusted_arch
+from ..models import (
+    find_checkpoints,
+    is_named,
+    load_model,
+    name_of,
+    published_geometry,
+    read_checkpoint,
+    trusted_arch,
+)
 from ..run import Run
 from ..study import read_lines
 from .views import FiltersView
 
 _LOG = logging.getLogger(__name__)
 _DATABASE = b"SQLite format 3\x00"
+# Sides of images that are tried for a network of others with results under its name; 32 and those that are
+# known come first.
+_SIDES = (28, 48, 64, 96, 128, 160, 192, 224, 240, 256, 288, 299, 320, 384)
 _KNOWN = "a Run folder, a database of results, a checkpoint, an ONNX file, a study's folder"
 
 
@@ -29,6 +40,15 @@ class Weights(NamedTuple):
     """Whether it was found in a folder that a source names, and not named itself."""
     earlier: Mapping[int, Path] = {}
     """Earlier checkpoints of the same training, and this one, by step."""
+
+
+class Results(NamedTuple):
+    """What the databases hold results of."""
+
+    models: Mapping[str, Sequence[str]] = {}
+    """The names of each network, by its fingerprint."""
+    sides: Sequence[int] = ()
+    """Sides in pixels of images that networks were probed with."""
 
 
 @dataclass(slots=True)
@@ -44,8 +64,8 @@ class Found:
 class Opened(NamedTuple):
     """What is read of a network that is not a Run."""
 
-    fingerprint: str | None
-    """None for tensors without an architecture."""
+    fingerprints: tuple[str, ...]
+    """Those that its results have, else the one that new ones would get; none without an architecture."""
     filters: FiltersView | None
     file: Mapping[str, str]
     """What is known of the file."""
@@ -159,7 +179,19 @@ def _shapes(file: Path) -> tuple[tuple[str, tuple[int, ...]], ...]:
     return tuple((name, tuple(tensor.shape)) for name, tensor in weights.items())
 
 
-def open_weights(weights: Weights) -> Opened | None:
+def fingerprints_of(model: nn.Module, name: str, results: Results, *sides: int) -> tuple[str, ...]:
+    """Return the fingerprints under which a network has results, else the one that new ones would get.
+
+    That of a network of others depends on the size of the images. `sides` are those that it is likely to
+    have seen.
+    """
+    found = known_fingerprints(model, results.models.keys(), sides=(*sides, 32, *results.sides))
+    if not found and any(name in names for names in results.models.values()):
+        found = known_fingerprints(model, results.models.keys(), sides=_SIDES)
+    return found or (model_fingerprint(model),)
+
+
+def open_weights(weights: Weights, results: Results) -> Opened | None:
     """Return what a file holds; None, which is said, for a file in a folder that is no network.
 
     Raises:
@@ -167,7 +199,7 @@ def open_weights(weights: Weights) -> Opened | None:
         ValueError: The file is not a network, or does not fit the architecture that it names.
     """
     try:
-        return _open(weights)
+        return _open(weights, results)
     except ValueError as error:
         if not weights.listed:
             raise
@@ -175,11 +207,11 @@ def open_weights(weights: Weights) -> Opened | None:
         return None
 
 
-def _open(weights: Weights) -> Opened:
+def _open(weights: Weights, results: Results) -> Opened:
     place, file = weights.place, {"place": weights.place}
     if is_onnx(place):
-        network = load_model(place)
-        return Opened(model_fingerprint(network), None, {**file, "format": "ONNX"}, {})
+        prints = fingerprints_of(load_model(place), name_of(place), results)
+        return Opened(prints, None, {**file, "format": "ONNX"}, {})
     model: nn.Module | None = None
     if is_named(place):
         model, arch = load_model(place), place
@@ -209,7 +241,17 @@ def _open(weights: Weights) -> Opened:
         planar = weight.detach() if weight is not None and weight.ndim == 4 else None
         filters = FiltersView(spectrum, first, planar)
     course = {step: analyze(earlier) for step, earlier in sorted(weights.earlier.items())}
-    return Opened(None if model is None else model_fingerprint(model), filters, file, course)
+    prints = () if model is None else fingerprints_of(model, name_of(place), results, *_published(arch))
+    return Opened(prints, filters, file, course)
+
+
+def _published(arch: str) -> tuple[int, ...]:
+    """Return the side of the images that a network of timm or torchvision was published with."""
+    try:
+        geometry = published_geometry(arch)
+    except ValueError:
+        return ()
+    return () if geometry is None else (geometry.crop,)
 
 
 def name_of_weights(weights: Weights) -> str:

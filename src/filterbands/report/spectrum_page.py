@@ -9,6 +9,7 @@ from torch import Tensor
 from ..datasets import ImageSet
 from ..disk import check_output
 from ..filters import Analyzed, GradientSpectrum, Sensitivity, Trajectory
+from ..models import name_of
 from .charts import Axis, Line, line_chart, points
 from .layers import by_depth, course, having, layers_table, radial_figures, spectra_pictures
 from .page import render, write_page
@@ -46,7 +47,10 @@ def write_spectra(
         raise ValueError("a page of spectra needs at least one network, got none")
     file = check_output(out)
     names = [one.path for one in networks]
-    networks = [replace(one, path=brief(cleaned(one.path))) for one in networks]
+    short = [name_of(path) for path in names]
+    if len(set(short)) < len(short):
+        short = names
+    networks = [replace(one, path=brief(cleaned(name))) for one, name in zip(networks, short, strict=True)]
     gradients = having((one.path, one.gradient) for one in networks)
     sensitivities = having((one.path, one.sensitivity) for one in networks)
     pictures, peak = spectra_pictures([_gradient(*each) for each in gradients], of="the input gradient of ")
@@ -59,6 +63,7 @@ def write_spectra(
         conditions=[] if data is None else _conditions(data),
         curves=_curves(networks),
         courses=_courses(networks, together),
+        courses_of=[] if together else [(n, name) for n, name, _ in _logged(networks)],
         gradients=pictures,
         peak=peak,
         layers=[layers_table(n, one.path, one.layers) for n, one in enumerate(networks)],
@@ -115,7 +120,7 @@ def _curves(networks: Sequence[Analyzed]) -> list[Figure]:
 
 def _courses(networks: Sequence[Analyzed], together: Trajectory | None) -> list[Figure]:
     """Return figures against the step: of the checkpoints together, or of each network's own log."""
-    own = having((one.path, one.history) for one in networks)
+    own = _logged(networks)
     courses = own if together is None else [(0, "the checkpoints", together)]
     figures = []
     for title, key in (("Low share", "low_share"), ("Mean low energy", "mean_low_energy")):
@@ -126,6 +131,10 @@ def _courses(networks: Sequence[Analyzed], together: Trajectory | None) -> list[
         label, y = f"{title} of the first layer against the step", Axis(title, percent=True)
         figures += course(title, found, x=Axis("Step"), y=y, label=label, several=True)
     return figures
+
+
+def _logged(networks: Sequence[Analyzed]) -> list[tuple[int, str, Trajectory]]:
+    return having((one.path, one.history) for one in networks)
 
 
 def _gradient(position: int, name: str, found: GradientSpectrum) -> tuple[Cell, Tensor, float]:

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from torch import Tensor
 
 from ..filters import LayerSpectrum, ModelSpectrum
-from ..probes import Probing
+from ..probes import Added, Probing
 from ..scores import Scores
 
 
@@ -30,6 +30,10 @@ class Cell(NamedTuple):
     """The number that the text rounds, by which columns are compared and sorted."""
     kind: str = ""
     """The kind of corruption that it names."""
+    dots: tuple[float, ...] = ()
+    """Values of single networks, drawn below it."""
+    ends: tuple[float, float] = (0.0, 1.0)
+    """Where the line of the dots begins and ends."""
 
 
 RING = 0.02
@@ -89,8 +93,11 @@ class Estimate(NamedTuple):
     @property
     def size(self) -> "Estimate":
         """How large a difference is, whatever its sign."""
-        if self.value >= 0:
-            return self
+        return self if self.value >= 0 else self.turned
+
+    @property
+    def turned(self) -> "Estimate":
+        """A difference in the other direction."""
         low, high = (None if end is None else -end for end in (self.high, self.low))
         return Estimate(-self.value, low, high)
 
@@ -255,6 +262,8 @@ class ReportView(NamedTuple):
     title: str
     recipes: tuple[Recipe, ...]
     """In the order of the sources."""
+    added: Added | None = None
+    """Spectra of what corruptions add to images, where a database has them."""
 
     @property
     def entries(self) -> tuple[Entry, ...]:

@@ -106,6 +106,12 @@ class OverSeeds:
 def compare(first: Scores, second: Scores, kinds: Iterable[str] = ("clean",)) -> Difference:
     """Return the paired difference of two runs' averages over kinds, at the severities both have.
 
+    Args:
+        first: Whose gain it is.
+        second: The scores that are subtracted.
+        kinds: Kinds whose mean is compared. By default clean images alone: name kinds for a difference under
+            corruption, such as `BENCHMARK_15` of `filterbands.scores`.
+
     Raises:
         ValueError: Not the same images, or cells that one of them lacks.
     """

@@ -17,7 +17,7 @@ const button = (action, text, facts = {}) => make("button", Object.assign({"type
 // What a cell says: its own text, and the texts beside it and below it.
 function said(cell) {
   const own = cell.cloneNode(true), apart = what => all(what, own).map(one => (one.remove(), one.textContent.trim())).join(" ");
-  all("[aria-hidden], .unseen", own).forEach(one => one.remove());
+  all("[aria-hidden], .unseen, svg", own).forEach(one => one.remove());
   const under = apart(".sub"), beside = apart(".delta");
   return [own.textContent.trim(), beside, under];
 }
@@ -229,8 +229,8 @@ function brush(maps) {
     square.addEventListener("pointermove", event => { if (start !== null) move(event); });
     for (const end of ["pointerup", "pointercancel"]) square.addEventListener(end, () => { start = null; });
   });
-  const about = kinds.length ? "Each share is of the power that the kind adds." : "The page has no spectra of corruptions.";
-  maps[0].closest(".card").append(make("div", {"class": "brush"}, make("h3", {}, "Which kinds live in a ring"),
+  const about = kinds.length ? "Each share is of the power that the kind adds." : "The page has no spectra of corruptions: probe a network into the database with --only corruptions.";
+  maps[0].closest(".card").append(make("div", {"class": "brush"}, make("h3", {}, kinds.length ? "Which kinds live in a ring" : "Error in a ring"),
     make("p", {"class": "note"}, "Drag over a map, or move the sliders. " + about), make("p", {"class": "sliders"}, ...sliders.map((slider, at) => make("label", {}, ["From", "To"][at], slider))), told, list));
   refresh = show;
   show();
