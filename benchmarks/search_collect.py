@@ -11,8 +11,9 @@ import argparse
 import json
 from datetime import date
 from pathlib import Path
-from statistics import mean
 from typing import Any
+
+import search
 
 from filterbands.datasets import load_data
 from filterbands.evaluation import EvaluateConfig, evaluate
@@ -21,18 +22,6 @@ from filterbands.run import Run
 from filterbands.training import METHODS
 
 LINES = Path(__file__).parents[1] / "results" / "search.jsonl"
-OWN = ("spatter", "saturate")
-BAR = (
-    *("caustic_refraction", "perlin_noise", "plasma_noise"),
-    *("cocentric_sine_waves", "single_frequency_greyscale"),
-)
-# Left out by the rule of docs/search.md, once the standard network is scored.
-LEFT_OUT: tuple[str, ...] = ()
-
-
-def accuracy(severities: list[float | None]) -> float:
-    """Return a kind's mean accuracy over its severities."""
-    return mean(value for value in severities if value is not None)
 
 
 def collect(folder: Path, line: dict[str, Any]) -> dict[str, Any]:
@@ -43,7 +32,7 @@ def collect(folder: Path, line: dict[str, Any]) -> dict[str, Any]:
         raise SystemExit(f"{run.folder}: trained at revision {described['git']}, which is not clean")
     config = EvaluateConfig(
         name=line["name"],
-        kinds=BAR,
+        kinds=search.BAR,
         parameters="imagenet",
         spread=True,
         precision=line["evaluation"]["precision"],
@@ -52,7 +41,7 @@ def collect(folder: Path, line: dict[str, Any]) -> dict[str, Any]:
     model = load_model(run.folder)
     bar = evaluate(model, data, config=config, db=folder / "results.db").to_json()["kinds"]
     kinds = {**line["kinds"], **bar}
-    found = {kind: accuracy(kinds[kind]) for kind in (*OWN, *BAR, "speckle_noise", "gaussian_blur")}
+    shown = (*search.OWN, *search.BAR, "speckle_noise", "gaussian_blur")
     front = run.last_epoch().get("spectral")
     return {
         "row": line["recipe"],
@@ -61,9 +50,9 @@ def collect(folder: Path, line: dict[str, Any]) -> dict[str, Any]:
         "seed": line["seed"],
         "passes": METHODS[described["config"]["method"]].views,
         "clean": line["clean"],
-        "selection": mean(found[kind] for kind in (*OWN, *BAR) if kind not in LEFT_OUT),
+        "selection": search.selection(kinds),
         "average_15": None,
-        "kinds": {kind: kinds[kind] for kind in found},
+        "kinds": {kind: kinds[kind] for kind in shown},
         **({} if front is None else {"spectral": front}),
         "low_share": line["low_share"],
         "mean_low_energy": line["mean_low_energy"],

@@ -37,6 +37,7 @@ import network_probes
 import performance_tables
 import planted_sweep
 import resnet20
+import search
 import shrink
 import study_table
 import train_cifar10
@@ -120,6 +121,8 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "protocol narrow 12": _protocol(verdict.NARROW, 12),
     "protocol narrow 40": _protocol(verdict.NARROW, 40),
     "protocol full 30": _protocol(verdict.FULL, 30),
+    "search 12": lambda: search.table(search.read(), 12),
+    "search 40": lambda: search.table(search.read(), 40),
     "protocol contrasts": lambda: verdict.contrasts(verdict.read()),
     "protocol dose": lambda: verdict.dose(verdict.read()),
 }

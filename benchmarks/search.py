@@ -1,0 +1,153 @@
+"""Tables and the picture of the recipe search (docs/search.md), from results/search.jsonl, without training.
+
+python benchmarks/search.py            both tables, as Markdown
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import altair as alt
+
+from filterbands.report.style import MUTED
+from filterbands.scores import student_interval
+
+RESULTS = Path(__file__).parents[1] / "results"
+OWN = ("spatter", "saturate")
+BAR = (
+    *("caustic_refraction", "perlin_noise", "plasma_noise"),
+    *("cocentric_sine_waves", "single_frequency_greyscale"),
+)
+WAVES = ("cocentric_sine_waves", "single_frequency_greyscale")
+"""What `afa` trains on: rows with it are ranked on the other kinds."""
+LEFT_OUT: tuple[str, ...] = ()
+"""Kinds that are invisible or hopeless on the standard network."""
+ALLOWED: Mapping[int, float] = {12: 1.0, 40: 0.3}
+"""Clean loss in points that costs nothing in the rank, by epochs."""
+PENALTY = 3.0
+GOAL = (14.0, 0.3)
+"""The gain over the 15 kinds and the clean loss that the search is for, in points."""
+
+Line = dict[str, Any]
+
+
+def read() -> list[Line]:
+    """Return the lines of the finished runs."""
+    file = RESULTS / "search.jsonl"
+    return [json.loads(text) for text in file.read_text().splitlines()] if file.exists() else []
+
+
+def selection(kinds: Mapping[str, Sequence[float | None]], *, without: Sequence[str] = ()) -> float:
+    """Return the selection score: the mean accuracy over the selection kinds, as a share."""
+    chosen = [kind for kind in (*OWN, *BAR) if kind not in (*LEFT_OUT, *without)]
+    return mean(accuracy(kinds[kind]) for kind in chosen)
+
+
+def accuracy(severities: Sequence[float | None]) -> float:
+    """Return a kind's mean accuracy over its severities."""
+    return mean(value for value in severities if value is not None)
+
+
+def gains(lines: Sequence[Line], row: str, epochs: int) -> list[tuple[float, float]]:
+    """Return the clean and the selection gain over `standard` by seed, in points."""
+    of = {
+        name: {line["seed"]: line for line in lines if (line["row"], line["epochs"]) == (name, epochs)}
+        for name in (row, "standard")
+    }
+    without = WAVES if any(line["config"]["method"].startswith("afa") for line in of[row].values()) else ()
+    return [
+        (
+            100 * (line["clean"] - of["standard"][seed]["clean"]),
+            100 * _difference(line, of["standard"][seed], without),
+        )
+        for seed, line in sorted(of[row].items())
+        if seed in of["standard"]
+    ]
+
+
+def _difference(line: Line, standard: Line, without: Sequence[str]) -> float:
+    return selection(line["kinds"], without=without) - selection(standard["kinds"], without=without)
+
+
+def rank(found: Sequence[tuple[float, float]], epochs: int) -> float:
+    """Return the gain in the selection score less the penalty on what the clean loss exceeds, in points."""
+    clean, gain = (mean(values) for values in zip(*found, strict=True))
+    return gain - PENALTY * max(0.0, -clean - ALLOWED[epochs])
+
+
+def table(lines: Sequence[Line], epochs: int) -> str:
+    """Return all rows of a budget as Markdown, the best rank first."""
+    lines = [line for line in lines if line["epochs"] == epochs]
+    if not lines:
+        return "No runs yet."
+    rows = {line["row"]: gains(lines, line["row"], epochs) for line in lines}
+    order = sorted((row for row in rows if rows[row]), key=lambda row: -rank(rows[row], epochs))
+    heads = (
+        "row",
+        "passes",
+        "seeds",
+        "clean, %",
+        "selection, %",
+        "clean, points",
+        "selection, points",
+        "rank",
+    )
+    text = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for row in order:
+        runs = [line for line in lines if line["row"] == row]
+        of_clean, of_selection = ([pair[place] for pair in rows[row]] for place in (0, 1))
+        cells = [
+            f"`{row}`",
+            str(runs[0]["passes"]),
+            str(len(runs)),
+            f"{100 * mean(line['clean'] for line in runs):.2f}",
+            f"{100 * mean(line['selection'] for line in runs):.2f}",
+            *(("", "", "") if row == "standard" else (_signed(of_clean), _signed(of_selection))),
+            *(() if row == "standard" else (f"{rank(rows[row], epochs):.2f}",)),
+        ]
+        text.append(f"| {' | '.join(cells)} |")
+    return "\n".join(text)
+
+
+def _signed(values: Sequence[float]) -> str:
+    if len(values) == 1:
+        return f"{values[0]:+.2f}"
+    low, high = student_interval(values)
+    return f"{mean(values):+.2f} ({low:+.2f} to {high:+.2f})"
+
+
+def chart(lines: Sequence[Line]) -> alt.LayerChart:
+    """Return gain against clean change: what can be had, by passes and budget."""
+    points = []
+    for epochs in sorted({line["epochs"] for line in lines}):
+        for row in sorted({line["row"] for line in lines if line["epochs"] == epochs}):
+            found = gains(lines, row, epochs)
+            if row != "standard" and found:
+                clean, gain = (mean(values) for values in zip(*found, strict=True))
+                passes = next(line["passes"] for line in lines if line["row"] == row)
+                points.append(
+                    {"row": row, "clean": clean, "gain": gain, "passes": passes, "epochs": f"{epochs} epochs"}
+                )
+    base = alt.Chart(alt.Data(values=points)).encode(
+        x=alt.X("clean:Q", title="change in clean accuracy, points").scale(zero=False, padding=12),
+        y=alt.Y("gain:Q", title="gain in the selection score, points").scale(zero=False, padding=12),
+    )
+    return alt.layer(
+        base.mark_point(filled=True, size=60).encode(
+            color=alt.Color("passes:N", title="passes per step"), shape=alt.Shape("epochs:N", title=None)
+        ),
+        base.mark_text(align="left", dx=6, fontSize=9, color=MUTED[0]).encode(text="row:N"),
+    ).properties(width=560, height=360)
+
+
+def main() -> None:
+    """Print both tables."""
+    lines = read()
+    for epochs in ALLOWED:
+        print(f"## {epochs} epochs\n\n{table(lines, epochs)}\n")
+
+
+if __name__ == "__main__":
+    main()
