@@ -122,6 +122,10 @@ def test_following_is_the_cross_entropy_and_the_divergence_from_the_first_answer
         (["spectral.schedule=fading"], "unknown spectral.schedule 'fading'.*fade"),
         (["spectral.learn=joint", "spectral.strength=0"], "set spectral.strength above 0"),
         (["spectral.schedule=fade", "compile=true"], "compile=false"),
+        (
+            ["method=pair", "spectral.strength=0", "spectral.gain=0", "spectral.noise=0"],
+            "nothing perturbs them",
+        ),
         (["spectral.floor=2"], "spectral.floor needs a number in"),
     ],
 )

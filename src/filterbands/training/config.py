@@ -265,6 +265,11 @@ class TrainConfig:
                 "share.low and modulate.on exclude each other; set share.low=none to modulate, or "
                 "modulate.bands=eigen to modulate within the share"
             )
+        if METHODS[self.method].keeps_first and not self.spectral.on:
+            raise ValueError(
+                f"method {self.method} compares clean with perturbed images, and nothing perturbs them; set "
+                "spectral.strength, spectral.gain or spectral.noise above 0"
+            )
         if self.compile and self.spectral.schedule != "constant":
             raise ValueError(
                 "spectral.schedule changes a number in every step, for which torch would compile anew; set "

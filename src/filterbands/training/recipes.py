@@ -14,7 +14,7 @@ _STRONG = SpectralConfig(strength=1.0, gain=1.0, noise=0.06, clean=0.4)
 _DOCS = {
     "standard": "Plain training: flips, crops, SGD with a triangular schedule, label smoothing.",
     "gaussian": "Gaussian noise of standard deviation 0.1 on half of the images.",
-    "pair": "A clean and a perturbed view that must agree: two forward passes; set `spectral` beside it.",
+    "pair": "A clean and a perturbed view that must agree: two forward passes.",
     "pair_stop": "The same, and no gradient passes through the clean answer: two forward passes.",
     "triple": "A clean view and two perturbed ones that must agree: three forward passes.",
     "augmix": "AugMix without its consistency loss: one forward pass.",
@@ -95,7 +95,14 @@ def _published(recipe: str, method: str, **change: Any) -> TrainConfig:
 
 
 _CONFIGS = (
-    *(TrainConfig(recipe=method, method=method) for method in METHODS),
+    *(
+        TrainConfig(
+            recipe=name,
+            method=name,
+            spectral=replace(_MILD, clean=0.0) if method.keeps_first else SpectralConfig(),
+        )
+        for name, method in METHODS.items()
+    ),
     TrainConfig(recipe="finetune", epochs=5, learning_rate=0.02, spectral=_STRONG),
     _on_cifar("fast_wide", "fastnet_wide", epochs=28, batch_size=512, learning_rate=0.6, ema=0.99),
     _on_cifar("fast_narrow", "cifar_resnet18_narrow", epochs=15),
