@@ -134,6 +134,7 @@ PICTURES: Mapping[str, Callable[[], Any]] = {
     ),
     "study.png": lambda: study_table.chart(lines_of("narrow_study", "narrow_best_study")),
     "sensitivity-passes.png": lambda: network_probes.curves(network_probes.read()),
+    "arms.png": lambda: verdict.arms_chart(verdict.read()),
     "dose.png": lambda: verdict.dose_chart(verdict.read()),
 }
 """Every picture of docs/images that is a chart of results."""

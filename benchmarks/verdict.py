@@ -2,6 +2,7 @@
 
     python benchmarks/verdict.py                                    tables and contrasts, as Markdown
     python benchmarks/verdict.py --dose docs/images/dose.png        accuracy against share, as a picture
+    python benchmarks/verdict.py --arms docs/images/arms.png        corrupted against clean accuracy
 
 C-bar is not read here until the protocol's confirmation opens it.
 """
@@ -260,15 +261,53 @@ def dose_chart(lines: Sequence[Line]) -> alt.FacetChart:
     )
 
 
+def arms_chart(lines: Sequence[Line]) -> alt.FacetChart:
+    """Return clean against corrupted accuracy of every row: means over seeds, by network and budget."""
+    points = []
+    for arch, epochs in dict.fromkeys((line["arch"], line["epochs"]) for line in lines):
+        for row in dict.fromkeys(ORDER):
+            runs = list(select(lines, row, arch, epochs).values())
+            if runs:
+                clean, corrupted = ([FIGURES[name](line) for line in runs] for name in ("clean", "15 kinds"))
+                low, high = student_interval(corrupted) if len(runs) > 2 else (None, None)
+                points.append(
+                    {
+                        "row": row,
+                        "of": f"{arch}, {epochs} epochs",
+                        "clean": mean(clean),
+                        "corrupted": mean(corrupted),
+                        "low": low,
+                        "high": high,
+                    }
+                )
+    base = alt.Chart().encode(
+        x=alt.X("clean:Q", title="clean accuracy, %").scale(zero=False, padding=20),
+        y=alt.Y("corrupted:Q", title="accuracy over the 15 kinds, %").scale(zero=False, padding=12),
+    )
+    layers = alt.layer(
+        base.mark_rule(color=MUTED[0]).encode(y="low:Q", y2="high:Q"),
+        base.mark_point(filled=True, size=50),
+        base.mark_text(align="left", dx=6, fontSize=9).encode(text="row:N"),
+        data=alt.Data(values=points),
+    )
+    return (
+        layers.properties(width=360, height=280)
+        .facet(alt.Facet("of:N", title=None), columns=2)
+        .resolve_scale(x="independent", y="independent")
+    )
+
+
 def main() -> None:
     """Print the analysis, or draw its picture."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dose", metavar="FILE", help="draw accuracy against share")
+    parser.add_argument("--arms", metavar="FILE", help="draw corrupted against clean accuracy")
     given = parser.parse_args()
     lines = read()
-    if given.dose:
-        dose_chart(lines).save(given.dose, scale_factor=2)
-        return
+    for file, chart in ((given.dose, dose_chart), (given.arms, arms_chart)):
+        if file:
+            chart(lines).save(file, scale_factor=2)
+            return
     for arch, epochs in ((FULL, 12), (NARROW, 12), (NARROW, 40), (FULL, 30)):
         if any((line["arch"], line["epochs"]) == (arch, epochs) for line in lines):
             print(f"## {arch}, {epochs} epochs\n\n{table(lines, arch, epochs)}\n")
