@@ -124,6 +124,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "search 12": lambda: search.table(search.read(), 12),
     "search 40": lambda: search.table(search.read(), 40),
     "protocol contrasts": lambda: verdict.contrasts(verdict.read()),
+    "kept weights": lambda: verdict.kept(verdict.read()),
     "protocol dose": lambda: verdict.dose(verdict.read()),
 }
 """Every table by name."""

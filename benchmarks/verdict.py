@@ -161,6 +161,20 @@ def table(lines: Sequence[Line], arch: str, epochs: int) -> str:
     return "\n".join(text)
 
 
+def kept(lines: Sequence[Line]) -> str:
+    """Return the accuracy of the networks whose weights are kept, in float32 and rounded to float16."""
+    file = RESULTS / "kept_weights.jsonl"
+    halves = [json.loads(text) for text in file.read_text().splitlines()] if file.exists() else []
+    heads = ("file", "clean, float32", "float16", "15 kinds, float32", "float16")
+    text = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for half in halves:
+        whole = select(lines, half["row"], half["arch"], half["epochs"])[half["seed"]]
+        figures = [one[key] for key in ("clean", "average_15") for one in (whole, half)]
+        shown = " | ".join(f"{100 * value:.2f}" for value in figures)
+        text.append(f"| `results/weights/{half['file']}` | {shown} |")
+    return "\n".join(text)
+
+
 def single_seeds(lines: Sequence[Line], arch: str, epochs: int) -> str:
     """Return the gains of rows with one seed, with intervals over images."""
     standard = select(lines, "standard", arch, epochs)
