@@ -2,13 +2,12 @@
 
     make mutants                               400 mutants of five modules, drawn by seed
     make mutants ARGS="--survivors"            runs those again that no test noticed
-    make mutants ARGS="--only rng --limit 20"
+    make mutants ARGS="--only rng --limit 60"  those of one module among 60
 
-A mutant differs from the code in one place: a comparison, an operator, a number, a truth value, a condition, a
-returned value, or a statement that is left out. Annotations and texts stay. Each runs
-in a copy of the project, in a fork of a process that has the libraries loaded: starting Python and torch takes
-longer than most of the tests. What is finished is in `results/mutants.json`, and a rerun skips it unless the
-module has changed.
+A mutant differs from the code in one place: a comparison, an operator, a number, a truth value, a condition,
+a returned value, or a statement that is left out. Annotations and texts stay. Each runs in a copy of the
+project, in a fork of a process that has the libraries loaded: starting Python and torch takes longer than
+most of the tests. What is finished is in `results/mutants.json`. A rerun skips it unless the module changed.
 """
 
 import argparse
@@ -33,58 +32,65 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[1]
+PACKAGE = Path("src/filterbands")
 RESULTS = ROOT / "results" / "mutants.json"
 EQUIVALENT = Path(__file__).with_name("mutants_equivalent.json")
-"""Survivors that give the same results as the code, by module: line, mutated line and the reason."""
+"""Survivors that no test can notice, each with the reason."""
+OUTCOMES = ("killed", "timed out", "survived")
 
-LIBRARIES = (
-    "torch",
-    "numpy",
-    "scipy.special",
-    "scipy.stats",
-    "statsmodels.stats.api",
-    "hypothesis",
-    "beartype",
-)
-
-# Trainings of 200 steps, exports and coverage of intervals, which take seconds each.
-_SLOW = (
-    "not 200_steps and not the_optimizer_was_made and not exported and not onnx and not covers_the_truth "
-    "and not cover_the_truth and not rejects_as_often and not statsmodels"
+# Loaded before the forks.
+_LIBRARIES = ("torch", "numpy", "scipy.special", "scipy.stats", "hypothesis", "beartype", "jaxtyping")
+# Trainings of 200 steps, exports, and coverage of intervals: seconds each.
+_QUICK = " and ".join(
+    f"not {part}"
+    for part in (
+        *("200_steps", "the_optimizer_was_made", "exported", "onnx", "covers_the_truth", "cover_the_truth"),
+        *("rejects_as_often", "statsmodels", "processes", "compiled"),
+    )
 )
 MODULES: dict[str, tuple[str, ...]] = {
-    "rng.py": ("tests/test_rng.py",),
+    "rng.py": ("tests/test_rng.py", "tests/test_laws.py"),
     "filters/bands.py": ("tests/filters/test_bands.py", "tests/filters/test_laws.py"),
-    "control/proportion.py": ("tests/control/test_proportion.py", "tests/control/test_laws.py"),
-    "scores/statistics.py": (
-        "tests/scores/test_statistics.py",
-        "tests/scores/test_laws.py",
-        "tests/scores/test_scores.py",
+    "control/proportion.py": (
+        *("tests/control/test_proportion.py", "tests/control/test_laws.py"),
+        "tests/control/test_modulation.py",
     ),
+    "scores/statistics.py": ("tests/scores/test_statistics.py", "tests/scores/test_laws.py"),
     "scores/scores.py": (
-        "tests/scores/test_scores.py",
-        "tests/scores/test_answers.py",
+        *("tests/scores/test_scores.py", "tests/scores/test_answers.py", "tests/scores/test_compare.py"),
         "tests/scores/test_laws.py",
     ),
 }
 """The mutated modules, each with the tests that have to notice."""
 
+# What an operator becomes.
 _OTHER: dict[type, type] = {
-    **{
-        ast.Lt: ast.LtE,
-        ast.LtE: ast.Lt,
-        ast.Gt: ast.GtE,
-        ast.GtE: ast.Gt,
-        ast.Eq: ast.NotEq,
-        ast.NotEq: ast.Eq,
-    },
-    **{ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In},
-    **{ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult},
-    **{ast.Mod: ast.Mult, ast.Pow: ast.Mult, ast.MatMult: ast.Mult, ast.LShift: ast.RShift},
-    **{ast.RShift: ast.LShift, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd, ast.BitXor: ast.BitAnd},
-    **{ast.And: ast.Or, ast.Or: ast.And},
+    ast.Lt: ast.LtE,
+    ast.LtE: ast.Lt,
+    ast.Gt: ast.GtE,
+    ast.GtE: ast.Gt,
+    ast.Eq: ast.NotEq,
+    ast.NotEq: ast.Eq,
+    ast.Is: ast.IsNot,
+    ast.IsNot: ast.Is,
+    ast.In: ast.NotIn,
+    ast.NotIn: ast.In,
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.Div,
+    ast.Div: ast.Mult,
+    ast.FloorDiv: ast.Mult,
+    ast.Mod: ast.Mult,
+    ast.Pow: ast.Mult,
+    ast.MatMult: ast.Mult,
+    ast.LShift: ast.RShift,
+    ast.RShift: ast.LShift,
+    ast.BitAnd: ast.BitOr,
+    ast.BitOr: ast.BitAnd,
+    ast.BitXor: ast.BitAnd,
+    ast.And: ast.Or,
+    ast.Or: ast.And,
 }
-"""What an operator becomes."""
 
 
 class Mutant(NamedTuple):
@@ -94,14 +100,16 @@ class Mutant(NamedTuple):
     line: int
     column: int
     before: str
+    """What stands there, on one line."""
     after: str
+    """What it becomes."""
     text: str
     """The whole module, changed."""
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """Return what tells it from others of the module."""
-        return self.module, self.line, self.column, self.after
+        """Return what tells it from all others."""
+        return self[:5]
 
 
 def variants(node: ast.AST) -> Iterator[ast.AST]:
@@ -109,153 +117,160 @@ def variants(node: ast.AST) -> Iterator[ast.AST]:
     changed: Any = copy.deepcopy(node)
     if isinstance(node, ast.Compare):
         for number, operator in enumerate(node.ops):
-            one = copy.deepcopy(node)
-            one.ops[number] = _OTHER[type(operator)]()
-            yield one
-    elif isinstance(node, (ast.BinOp, ast.BoolOp)):
+            changed = copy.deepcopy(node)
+            changed.ops[number] = _OTHER[type(operator)]()
+            yield changed
+    elif isinstance(node, ast.BinOp | ast.BoolOp | ast.AugAssign):
         changed.op = _OTHER[type(node.op)]()
         yield changed
     elif isinstance(node, ast.UnaryOp):
         yield node.operand
     elif isinstance(node, ast.Constant) and isinstance(node.value, bool):
         yield ast.Constant(not node.value)
-    elif isinstance(node, ast.Constant) and isinstance(node.value, (int, float)):
+    elif isinstance(node, ast.Constant) and isinstance(node.value, int | float):
         yield ast.Constant(node.value + 1)
-    elif isinstance(node, (ast.IfExp, ast.If)):
+    elif isinstance(node, ast.IfExp | ast.If):
         changed.test = ast.UnaryOp(ast.Not(), node.test)
         yield changed
     elif isinstance(node, ast.Return) and node.value is not None:
         yield ast.Return(ast.Constant(None))
     elif isinstance(node, ast.Raise) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)):
         yield ast.Pass()
-    elif isinstance(node, ast.AugAssign):
-        changed.op = _OTHER[type(node.op)]()
-        yield changed
 
 
 def places(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield the nodes of a tree that can be mutated: no annotation and no text."""
+    """Yield the nodes of a tree that can be mutated: no annotation, and no text of an error."""
     yield node
+    if isinstance(node, ast.Raise | ast.JoinedStr):
+        return
     for name, value in ast.iter_fields(node):
-        if name in ("annotation", "returns", "decorator_list", "bases") or isinstance(value, ast.JoinedStr):
-            continue
-        for child in value if isinstance(value, list) else [value]:
-            if isinstance(child, ast.AST) and not isinstance(child, (ast.JoinedStr, ast.Raise)):
-                yield from places(child)
-            elif isinstance(child, ast.Raise):
-                yield child
+        if name not in ("annotation", "returns", "decorator_list", "bases"):
+            for child in value if isinstance(value, list) else [value]:
+                if isinstance(child, ast.AST):
+                    yield from places(child)
 
 
 def mutants_of(module: str) -> list[Mutant]:
     """Return every mutant of a module, in the order of its lines."""
-    text = (ROOT / "src/filterbands" / module).read_text()
+    text = (ROOT / PACKAGE / module).read_text()
     lines = text.splitlines(keepends=True)
     found = []
     for node in places(ast.parse(text)):
         for variant in variants(node):
-            at: Any = node
-            # Of a condition only its own lines are written anew, and everything else stays as it stands.
-            source, new = (at.test, variant.test) if isinstance(node, ast.If) else (at, variant)  # type: ignore[attr-defined]
-            own = isinstance(new, ast.expr)
-            after = f"({ast.unparse(new)})" if own else ast.unparse(new)
-            first, last = source.lineno - 1, source.end_lineno - 1
-            head = lines[first].encode()[: source.col_offset].decode()
-            tail = lines[last].encode()[source.end_col_offset :].decode()
-            before = ast.get_source_segment(text, source) or ""
-            whole = "".join([*lines[:first], head, after, tail, *lines[last + 1 :]])
-            found.append(Mutant(module, first + 1, source.col_offset, before, after, whole))
-    return sorted(found, key=lambda one: one.key)
+            whole: Any = (node, variant)
+            # Of a condition, only what it asks is written anew; all else stays as it stands.
+            old, new = (one.test for one in whole) if isinstance(node, ast.If) else whole
+            after = f"({ast.unparse(new)})" if isinstance(new, ast.expr) else ast.unparse(new)
+            first, last = old.lineno - 1, old.end_lineno - 1
+            head = lines[first].encode()[: old.col_offset].decode()
+            tail = lines[last].encode()[old.end_col_offset :].decode()
+            before = " ".join((ast.get_source_segment(text, old) or "").split())
+            made = "".join([*lines[:first], head, after, tail, *lines[last + 1 :]])
+            found.append(Mutant(module, first + 1, old.col_offset, before, " ".join(after.split()), made))
+    return sorted(found)
 
 
-def run(place: Path, module: str, text: str | None, seconds: float, number: int = 0) -> tuple[str, float]:
-    """Return what the tests of a module's room say to its text, and the seconds that they took."""
-    file = place / "src/filterbands" / module
-    if text is not None:
-        stat = file.stat()
-        file.write_text(text)
-        # Compiled files are known by their source's time, in seconds: each mutant gets another one.
-        os.utime(file, (stat.st_atime, stat.st_mtime + 10 + number))
-    began = time.monotonic()
-    child = os.fork()
-    if child == 0:
-        os.setsid()
-        os._exit(_tested(place, MODULES[module], writes=text is None))
-    status = None
-    while status is None and time.monotonic() < began + seconds:
-        done, found = os.waitpid(child, os.WNOHANG)
-        if done:
-            status = found
-        else:
-            time.sleep(0.02)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(child, signal.SIGKILL)
-    if status is None:
-        os.waitpid(child, 0)
-        return "timed out", time.monotonic() - began
-    return ("survived" if status == 0 else "killed"), time.monotonic() - began
+def fingerprint(module: str) -> str:
+    """Return a hash of a module's code and of where it stands, but not of its comments and docstrings."""
+    tree = ast.parse((ROOT / PACKAGE / module).read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            node.value = ast.Constant("")
+    dumped = ast.dump(tree, include_attributes=False)
+    return hashlib.sha256(dumped.encode()).hexdigest()[:16]
 
 
-def _tested(place: Path, files: tuple[str, ...], *, writes: bool) -> int:
-    """Return pytest's exit code for the tests in a copy of the project; called in a process of its own."""
-    import pytest
+class Copy:
+    """A copy of the project, in which modules are changed and tests run."""
 
-    os.chdir(place)
-    sys.path.insert(0, str(place / "src"))
-    sys.dont_write_bytecode = not writes
-    quiet = io.StringIO()
-    with contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
-        there = [file for file in files if Path(file).exists()]
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        for name in ("src", "tests", "benchmarks"):
+            shutil.copytree(ROOT / name, place / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "pyproject.toml", place)
+        self.changes = 0
+        self.limits: dict[str, float] = {}
+
+    def outcome(self, mutant: Mutant) -> tuple[str, float]:
+        """Return what the tests say to a mutant, and the seconds that they took."""
+        if mutant.module not in self.limits:
+            # Twice: the first run compiles.
+            _, (_, seconds) = (self._run(mutant.module, None, 900) for _ in range(2))
+            self.limits[mutant.module] = 30 + 10 * seconds
+            print(f"{mutant.module}: {seconds:.1f} s without a fault", flush=True)
+        return self._run(mutant.module, mutant.text, self.limits[mutant.module])
+
+    def _run(self, module: str, text: str | None, seconds: float) -> tuple[str, float]:
+        file = self.place / PACKAGE / module
+        if text is not None:
+            file.write_text(text)
+            self.changes += 1
+            # Compiled files are known by their source's time, in seconds: each mutant gets another one.
+            os.utime(file, (0, self.changes))
+        began, status = time.monotonic(), None
+        child = os.fork()
+        if child == 0:
+            os.setsid()
+            os._exit(self._tested(MODULES[module], is_mutant=text is not None))
+        while status is None and time.monotonic() < began + seconds:
+            done, found = os.waitpid(child, os.WNOHANG)
+            if done:
+                status = found
+            else:
+                time.sleep(0.02)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)
+        if status is None:
+            os.waitpid(child, 0)
+        if text is not None:
+            shutil.copy2(ROOT / PACKAGE / module, file)
+        elif status != 0:
+            sys.exit(f"the tests of {module} fail without a fault: {self.place}/output")
+        outcome = "timed out" if status is None else "killed" if status else "survived"
+        return outcome, time.monotonic() - began
+
+    def _tested(self, files: tuple[str, ...], *, is_mutant: bool) -> int:
+        """Return pytest's exit code; called in a process of its own."""
+        import pytest
+
+        os.chdir(self.place)
+        sys.path.insert(0, str(self.place / "src"))
+        sys.dont_write_bytecode = is_mutant
         options = ("-x", "-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning")
-        code = int(pytest.main([*options, "-k", _SLOW, *there]))
-    if writes:
-        (place / "output").write_text(quiet.getvalue())
-    return code
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            code = int(pytest.main([*options, "-k", _QUICK, *files]))
+        if not is_mutant:
+            Path("output").write_text(said.getvalue())
+        return code
 
 
-def _copied(place: Path) -> None:
-    for name in ("src", "tests", "benchmarks"):
-        shutil.copytree(ROOT / name, place / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "pyproject.toml", place)
-
-
-def _sha(module: str) -> str:
-    return hashlib.sha256((ROOT / "src/filterbands" / module).read_bytes()).hexdigest()[:16]
-
-
-def _line(mutant: Mutant) -> tuple[str, str]:
-    """Return the line of a mutant as it stands and as it was changed, without what surrounds them."""
-    return " ".join(mutant.before.split()), " ".join(mutant.after.split())
+def is_equivalent(one: dict[str, Any]) -> bool:
+    """Return whether a survivor is listed as one that no test can notice."""
+    listed = json.loads(EQUIVALENT.read_text()) if EQUIVALENT.exists() else []
+    return any(all(one[name] == each[name] for name in ("module", "before", "after")) for each in listed)
 
 
 def table(report: dict[str, Any]) -> str:
-    """Return a row per module: mutants, those killed, timed out and survived, and the equivalent ones of these."""
-    reasons = json.loads(EQUIVALENT.read_text()) if EQUIVALENT.exists() else {}
+    """Return Markdown: the mutants of each module by outcome, and the equivalent ones among survivors."""
     rows = []
     for module in MODULES:
         own = [one for one in report["mutants"] if one["module"] == module]
         count = Counter(one["outcome"] for one in own)
-        alike = sum(one["outcome"] == "survived" and _named(reasons, one) for one in own)
-        rows.append(
-            [
-                f"`{module}`",
-                str(len(own)),
-                *(str(count[name]) for name in ("killed", "timed out", "survived")),
-            ]
-            + [str(alike)]
-        )
-    total = [str(sum(int(row[column]) for row in rows)) for column in range(1, 6)]
-    head = ["module", "mutants", "killed", "timed out", "survived", "of these equivalent"]
-    # No room is imported here: the forks import them, changed.
-    return "\n".join(
-        f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows, ["all", *total])
-    )
+        alike = sum(one["outcome"] == "survived" and is_equivalent(one) for one in own)
+        rows.append([len(own), *(count[name] for name in OUTCOMES), alike])
+    rows.append([sum(column) for column in zip(*rows, strict=True)])
+    head = ["module", "mutants", *OUTCOMES, "of these equivalent"]
+    named = zip((*(f"`{module}`" for module in MODULES), "all"), rows, strict=True)
+    cells = [head, ["---"] * len(head), *([name, *map(str, row)] for name, row in named)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
 
 
-def _named(reasons: dict[str, Any], one: dict[str, Any]) -> bool:
-    return any(
-        (each["before"], each["after"]) == (one["before"], one["after"])
-        for each in reasons.get(one["module"], [])
-    )
+def write(out: Path, report: dict[str, Any]) -> None:
+    """Write a report whole or not at all."""
+    part = out.with_name(f".{out.name}.part")
+    part.write_text(json.dumps(report, indent=1) + "\n")
+    part.replace(out)
 
 
 def main() -> None:
@@ -268,63 +283,42 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args()
     every = [mutant for module in MODULES for mutant in mutants_of(module)]
-    drawn = every if len(every) <= given.limit else random.Random(given.seed).sample(every, given.limit)
-    drawn = sorted((one for one in drawn if given.only in one.module), key=lambda one: one.key)
-    shas = {module: _sha(module) for module in MODULES}
+    # In the order of the draw, so that those of a smaller limit come first.
+    drawn = random.Random(given.seed).sample(every, min(given.limit, len(every)))
+    sources = {module: fingerprint(module) for module in MODULES}
     old = json.loads(given.out.read_text()) if given.out.exists() else {"sources": {}, "mutants": []}
-    known = {
-        (one["module"], one["line"], one["column"], one["after"]): one
+    finished = {
+        tuple(one[name] for name in Mutant._fields[:5]): one
         for one in old["mutants"]
-        if old["sources"].get(one["module"]) == shas[one["module"]]
-        and not (given.survivors and one["outcome"] == "survived")
+        if old["sources"].get(one["module"]) == sources[one["module"]]
     }
-    for name in LIBRARIES:
-        with contextlib.suppress(ImportError):
-            importlib.import_module(name)
+    if given.survivors:
+        finished = {key: one for key, one in finished.items() if one["outcome"] != "survived"}
+    finished = {mutant.key: finished[mutant.key] for mutant in drawn if mutant.key in finished}
+    report = {
+        "date": date.today().isoformat(),
+        "seed": given.seed,
+        "possible": len(every),
+        "sources": sources,
+    }
+    for name in _LIBRARIES:
+        importlib.import_module(name)
     with tempfile.TemporaryDirectory(prefix="filterbands-mutants-") as folder:
-        place = Path(folder)
-        _copied(place)
-        limits: dict[str, float] = {}
-        for number, mutant in enumerate(drawn):
-            at = (mutant.module, mutant.line, mutant.column, _line(mutant)[1])
-            if at in known:
+        project = Copy(Path(folder))
+        for number, mutant in enumerate(drawn, start=1):
+            if mutant.key in finished or given.only not in mutant.module:
                 continue
-            file = ROOT / "src/filterbands" / mutant.module
-            if mutant.module not in limits:
-                run(place, mutant.module, None, 600)
-                outcome, seconds = run(place, mutant.module, None, 600)
-                if outcome != "survived":
-                    sys.exit(
-                        f"the tests of {mutant.module} fail without a fault:\n{(place / 'output').read_text()}"
-                    )
-                limits[mutant.module] = 20 + 10 * seconds
-                print(f"{mutant.module}: {seconds:.1f} s without a fault", flush=True)
-            outcome, seconds = run(place, mutant.module, mutant.text, limits[mutant.module], number)
-            shutil.copy2(file, place / "src/filterbands" / mutant.module)
-            before, after = _line(mutant)
-            known[at] = {
-                **{"module": mutant.module, "line": mutant.line, "column": mutant.column},
-                **{"before": before, "after": after, "outcome": outcome, "seconds": round(seconds, 2)},
-            }
-            print(
-                f"{number + 1}/{len(drawn)} {mutant.module}:{mutant.line} {outcome}: {before} -> {after}",
-                flush=True,
-            )
-            kept = sorted(
-                known.values(), key=lambda one: (one["module"], one["line"], one["column"], one["after"])
-            )
-            report = {
-                **{"date": date.today().isoformat(), "seed": given.seed, "possible": len(every)},
-                **{"sources": shas, "mutants": kept},
-            }
-            written = given.out.with_name(f".{given.out.name}")
-            written.write_text(json.dumps(report, indent=1) + "\n")
-            written.replace(given.out)
-    report = json.loads(given.out.read_text())
+            outcome, seconds = project.outcome(mutant)
+            made = {**mutant._asdict(), "outcome": outcome, "seconds": round(seconds, 2)}
+            del made["text"]
+            finished[mutant.key] = made
+            place = f"{number}/{len(drawn)} {mutant.module}:{mutant.line}"
+            print(f"{place} {outcome}: {mutant.before} -> {mutant.after}", flush=True)
+            write(given.out, {**report, "mutants": [finished[key] for key in sorted(finished)]})
+    report = {**report, "mutants": [finished[key] for key in sorted(finished)]}
     print(table(report))
-    reasons = json.loads(EQUIVALENT.read_text()) if EQUIVALENT.exists() else {}
     for one in report["mutants"]:
-        if one["outcome"] == "survived" and not _named(reasons, one):
+        if one["outcome"] == "survived" and not is_equivalent(one):
             print(f"survived: {one['module']}:{one['line']}: {one['before']} -> {one['after']}")
 
 

@@ -3,6 +3,7 @@
 import copy
 from typing import Any
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -307,3 +308,60 @@ def test_recalibrated_statistics_are_the_averages_over_batches(batches, channels
     assert_close(model[0].running_mean, means.mean(dim=0), rtol=1e-4, atol=1e-5)
     assert_close(model[0].running_var, spreads.mean(dim=0), rtol=1e-4, atol=1e-5)
     assert model.training
+
+
+@given(layers(), st.floats(0.2, 0.8), seeds)
+@settings(max_examples=15)
+def test_of_plain_weights_that_are_loaded_the_lowest_become_the_low_ones_with_their_norms(layer, low, seed):
+    size = layer.kernel_size
+    set_share(layer, low=low)
+    torch.manual_seed(seed)
+    # Filters from nearly low to nearly high.
+    parts = [torch.randn(layer.weight.shape).flatten(2).double() @ one.T @ one for one in spans(*size)]
+    mixture = torch.rand(len(layer.weight))[:, None, None].double()
+    plain = (mixture * parts[0] + (1 - mixture) * parts[1]).reshape(layer.weight.shape).to(layer.weight.dtype)
+    bias = {} if layer.bias is None else {"bias": layer.bias.detach()}
+    layer.load_state_dict({"weight": plain, **bias})
+    kernels = plain.double().flatten(2)
+    inside = [(kernels @ span.T).square().sum(dim=(1, 2)) for span in spans(*size)]
+    proportion = inside[0] / (inside[0] + inside[1])
+    is_low = layer.parametrizations.weight[0].is_low
+    count = round(low * layer.out_channels)
+    assert sorted(is_low.tolist()) == [0] * (layer.out_channels - count) + [1] * count
+    if 0 < count < layer.out_channels:
+        assert float(proportion[is_low == 1].min()) >= float(proportion[is_low == 0].max()) - 1e-6
+    assert_close(energy(layer.weight), energy(plain), rtol=1e-4, atol=1e-12)
+    assert f"{count} of {layer.out_channels} filters low" in repr(layer)
+
+
+@given(layers(), st.floats(-6, 3))
+@settings(max_examples=10)
+def test_a_filter_of_zeros_stays_one_and_one_without_its_part_is_refused_at_any_scale(layer, power):
+    with torch.no_grad():
+        layer.weight[0] = 0
+        layer.weight.mul_(10**power)
+    lowest = copy.deepcopy(layer)
+    set_share(layer, low=1.0)
+    assert not layer.weight[0].detach().any()
+    assert bool(layer.weight.detach().isfinite().all())
+    with torch.no_grad():
+        lowest.weight[:] = 10**power
+    with pytest.raises(ValueError, match="set_share: filter 0 has nothing in the high span"):
+        set_share(lowest, low=0.0)
+    assert type(lowest) is nn.Conv2d
+
+
+class Standardized(nn.Conv2d):
+    """A layer that applies other weights than it stores."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self._conv_forward(images, self.weight - self.weight.mean(), self.bias)
+
+
+def test_a_layer_that_applies_other_weights_than_it_stores_is_refused() -> None:
+    for verb, hold in (("set_share", set_share), ("set_random_share", set_random_share)):
+        with pytest.raises(ValueError, match=f"{verb}.*"):
+            hold(Standardized(3, 4, 3), low=0.5)
+    for hold, options in ((modulate, {}), (set_blur, {"side": 0.2})):
+        with pytest.raises(ValueError, match="Standardized"):
+            hold(Standardized(3, 4, 3), **options)

@@ -1,6 +1,8 @@
 """What the docs state of filters as a law, for kernels of any size, cutoff, guard, geometry and precision."""
 
+import inspect
 import math
+import re
 
 import pytest
 import torch
@@ -20,6 +22,7 @@ from filterbands.filters import (
     live_filters,
     spans,
 )
+from filterbands.filters.bands import check_kernel, cutoff_of
 
 sizes = st.tuples(st.integers(1, 6), st.integers(1, 6)).filter(lambda size: math.prod(size) > 1)
 cutoffs = st.floats(0.05, 0.5) | st.just(EQUAL_AREA)
@@ -208,3 +211,60 @@ def test_two_layers_as_one_answer_as_both_do_one_after_the_other(first, second, 
         atol=1e-5,
         rtol=0,
     )
+
+
+@given(st.floats(0.01, 0.5))
+@settings(max_examples=10)
+def test_the_default_cutoff_is_the_half_of_all_frequencies_in_any_dimension_and_others_are_themselves(cutoff):
+    for dimensions in (1, 2, 3):
+        assert line(cutoff_of(EQUAL_AREA, dimensions), dimensions) == pytest.approx(0.5, abs=1e-12)
+        assert cutoff_of(cutoff, dimensions) == cutoff
+    # The length, the area and the volume of the ball.
+    expected = 2 * cutoff, math.pi * cutoff**2, 4 / 3 * math.pi * cutoff**3
+    assert [line(cutoff, dimensions) for dimensions in (1, 2, 3)] == pytest.approx(expected)
+    assert line(cutoff) == line(cutoff, 2)
+
+
+@given(sizes, cutoffs, st.data())
+@settings(max_examples=20)
+def test_an_eigenfilter_at_the_guards_distance_of_the_line_belongs_to_its_span(size, cutoff, data):
+    values, _ = eigenfilters(*size, cutoff=cutoff)
+    middle = line(cutoff)
+    value = float(values[data.draw(st.integers(0, len(values) - 1))])
+    # Rounding up to 1e-9 decides nothing.
+    for guard in {abs(value - middle), abs(value - middle) + 5e-10}:
+        low, high = spans(*size, cutoff=cutoff, guard=guard, zero_mean=False)
+        assert len(low) == int((values >= middle + guard - 1e-9).sum())
+        assert len(high) == int(((values <= middle - guard + 1e-9) & (values < middle + guard - 1e-9)).sum())
+        assert len(low if value >= middle - 1e-9 else high) > 0
+    assert [one.tolist() for one in spans(*size)] == [
+        one.tolist() for one in spans(*size, cutoff=EQUAL_AREA, guard=0.1, zero_mean=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("weight", "message"),
+    [
+        (torch.ones(3, 3), r"needs weights of shape .*, got \(3, 3\)"),
+        (torch.ones(1, 1, 1, 1, 2, 2), r"got \(1, 1, 1, 1, 2, 2\)"),
+        (torch.ones(0, 3, 3, 3), r"got \(0, 3, 3, 3\)"),
+        (torch.ones(2, 3, 3, 3, dtype=torch.complex64), "real floating-point weights, got torch.complex64"),
+        (torch.ones(2, 3, 3, 3, dtype=torch.int64), "real floating-point weights, got torch.int64"),
+        (torch.ones(2, 3, 1), "a 1x1 kernel has no spectrum"),
+    ],
+)
+def test_weights_without_a_spectrum_are_refused(weight, message):
+    # Outside of tests nothing checks the annotations before.
+    with pytest.raises(ValueError, match=message):
+        inspect.unwrap(filters_low_energy)(weight)
+
+
+@pytest.mark.parametrize("size", [(), (2, 2, 2, 2), (0,), (3, -1)])
+def test_kernels_have_one_to_three_sides_and_a_dilation_per_side(size):
+    with pytest.raises(ValueError, match="a kernel needs a side and a dilation of at least 1 per axis"):
+        check_kernel(size)
+    for dilation in ((1,), (1, 0), (1, 1, 1)):
+        with pytest.raises(ValueError, match=f"got 3x3, dilation {re.escape(str(dilation))}"):
+            check_kernel((3, 3), dilation)
+    assert check_kernel((3, 1, 2)) == (1, 1, 1)
+    assert check_kernel((1,), (4,)) == (4,)
