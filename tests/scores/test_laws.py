@@ -252,3 +252,38 @@ def test_students_interval_is_centered_on_the_mean_and_moves_with_it(values, shi
     assert low <= high
     moved = student_interval([value + shift for value in values])
     assert moved == pytest.approx((low + shift, high + shift), abs=1e-8)
+
+
+def test_intervals_are_stratified_by_class_if_each_has_at_least_ten_images():
+    for count in (9, 10, 11):
+        labels = np.repeat([0, 1], count)
+        # Right in one class and wrong in the other: drawn within classes, all averages agree.
+        scores = Scores.from_predictions(labels, {("clean", 0): np.zeros(2 * count, dtype=int)}, name="net")
+        exact = scores.clean_estimate().ci95 == binomial_interval(count, 2 * count)
+        assert exact == (count >= 10)
+
+
+@given(networks)
+@settings(max_examples=10)
+def test_the_text_says_every_figure_that_the_document_has(made):
+    scores = made.scores()[0]
+    text, document = str(scores), scores.to_json()
+    lines = dict.fromkeys(text.splitlines())
+    for title, found in (
+        ("clean", document["clean"]),
+        (f"average over the {len(scores.kinds)} kinds at hand", document["average_at_hand"]),
+    ):
+        low, high = (100 * end for end in found["ci95"])
+        told = f"{100 * found['accuracy']:6.2f} %  (95 % interval {low:.2f} to {high:.2f})"
+        assert f"{title:<40}{told}" in lines
+    for family, found in document["families"].items():
+        assert any(
+            line.startswith(f"  {family} ") and f"{100 * found['accuracy']:.2f} %" in line for line in lines
+        )
+    for kind, row in document["kinds"].items():
+        (line,) = [line for line in lines if line.startswith(f"{kind} ")]
+        present = [value for value in row if value is not None]
+        figures = ["-" if value is None else f"{100 * value:.1f}" for value in row]
+        assert line.split()[1:] == [*figures, f"{100 * np.mean(present):.1f}"]
+    for warning in document["warnings"]:
+        assert f"  warning: {warning}" in lines
