@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from filterbands.corruptions import kinds_of
 from filterbands.scores import (
     BENCHMARK_15,
     Scores,
@@ -287,3 +288,17 @@ def test_the_text_says_every_figure_that_the_document_has(made):
         assert line.split()[1:] == [*figures, f"{100 * np.mean(present):.1f}"]
     for warning in document["warnings"]:
         assert f"  warning: {warning}" in lines
+
+
+@pytest.mark.parametrize("made_of", ["cifar", "imagenet"])
+@pytest.mark.parametrize("parameters", ["cifar", "imagenet", ""])
+def test_the_average_of_c_bar_is_over_the_kinds_of_its_own_table_or_of_any_for_files(made_of, parameters):
+    labels = np.arange(10) % 2
+    kinds = kinds_of("cbar", parameters=made_of)
+    places = [("clean", 0), *((kind, severity) for kind in kinds for severity in range(1, 6))]
+    answers = {place: np.roll(labels, len(place[0]) % 2) for place in places}
+    found = Scores.from_predictions(labels, answers, name="net", parameters=parameters).average_cbar()
+    if parameters in (made_of, ""):
+        assert found.accuracy == pytest.approx(np.mean([len(kind) % 2 == 0 for kind in kinds]))
+    else:
+        assert found is None
