@@ -83,6 +83,31 @@ def test_numbers_lie_in_their_ranges_on_their_grids(seed, low, count, shape):
     assert_close(normal.double(), exact, atol=2e-6, rtol=0)
 
 
+def test_a_stream_that_is_not_named_is_the_first():
+    key = rng.keys(0, "streams", index=torch.arange(3))
+    for draw in (
+        rng.uniform,
+        rng.normal,
+        lambda *given, **named: rng.integers(given[0], 0, 99, given[1], **named),
+    ):
+        assert torch.equal(draw(key, (5,)), draw(key, (5,), stream=0))
+        assert not torch.equal(draw(key, (5,)), draw(key, (5,), stream=1))
+    assert torch.equal(rng.bits(key, 3), rng.bits(key, 3, stream=0))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_normals_are_finite_and_at_most_5_77_at_the_ends_of_the_range_of_bits(monkeypatch, dtype):
+    ends = torch.tensor([-(2**31), -(2**31), 2**31 - 1, 2**31 - 1, 0, 2**30], dtype=torch.int32)
+    monkeypatch.setattr(rng, "_halves", lambda key, count, **_: ends[torch.arange(count) % 6][None])
+    for count in (1, 2, 3, 4, 6, 9, 12):
+        drawn = rng.normal(torch.tensor([5]), (count,), dtype=dtype)
+        assert bool(drawn.isfinite().all())
+        assert float(drawn.abs().max()) <= 5.77
+    uniform = rng.uniform(torch.tensor([5]), (6,))
+    assert float(uniform.min()) == 0
+    assert float(uniform.max()) == 1 - 2**-24
+
+
 def arrays(shape: tuple[int, ...], seed: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 

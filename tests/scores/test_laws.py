@@ -1,5 +1,6 @@
 """What the docs state of scores and comparisons as a law, for answers of any network on any images."""
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -288,6 +289,9 @@ def test_the_text_says_every_figure_that_the_document_has(made):
         assert line.split()[1:] == [*figures, f"{100 * np.mean(present):.1f}"]
     for warning in document["warnings"]:
         assert f"  warning: {warning}" in lines
+    resembling = str(replace(scores, overlap=("noise", "fog")))
+    assert "  (the training data resemble noise, fog)" in resembling.splitlines()
+    assert "resemble" not in text
 
 
 @pytest.mark.parametrize("made_of", ["cifar", "imagenet"])
