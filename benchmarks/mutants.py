@@ -103,6 +103,8 @@ class Mutant(NamedTuple):
     """What stands there, on one line."""
     after: str
     """What it becomes."""
+    source: str
+    """The whole line that it begins on."""
     text: str
     """The whole module, changed."""
 
@@ -166,7 +168,8 @@ def mutants_of(module: str) -> list[Mutant]:
             tail = lines[last].encode()[old.end_col_offset :].decode()
             before = " ".join((ast.get_source_segment(text, old) or "").split())
             made = "".join([*lines[:first], head, after, tail, *lines[last + 1 :]])
-            found.append(Mutant(module, first + 1, old.col_offset, before, " ".join(after.split()), made))
+            after, source = " ".join(after.split()), lines[first].strip()
+            found.append(Mutant(module, first + 1, old.col_offset, before, after, source, made))
     return sorted(found)
 
 
@@ -248,7 +251,7 @@ class Copy:
 def is_equivalent(one: dict[str, Any]) -> bool:
     """Return whether a survivor is listed as one that no test can notice."""
     listed = json.loads(EQUIVALENT.read_text()) if EQUIVALENT.exists() else []
-    return any(all(one[name] == each[name] for name in ("module", "before", "after")) for each in listed)
+    return any(all(one[name] == each[name] for name in each if name != "reason") for each in listed)
 
 
 def table(report: dict[str, Any]) -> str:
@@ -279,7 +282,9 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=400, help="mutants at most, of all modules together")
     parser.add_argument("--seed", type=int, default=0, help="of the draw among more")
     parser.add_argument("--only", default="", help="a part of the names of modules")
-    parser.add_argument("--survivors", action="store_true", help="run those again that no test noticed")
+    parser.add_argument(
+        "--survivors", action="store_true", help="run those again that no test noticed but could"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args()
     every = [mutant for module in MODULES for mutant in mutants_of(module)]
@@ -293,11 +298,14 @@ def main() -> None:
         if old["sources"].get(one["module"]) == sources[one["module"]]
     }
     if given.survivors:
-        finished = {key: one for key, one in finished.items() if one["outcome"] != "survived"}
+        finished = {
+            key: one for key, one in finished.items() if one["outcome"] != "survived" or is_equivalent(one)
+        }
     finished = {mutant.key: finished[mutant.key] for mutant in drawn if mutant.key in finished}
     report = {
         "date": date.today().isoformat(),
         "seed": given.seed,
+        "drawn": len(drawn),
         "possible": len(every),
         "sources": sources,
     }

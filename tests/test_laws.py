@@ -98,7 +98,7 @@ def test_a_stream_that_is_not_named_is_the_first():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_normals_are_finite_and_at_most_5_77_at_the_ends_of_the_range_of_bits(monkeypatch, dtype):
     ends = torch.tensor([-(2**31), -(2**31), 2**31 - 1, 2**31 - 1, 0, 2**30], dtype=torch.int32)
-    monkeypatch.setattr(rng, "_halves", lambda key, count, **_: ends[torch.arange(count) % 6][None])
+    monkeypatch.setattr(rng, "_halves", lambda _, count, **__: ends[torch.arange(count) % 6][None])
     for count in (1, 2, 3, 4, 6, 9, 12):
         drawn = rng.normal(torch.tensor([5]), (count,), dtype=dtype)
         assert bool(drawn.isfinite().all())
