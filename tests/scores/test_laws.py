@@ -306,3 +306,12 @@ def test_the_average_of_c_bar_is_over_the_kinds_of_its_own_table_or_of_any_for_f
         assert found.accuracy == pytest.approx(np.mean([len(kind) % 2 == 0 for kind in kinds]))
     else:
         assert found is None
+
+
+def test_an_error_relative_to_a_kind_without_errors_has_no_value():
+    labels = np.arange(10) % 2
+    places = [("clean", 0), *((kind, severity) for kind in BENCHMARK_15 for severity in range(1, 6))]
+    wrong = Scores.from_predictions(labels, {place: 1 - labels for place in places}, name="wrong")
+    assert wrong.mean_corruption_error(wrong) == 1
+    answers = {place: labels if place[0] == "fog" else 1 - labels for place in places}
+    assert wrong.mean_corruption_error(Scores.from_predictions(labels, answers, name="other")) is None
