@@ -24,6 +24,7 @@ from filterbands.scores import (
     over_seeds,
     student_interval,
 )
+from filterbands.scores.scores import per_image
 
 seeds = st.integers(0, 2**31)
 KINDS = ("fog", "contrast", "gaussian_noise", "elastic_transform", "jpeg_compression")
@@ -311,7 +312,19 @@ def test_the_average_of_c_bar_is_over_the_kinds_of_its_own_table_or_of_any_for_f
 def test_an_error_relative_to_a_kind_without_errors_has_no_value():
     labels = np.arange(10) % 2
     places = [("clean", 0), *((kind, severity) for kind in BENCHMARK_15 for severity in range(1, 6))]
-    wrong = Scores.from_predictions(labels, {place: 1 - labels for place in places}, name="wrong")
+    wrong = Scores.from_predictions(labels, dict.fromkeys(places, 1 - labels), name="wrong")
     assert wrong.mean_corruption_error(wrong) == 1
     answers = {place: labels if place[0] == "fog" else 1 - labels for place in places}
     assert wrong.mean_corruption_error(Scores.from_predictions(labels, answers, name="other")) is None
+
+
+@given(networks)
+@settings(max_examples=10)
+def test_the_weights_of_images_add_up_to_1_and_their_mean_answers_are_shares_that_give_the_average(made):
+    scores = made.scores()[0]
+    cells = [answers for (_, severity), answers in scores.cells.items() if severity]
+    right, weights, strata = per_image(cells, scores.labels)
+    assert len(right) == len(weights) == len(strata)
+    assert weights.sum() == pytest.approx(1)
+    assert bool(((right >= 0) & (right <= 1 + 1e-12)).all())
+    assert (right * weights).sum() == pytest.approx(np.mean([answers.accuracy for answers in cells]))
