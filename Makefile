@@ -72,6 +72,6 @@ bench: $(STAMP)
 gpu-study: $(STAMP)
 	$(BIN)/python benchmarks/gpu_study.py $(ARGS)
 
-# Faults planted in five modules, and whether the tests notice them; some half an hour (docs/reliability.md).
+# Faults planted in five modules, and whether the tests of their rooms notice them (docs/reliability.md).
 mutants: $(STAMP)
 	OMP_NUM_THREADS=1 nice -n 10 $(BIN)/python benchmarks/mutants.py $(ARGS)
