@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := venv
-.PHONY: venv demo test test-vision check docs bench slow torture study-report package gpu-study
+.PHONY: venv demo test test-vision check docs bench slow torture study-report package gpu-study mutants
 
 PYTHON ?= python3
 # Test processes at once; a core each.
@@ -71,3 +71,7 @@ bench: $(STAMP)
 
 gpu-study: $(STAMP)
 	$(BIN)/python benchmarks/gpu_study.py $(ARGS)
+
+# Faults planted in five modules, and whether the tests of their rooms notice them (docs/reliability.md).
+mutants: $(STAMP)
+	OMP_NUM_THREADS=1 nice -n 10 $(BIN)/python benchmarks/mutants.py $(ARGS)

@@ -33,6 +33,7 @@ from typing import Any
 import analyze
 import control_tables
 import corruptions_distance
+import mutants
 import network_probes
 import performance_tables
 import planted_sweep
@@ -101,6 +102,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
         [[name, f"{value:.3g}"] for name, value in _file("noise_over_signal")["ratios"].items()],
     ),
     "shrink": lambda: shrink.table(_file("shrink")),
+    "mutants": lambda: mutants.table(_file("mutants")),
     "heat maps": lambda: network_probes.heat_table(network_probes.read()),
     "passes": lambda: network_probes.pass_table(network_probes.read()),
     "corruption energies": lambda: network_probes.energy_table(network_probes.read()),

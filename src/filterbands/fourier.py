@@ -134,8 +134,9 @@ def fourier_basis(
     settle_kernels()
     down = torch.arange(height, device=vertical.device)[:, None] * width
     right = torch.arange(width, device=vertical.device)[None] * height
-    # Whole numbers make mirror images equal to the last bit.
+    # Whole numbers, taken from the nearer end of the period, make mirror images equal to the last bit.
     turns = (vertical[:, None, None] * down + horizontal[:, None, None] * right) % (height * width)
+    turns = torch.minimum(turns, height * width - turns)
     waves = torch.cos(turns.double() * (2 * math.pi / (height * width)))
     unit: Tensor = (waves / waves.flatten(1).norm(dim=1)[:, None, None]).float()
     return unit

@@ -274,6 +274,7 @@ def test_what_is_remembered_under_inference_mode_serves_training():
         (lambda: energy_matrix(0, 3, cutoff=0.3), "0x3"),
         (lambda: energy_matrix(3, 3, cutoff=0.3, dilation=(0, 1)), r"dilation \(0, 1\)"),
         (lambda: spans(3, 3, guard=-0.1), r"guard .* -0\.1"),
+        (lambda: spans(3, 3, guard=1.0), r"guard .* 1\.0"),
         (lambda: filters_low_energy(torch.ones(2, 3, 1, 1)), "1x1"),
     ],
 )

@@ -14,6 +14,7 @@ from filterbands.scores import (
     student_interval,
     student_quantile,
 )
+from filterbands.scores.statistics import BINS, RESAMPLES
 
 
 @pytest.mark.parametrize(
@@ -101,7 +102,10 @@ def test_holm_is_statsmodels_and_its_own_definition() -> None:
 
 def test_the_calibration_error_is_its_definition() -> None:
     draw = np.random.default_rng(1)
-    logits, labels = 3 * draw.normal(size=(400, 5)), draw.integers(0, 5, 400)
+    logits = 3 * draw.normal(size=(400, 5))
+    # Right in seven of ten: too sure where it is sure, and not sure enough elsewhere. If all bins erred to
+    # one side, any number of bins would give the same.
+    labels = np.where(draw.uniform(size=400) < 0.7, logits.argmax(axis=1), draw.integers(0, 5, 400))
     shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     confidence, right = shares.max(axis=1), shares.argmax(axis=1) == labels
     total = 0.0
@@ -111,6 +115,8 @@ def test_the_calibration_error_is_its_definition() -> None:
             total += inside.sum() / 400 * abs(confidence[inside].mean() - right[inside].mean())
     assert calibration_error(logits, labels) == pytest.approx(total, abs=1e-9)
     assert calibration_error(logits + 7, labels) == pytest.approx(total, abs=1e-9)
+    # Powers of large logits are larger than any float.
+    assert calibration_error(logits + 1e4, labels) == pytest.approx(total, abs=1e-9)
 
 
 def _coverage(trials: int, *, spread: bool) -> float:
@@ -144,3 +150,7 @@ def test_intervals_cover_the_truth_in_95_percent_of_2000_trials(spread: bool) ->
 def test_intervals_cover_the_truth_in_about_95_percent_of_some_trials() -> None:
     # The standard error of 200 trials is 1.5 points.
     assert abs(_coverage(200, spread=False) - 0.95) <= 0.045
+
+
+def test_the_numbers_of_resamples_and_of_bins_are_those_of_the_docs() -> None:
+    assert (RESAMPLES, BINS) == (1000, 15)

@@ -1,7 +1,7 @@
 """The proportion of a filter, held: `set_share`, and what holds the weight of a layer.
 
 Every filter is `|w| (sqrt(a) l + sqrt(1 - a) h)`, with unit filters `l` and `h` of a low and a high part of
-filter space. The energy matrix leaves both parts invariant, so that the filter's low-frequency energy is
+filter space. The energy matrix does not mix the two parts, so that the filter's low-frequency energy is
 `a rho(l) + (1 - a) rho(h)`. `set_share` fixes the proportion `a` at 1 or 0 for each filter; `modulate` learns
 it.
 """

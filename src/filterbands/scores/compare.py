@@ -269,7 +269,10 @@ def _difference(first: Scores, second: Scores, wanted: Sequence[tuple[str, int]]
     mine, weights, strata = per_image([first.cells[cell] for cell in wanted], first.labels)
     theirs, _, _ = per_image([second.cells[cell] for cell in wanted], first.labels)
     gain = mine - theirs
-    return Difference(difference=float((gain * weights).sum()), ci95=bootstrap(gain, weights, strata))
+    difference = round(float((gain * weights).sum()), 12)
+    low, high = bootstrap(gain, weights, strata)
+    # Where all images gain alike, rounding must not put the difference outside of its interval.
+    return Difference(difference=difference, ci95=(min(low, difference), max(high, difference)))
 
 
 def _signs(first: Scores, second: Scores, cells: Sequence[tuple[str, int]]) -> Integers:
