@@ -172,3 +172,15 @@ def test_c_bar_stands_by_itself_and_in_no_other_average() -> None:
     assert alone.average_15() is None
     assert not set(CBAR) & set(kinds_of("c"))
     assert all(CORRUPTIONS[kind].suite == "cbar" for kind in CBAR)
+
+
+def test_one_image_that_got_worse_does_not_fail_a_gate_beyond_doubt() -> None:
+    right, wrong = _scores((), images=1, level=2.0), _scores((), images=1, level=-1.0)
+    found = compare(wrong, right)
+    assert found.difference == -1
+    # Clopper and Pearson: the least share that one success of one trial allows is 0.025.
+    assert found.ci95 == pytest.approx((-1, -0.025 + 0.975))
+    assert gate(wrong, right, max_drop=0).holds
+    many = compare(_scores((), level=-1.0), _scores((), level=2.0))
+    assert -1 <= many.ci95[0] <= many.ci95[1] < -0.97
+    assert compare(right, right).ci95 == (0, 0)

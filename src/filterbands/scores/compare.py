@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .scores import AVERAGES, Scores, per_image
-from .statistics import Integers, bootstrap, holm, mcnemar
+from .statistics import Integers, binomial_interval, bootstrap, holm, mcnemar
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +17,8 @@ class Difference:
     difference: float
     """First minus second, in [-1, 1]."""
     ci95: tuple[float, float]
-    """95 % interval of the difference over images, paired, stratified as an estimate's."""
+    """95 % interval of the difference over images, paired, stratified as an estimate's; where all images
+    gain alike, that of images of which the exact binomial interval's share may gain otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,6 +272,10 @@ def _difference(first: Scores, second: Scores, wanted: Sequence[tuple[str, int]]
     gain = mine - theirs
     difference = round(float((gain * weights).sum()), 12)
     low, high = bootstrap(gain, weights, strata)
+    if difference and len(gain) and np.ptp(gain) == 0:
+        # All images gain alike, and so do all resamples; other images need not.
+        share, _ = binomial_interval(len(gain), len(gain))
+        low, high = (round(share * difference + end * (1 - share), 12) for end in (-1, 1))
     # Where all images gain alike, rounding must not put the difference outside of its interval.
     return Difference(difference=difference, ci95=(min(low, difference), max(high, difference)))
 
