@@ -13,6 +13,7 @@ from filterbands.scores import (
     EXTRA_4,
     Scores,
     choose_baseline,
+    compare,
     compare_kinds,
     gate,
     over_seeds,
