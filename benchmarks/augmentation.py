@@ -9,7 +9,7 @@ Figures go to results/augmentation_cost.json.
 
 import argparse
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import torch
 from machine import machine
 
 from filterbands.datasets import ImageSet
-from filterbands.training import METHODS, TrainConfig, measure_step
+from filterbands.training import METHODS, RECIPES, measure_step
 
 RESULTS = Path(__file__).parents[1] / "results" / "augmentation_cost.json"
 
@@ -52,7 +52,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     )
     seconds = {}
     for name in given.methods.split(","):
-        config = TrainConfig(method=name, arch=given.arch, batch_size=given.batch_size)
+        config = replace(RECIPES[name](), arch=given.arch, batch_size=given.batch_size)
         parts = measure_step(config, data, steps=given.steps, device=given.device, threads=given.threads)
         seconds[name] = {**asdict(parts), "total": parts.total}
     settings = {name: getattr(given, name) for name in ("arch", "threads", "batch_size", "steps")}

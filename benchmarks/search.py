@@ -101,6 +101,7 @@ def table(lines: Sequence[Line], epochs: int) -> str:
         cells = [
             f"`{row}`",
             str(runs[0]["passes"]),
+            f"{ratios[row]:.2f}" if row in ratios else "",
             str(len(runs)),
             f"{100 * mean(line['clean'] for line in runs):.2f}",
             f"{100 * mean(line['selection'] for line in runs):.2f}",
