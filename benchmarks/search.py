@@ -84,9 +84,12 @@ def table(lines: Sequence[Line], epochs: int) -> str:
         return "No runs yet."
     rows = {line["row"]: gains(lines, line["row"], epochs) for line in lines}
     order = sorted((row for row in rows if rows[row]), key=lambda row: -rank(rows[row], epochs))
+    costs = RESULTS / "search_cost.json"
+    ratios = json.loads(costs.read_text())["ratios"] if costs.exists() else {}
     heads = (
         "row",
         "passes",
+        "step",
         "seeds",
         "clean, %",
         "selection, %",
