@@ -160,6 +160,8 @@ def test_two_files_are_two_networks_unless_their_names_are_steps(known, tmp_path
         out, _ = capsys.readouterr()
         assert ("trajectory" in json.loads(out)) == is_course
         assert ("Over training" in page.read_text()) == is_course
+        # Networks are called by the ends of their paths.
+        assert f"<bdi>{names[0]}</bdi>" in page.read_text()
         assert ("2 checkpoints are shown as steps 1 to 20 of one training" in caplog.text) == is_course
 
 
