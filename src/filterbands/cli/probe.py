@@ -197,7 +197,9 @@ def _vulnerability(
     try:
         if data.name != moments.name or kernel != moments.kernel or options.parameters != "cifar":
             given: dict[str, Any] = {"parameters": options.parameters, "seed": options.config.seed}
-            moments = patch_moments(data, kernel=kernel, db=options.db, **given)
+            # At 224 pixels this takes minutes.
+            with progress_bar("patches") as progress:
+                moments = patch_moments(data, kernel=kernel, db=options.db, progress=progress, **given)
         return vulnerability(model, moments, images=data.images[:2].float() / 255), ""
     except ValueError as error:
         return None, str(error)
