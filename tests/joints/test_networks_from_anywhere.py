@@ -42,7 +42,7 @@ def test_everything_about_a_file_is_on_one_page(known, data, tmp_path):
     db, model = tmp_path / "r.db", load_model(known)
     evaluate(model, data, config=EvaluateConfig(name="theirs", kinds=("fog",), severities=(1,)), db=db)
     heat = fourier_heatmap(model, data, norm=2.0, config=ProbeConfig(radius=0.1), db=db)
-    pass_curves(model, data, db=db)
+    pass_curves(model, data, limit=4, db=db)
     corruption_spectra(data, kinds=["fog"], severities=[3], db=db)
     report = gather([known, db], title="")
     (entry,) = report.entries
