@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from filterbands.cli import main, shared
+from filterbands.cli import main, probe, shared
 
 
 class _Clock:
@@ -123,3 +123,29 @@ def _network(file: Path) -> None:
 
     model = load_model(arch="fastnet")
     save_file(dict(model.state_dict()), file, metadata=describe(model, arch="fastnet"))
+
+
+PARTS = {
+    "heatmap": "fourier_heatmap",
+    "passes": "pass_curves",
+    "gradient": "gradient_spectrum",
+    "corruptions": "corruption_spectra",
+    "vulnerability": "patch_moments",
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_every_part_of_a_probe_tells_that_it_is_at_work(
+    part: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def slow(*_: object, **__: object) -> None:
+        time.sleep(0.3)
+        raise ValueError("that was slow")
+
+    assert set(PARTS) == set(probe.PARTS)
+    monkeypatch.setattr(shared, "_EVERY", 0.01)
+    monkeypatch.setattr(probe, PARTS[part], slow)
+    monkeypatch.chdir(tmp_path)
+    _network(tmp_path / "net.safetensors")
+    main(["probe", "net.safetensors", "--data", "planted", "--only", part, "--limit", "2"])
+    assert "at work for" in capsys.readouterr().err

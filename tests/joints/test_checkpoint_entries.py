@@ -36,7 +36,9 @@ def test_every_verb_takes_the_entry_and_says_once_which_one_it_took(
     file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     said = f"{file}: the weights are those of model; --key (key=) takes others: model_ema"
-    db, images = str(tmp_path / "r.db"), ["--data", "planted", "--limit", "20"]
+    few = np.random.default_rng(0).integers(0, 256, (10, 3, 16, 16), np.uint8)
+    np.savez(tmp_path / "few.npz", images=few, labels=np.arange(10))
+    db, images = str(tmp_path / "r.db"), ["--data", f"npz:{tmp_path / 'few.npz'}"]
     for name, key in (("model", []), ("model_ema", ["--key", "model_ema"])):
         plain = str(tmp_path / f"{name}.safetensors")
         write_weights(Path(plain), _states()[name], {"arch": "fastnet"})

@@ -45,10 +45,10 @@ def network() -> nn.Module:
     )
 
 
-def _copied(data: ImageSet, folder: Path) -> EvaluateConfig:
+def _copied(data: ImageSet, folder: Path, *, workers: int = 1) -> EvaluateConfig:
     """Write a corrupted copy of the images and return the configuration that reads it."""
     folder.mkdir()
-    copy_arrays(data, folder, COPY, machine=Machine(workers=2, batch_size=7))
+    copy_arrays(data, folder, COPY, machine=Machine(workers=workers, batch_size=7))
     return EvaluateConfig(corrupted=str(folder))
 
 
@@ -63,7 +63,7 @@ def _answers(scores: Scores) -> dict[tuple[str, int], tuple[list[int], list[bool
 def test_a_copy_on_disk_scores_as_images_corrupted_here(
     pictures: Path, data: ImageSet, network: nn.Module, tmp_path: Path
 ) -> None:
-    config = _copied(load_data(f"folder:{pictures}"), tmp_path / "copy")
+    config = _copied(load_data(f"folder:{pictures}"), tmp_path / "copy", workers=2)
     made, read = evaluate(network, data, config=MADE), evaluate(network, data, config=config)
     assert set(made.cells) == {("clean", 0), *((kind, s) for kind in COPY.kinds for s in COPY.severities)}
     assert _answers(read) == _answers(made)

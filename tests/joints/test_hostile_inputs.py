@@ -143,7 +143,7 @@ def test_a_long_image_is_not_resized_beyond_memory(tmp_path: Path) -> None:
 
 
 def test_a_kernel_beyond_the_limit_is_listed_and_not_measured() -> None:
-    found = analyze({"big.weight": torch.randn(1, 1, 128, 128), "long.weight": torch.randn(2, 1, 1, 400)})
+    found = analyze({"big.weight": torch.randn(1, 1, 128, 128), "long.weight": torch.randn(2, 1, 1, 130)})
     assert found["big"].low_share is None
     assert "kernel of 128x128: not measured, more than 2,601 values" in found["big"].note
     assert found["long"].low_share is not None
@@ -214,7 +214,7 @@ def test_help_ends_in_a_terminal_of_one_column(
 
 def test_a_database_that_a_full_disk_left_empty_is_filled(tmp_path: Path) -> None:
     rng, file, db = np.random.default_rng(0), tmp_path / "d.npz", tmp_path / "r.db"
-    np.savez(file, images=rng.integers(0, 256, (12, 3, 8, 8), np.uint8), labels=np.arange(12) % 10)
+    np.savez(file, images=rng.integers(0, 256, (10, 3, 8, 8), np.uint8), labels=np.arange(10))
     torch.save(load_model(arch="fastnet").state_dict(), tmp_path / "w.pt")
     words = ["probe", str(tmp_path / "w.pt"), "--arch", "fastnet", "--data", f"npz:{file}", "--db", str(db)]
     db.touch()

@@ -42,7 +42,7 @@ def test_everything_about_a_file_is_on_one_page(known, data, tmp_path):
     db, model = tmp_path / "r.db", load_model(known)
     evaluate(model, data, config=EvaluateConfig(name="theirs", kinds=("fog",), severities=(1,)), db=db)
     heat = fourier_heatmap(model, data, norm=2.0, config=ProbeConfig(radius=0.1), db=db)
-    pass_curves(model, data, db=db)
+    pass_curves(model, data, limit=4, db=db)
     corruption_spectra(data, kinds=["fog"], severities=[3], db=db)
     report = gather([known, db], title="")
     (entry,) = report.entries
@@ -160,6 +160,8 @@ def test_two_files_are_two_networks_unless_their_names_are_steps(known, tmp_path
         out, _ = capsys.readouterr()
         assert ("trajectory" in json.loads(out)) == is_course
         assert ("Over training" in page.read_text()) == is_course
+        # Networks are called by the ends of their paths.
+        assert f"<bdi>{names[0]}</bdi>" in page.read_text()
         assert ("2 checkpoints are shown as steps 1 to 20 of one training" in caplog.text) == is_course
 
 

@@ -13,7 +13,7 @@ from filterbands.datasets import ImageSet, load_data
 from filterbands.evaluation import EvaluateConfig, evaluate
 from filterbands.filters import ModelSpectrum, analyze
 from filterbands.models import load_model
-from filterbands.probes import corruption_spectra, fourier_heatmap, pass_curves
+from filterbands.probes import ProbeConfig, corruption_spectra, fourier_heatmap, pass_curves
 from filterbands.report import Analyzed, Probed, write_probe_page, write_report, write_spectra
 from filterbands.run import Run
 from filterbands.scores import Scores
@@ -146,8 +146,8 @@ def test_the_probe_page_has_the_figures_of_the_probes_and_of_the_scores(
     results: Results, tmp_path: Path
 ) -> None:
     model = load_model(results.run.folder)
-    heat = fourier_heatmap(model, results.data, norm=0.5, limit=8)
-    passes = pass_curves(model, results.data, limit=20)
+    heat = fourier_heatmap(model, results.data, norm=0.5, limit=8, config=ProbeConfig(radius=0.15))
+    passes = pass_curves(model, results.data, limit=8)
     added = corruption_spectra(results.data, kinds=KINDS, severities=[3], limit=10)
     probed = Probed(
         name=results.run.name,

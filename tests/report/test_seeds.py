@@ -66,6 +66,8 @@ def test_a_row_opens_to_its_single_runs_without_a_script(study):
         accuracy = scores["standard", seed].clean_estimate().accuracy
         assert cells[1].text.startswith(f"{100 * accuracy:.1f}")
     page = render_report(report)
+    # Without images there is no section of pictures.
+    assert 'id="images"' not in page
     assert page.count("<tr class=single>") == 6
     assert "Dots are single seeds." in page
     assert page.count("(3 seeds)") >= 2

@@ -3,7 +3,7 @@
 import operator
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from ..filters import (
 )
 from ..models import find_checkpoints, is_named, read_checkpoint, trusted_arch
 from ..run import Run
-from .shared import Answer, DeviceOptions, ImageOptions, NetworkOptions, progress_bar
+from .shared import Answer, DeviceOptions, ImageOptions, NetworkOptions, names_of, progress_bar
 
 _COMPARISONS: dict[str, Any] = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 
@@ -101,7 +101,8 @@ def run(options: AnalyzeOptions) -> Answer:
         # Loading Altair takes longer than analyzing most files.
         from ..report import write_spectra
 
-        write_spectra(found, options.html, together=together, data=data)
+        named = [replace(one, path=name) for one, name in zip(found, names_of(paths), strict=True)]
+        write_spectra(named, options.html, together=together, data=data)
     if options.table:
         measured = [(one.path, layer) for one in found for layer in one.spectrum]
         kept = [(path, layer) for path, layer in measured if options.layer in (None, layer.name)]

@@ -30,7 +30,15 @@ from ..probes import (
 )
 from ..report import Probed, write_probe_page
 from ..scores import Scores
-from .shared import Answer, ComputeOptions, ImageOptions, NetworkOptions, SpecOfRun, name_of, progress_bar
+from .shared import (
+    Answer,
+    ComputeOptions,
+    ImageOptions,
+    NetworkOptions,
+    SpecOfRun,
+    names_of,
+    progress_bar,
+)
 
 PARTS = ("heatmap", "passes", "gradient", "corruptions", "vulnerability")
 """What is probed, in order."""
@@ -99,7 +107,7 @@ def run(options: ProbeOptions) -> Answer:
     measured = _measured(options.db, options.parameters)
     probed = [
         _probed(options, name, network, data, measured)
-        for name, network in zip(_names(options.models), networks, strict=True)
+        for name, network in zip(names_of(options.models), networks, strict=True)
     ]
     if page is not None:
         conditions = {"data": data.name, "split": data.split, "images": f"{len(data):,}"}
@@ -189,7 +197,9 @@ def _vulnerability(
     try:
         if data.name != moments.name or kernel != moments.kernel or options.parameters != "cifar":
             given: dict[str, Any] = {"parameters": options.parameters, "seed": options.config.seed}
-            moments = patch_moments(data, kernel=kernel, db=options.db, **given)
+            # At 224 pixels this takes minutes.
+            with progress_bar("patches") as progress:
+                moments = patch_moments(data, kernel=kernel, db=options.db, progress=progress, **given)
         return vulnerability(model, moments, images=data.images[:2].float() / 255), ""
     except ValueError as error:
         return None, str(error)
@@ -212,12 +222,6 @@ def _measured(db: str, parameters: str | None) -> dict[str, Scores]:
     known.reverse()
     known.sort(key=lambda scores: len(scores.kinds) * len(scores.labels))
     return {scores.model: scores for scores in known}
-
-
-def _names(models: tuple[str, ...]) -> list[str]:
-    """Return what to call the networks: the ends of their paths where these differ."""
-    short = [name_of(model) for model in models]
-    return short if len(set(short)) == len(short) else list(models)
 
 
 def _text(entry: Probed) -> str:

@@ -171,6 +171,12 @@ class ImageOptions:
         return named_images(spec, split=self.split, limit=limit, reading=self.reading, networks=networks)
 
 
+def names_of(models: Sequence[str]) -> list[str]:
+    """Return what to call networks: the ends of their paths where these differ."""
+    short = [name_of(model) for model in models]
+    return short if len(set(short)) == len(short) else list(models)
+
+
 def data_of(data: str | None, models: Sequence[str], *, split: str, reading: Reading) -> tuple[str, Reading]:
     """Return the images that MODELs are measured on: those named, else what the Runs were trained on.
 

@@ -174,9 +174,6 @@ def _value(value: float, axis: Axis) -> str:
 def _drawn(axis: Axis, values: Sequence[float]) -> dict[str, Any]:
     """Return the scale and the axis of a channel with these values."""
     scale: dict[str, Any] = {"zero": False, "nice": not axis.whole}
-    if axis.domain is None and axis.percent and max(values) - min(values) < 1e-6:
-        # Else Vega draws one tick, and the line in the middle of nowhere.
-        scale["domain"] = [max(0.0, min(values) - 0.1), min(1.0, max(values) + 0.1)]
     if axis.domain is not None:
         scale = {"domain": list(axis.domain), "nice": False}
     ticks: dict[str, Any] = {"tickCount": 5, **({"format": "%"} if axis.percent else {})}

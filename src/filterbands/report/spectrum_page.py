@@ -9,7 +9,6 @@ from torch import Tensor
 from ..datasets import ImageSet
 from ..disk import check_output
 from ..filters import Analyzed, GradientSpectrum, Sensitivity, Trajectory
-from ..models import name_of
 from .charts import Axis, Line, line_chart, points
 from .layers import by_depth, course, having, layers_table, radial_figures, spectra_pictures
 from .page import render, write_page
@@ -47,10 +46,7 @@ def write_spectra(
         raise ValueError("a page of spectra needs at least one network, got none")
     file = check_output(out)
     names = [one.path for one in networks]
-    short = [name_of(path) for path in names]
-    if len(set(short)) < len(short):
-        short = names
-    networks = [replace(one, path=brief(cleaned(name))) for one, name in zip(networks, short, strict=True)]
+    networks = [replace(one, path=brief(cleaned(one.path))) for one in networks]
     gradients = having((one.path, one.gradient) for one in networks)
     sensitivities = having((one.path, one.sensitivity) for one in networks)
     pictures, peak = spectra_pictures([_gradient(*each) for each in gradients], of="the input gradient of ")
