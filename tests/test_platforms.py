@@ -160,7 +160,6 @@ def test_the_verbs_that_write_do_so_as_on_windows(tmp_path: Path, capsys: pytest
         ("evaluate", run, "--data", data, "--corrupted", tmp_path / "c", "--db", tmp_path / "r.db"),
         ("shrink", weights, "--data", data, "--out", weights),
         ("results", tmp_path / "r.db", "--export", tmp_path / "t.csv"),
-        ("report", run, tmp_path / "r.db", "--out", tmp_path / "r.html"),
     ):
         code = main([str(word) for word in words])
         said = capsys.readouterr()

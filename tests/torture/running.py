@@ -32,7 +32,7 @@ def environment(**more: str) -> dict[str, str]:
     }
 
 
-def command(*words: str, folder: Path, timeout: float = 180, **more: str) -> Answer:
+def command(*words: str, folder: Path, timeout: float = 300, **more: str) -> Answer:
     """Run a command line as a user does."""
     try:
         done = subprocess.run(
@@ -54,7 +54,7 @@ def command(*words: str, folder: Path, timeout: float = 180, **more: str) -> Ans
 class Child:
     """A process that runs command lines; it is begun anew when one ends or stops it."""
 
-    def __init__(self, *, timeout: float = 60) -> None:
+    def __init__(self, *, timeout: float = 120) -> None:
         self._timeout, self._process = timeout, None
 
     _process: "subprocess.Popen[bytes] | None"
