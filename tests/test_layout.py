@@ -3,6 +3,7 @@
 import ast
 import inspect
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -302,3 +303,18 @@ def test_importing_the_package_prints_nothing_and_loads_no_heavy_library() -> No
         "rich",
         "ray",
     }
+
+
+def test_the_oldest_versions_that_are_tested_are_those_that_are_admitted() -> None:
+    root = Path(__file__).parents[1]
+    needed = re.findall(r'"([a-z0-9-]+)>=([0-9.]+)', (root / "pyproject.toml").read_text())
+    lines = (root / "constraints-oldest.txt").read_text().splitlines()
+    tested = dict(line.split("==") for line in lines if line)
+    assert not [
+        f"{name}: {least} admitted, {tested[name]} tested"
+        for name, least in needed
+        if name in tested and (tested[name] + ".0").removeprefix(least)[:1] not in (".", "")
+    ]
+    own = re.search(r"\ndependencies = \[(.*?)\n\]", (root / "pyproject.toml").read_text(), re.DOTALL)
+    assert own is not None
+    assert {name for name, _ in re.findall(r'"([a-z0-9-]+)>=([0-9.]+)', own[1])} <= tested.keys()

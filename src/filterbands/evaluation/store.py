@@ -28,6 +28,7 @@ from .rows import (
     packed,
     packed_data,
     read_data,
+    read_overlap,
     read_row,
 )
 from .schema import MIGRATIONS, SCHEMA
@@ -198,9 +199,13 @@ class Store:
         return None
 
     def overlaps(self) -> dict[str, tuple[str, ...]]:
-        """Return by fingerprint which kinds or families of kinds each network's training resembles."""
+        """Return by fingerprint which kinds or families of kinds each network's training resembles.
+
+        Raises:
+            ValueError: A row is damaged.
+        """
         rows = self._execute("SELECT fingerprint, overlap FROM models")
-        return {fingerprint: tuple(json.loads(overlap)) for fingerprint, overlap in rows}
+        return {fingerprint: read_overlap(fingerprint, overlap, self._path) for fingerprint, overlap in rows}
 
     def names(self) -> dict[str, tuple[str, ...]]:
         """Return the names of each network by fingerprint, in the order they came."""
