@@ -192,3 +192,21 @@ def peers() -> str:
         ("224 pixels, the command on two cores, 128 images, files written", as_run),
     ]
     return table(["", *packages], [[name, *(f"{each:.1f}" for each in ratios)] for name, ratios in rows])
+
+
+def torture() -> str:
+    """Return the tries and failures of the attacks, and when and on what they were made."""
+    runs = read("torture")
+    rows, facts = [], []
+    for run in runs:
+        again = "" if run is runs[0] else f" (seed {run['seed']})"
+        rows += [
+            [one["name"] + again, f"{one['tries']:,}" if one["tries"] else "not run", str(one["failures"])]
+            for one in run["attacks"]
+        ]
+        facts.append(
+            f"{run['date']}, revision {run['git']}, seed {run['seed']}, {run['minutes']} minutes on "
+            f"{run['cores']} cores of {run['processor']}; Python {run['python']}, torch {run['torch']}, "
+            f"{run['system']}."
+        )
+    return table(["attack", "tries", "failures"], rows) + f"\n\n<small>{' '.join(facts)}</small>"

@@ -1,6 +1,7 @@
 """`python -m tests.torture --seconds 3600 --seed 0`: every attack, one table, and the inputs of failures."""
 
 import argparse
+import json
 import os
 import platform
 import shutil
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from threading import Condition
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -99,7 +100,7 @@ def run_all(attacks: Sequence[Going], end: float, *, at_once: int = 2) -> None:
         one.left.close()
 
     # A thread for each, since a browser answers only the one that opened it.
-    with ThreadPoolExecutor(len(attacks)) as pool:
+    with ThreadPoolExecutor(max(1, len(attacks))) as pool:
         for driven in [pool.submit(drive, one) for one in attacks]:
             driven.result()
 
@@ -111,6 +112,7 @@ def main() -> int:
     parser.add_argument("--at-most", type=float, help="seconds after which no try begins; the budget")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="a part of the names of attacks")
+    parser.add_argument("--out", type=Path, help="JSON file of runs to which the figures are added")
     parser.add_argument("--keep", type=Path, help="folder for the inputs of failures; a temporary one")
     options = parser.parse_args()
     work = options.keep or Path(tempfile.mkdtemp(prefix="filterbands-torture-"))
@@ -126,10 +128,20 @@ def main() -> int:
             left = row.attack(stock, place, options.seed, planned)
             attacks.append(Going(name, left, planned, row.fewest))
     run_all(attacks, began + (options.at_most or options.seconds))
+    facts = _facts(options.seconds, options.seed, time.monotonic() - began)
+    rows = [
+        {"name": one.name, "tries": one.tries, "failures": len(one.failures), "seconds": round(one.seconds)}
+        for one in attacks
+    ]
     print("| attack | tries | failures | seconds |\n|---|---|---|---|")
-    for one in attacks:
-        print(f"| {one.name} | {one.tries or 'not run'} | {len(one.failures)} | {one.seconds:.0f} |")
-    print(f"\n{_made_by(options.seconds, options.seed, time.monotonic() - began)}")
+    for row in rows:
+        print(f"| {row['name']} | {row['tries'] or 'not run'} | {row['failures']} | {row['seconds']} |")
+    print("\n" + "; ".join(f"{name} {value}" for name, value in facts.items()))
+    if options.out is not None:
+        before = json.loads(options.out.read_text(encoding="utf-8")) if options.out.exists() else []
+        options.out.write_text(
+            json.dumps([*before, {**facts, "attacks": rows}], indent=1) + "\n", encoding="utf-8"
+        )
     failed = any(one.failures for one in attacks)
     if failed:
         print(f"the inputs of failures are in {work}")
@@ -138,16 +150,21 @@ def main() -> int:
     return int(failed)
 
 
-def _made_by(budget: float, seed: int, seconds: float) -> str:
+def _facts(budget: float, seed: int, seconds: float) -> dict[str, Any]:
     """Return when, of what and on what the figures are."""
-    facts = (
-        f"{datetime.now(timezone.utc):%Y-%m-%d}, filterbands {__version__} ({git_revision()})",
-        f"budget {budget:g} s, seed {seed}",
-        f"{seconds / 60:.0f} minutes on {os.cpu_count()} cores of {device_name(torch.device('cpu'))}",
-        f"Python {platform.python_version()}, torch {torch.__version__}, "
-        f"{platform.system()} {platform.release()}",
-    )
-    return "; ".join(facts)
+    return {
+        "date": f"{datetime.now(timezone.utc):%Y-%m-%d}",
+        "filterbands": __version__,
+        "git": git_revision(),
+        "budget": budget,
+        "seed": seed,
+        "minutes": round(seconds / 60),
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "system": f"{platform.system()} {platform.release()}",
+        "cores": os.cpu_count(),
+        "processor": device_name(torch.device("cpu")),
+    }
 
 
 if __name__ == "__main__":
