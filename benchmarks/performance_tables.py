@@ -197,13 +197,13 @@ def peers() -> str:
 def torture() -> str:
     """Return the tries and failures of the attacks, and when and on what they were made."""
     runs = read("torture")
-    rows, facts = [], []
+    rows: list[list[str]] = []
+    facts = []
     for run in runs:
-        again = "" if run is runs[0] else f" (seed {run['seed']})"
-        rows += [
-            [one["name"] + again, f"{one['tries']:,}" if one["tries"] else "not run", str(one["failures"])]
-            for one in run["attacks"]
-        ]
+        for one in run["attacks"]:
+            again = f" (seed {run['seed']})" if any(row[0] == one["name"] for row in rows) else ""
+            tries = f"{one['tries']:,}" if one["tries"] else "not run"
+            rows.append([one["name"] + again, tries, str(one["failures"])])
         facts.append(
             f"{run['date']}, revision {run['git']}, seed {run['seed']}, {run['minutes']} minutes on "
             f"{run['cores']} cores of {run['processor']}; Python {run['python']}, torch {run['torch']}, "

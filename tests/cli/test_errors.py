@@ -183,6 +183,8 @@ class Loading:
             os.kill(os.getpid(), signal.SIGINT)
             import time; time.sleep(5)
 sys.meta_path.insert(0, Loading())
+# A shell lets what it starts in the background ignore the signal.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from filterbands.cli import main
 sys.exit(main(["report", "--help"]))
 """

@@ -252,7 +252,8 @@ def test_shrink_writes_a_network_and_says_what_it_costs(
     words = ["shrink", str(file), "--data", "planted", "--images", "50", "--out", str(out)]
     code, text, err = _run(capsys, *words, "--noise", "0.1", "--json")
     document = json.loads(text)
-    assert (code, err) == (0, "")
+    # A busy machine takes more than the half minute after which a line says that it is at work.
+    assert (code, err.replace("shrink: at work for 0:00:30\n", "")) == (0, "")
     assert document["noise"] == document["clean"]["noise"] == 0.1
     assert document["clean"]["drop"] == document["clean"]["before"] - document["clean"]["after"]
     assert document["mean_low_energy"][1] > document["mean_low_energy"][0]

@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -115,6 +116,8 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="JSON file of runs to which the figures are added")
     parser.add_argument("--keep", type=Path, help="folder for the inputs of failures; a temporary one")
     options = parser.parse_args()
+    # Whoever starts this in the background of a shell lets it, and thus all commands, ignore SIGINT.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     work = options.keep or Path(tempfile.mkdtemp(prefix="filterbands-torture-"))
     (work / "stock").mkdir(parents=True)
     stock = Stock(work / "stock")
