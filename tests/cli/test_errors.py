@@ -181,7 +181,7 @@ class Loading:
     def find_spec(self, name, path=None, target=None):
         if name == "filterbands.cli.report":
             os.kill(os.getpid(), signal.SIGINT)
-            import time; time.sleep(5)
+            import time; time.sleep(120)
 sys.meta_path.insert(0, Loading())
 # A shell lets what it starts in the background ignore the signal.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -191,7 +191,7 @@ sys.exit(main(["report", "--help"]))
     began = time.monotonic()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr, done.stdout) == (130, "stopped\n", "")
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 100
 
 
 def test_ctrl_c_works_again_after_the_libraries_are_loaded() -> None:

@@ -97,7 +97,7 @@ def test_version_and_usage(capsys: pytest.CaptureFixture[str]) -> None:
         ("analyze {model} --cutoff nan", "--cutoff needs"),
         ("analyze {model} --cutof 0.3", "did you mean --cutoff?"),
         ("analyze {model} --layer conv2", "there are conv1"),
-        ("analyze {model} --arch resnet", "unknown architecture 'resnet' (did you mean cifar_resnet"),
+        ("analyze {model} --arch fastnets", "unknown architecture 'fastnets' (did you mean fastnet?"),
         ("analyze {model} --require conv1>3", "--require needs LAYER.KEY>NUMBER"),
         ("analyze {empty}", "not a finished run"),
         ("analyze {model} --require conv1.low_energy>0.1,conv1.nothing>3", "KEY one of low_share"),

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+# A child keeps the memory of large inputs (`engine.keep_memory`), and its limit is for one input.
+_RUNS = 300
 ROOT = Path(__file__).parents[2]
 
 
@@ -55,12 +57,15 @@ class Child:
     """A process that runs command lines; it is begun anew when one ends or stops it."""
 
     def __init__(self, *, timeout: float = 120) -> None:
-        self._timeout, self._process = timeout, None
+        self._timeout, self._process, self._runs = timeout, None, 0
 
     _process: "subprocess.Popen[bytes] | None"
 
     def run(self, words: Sequence[str], folder: Path) -> Answer:
         """Run a command line in the child."""
+        self._runs += 1
+        if self._runs % _RUNS == 0:
+            self.close()
         if self._process is None:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.torture.child"],
