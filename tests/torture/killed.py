@@ -62,9 +62,11 @@ def _once(name: str, rng: random.Random, stock: Stock, place: Path, seconds: flo
             return f"{name}: {number.name} at {moment:.2f} s did not end it in {_ENDING} s"
     where = f"{name}: {number.name} at {moment:.2f} of {seconds:.2f} s"
     said = (place / "told").read_text(errors="replace")
-    if "Traceback" in said:
+    # Before our first line Python itself tells of Ctrl-C.
+    is_early = "KeyboardInterrupt" in said and "filterbands" not in said
+    if "Traceback" in said and not is_early:
         return f"{where}: {said[-300:]}"
-    if code not in (0, 130, -number):
+    if code not in (0, 130, -number) and not is_early:
         return f"{where}: exit {code}: {said[-300:]}"
     begun = verb.again and (place / "run" / "run.json").exists()
     answer = command(*words, *(verb.again if begun else ()), folder=place)
