@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := venv
-.PHONY: venv demo test test-vision check docs bench slow torture study-report package gpu-study mutants
+.PHONY: venv demo test test-vision oldest check docs bench slow torture study-report package gpu-study mutants
 
 PYTHON ?= python3
 # Test processes at once; a core each.
@@ -10,6 +10,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 DOCS := .venv/.docs
 VISION := .venv-vision/.installed
+OLDEST := .venv-oldest/.installed
 
 venv: $(STAMP)
 
@@ -33,6 +34,15 @@ $(VISION): pyproject.toml
 
 test-vision: $(VISION)
 	OMP_NUM_THREADS=1 .venv-vision/bin/python -m pytest -n $(JOBS) -p no:cacheprovider -m vision tests/vision
+
+# The default tests with the oldest versions that pyproject.toml admits; TESTS names a part of them.
+$(OLDEST): pyproject.toml constraints-oldest.txt
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/pip install --quiet -c constraints-oldest.txt -e '.[dev,onnx,parquet,pandas,tensorboard]'
+	@touch $@
+
+oldest: $(OLDEST)
+	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -q -n $(JOBS) -p no:cacheprovider $(TESTS)
 
 slow: $(STAMP)
 	$(BIN)/python -m pytest -q -m slow

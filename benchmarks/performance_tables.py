@@ -192,3 +192,21 @@ def peers() -> str:
         ("224 pixels, the command on two cores, 128 images, files written", as_run),
     ]
     return table(["", *packages], [[name, *(f"{each:.1f}" for each in ratios)] for name, ratios in rows])
+
+
+def torture() -> str:
+    """Return the tries and failures of the attacks, and when and on what they were made."""
+    runs = read("torture")
+    rows: list[list[str]] = []
+    facts = []
+    for run in runs:
+        for one in run["attacks"]:
+            again = f" (seed {run['seed']})" if any(row[0] == one["name"] for row in rows) else ""
+            tries = f"{one['tries']:,}" if one["tries"] else "not run"
+            rows.append([one["name"] + again, tries, str(one["failures"])])
+        facts.append(
+            f"{run['date']}, revision {run['git']}, seed {run['seed']}, {run['minutes']} minutes on "
+            f"{run['cores']} cores of {run['processor']}; Python {run['python']}, torch {run['torch']}, "
+            f"{run['system']}."
+        )
+    return table(["attack", "tries", "failures"], rows) + f"\n\n<small>{' '.join(facts)}</small>"

@@ -119,6 +119,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "cost of methods": performance_tables.methods,
     "cost of controls": performance_tables.controls,
     "budgets": performance_tables.budgets,
+    "torture": performance_tables.torture,
     "protocol full 12": _protocol(verdict.FULL, 12),
     "protocol narrow 12": _protocol(verdict.NARROW, 12),
     "protocol narrow 40": _protocol(verdict.NARROW, 40),

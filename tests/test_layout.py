@@ -3,6 +3,7 @@
 import ast
 import inspect
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ ORDER = (
         ("rng",),
         ("fourier",),
         ("workers",),
+        ("platforms",),
         ("disk",),
         ("run",),
     ),
@@ -192,6 +194,57 @@ def test_a_file_says_what_it_is_and_is_not_too_long(file: Path) -> None:
     assert file.stem != "utils"
 
 
+def without_encoding(tree: ast.Module) -> list[int]:
+    """Return the lines that leave the encoding of text, or the ends of its lines, to the system."""
+    wrong = []
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+        # `open(FILE, MODE)` and `FILE.open(MODE)`.
+        place = 0 if isinstance(node.func, ast.Attribute) else 1
+        mode = given.get("mode") or "".join(map(ast.unparse, node.args[place : place + 1])) or "'r'"
+        is_text = name == "open" and mode[:1] in "'\"" and "b" not in mode and len(mode) < 6
+        writes = name == "write_text" or (is_text and any(letter in mode for letter in "wax"))
+        needed = {"encoding"} if is_text or name in ("read_text", "write_text") else set()
+        if name == "run" and ("text" in given or "universal_newlines" in given):
+            needed = {"encoding"}
+        # Our own `write_text(path, text)` is no method.
+        if name == "write_text" and isinstance(node.func, ast.Name):
+            continue
+        if needed - given.keys() or (writes and "newline" not in given):
+            wrong.append(node.lineno)
+    return wrong
+
+
+@pytest.mark.parametrize("file", FILES, ids=place)
+def test_text_is_in_utf8_with_the_same_ends_of_lines_on_every_system(file: Path) -> None:
+    assert not without_encoding(parsed(file))
+
+
+def test_the_check_of_encodings_sees() -> None:
+    wrong = """
+open(file)
+open(file, "w", encoding="utf-8")
+file.open("a", newline="")
+file.read_text()
+file.write_text(text, encoding="utf-8")
+subprocess.run(words, text=True)
+"""
+    right = """
+open(file, "rb")
+open(file, "w", encoding="utf-8", newline="")
+file.open("a", encoding="utf-8", newline="")
+file.read_text(encoding="utf-8")
+write_text(file, text)
+session.open(content)
+subprocess.run(words, encoding="utf-8")
+"""
+    assert without_encoding(ast.parse(wrong)) == [2, 3, 4, 5, 6, 7]
+    assert without_encoding(ast.parse(right)) == []
+
+
 def rooms_of_public_names() -> dict[str, str]:
     found = imports(parsed(PACKAGE / "__init__.py"), ())
     return {
@@ -250,3 +303,18 @@ def test_importing_the_package_prints_nothing_and_loads_no_heavy_library() -> No
         "rich",
         "ray",
     }
+
+
+def test_the_oldest_versions_that_are_tested_are_those_that_are_admitted() -> None:
+    root = Path(__file__).parents[1]
+    needed = re.findall(r'"([a-z0-9-]+)>=([0-9.]+)', (root / "pyproject.toml").read_text())
+    lines = (root / "constraints-oldest.txt").read_text().splitlines()
+    tested = dict(line.split("==") for line in lines if line)
+    assert not [
+        f"{name}: {least} admitted, {tested[name]} tested"
+        for name, least in needed
+        if name in tested and (tested[name] + ".0").removeprefix(least)[:1] not in (".", "")
+    ]
+    own = re.search(r"\ndependencies = \[(.*?)\n\]", (root / "pyproject.toml").read_text(), re.DOTALL)
+    assert own is not None
+    assert {name for name, _ in re.findall(r'"([a-z0-9-]+)>=([0-9.]+)', own[1])} <= tested.keys()

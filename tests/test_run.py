@@ -42,6 +42,36 @@ def test_a_log_line_cut_short_is_left_out(tmp_path: Path) -> None:
     assert Run(tmp_path).read_log() == [{"epoch": 0}]
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        '{"epoch": 1, "loss": []}',
+        '{"epoch": 1, "first_layer": {"low_energy": []}}',
+        '{"epoch": 1, "first_layer": 3}',
+        '{"epoch": {}}',
+        "[]",
+    ],
+)
+def test_a_log_ends_where_a_line_holds_something_else_than_figures(odd: str, tmp_path: Path) -> None:
+    first = '{"epoch": 0, "loss": null, "first_layer": {"name": "a", "curve": [0.5], "low_share": 1}}'
+    (tmp_path / "log.jsonl").write_text(f'{first}\n{odd}\n{{"epoch": 2}}\n')
+    assert [record["epoch"] for record in Run(tmp_path).read_log()] == [0]
+
+
+@pytest.mark.parametrize(
+    "odd", [{"seconds": "1"}, {"seconds": None}, {"seconds": 1, "recalibrated": {"images": 1}}]
+)
+def test_the_record_of_a_finished_training_has_its_figures(odd: dict[str, object], tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    layer = {"low_share": 0.5, "mean_low_energy": 0.5}
+    run.write_log([{"epoch": 1, "loss": 1.0, "accuracy": 0.5, "first_layer": layer}])
+    run.write({"config": {"epochs": 1}, "seconds": 1.0})
+    assert run.last_epoch()["first_layer"] == layer
+    run.write({"config": {"epochs": 1}, **odd})
+    with pytest.raises(ValueError, match=r"run\.json is damaged; bring it back"):
+        run.last_epoch()
+
+
 def test_folders_that_are_no_runs_say_so(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="not a run"):
         Run(tmp_path).read()

@@ -1,4 +1,4 @@
-"""Checks of what a user gives: whole numbers, a network's output, hints, and where the user's code failed."""
+"""Checks of what a user gives: whole numbers, hints, and where the user's code failed; without torch."""
 
 import difflib
 import operator
@@ -6,11 +6,9 @@ import os
 import re
 import sysconfig
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-
-from torch import Tensor
 
 # Where Python and this library lie; packages that are installed lie in folders of two names.
 _ROOTS = (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), str(Path(__file__).parent))
@@ -108,41 +106,3 @@ def _is_users(file: str) -> bool:
     # What torch.compile writes lies in a folder of its own; code without a file has a name like <string>.
     generated = file.startswith("<") or "torchinductor" in file
     return not (generated or _INSTALLED & set(Path(file).parts) or file.startswith(_NOT_THE_USERS))
-
-
-def logits_in(output: Any) -> Tensor:
-    """Return the logits in what a network gives.
-
-    They are the tensor that it gives, the `logits` of an object or mapping as networks of Hugging Face give
-    them, or the one tensor in a list or tuple.
-
-    Raises:
-        ValueError: Something else; the line says how to take the logits out of it, where they are in it.
-
-    >>> import torch
-    >>> logits_in({"loss": None, "logits": torch.zeros(2, 10)}).shape
-    torch.Size([2, 10])
-    """
-    if isinstance(output, Tensor):
-        return output
-    found = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
-    if isinstance(found, Tensor):
-        return found
-    if isinstance(output, list | tuple) and len(output) == 1 and isinstance(output[0], Tensor):
-        return output[0]
-    parts = dict(enumerate(output)) if isinstance(output, list | tuple) else output
-    named = parts.items() if isinstance(parts, Mapping) else ()
-    shapes = {place: tuple(part.shape) for place, part in named if isinstance(part, Tensor)}
-    told = f" of {', '.join(f'{place}: {shape}' for place, shape in shapes.items())}" if shapes else ""
-    line = f"the network gives a {type(output).__name__}{told}, expected a tensor of logits (images, classes)"
-    if flat := [place for place, shape in shapes.items() if len(shape) == 2]:
-        raise ValueError(
-            f"{line}; give Logits(model), which takes the right part: class Logits(torch.nn.Sequential): "
-            f"forward = lambda self, images: self[0](images)[{flat[0]!r}]"
-        )
-    if shapes and {len(shape) for shape in shapes.values()} == {4}:
-        raise ValueError(
-            f"{line}; these are feature maps: make the network with its classifier, as timm does without "
-            "features_only"
-        )
-    raise ValueError(f"{line}; none is in it: give the network that classifies")

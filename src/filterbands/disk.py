@@ -9,7 +9,6 @@ import os
 import shutil
 import stat
 import struct
-import sys
 import tempfile
 import tokenize
 import zipfile
@@ -25,8 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-if sys.platform != "win32":
-    import fcntl
+from .platforms import NoLocksError, flush, hold, let_go, replace
 
 Row = Mapping[str, Any]
 """A row of a table: the values by column."""
@@ -40,6 +38,7 @@ DAMAGED = (
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 _LOG = logging.getLogger(__name__)
 _UNFINISHED = ".unfinished-"
+_LOCK = ".lock"
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 # Bytes left on a disk that is full, as libraries that give no reason have found it.
 _FULL = 1 << 20
@@ -97,26 +96,36 @@ def working_folder(parent: Path) -> Iterator[Path]:
 
     A process holds a lock of the operating system on its folder, which ends with the process.
     """
-    with suppress(OSError):
-        for stale in parent.glob(f"{_UNFINISHED}*"):
-            handle = _locked(stale)
-            if handle is not None:
-                shutil.rmtree(stale, ignore_errors=True)
-                os.close(handle)
+    for stale in parent.glob(f"{_UNFINISHED}*"):
+        with suppress(OSError, ValueError):
+            if not stale.is_symlink() and (handle := hold(stale / _LOCK)) is not None:
+                _remove(stale, handle)
     while True:
         work = Path(tempfile.mkdtemp(dir=parent, prefix=_UNFINISHED))
-        handle = _locked(work)
-        # Another process may take the folder for a stale one before it is locked.
-        if work.exists():
+        try:
+            handle = hold(work / _LOCK)
+        except NoLocksError:
+            handle = None
             break
+        except FileNotFoundError:
+            # Another process has taken it for a stale one.
+            continue
+        except BaseException:
+            shutil.rmtree(work, ignore_errors=True)
+            raise
         if handle is not None:
-            os.close(handle)
+            break
     try:
         yield work
     finally:
-        shutil.rmtree(work, ignore_errors=True)
-        if handle is not None:
-            os.close(handle)
+        _remove(work, handle)
+
+
+def _remove(work: Path, handle: int | None) -> None:
+    if handle is not None:
+        # First, since Windows removes no file that is open. Nothing else here is worth keeping.
+        let_go(handle, work / _LOCK)
+    shutil.rmtree(work, ignore_errors=True)
 
 
 @contextmanager
@@ -126,63 +135,32 @@ def owned(folder: Path) -> Iterator[None]:
     Raises:
         ValueError: Another process holds it.
     """
-    file = folder / ".lock"
-    if sys.platform == "win32":
+    file = folder / _LOCK
+    try:
+        handle = hold(file)
+    except NoLocksError as error:
+        _LOG.warning("%s cannot be locked (%s); let one process alone write there", folder, error.strerror)
         yield
         return
-    while True:
-        handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(handle)
-            raise ValueError(
-                f"another process is writing into {folder}; wait for it, or name another folder"
-            ) from None
-        except OSError as error:
-            _LOG.warning(
-                "%s cannot be locked (%s); let one process alone write there", folder, error.strerror
-            )
-        # Who has had the lock before removes its file.
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(handle), file.stat()):
-                break
-        os.close(handle)
+    if handle is None:
+        raise ValueError(f"another process is writing into {folder}; wait for it, or name another folder")
     try:
         yield
     finally:
-        file.unlink(missing_ok=True)
-        os.close(handle)
-
-
-def _locked(folder: Path) -> int | None:
-    """Return a handle that holds a folder's lock; None where another process holds it, or none can."""
-    if sys.platform == "win32":
-        return None
-    try:
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(handle)
-        return None
-    return handle
+        let_go(handle, file)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write text in UTF-8, whole or not at all."""
-    write_whole(path, lambda file: file.write_text(text, encoding="utf-8"))
+    write_whole(path, lambda file: file.write_text(text, encoding="utf-8", newline="\n"))
 
 
 def put_in_place(finished: Path, path: Path) -> None:
     """Move a finished file or folder to `path` in one step; a file is first flushed to the disk."""
     if finished.is_file():
         _check_replaceable(path)
-        with finished.open("rb") as stream:
-            os.fsync(stream.fileno())
-    finished.replace(path)
+        flush(finished)
+    replace(finished, path)
 
 
 def cache_folder() -> Path:
@@ -401,7 +379,9 @@ def _pyarrow() -> tuple[Any, Any]:
 
 _WRITERS: Mapping[str, Callable[[Sequence[Row], Path], object]] = {
     ".csv": _csv,
-    ".json": lambda rows, file: file.write_text(json.dumps(list(rows), indent=1) + "\n", encoding="utf-8"),
+    ".json": lambda rows, file: file.write_text(
+        json.dumps(list(rows), indent=1) + "\n", encoding="utf-8", newline="\n"
+    ),
     ".parquet": _parquet,
 }
 

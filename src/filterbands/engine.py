@@ -1,11 +1,11 @@
-"""Devices, precision and processes; the only file that knows Lightning Fabric."""
+"""Devices, precision, processes and outputs of networks; the only file that knows Lightning Fabric."""
 
 import ctypes
 import logging
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-
-from .checks import logits_in
 
 if TYPE_CHECKING:
     # Loading it takes a second, which only `launch` needs.
@@ -233,10 +231,48 @@ class Compiled:
         torch.compiler.reset()
 
 
+def logits_in(output: Any) -> Tensor:
+    """Return the logits in what a network gives.
+
+    They are the tensor that it gives, the `logits` of an object or mapping as networks of Hugging Face give
+    them, or the one tensor in a list or tuple.
+
+    Raises:
+        ValueError: Something else; the line says how to take the logits out of it, where they are in it.
+
+    >>> import torch
+    >>> logits_in({"loss": None, "logits": torch.zeros(2, 10)}).shape
+    torch.Size([2, 10])
+    """
+    if isinstance(output, Tensor):
+        return output
+    found = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    if isinstance(found, Tensor):
+        return found
+    if isinstance(output, list | tuple) and len(output) == 1 and isinstance(output[0], Tensor):
+        return output[0]
+    parts = dict(enumerate(output)) if isinstance(output, list | tuple) else output
+    named = parts.items() if isinstance(parts, Mapping) else ()
+    shapes = {place: tuple(part.shape) for place, part in named if isinstance(part, Tensor)}
+    told = f" of {', '.join(f'{place}: {shape}' for place, shape in shapes.items())}" if shapes else ""
+    line = f"the network gives a {type(output).__name__}{told}, expected a tensor of logits (images, classes)"
+    if flat := [place for place, shape in shapes.items() if len(shape) == 2]:
+        raise ValueError(
+            f"{line}; give Logits(model), which takes the right part: class Logits(torch.nn.Sequential): "
+            f"forward = lambda self, images: self[0](images)[{flat[0]!r}]"
+        )
+    if shapes and {len(shape) for shape in shapes.values()} == {4}:
+        raise ValueError(
+            f"{line}; these are feature maps: make the network with its classifier, as timm does without "
+            "features_only"
+        )
+    raise ValueError(f"{line}; none is in it: give the network that classifies")
+
+
 def device_name(device: torch.device) -> str:
     """Return the name of a GPU, or that of the processor where it is known, for records of runs."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
+    lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.exists() else []
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "CPU")

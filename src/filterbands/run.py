@@ -25,6 +25,7 @@ EPOCHS = 100_000
 
 # Longest line of a log, in bytes.
 _LINE = 1 << 20
+_RECALIBRATED = ("images", "accuracy_before", "accuracy_after")
 _DAMAGE = (
     *(pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, TypeError),
     *(LookupError, AttributeError, AssertionError, OverflowError),
@@ -111,7 +112,7 @@ class Run:
                     record = json.loads(line)
                 except (ValueError, RecursionError):
                     break
-                if not isinstance(record, dict):
+                if not _is_epoch(record):
                     break
                 records.append(record)
                 # The record of epoch 0 comes before the first.
@@ -123,15 +124,19 @@ class Run:
         """Return the log's record of the last epoch of a finished run.
 
         Raises:
-            ValueError: The log is missing or cut.
+            ValueError: The log or what the record says of the training is missing, cut or damaged.
         """
-        epochs = self.read()["config"].get("epochs")
+        facts = self.read()
+        epochs = facts["config"].get("epochs")
+        if not _are_numbers(facts, "seconds") or not _are_numbers(
+            facts.get("recalibrated", dict.fromkeys(_RECALIBRATED, 0)), *_RECALIBRATED
+        ):
+            raise ValueError(f"{self.facts} is damaged; bring it back, or train anew in another folder")
         last = next(iter(self.read_log()[-1:]), {})
-        layer = last.get("first_layer")
         if (
             last.get("epoch") != epochs
-            or not isinstance(layer, dict)
-            or not {"loss", "accuracy"} <= set(last)
+            or not _are_numbers(last, "loss", "accuracy")
+            or not _are_numbers(last.get("first_layer"), "low_share", "mean_low_energy")
         ):
             raise ValueError(
                 f"{self.log} is missing or cut: it ends before epoch {epochs}; bring it back, or train anew "
@@ -173,3 +178,21 @@ class Run:
     def write_weights(self, weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
         """Write the plain network, whole or not at all, which finishes the run."""
         write_weights(self.weights, weights, metadata)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float)
+
+
+def _are_numbers(values: object, *names: str) -> bool:
+    return isinstance(values, dict) and all(_is_number(values.get(name)) for name in names)
+
+
+def _is_epoch(record: object) -> bool:
+    """Return whether a line of a log is of an epoch: numbers, and those of the first layer with its name."""
+    layer = record.get("first_layer", {}) if isinstance(record, dict) else None
+    if not isinstance(record, dict) or not isinstance(layer, dict):
+        return False
+    plain = [value for name, value in record.items() if name != "first_layer"]
+    plain += [value for name, value in layer.items() if name not in ("name", "radii", "curve")]
+    return all(value is None or _is_number(value) for value in plain)

@@ -235,7 +235,7 @@ def _serve(tied: bool) -> None:
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     # The output of a job must not mix with the answers, and a job must not read the pipe of jobs.
     os.dup2(2, 1)
-    with open(os.devnull) as nothing:
+    with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
     inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_watch, args=(requests, inbox), daemon=True).start()

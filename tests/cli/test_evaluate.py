@@ -202,3 +202,16 @@ def test_results_are_listed_and_written_for_others(
     assert "needs one set of all 75 cells" in err
     code, _, err = _run(capsys, "results", db, "--robustbench", str(tmp_path / "e.json"))
     assert "--robustbench needs --model NAME" in err
+
+
+@pytest.mark.parametrize("config", [{}, {"data": 3}, {"data": "planted", "size": []}])
+def test_a_run_whose_record_does_not_say_its_images_asks_for_them(
+    config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_weights(
+        tmp_path / "weights.safetensors", load_model(arch="fastnet").state_dict(), {"arch": "fastnet"}
+    )
+    (tmp_path / "run.json").write_text(json.dumps({"config": config}))
+    code, _, err = _run(capsys, "evaluate", str(tmp_path), "--kinds", "none")
+    assert code == 2
+    assert "(run.json) is damaged and does not say its images; name them" in err

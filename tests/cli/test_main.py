@@ -97,7 +97,7 @@ def test_version_and_usage(capsys: pytest.CaptureFixture[str]) -> None:
         ("analyze {model} --cutoff nan", "--cutoff needs"),
         ("analyze {model} --cutof 0.3", "did you mean --cutoff?"),
         ("analyze {model} --layer conv2", "there are conv1"),
-        ("analyze {model} --arch resnet", "unknown architecture 'resnet' (did you mean cifar_resnet"),
+        ("analyze {model} --arch fastnets", "unknown architecture 'fastnets' (did you mean fastnet?"),
         ("analyze {model} --require conv1>3", "--require needs LAYER.KEY>NUMBER"),
         ("analyze {empty}", "not a finished run"),
         ("analyze {model} --require conv1.low_energy>0.1,conv1.nothing>3", "KEY one of low_share"),
@@ -252,7 +252,8 @@ def test_shrink_writes_a_network_and_says_what_it_costs(
     words = ["shrink", str(file), "--data", "planted", "--images", "50", "--out", str(out)]
     code, text, err = _run(capsys, *words, "--noise", "0.1", "--json")
     document = json.loads(text)
-    assert (code, err) == (0, "")
+    # A busy machine takes more than the half minute after which a line says that it is at work.
+    assert (code, err.replace("shrink: at work for 0:00:30\n", "")) == (0, "")
     assert document["noise"] == document["clean"]["noise"] == 0.1
     assert document["clean"]["drop"] == document["clean"]["before"] - document["clean"]["after"]
     assert document["mean_low_energy"][1] > document["mean_low_energy"][0]

@@ -448,6 +448,8 @@ def test_a_network_with_it_is_exported_in_evaluation_mode() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+# torch 2.14 is about to drop it.
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.* is deprecated")
 def test_scripting_is_refused_with_the_line_that_says_what_to_take() -> None:
     with pytest.raises(ValueError, match=r"cannot be scripted by torch\.jit; script the network behind it"):
         torch.jit.script(nn.Sequential(SpectralNoise(), nn.Conv2d(3, 4, 3)))

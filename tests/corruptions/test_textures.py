@@ -76,6 +76,21 @@ def test_an_installed_package_s_files_are_read(
     assert textures.find_textures() == shared / "frost"
 
 
+def test_an_installed_package_s_files_are_read_without_a_home_folder(
+    monkeypatch: pytest.MonkeyPatch, shared: Path
+) -> None:
+    def nobody() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", nobody)
+    monkeypatch.setattr(textures, "_installed_folder", lambda: None)
+    with pytest.raises(ValueError, match="no home folder for fetched data; set HOME or XDG_CACHE_HOME"):
+        textures.find_textures()
+    monkeypatch.setattr(textures, "_installed_folder", lambda: shared / "frost")
+    assert textures.find_textures() == shared / "frost"
+
+
 @pytest.mark.parametrize("scale", [0.2, 1])
 @pytest.mark.parametrize("size", [(8, 8), (100, 40), (512, 700)])
 def test_textures_cover_any_size(frost_textures: Path, scale: float, size: tuple[int, int]) -> None:

@@ -38,11 +38,12 @@ def test_every_mode_of_eight_bits_is_read_as_pillow_converts_it(
     file = tmp_path / f"a.{suffix}"
     try:
         Image.fromarray(PIXELS if "A" in mode else PIXELS[..., :3]).convert(mode).save(file)
+        # Before version 13 Pillow cannot read the YCbCr that it writes as TIFF.
+        with Image.open(file) as image:
+            expected = np.asarray(image.convert("RGB"))
     except (OSError, ValueError):
         pytest.skip(f"{suffix} has no {mode}")
     assert file.suffix.lower() in SUFFIXES
-    with Image.open(file) as image:
-        expected = np.asarray(image.convert("RGB"))
     assert np.array_equal(read(file), expected)
 
 

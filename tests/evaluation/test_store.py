@@ -5,6 +5,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import fields, replace
 from multiprocessing.synchronize import Barrier, Event
 from pathlib import Path
@@ -510,3 +511,18 @@ def test_results_are_not_written_to_a_file_that_is_gone(replaced: bool, tmp_path
             file.write_bytes(b"")
         with pytest.raises(ValueError, match=r"r\.db was deleted or replaced while results were written"):
             store.put(replace(CELL, severity=2), Outcome(bits=BITS, seconds=0.5))
+
+
+@pytest.mark.parametrize("odd", ["1.0e+308", "{", '{"a": 1}', "[1]", b"\x00", 3.5, "[" * 100_000])
+def test_a_damaged_list_of_what_training_resembles_is_refused_by_name(odd: object, tmp_path: Path) -> None:
+    file = tmp_path / "r.db"
+    with Store(file) as store:
+        store.add_model("m", "net", overlap=("blur",))
+        assert store.overlaps() == {"m": ("blur",)}
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("UPDATE models SET overlap = ?", (odd,))
+    with (
+        Store(file) as store,
+        pytest.raises(ValueError, match=r"r\.db: what the network m resembles .* is"),
+    ):
+        store.overlaps()

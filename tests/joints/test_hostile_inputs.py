@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sqlite3
 import struct
 import subprocess
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from filterbands.checks import printable, seed_number
 from filterbands.cli import main
@@ -123,6 +125,51 @@ def test_a_pipe_is_never_waited_for(tmp_path: Path, told: Told) -> None:
     assert "x.png is a pipe, not a file" in told("study", pipe)
     assert "2.png is a pipe" in told("corrupt", f"folder:{tmp_path / 'f'}", "--out", tmp_path / "c")
     assert "cannot write" in told("bake", tmp_path, "--out", pipe)
+
+
+_PIPES = {
+    "results.db": ("results", "{}"),
+    "store.db": ("evaluate", "w.safetensors", "--data", "digits", "--db", "{}"),
+    "store.db.lock": ("evaluate", "w.safetensors", "--data", "digits", "--db", "store.db"),
+    "source": ("report", "{}", "--out", "r.html"),
+    "study/runs.jsonl": ("report", "study", "--out", "r.html"),
+    "run/weights.safetensors": ("analyze", "run"),
+    "repository/model.safetensors.index.json": ("analyze", "repository"),
+    "net.onnx": ("evaluate", "{}", "--data", "digits"),
+    "images.npz": ("evaluate", "w.safetensors", "--data", "npz:{}"),
+    "copy/labels.npy": ("evaluate", "w.safetensors", "--data", "digits", "--corrupted", "copy"),
+    "copy2/corrupt.json": ("evaluate", "w.safetensors", "--data", "digits", "--corrupted", "copy2"),
+    "names.txt": ("evaluate", "w.safetensors", "--data", "folder:f", "--classes", "{}"),
+    "init.pt": ("train", "finetune", "--data", "digits", "--out", "new", "--set", "init={}"),
+    "out/log.jsonl": ("train", "standard", "--data", "digits", "--out", "out"),
+}
+
+
+@pytest.mark.parametrize("name", _PIPES)
+def test_no_input_is_waited_for_where_a_pipe_is(
+    name: str, tmp_path: Path, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_file(dict(load_model(arch="fastnet").state_dict()), "w.safetensors", metadata={"arch": "fastnet"})
+    for place in (Path("f") / "a", Path("copy2"), Path(name).parent):
+        place.mkdir(exist_ok=True, parents=True)
+    Image.new("RGB", (8, 8)).save("f/a/1.png")
+    for array in ("labels", "fog"):
+        np.save(f"copy2/{array}.npy", np.zeros(5, np.int64))
+    os.mkfifo(name)
+
+    def hung(*_: object) -> None:
+        raise AssertionError(f"{name} is waited for")
+
+    before = signal.signal(signal.SIGALRM, hung)
+    signal.alarm(120)
+    try:
+        line = told(*(word.format(name) for word in _PIPES[name]))
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+    assert name in line
+    assert "nobody foresaw" not in line
 
 
 def test_labels_have_a_limit(tmp_path: Path) -> None:

@@ -282,3 +282,26 @@ def test_an_archive_that_torch_wrote_without_checksums_is_read(tmp_path: Path) -
     finally:
         torch.serialization.set_crc32_options(True)
     _assert_read(tmp_path / "net.pt")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")
+def test_a_pickle_that_claims_more_than_its_file_takes_no_memory(tmp_path: Path) -> None:
+    file = tmp_path / "w.pt"
+    torch.save(_state(), file, _use_new_zipfile_serialization=False)
+    content = file.read_bytes()
+    # A text of 4 GB in place of the first text.
+    place = content.index(b"X")
+    file.write_bytes(content[: place + 1] + b"\xff\xff\xff\xff" + content[place + 5 :])
+    code = """
+import resource, sys
+from filterbands.models import read_weights
+resource.setrlimit(resource.RLIMIT_DATA, (2 << 30,) * 2)
+try:
+    read_weights(sys.argv[1])
+except ValueError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, file], capture_output=True, encoding="utf-8", check=False
+    )
+    assert "is damaged: its pickle is cut" in done.stdout, done.stderr

@@ -6,17 +6,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 from .inputs import Stock
 from .running import command, environment
 from .verbs import VERBS, leftovers
 
+# On a machine that does much else; a hang is forever.
+_ENDING = 180
 _SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGTERM)
 
 
-def attack(stock: Stock, work: Path, seed: int, tries: int) -> Iterator[str]:
+def attack(stock: Stock, work: Path, seed: int, tries: int) -> Generator[str, None, None]:
     """Yield what is wrong with each try, or nothing."""
     whole: dict[str, tuple[float, str]] = {}
     for number in range(tries):
@@ -53,16 +55,18 @@ def _once(name: str, rng: random.Random, stock: Stock, place: Path, seconds: flo
         except subprocess.TimeoutExpired:
             process.send_signal(number)
         try:
-            code = process.wait(60)
+            code = process.wait(_ENDING)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-            return f"{name}: {number.name} at {moment:.2f} s did not end it in a minute"
+            return f"{name}: {number.name} at {moment:.2f} s did not end it in {_ENDING} s"
     where = f"{name}: {number.name} at {moment:.2f} of {seconds:.2f} s"
     said = (place / "told").read_text(errors="replace")
-    if "Traceback" in said:
+    # Before our first line Python itself tells of Ctrl-C.
+    is_early = "KeyboardInterrupt" in said and "filterbands" not in said
+    if "Traceback" in said and not is_early:
         return f"{where}: {said[-300:]}"
-    if code not in (0, 130, -number):
+    if code not in (0, 130, -number) and not is_early:
         return f"{where}: exit {code}: {said[-300:]}"
     begun = verb.again and (place / "run" / "run.json").exists()
     answer = command(*words, *(verb.again if begun else ()), folder=place)

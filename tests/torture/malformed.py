@@ -4,17 +4,17 @@ import json
 import random
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 from .inputs import CANARY, KINDS, Stock
 from .running import Answer, Child, command, fault
 
 # Seconds that reading a small malformed input may take, on a machine that does other things too.
-SLOW = 60.0
+SLOW = 120.0
 
 
-def in_process(stock: Stock, work: Path, seed: int, tries: int) -> Iterator[str]:
+def in_process(stock: Stock, work: Path, seed: int, tries: int) -> Generator[str, None, None]:
     """Yield what is wrong with each try, or nothing; inputs of failures stay in `work`."""
     child = Child(timeout=SLOW)
     try:
@@ -23,14 +23,14 @@ def in_process(stock: Stock, work: Path, seed: int, tries: int) -> Iterator[str]
         child.close()
 
 
-def as_commands(stock: Stock, work: Path, seed: int, tries: int) -> Iterator[str]:
+def as_commands(stock: Stock, work: Path, seed: int, tries: int) -> Generator[str, None, None]:
     """Yield as `in_process`, of commands."""
     yield from _attack(stock, work, seed, tries, lambda words, folder: command(*words, folder=folder))
 
 
 def _attack(
     stock: Stock, work: Path, seed: int, tries: int, run: Callable[[list[str], Path], Answer]
-) -> Iterator[str]:
+) -> Generator[str, None, None]:
     names = list(KINDS)
     for number in range(tries):
         name = names[(number + seed) % len(names)]

@@ -3,7 +3,7 @@
 import json
 import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 from .inputs import Stock
@@ -31,7 +31,7 @@ NAMES = (
 )
 
 
-def attack(stock: Stock, work: Path, seed: int, tries: int) -> Iterator[str]:
+def attack(stock: Stock, work: Path, seed: int, tries: int) -> Generator[str, None, None]:
     """Yield what is wrong with each page, or nothing."""
     try:
         from playwright.sync_api import sync_playwright

@@ -5,7 +5,7 @@ import random
 import shutil
 import stat
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,7 +28,7 @@ _OUTPUTS = {
 }
 
 
-def outputs(stock: Stock, work: Path, seed: int, tries: int) -> Iterator[str]:
+def outputs(stock: Stock, work: Path, seed: int, tries: int) -> Generator[str, None, None]:
     """Let outputs be private devices, pipes, sockets and links; what was there must be there afterwards."""
     kinds = ("pipe", "device", "link to a pipe", "link to nothing", "link out")
     for number in range(tries):
@@ -52,7 +52,7 @@ def outputs(stock: Stock, work: Path, seed: int, tries: int) -> Iterator[str]:
                 outside.write_text("kept")
             target.symlink_to(outside)
         before = target.lstat()
-        answer = command(*VERBS[name].words(stock, place), folder=place, timeout=60)
+        answer = command(*VERBS[name].words(stock, place), folder=place, timeout=300)
         told = fault(answer)
         inside = target.parent != place
         if not told and (kind != "link out" or inside) and answer.code != 2:
@@ -64,7 +64,7 @@ def outputs(stock: Stock, work: Path, seed: int, tries: int) -> Iterator[str]:
         yield f"{name} on a {kind}: {told}" if told else ""
 
 
-def disks(stock: Stock, work: Path, seed: int, tries: int) -> Iterator[str]:
+def disks(stock: Stock, work: Path, seed: int, tries: int) -> Generator[str, None, None]:
     """Let a small disk run full at some point, and repeat on a larger one; then one that is read-only."""
     for number in range(tries):
         name = list(VERBS)[(number + seed) % len(VERBS)]
@@ -86,16 +86,16 @@ def _filled(name: str, stock: Stock, place: Path, size: int) -> str:
     with filler.open("wb") as stream:
         left = shutil.disk_usage(place).free - size * 1024
         stream.write(bytes(max(left, 0)))
-    answer = command(*words, folder=stock.folder, timeout=120)
+    answer = command(*words, folder=stock.folder, timeout=300)
     if told := fault(answer) or _wrong(answer):
         return told
     filler.unlink()
     begun = verb.again and (place / "run" / "run.json").exists()
-    second = command(*words, *(verb.again if begun else ()), folder=stock.folder, timeout=120)
+    second = command(*words, *(verb.again if begun else ()), folder=stock.folder, timeout=300)
     if second.code:
         return f"with room again, exit {second.code}: {second.err[-300:]}"
     subprocess.run(["mount", "-o", "remount,ro", place], check=True)
-    third = command(*words, *verb.again, folder=stock.folder, timeout=120)
+    third = command(*words, *verb.again, folder=stock.folder, timeout=300)
     if third.code not in (0, 2):
         return f"read-only: exit {third.code}: {third.err[-300:]}"
     return fault(third)

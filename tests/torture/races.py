@@ -4,7 +4,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 from .inputs import Stock
@@ -12,7 +12,7 @@ from .running import Answer, command, environment, fault
 from .verbs import VERBS, leftovers
 
 
-def attack(stock: Stock, work: Path, seed: int, tries: int) -> Iterator[str]:
+def attack(stock: Stock, work: Path, seed: int, tries: int) -> Generator[str, None, None]:
     """Yield what is wrong with each try, or nothing."""
     whole: dict[str, str] = {}
     for number in range(tries):
@@ -35,8 +35,13 @@ def attack(stock: Stock, work: Path, seed: int, tries: int) -> Iterator[str]:
             time.sleep(rng.choice((0, 0.1, 0.5)))
         answers = []
         for process in processes:
-            out, err = process.communicate(timeout=180)
-            answers.append(Answer(process.returncode, err, out))
+            try:
+                out, err = process.communicate(timeout=300)
+                answers.append(Answer(process.returncode, err, out))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
+                answers.append(Answer(None, "did not end in 300 s"))
         told = next(filter(None, map(fault, answers)), "")
         done = [answer for answer in answers if answer.code == 0]
         if not told and not done:

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+# A child keeps the memory of large inputs (`engine.keep_memory`), and its limit is for one input.
+_RUNS = 300
 ROOT = Path(__file__).parents[2]
 
 
@@ -32,7 +34,7 @@ def environment(**more: str) -> dict[str, str]:
     }
 
 
-def command(*words: str, folder: Path, timeout: float = 180, **more: str) -> Answer:
+def command(*words: str, folder: Path, timeout: float = 300, **more: str) -> Answer:
     """Run a command line as a user does."""
     try:
         done = subprocess.run(
@@ -54,13 +56,16 @@ def command(*words: str, folder: Path, timeout: float = 180, **more: str) -> Ans
 class Child:
     """A process that runs command lines; it is begun anew when one ends or stops it."""
 
-    def __init__(self, *, timeout: float = 60) -> None:
-        self._timeout, self._process = timeout, None
+    def __init__(self, *, timeout: float = 120) -> None:
+        self._timeout, self._process, self._runs = timeout, None, 0
 
     _process: "subprocess.Popen[bytes] | None"
 
     def run(self, words: Sequence[str], folder: Path) -> Answer:
         """Run a command line in the child."""
+        self._runs += 1
+        if self._runs % _RUNS == 0:
+            self.close()
         if self._process is None:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.torture.child"],

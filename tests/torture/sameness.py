@@ -4,7 +4,7 @@ import hashlib
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 from .inputs import Stock
@@ -30,7 +30,7 @@ print(digest.hexdigest())
 """
 
 
-def attack(stock: Stock, work: Path, seed: int, tries: int) -> Iterator[str]:
+def attack(stock: Stock, work: Path, seed: int, tries: int) -> Generator[str, None, None]:
     """Yield what differs in each try, or nothing."""
     first: dict[str, str] = {}
     for number in range(tries):

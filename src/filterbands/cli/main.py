@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = [word for word in words if word != "--traceback"]
     if sys.stderr is None:
         # It is closed. What is printed to None goes to standard output.
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+        sys.stderr = open(os.devnull, "w", encoding="utf-8", newline="")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A terminal of few letters shows the others as escapes.

@@ -204,7 +204,12 @@ def data_of(data: str | None, models: Sequence[str], *, split: str, reading: Rea
                 "--data cifar10:DIR, folder:DIR or planted"
             )
         config = Run(Path(model)).read()["config"]
-        spec, side, trained = str(config["data"]), int(config.get("size", 0)), config.get("split")
+        spec, side, trained = config.get("data"), config.get("size", 0), config.get("split")
+        if not isinstance(spec, str) or type(side) is not int:
+            raise ValueError(
+                f"--data SPEC is missing: the record of {model} (run.json) is damaged and does not say its "
+                "images; name them"
+            )
         if trained != split and _same_images(spec, (split, str(trained)), reading):
             raise ValueError(
                 f"--data SPEC is missing: {spec} has no {split} images but those that {model} was trained "

@@ -51,7 +51,7 @@ def run(options: TrainOptions) -> Answer:
         raise ValueError(f"unknown recipe {options.recipe!r}{near}; known are {', '.join(RECIPES)}")
     if not is_first_process():
         # Only one of the processes that torchrun started answers.
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        sys.stdout = open(os.devnull, "w", encoding="utf-8", newline="")  # noqa: SIM115
     given = {name: getattr(options, name) for name in ("data", "split", "size", "batch_size")}
     settings = [f"{name}={value}" for name, value in given.items() if value]
     config = with_settings(RECIPES[options.recipe](), [*settings, f"seed={options.seed}", *options.set])

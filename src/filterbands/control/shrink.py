@@ -20,8 +20,8 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import parametrize
 from torch.utils.data import Dataset
 
-from ..checks import logits_in
 from ..datasets import ImageSet
+from ..engine import logits_in
 from ..filters import PatchStatistics, image_batches, patch_statistics
 from ..models import Named, evaluating, first_layer, opened, run_on
 from ..types import FloatImages, Images

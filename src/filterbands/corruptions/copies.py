@@ -270,11 +270,12 @@ def _owned(out: Path, made_by: Mapping[str, Any]) -> Iterator[None]:
 @contextmanager
 def _working_folder(out: Path) -> Iterator[Path]:
     """Yield a folder for unfinished files on the same disk."""
-    try:
-        with working_folder(out) as work:
+    with working_folder(out) as work:
+        try:
             yield work
-    finally:
-        _rows.cache_clear()
+        finally:
+            # Windows removes no file that is mapped.
+            _rows.cache_clear()
 
 
 def _check_same(out: Path, made_by: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -45,7 +46,11 @@ def find_textures() -> Path:
         FileNotFoundError: Neither contains them; the message says how to get them.
         ValueError: A file differs from the original.
     """
-    for folder in (texture_folder(), _installed_folder()):
+    for place in (texture_folder, _installed_folder):
+        folder = None
+        # There may be no home folder, and yet the package.
+        with suppress(ValueError):
+            folder = place()
         if folder is not None and all((folder / name).is_file() for name in USED):
             _check(folder, USED)
             return folder

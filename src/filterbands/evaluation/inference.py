@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..checks import logits_in, users_line
+from ..checks import users_line
 from ..corruptions import corrupt
-from ..engine import Compiled, pick_device, settle_kernels
+from ..engine import Compiled, logits_in, pick_device, settle_kernels
 from ..models import evaluating
 from ..scores import calibration_error
 from ..types import FloatImages, Images, Labels

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from hashlib import sha256
 from typing import Any
@@ -245,3 +246,19 @@ def _narrow(numbers: Integers) -> np.ndarray[Any, np.dtype[Any]]:
 
 def _wide(packed: bytes, count: int) -> Integers:
     return np.frombuffer(packed, f"<u{len(packed) // count}" if count else "<u1").astype(np.int64)
+
+
+def read_overlap(fingerprint: str, overlap: object, path: object) -> tuple[str, ...]:
+    """Return the names in what `json.dumps` made of them.
+
+    Raises:
+        ValueError: It holds something else.
+    """
+    with suppress(ValueError, RecursionError):
+        names = json.loads(overlap) if isinstance(overlap, str) else None
+        if isinstance(names, list) and all(isinstance(name, str) for name in names):
+            return tuple(names)
+    raise ValueError(
+        f"{path}: what the network {fingerprint!s:.12} resembles in training is damaged ({overlap!s:.60}); "
+        "bring the file back, or name another one and evaluate anew"
+    )

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ..disk import check_output
+from ..disk import check_input, check_output
+from ..platforms import NoLocksError, check_lock, database_address, lock, open_lock, unlock
 from ..version import __version__
 from .rows import (
     COLUMNS,
@@ -27,6 +28,7 @@ from .rows import (
     packed,
     packed_data,
     read_data,
+    read_overlap,
     read_row,
 )
 from .schema import MIGRATIONS, SCHEMA
@@ -62,6 +64,7 @@ class Store:
             ValueError: Not a database of results, one of a newer version, or a place that cannot be written.
         """
         self._locks: int | None = None
+        self._has_locks = True
         self._path = None if path is None else Path(path)
         address = ":memory:" if self._path is None else _address(self._path, readonly=readonly)
         # Neither the file nor its folder takes what even a reader may have to write.
@@ -196,9 +199,13 @@ class Store:
         return None
 
     def overlaps(self) -> dict[str, tuple[str, ...]]:
-        """Return by fingerprint which kinds or families of kinds each network's training resembles."""
+        """Return by fingerprint which kinds or families of kinds each network's training resembles.
+
+        Raises:
+            ValueError: A row is damaged.
+        """
         rows = self._execute("SELECT fingerprint, overlap FROM models")
-        return {fingerprint: tuple(json.loads(overlap)) for fingerprint, overlap in rows}
+        return {fingerprint: read_overlap(fingerprint, overlap, self._path) for fingerprint, overlap in rows}
 
     def names(self) -> dict[str, tuple[str, ...]]:
         """Return the names of each network by fingerprint, in the order they came."""
@@ -263,25 +270,23 @@ class Store:
         The claim is an operating system's lock on one byte of a file beside the database, and ends with the
         process, however that ends.
         """
-        if self._path is None or os.name != "posix":
+        if self._path is None or not self._has_locks:
             return True
-        import fcntl
-
         if self._locks is None:
-            self._locks = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT, 0o666)
+            self._locks = open_lock(_lock_of(self._path))
         try:
-            fcntl.lockf(self._locks, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, int(key[:12], 16))
-        except OSError:
-            return False
-        return True
+            return lock(self._locks, byte=int(key[:12], 16))
+        except NoLocksError as error:
+            self._has_locks = False
+            _LOG.warning(
+                "%s cannot be locked (%s); let one process alone write there", self._path, error.strerror
+            )
+            return True
 
     def release(self, key: str) -> None:
         """Let others claim a cell again."""
-        if self._locks is None:
-            return
-        import fcntl
-
-        fcntl.lockf(self._locks, fcntl.LOCK_UN, 1, int(key[:12], 16))
+        if self._locks is not None:
+            unlock(self._locks, byte=int(key[:12], 16))
 
     def probed(self, key: str) -> bytes | None:
         """Return what `put_probed` kept under a key; None where nothing is, or something damaged, said."""
@@ -335,6 +340,8 @@ class Store:
 
     def _prepare(self, *, readonly: bool) -> None:
         self._execute("PRAGMA foreign_keys = ON")
+        # On macOS, whose plain flush stops at the disk's own memory; elsewhere without effect.
+        self._execute("PRAGMA fullfsync = ON")
         # Tables first: whoever makes the database meanwhile gives it tables and version in one step.
         tables = {name for (name,) in self._execute("SELECT name FROM sqlite_master")}
         present = self._version()
@@ -405,6 +412,10 @@ class Store:
             )
 
 
+def _lock_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.lock")
+
+
 def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
@@ -413,11 +424,14 @@ def _address(path: Path, *, readonly: bool) -> str:
     """Return the URI that opens a database."""
     if path.is_dir():
         raise ValueError(f"{path} is a folder, not a database of results")
+    if path.exists():
+        check_input(path)
     # What is in the file is left to SQLite to find out: closing another handle of it would end the locks
     # that this process holds on it by other connections.
-    address = path.resolve().as_uri()
+    address = database_address(path.resolve())
     if not readonly:
         check_output(path)
+        check_lock(_lock_of(path))
         return f"{address}?mode=rwc"
     if not path.exists():
         raise FileNotFoundError(f"no such file: {path}")

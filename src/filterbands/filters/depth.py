@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..checks import logits_in
 from ..datasets import ImageSet, load_data
+from ..engine import logits_in
 from ..fourier import centered, power_spectrum, radius_grid
 from ..models import convolutions, evaluating, first_layer, run_on
 from ..types import Filters, FloatImages, Labels

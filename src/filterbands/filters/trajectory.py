@@ -324,7 +324,7 @@ class SpectrumLogger:
             if row[figure] is not None
         }
         if self._file is not None:
-            with self._file.open("a", encoding="utf-8") as stream:
+            with self._file.open("a", encoding="utf-8", newline="\n") as stream:
                 stream.writelines(json.dumps(row) + "\n" for row in rows)
         if self._writer is not None:
             for layer in spectrum:

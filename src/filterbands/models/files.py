@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..disk import DAMAGED, check_arrays, check_input, read_json, readable
+from ..platforms import maps_files
 from .entries import weights_in
 from .foreign import what_archive_is, what_is
 from .layers import plain_name
@@ -126,8 +127,10 @@ def _read_safetensors(file: Path, key: str | None) -> _Checkpoint:
     _refuse_key(file, key)
     try:
         with safe_open(file, framework="pt") as archive:
-            names = list(archive.keys())
-            return {name: archive.get_tensor(name) for name in names}, archive.metadata() or {}
+            tensors = {name: archive.get_tensor(name) for name in list(archive.keys())}
+            if not maps_files():
+                tensors = {name: tensor.clone() for name, tensor in tensors.items()}
+            return tensors, archive.metadata() or {}
     except SafetensorError as error:
         raise ValueError(f"{file} is not a whole safetensors file: {error}") from None
 
@@ -205,17 +208,17 @@ def _read_archive(file: Path, key: str | None) -> _Checkpoint:
                             pass
     except DAMAGED as error:
         raise ValueError(f"{file} is truncated or damaged ({error}); copy it again") from None
-    is_stored = all(info.compress_type == zipfile.ZIP_STORED for info in members)
+    may_map = maps_files() and all(info.compress_type == zipfile.ZIP_STORED for info in members)
     if not all(info.filename.endswith(".npy") for info in members):
         what = what_archive_is([info.filename for info in members])
         if what is not None:
             raise ValueError(f"{file} is not a checkpoint: it is {what}")
-        return weights_in(load_pickle(file, is_archive=True, mapped=is_stored), key=key, where=str(file)), {}
+        return weights_in(load_pickle(file, is_archive=True, mapped=may_map), key=key, where=str(file)), {}
     _refuse_key(file, key)
     try:
         with zipfile.ZipFile(file) as archive:
             check_arrays(archive)
-        if is_stored:
+        if may_map:
             arrays = {info.filename.removesuffix(".npy"): _mapped(file, info) for info in members}
         else:
             with np.load(file, allow_pickle=False) as loaded:

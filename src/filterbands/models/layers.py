@@ -123,7 +123,7 @@ def plain_name(path: str) -> str:
 def run_on(model: nn.Module, images: FloatImages) -> Any:
     """Return what a network gives for images, which are moved to its device and precision.
 
-    `checks.logits_in` finds the logits in it.
+    `engine.logits_in` finds the logits in it.
 
     Raises:
         ValueError: The network does not accept them.

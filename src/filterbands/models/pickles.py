@@ -17,7 +17,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 from warnings import catch_warnings, simplefilter
 
 import torch
@@ -105,7 +105,20 @@ def _codes(file: Path, *, is_archive: bool) -> Iterator[tuple[pickletools.Opcode
     with file.open("rb") as stream:
         # The magic number, the version, the system, the object; the keys and numbers behind them name none.
         for _ in range(4):
-            yield from pickletools.genops(stream)
+            yield from pickletools.genops(_Bounded(stream, file.stat().st_size))  # type: ignore[arg-type]
+
+
+class _Bounded:
+    """A file of which no more is read than it has, since memory is taken for what is asked for."""
+
+    def __init__(self, stream: IO[bytes], size: int) -> None:
+        self._stream, self._size = stream, size
+        self.readline, self.tell = stream.readline, stream.tell
+
+    def read(self, count: int) -> bytes:
+        if count > self._size - self.tell():
+            raise ValueError("it ends before what it claims to hold")
+        return self._stream.read(count)
 
 
 def _stand_in(name: str) -> Callable[..., Any]:
