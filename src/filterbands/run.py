@@ -189,10 +189,10 @@ def _are_numbers(values: object, *names: str) -> bool:
 
 
 def _is_epoch(record: object) -> bool:
-    """Return whether a line of a log is of an epoch: numbers, and those of the first layer with its name."""
+    """Return whether a line of a log is of an epoch: numbers, those of the first layer, learned strengths."""
     layer = record.get("first_layer", {}) if isinstance(record, dict) else None
     if not isinstance(record, dict) or not isinstance(layer, dict):
         return False
-    plain = [value for name, value in record.items() if name != "first_layer"]
+    plain = [value for name, value in record.items() if name not in ("first_layer", "spectral")]
     plain += [value for name, value in layer.items() if name not in ("name", "radii", "curve")]
     return all(value is None or _is_number(value) for value in plain)
