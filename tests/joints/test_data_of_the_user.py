@@ -200,7 +200,7 @@ def test_texts_name_networks_and_images_wherever_both_are_taken(
     few = {"limit": 6}
     pairs: list[tuple[Any, Any]] = [
         (
-            fb.fourier_heatmap(one, some, norm=2.0, limit=2).to_json(),
+            fb.fourier_heatmap(one, some, norm=2.0, limit=2, config=fb.ProbeConfig(radius=0.1)).to_json(),
             fb.pass_curves(one, some, **few).to_json(),
         )
         for one, some in ((spec, images), (network, held))
