@@ -158,14 +158,13 @@ def filter_matrix(size: int, taps: Sequence[float], *, border: Border) -> Float[
 
 
 @lru_cache(maxsize=64)
-@lru_cache(maxsize=64)
 def gaussian_taps(sigma: float, radius: int) -> tuple[float, ...]:
     """Return the 2 * radius + 1 weights of a sampled Gaussian, whose sum is 1."""
     weights = exponential(-0.5 / (sigma * sigma) * np.arange(-radius, radius + 1) ** 2)
     return tuple((weights / weights.sum()).tolist())
 
 
-def exponential(values: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
+def exponential(values: np.ndarray[Any, np.dtype[Any]]) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Return exp of a few values, rounded to the nearest float64.
 
     What NumPy gives differs in the last bit between its versions and between processors, and a flat area of
