@@ -526,3 +526,14 @@ def test_a_damaged_list_of_what_training_resembles_is_refused_by_name(odd: objec
         pytest.raises(ValueError, match=r"r\.db: what the network m resembles .* is"),
     ):
         store.overlaps()
+
+
+@pytest.mark.parametrize("version", [-1, -4, -(2**31)])
+def test_a_version_that_no_database_has_is_refused(version: int, tmp_path: Path) -> None:
+    with Store(tmp_path / "r.db"):
+        pass
+    with closing(sqlite3.connect(tmp_path / "r.db")) as connection, connection:
+        connection.execute(f"PRAGMA user_version = {version}")
+    for readonly in (True, False):
+        with pytest.raises(ValueError, match=rf"r\.db is damaged: its version is {version}"):
+            Store(tmp_path / "r.db", readonly=readonly)

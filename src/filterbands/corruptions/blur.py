@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..rng import integers, uniform
 from ..types import Images, Keys
-from .pixels import Constants, border_index, correlate, extend, pick, smooth, to_bytes, to_unit
+from .pixels import Constants, border_index, correlate, exponential, extend, pick, smooth, to_bytes, to_unit
 
 
 def defocus_blur(images: Images, parameters: Constants, *, key: Keys) -> Images:  # noqa: ARG001
@@ -114,7 +114,7 @@ def smear(images: Images, degrees: Float[Tensor, " b"], *, radius: float, sigma:
     """
     b, c, h, w = images.shape
     count = 2 * math.ceil(radius) + 1
-    weights = np.exp(-(np.arange(count) ** 2) / (2 * sigma * sigma))
+    weights = exponential(-(np.arange(count) ** 2) / (2 * sigma * sigma))
     weights /= weights.sum()
     radians = degrees.to(torch.float64) * (math.pi / 180)
     steps = torch.arange(count, device=images.device)
@@ -151,7 +151,7 @@ def disk(radius: float, sigma: float) -> tuple[tuple[float, ...], ...]:
     steps = np.arange(-reach, reach + 1)
     kernel = (steps[:, None] ** 2 + steps[None] ** 2 <= radius**2).astype(np.float32)
     kernel /= kernel.sum()
-    taps = np.exp(-(np.arange(-margin, margin + 1.0) ** 2) / (2 * sigma * sigma)).astype(np.float32)
+    taps = exponential(-(np.arange(-margin, margin + 1.0) ** 2) / (2 * sigma * sigma)).astype(np.float32)
     taps = (taps * (1 / taps.sum(dtype=np.float64))).astype(np.float32)
     index = np.array(border_index(len(steps), margin, "reflect-101"))
     for _ in range(2):

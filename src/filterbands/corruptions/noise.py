@@ -104,8 +104,9 @@ def photon_table(photons: float) -> tuple[Int32[Tensor, " n"], UInt8[Tensor, " 2
     columns = 1 << int(np.max(mean + reach - first)).bit_length()
     counts = first[:, None] + np.arange(columns)
     log_factorial = torch.lgamma(torch.from_numpy(counts).double() + 1).numpy()
-    log_mean = np.log(np.maximum(mean, 1e-300))[:, None]
-    weight = np.exp(counts * log_mean - mean[:, None] - log_factorial)
+    log_mean = np.array([math.log(max(value, 1e-300)) for value in mean])[:, None]
+    exponent = counts * log_mean - mean[:, None] - log_factorial
+    weight = np.array([math.exp(value) for value in exponent.ravel()]).reshape(exponent.shape)
     weight *= columns / weight.sum(1, keepdims=True)
     kept, alias = np.ones_like(weight), counts.copy()
     rows = np.arange(256)

@@ -1,8 +1,9 @@
 """What the kinds share: conversion of bytes to floats and back, borders, and linear filters."""
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal, localcontext
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -159,5 +160,16 @@ def filter_matrix(size: int, taps: Sequence[float], *, border: Border) -> Float[
 @lru_cache(maxsize=64)
 def gaussian_taps(sigma: float, radius: int) -> tuple[float, ...]:
     """Return the 2 * radius + 1 weights of a sampled Gaussian, whose sum is 1."""
-    weights = np.exp(-0.5 / (sigma * sigma) * np.arange(-radius, radius + 1) ** 2)
+    weights = exponential(-0.5 / (sigma * sigma) * np.arange(-radius, radius + 1) ** 2)
     return tuple((weights / weights.sum()).tolist())
+
+
+def exponential(values: np.ndarray[Any, np.dtype[Any]]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return exp of a few values, rounded to the nearest float64.
+
+    What NumPy gives differs in the last bit between its versions and between processors, and a flat area of
+    an image may then be one level darker.
+    """
+    with localcontext() as context:
+        context.prec = 40
+        return np.array([float(Decimal(float(value)).exp()) for value in values])

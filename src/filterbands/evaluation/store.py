@@ -345,6 +345,10 @@ class Store:
         # Tables first: whoever makes the database meanwhile gives it tables and version in one step.
         tables = {name for (name,) in self._execute("SELECT name FROM sqlite_master")}
         present = self._version()
+        if present < 0:
+            raise ValueError(
+                f"{self._path} is damaged: its version is {present}; bring it back, or name another"
+            )
         if present > SCHEMA:
             raise ValueError(
                 f"{self._path} was written by a newer version (schema {present}, here {SCHEMA}); update"
