@@ -127,7 +127,8 @@ def test_an_unfinished_run_and_a_damaged_log_are_shown_as_far_as_they_go(results
     folder = shutil.copytree(results.runs[0], tmp_path / "unfinished")
     (folder / "weights.safetensors").unlink()
     log = folder / "log.jsonl"
-    log.write_text(log.read_text() + '{"epoch": 4, "loss": NaN, "accuracy": "high"}\n{"loss": 1}\n{"epo')
+    more = '{"epoch": 4, "loss": NaN, "accuracy": null}\n{"epoch": 5, "accuracy": "high"}\n{"epo'
+    log.write_text(log.read_text() + more)
     report = gather([folder], title="")
     (entry,) = report.entries
     assert entry.run is not None
