@@ -23,7 +23,7 @@ demo: $(STAMP)
 	$(BIN)/filterbands demo
 
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal
 
 # Networks of timm, torchvision and transformers, with the newest of everything: torchvision needs the default
 # build of torch, some 10 GB. The result is kept in docs/real-networks.md.
