@@ -11,14 +11,12 @@ A run of a revision that was not clean is refused.
     python benchmarks/protocol_collect.py DIR [DIR ...]
 """
 
-import argparse
-import json
 from dataclasses import replace
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from collecting import append_missing, described, facts
 
 from filterbands.corruptions import kinds_of
 from filterbands.datasets import load_data
@@ -60,11 +58,9 @@ def pack(scores: Scores, file: Path) -> None:
 def collect(folder: Path, line: dict[str, Any]) -> dict[str, Any]:
     """Evaluate a run, all of it from the study's database but C-bar, and return its line."""
     run = Run(folder / line["name"])
-    described = run.read()
-    if not described["git"] or described["git"].endswith("-dirty"):
-        raise SystemExit(f"{run.folder}: trained at revision {described['git']}, which is not clean")
+    made = described(run)
     model = load_model(run.folder)
-    test = load_data(described["config"]["data"], split="test")
+    test = load_data(made["config"]["data"], split="test")
     config = EvaluateConfig(
         name=line["name"], kinds=kinds_of("c"), spread=True, precision=line["evaluation"]["precision"]
     )
@@ -93,34 +89,18 @@ def collect(folder: Path, line: dict[str, Any]) -> dict[str, Any]:
         "bits": f"protocol/bits/{name}.npz",
         "kinds": found["kinds"],
         "precision": found["precision"],
-        "low_share": line["low_share"],
-        "mean_low_energy": line["mean_low_energy"],
-        "seconds": round(described["seconds"], 1),
-        "cpu_seconds": round(described["cpu_seconds"], 1),
-        "threads": described["threads"],
-        "processor": described["device"],
-        "date": date.fromtimestamp(run.weights.stat().st_mtime).isoformat(),
-        "git": described["git"],
-        "config": described["config"],
+        **facts(run, line),
     }
 
 
 def main() -> None:
     """Append what is missing."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR")
-    given = parser.parse_args()
-    there = [json.loads(text) for text in LINES.read_text().splitlines()] if LINES.exists() else []
-    known = {(line["row"], line["arch"], line["epochs"], line["seed"]) for line in there}
-    for folder in given.folders:
-        file = folder / "runs.jsonl"
-        for text in file.read_text().splitlines() if file.exists() else []:
-            line = json.loads(text)
-            if (line["recipe"], line["arch"], line["epochs"], line["seed"]) not in known:
-                collected = collect(folder, line)
-                with LINES.open("a") as stream:
-                    stream.write(json.dumps(collected) + "\n")
-                print(f"{collected['row']} {collected['seed']}: collected", flush=True)
+    append_missing(
+        LINES,
+        __doc__,
+        collect,
+        lambda _: "collected",
+    )
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import altair as alt
 
 from filterbands.report.style import MUTED
 from filterbands.scores import student_interval
+from filterbands.training.methods import WAVES
 
 RESULTS = Path(__file__).parents[1] / "results"
 OWN = ("spatter", "saturate")
@@ -20,8 +21,6 @@ BAR = (
     *("caustic_refraction", "perlin_noise", "plasma_noise"),
     *("cocentric_sine_waves", "single_frequency_greyscale"),
 )
-WAVES = ("cocentric_sine_waves", "single_frequency_greyscale")
-"""What `afa` trains on: rows with it are ranked on the other kinds."""
 LEFT_OUT = ("cocentric_sine_waves",)
 """Kinds that are invisible or hopeless on the standard network."""
 ALLOWED: Mapping[int, float] = {12: 1.0, 40: 0.3}
@@ -56,6 +55,7 @@ def gains(lines: Sequence[Line], row: str, epochs: int) -> list[tuple[float, flo
         name: {line["seed"]: line for line in lines if (line["row"], line["epochs"]) == (name, epochs)}
         for name in (row, "standard")
     }
+    # `afa` trains on plane waves: rows with it are ranked on the other kinds.
     without = WAVES if any(line["config"]["method"].startswith("afa") for line in of[row].values()) else ()
     return [
         (

@@ -7,13 +7,11 @@ kept there. A run of a revision that was not clean is refused.
     python benchmarks/search_collect.py DIR [DIR ...]
 """
 
-import argparse
-import json
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import search
+from collecting import append_missing, described, facts
 
 from filterbands.datasets import load_data
 from filterbands.evaluation import EvaluateConfig, evaluate
@@ -27,9 +25,7 @@ LINES = Path(__file__).parents[1] / "results" / "search.jsonl"
 def collect(folder: Path, line: dict[str, Any]) -> dict[str, Any]:
     """Return the line of a finished run."""
     run = Run(folder / line["name"])
-    described = run.read()
-    if not described["git"] or described["git"].endswith("-dirty"):
-        raise SystemExit(f"{run.folder}: trained at revision {described['git']}, which is not clean")
+    made = described(run)
     config = EvaluateConfig(
         name=line["name"],
         kinds=search.BAR,
@@ -37,7 +33,7 @@ def collect(folder: Path, line: dict[str, Any]) -> dict[str, Any]:
         spread=True,
         precision=line["evaluation"]["precision"],
     )
-    data = load_data(described["config"]["data"], split="validation")
+    data = load_data(made["config"]["data"], split="validation")
     model = load_model(run.folder)
     bar = evaluate(model, data, config=config, db=folder / "results.db").to_json()["kinds"]
     kinds = {**line["kinds"], **bar}
@@ -48,44 +44,24 @@ def collect(folder: Path, line: dict[str, Any]) -> dict[str, Any]:
         "arch": line["arch"],
         "epochs": line["epochs"],
         "seed": line["seed"],
-        "passes": METHODS[described["config"]["method"]].views,
+        "passes": METHODS[made["config"]["method"]].views,
         "clean": line["clean"],
         "selection": search.selection(kinds),
         "average_15": None,
         "kinds": {kind: kinds[kind] for kind in shown},
         **({} if front is None else {"spectral": front}),
-        "low_share": line["low_share"],
-        "mean_low_energy": line["mean_low_energy"],
-        "seconds": round(described["seconds"], 1),
-        "cpu_seconds": round(described["cpu_seconds"], 1),
-        "threads": described["threads"],
-        "processor": described["device"],
-        "date": date.fromtimestamp(run.weights.stat().st_mtime).isoformat(),
-        "git": described["git"],
-        "config": described["config"],
+        **facts(run, line),
     }
 
 
 def main() -> None:
     """Append what is missing."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR")
-    given = parser.parse_args()
-    there = [json.loads(text) for text in LINES.read_text().splitlines()] if LINES.exists() else []
-    known = {(line["row"], line["arch"], line["epochs"], line["seed"]) for line in there}
-    for folder in given.folders:
-        file = folder / "runs.jsonl"
-        for text in file.read_text().splitlines() if file.exists() else []:
-            line = json.loads(text)
-            if (line["recipe"], line["arch"], line["epochs"], line["seed"]) not in known:
-                collected = collect(folder, line)
-                with LINES.open("a") as stream:
-                    stream.write(json.dumps(collected) + "\n")
-                print(
-                    f"{collected['row']} {collected['seed']}: {100 * collected['clean']:.2f} clean, "
-                    f"{100 * collected['selection']:.2f} selection",
-                    flush=True,
-                )
+    append_missing(
+        LINES,
+        __doc__,
+        collect,
+        lambda line: f"{100 * line['clean']:.2f} clean, {100 * line['selection']:.2f} selection",
+    )
 
 
 if __name__ == "__main__":
