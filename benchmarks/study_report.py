@@ -121,6 +121,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "budgets": performance_tables.budgets,
     "torture": performance_tables.torture,
     "protocol full 12": _protocol(verdict.FULL, 12),
+    "protocol full 6": _protocol(verdict.FULL, 6),
     "protocol narrow 12": _protocol(verdict.NARROW, 12),
     "protocol narrow 40": _protocol(verdict.NARROW, 40),
     "protocol full 30": _protocol(verdict.FULL, 30),

@@ -25,19 +25,12 @@ from filterbands.scores import BENCHMARK_15, FAMILIES, bootstrap, holm, student_
 RESULTS = Path(__file__).parents[1] / "results"
 NARROW, FULL = "cifar_resnet18_narrow", "cifar_resnet18"
 ORDER = (
-    *(
-        "standard",
-        "share_low",
-        "share_75",
-        "share_50",
-        "share_25",
-        "share_0",
-        "share_0_literal",
-        "share_random",
-    ),
+    *("standard", "share_low", "share_75", "share_50", "share_25", "share_0", "share_0_literal"),
     *("share_random", "blur", "modulate", "modulate_eigen", "spectral_gain", "spectral"),
     *("gaussian_matched", "best_one_pass"),
 )
+BUDGETS = ((FULL, 12), (FULL, 6), (NARROW, 12), (NARROW, 40), (FULL, 30))
+"""Networks and epochs of the protocol's runs."""
 CONTRASTS = (
     ("share_low", "standard", 12),
     ("share_low", "share_random", 12),
@@ -76,6 +69,8 @@ FIGURES: dict[str, Figure] = {
     **{name: family(name) for name in FAMILIES},
 }
 """Every figure of a run, in percent."""
+OVER = {"clean": ("clean",), "15 kinds": BENCHMARK_15, "12 non-noise": BENCHMARK_15[3:]}
+"""The cells of the figures whose gains are told."""
 
 
 def read() -> list[Line]:
@@ -95,12 +90,15 @@ def differences(one: dict[int, Line], other: dict[int, Line], figure: Figure) ->
 
 
 def over_images(one: Line, other: Line, kinds: Sequence[str] = BENCHMARK_15) -> tuple[float, float, float]:
-    """Return two runs' difference over these kinds and its bootstrap interval over images, in points."""
+    """Return two runs' difference over these kinds and its bootstrap interval over images, in points.
+
+    The kind `clean` is the images as they are.
+    """
     answers = [per_image(line, kinds) for line in (one, other)]
-    gain = 100 * (answers[0] - answers[1])
-    count = len(gain)
-    low, high = bootstrap(gain, np.full(count, 1 / count), np.zeros(count, dtype=np.int64))
-    return float(gain.mean()), low, high
+    found = 100 * (answers[0] - answers[1])
+    count = len(found)
+    low, high = bootstrap(found, np.full(count, 1 / count), np.zeros(count, dtype=np.int64))
+    return float(found.mean()), low, high
 
 
 def per_image(line: Line, kinds: Sequence[str]) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -128,6 +126,15 @@ def signed(values: Sequence[float]) -> str:
     return f"{mean(values):+.2f} ({low:+.2f} to {high:+.2f})"
 
 
+def gain(runs: dict[int, Line], others: dict[int, Line], name: str) -> str:
+    """Return two rows' difference: with its interval over seeds, or over images where they share one seed."""
+    seeds = sorted(runs.keys() & others.keys())
+    if len(seeds) == 1:
+        found, low, high = over_images(runs[seeds[0]], others[seeds[0]], OVER[name])
+        return f"{found:+.2f} [{low:+.2f} to {high:+.2f}]"
+    return signed(differences(runs, others, FIGURES[name]))
+
+
 def table(lines: Sequence[Line], arch: str, epochs: int) -> str:
     """Return the rows of one network and budget as Markdown."""
     heads = ("row", "seeds", *FIGURES, "gain clean", "gain 15 kinds", "relative, %", "gain 12 non-noise")
@@ -141,9 +148,6 @@ def table(lines: Sequence[Line], arch: str, epochs: int) -> str:
         for figure in FIGURES.values():
             values = [figure(line) for line in runs.values()]
             cells.append(f"{mean(values):.2f}" + (f" ± {stdev(values):.2f}" if len(values) > 1 else ""))
-        gains = {
-            name: differences(runs, standard, FIGURES[name]) for name in ("clean", "15 kinds", "12 non-noise")
-        }
         relative = [
             100 * (runs[seed]["average_15"] / standard[seed]["average_15"] - 1)
             for seed in sorted(runs.keys() & standard.keys())
@@ -152,10 +156,10 @@ def table(lines: Sequence[Line], arch: str, epochs: int) -> str:
             cells += [""] * 4
         else:
             cells += [
-                signed(gains["clean"]),
-                signed(gains["15 kinds"]),
+                gain(runs, standard, "clean"),
+                gain(runs, standard, "15 kinds"),
                 signed(relative),
-                signed(gains["12 non-noise"]),
+                gain(runs, standard, "12 non-noise"),
             ]
         text.append(f"| {row} | {len(runs)} | {' | '.join(cells)} |")
     return "\n".join(text)
@@ -175,19 +179,6 @@ def kept(lines: Sequence[Line]) -> str:
     return "\n".join(text)
 
 
-def single_seeds(lines: Sequence[Line], arch: str, epochs: int) -> str:
-    """Return the gains of rows with one seed, with intervals over images."""
-    standard = select(lines, "standard", arch, epochs)
-    text = []
-    for row in ORDER[1:]:
-        runs = select(lines, row, arch, epochs)
-        if len(runs) == 1 and runs.keys() <= standard.keys():
-            (seed,) = runs
-            gain, low, high = over_images(runs[seed], standard[seed])
-            text.append(f"- {row}, one seed: {gain:+.2f} points over images ({low:+.2f} to {high:+.2f})")
-    return "\n".join(text)
-
-
 def contrasts(lines: Sequence[Line]) -> str:
     """Return the planned contrasts as Markdown, with Holm's correction over all of them."""
     rows: list[list[Any]] = []
@@ -195,7 +186,8 @@ def contrasts(lines: Sequence[Line]) -> str:
         pair = [select(lines, row, NARROW, epochs) for row in (one, other)]
         gains = differences(*pair, FIGURES["15 kinds"])
         if len(gains) < 2:
-            rows.append([f"{one} - {other}", epochs, len(gains), "not run", None, ""])
+            said = f"one seed: {gain(*pair, '15 kinds')}" if gains else "not run"
+            rows.append([f"{one} - {other}", epochs, len(gains), said, None, ""])
             continue
         clean = differences(*pair, FIGURES["clean"])
         low = student_interval(clean)[0]
@@ -322,10 +314,9 @@ def main() -> None:
         if file:
             chart(lines).save(file, scale_factor=2)
             return
-    for arch, epochs in ((FULL, 12), (NARROW, 12), (NARROW, 40), (FULL, 30)):
+    for arch, epochs in BUDGETS:
         if any((line["arch"], line["epochs"]) == (arch, epochs) for line in lines):
             print(f"## {arch}, {epochs} epochs\n\n{table(lines, arch, epochs)}\n")
-            print(single_seeds(lines, arch, epochs) + "\n")
     print(f"## Planned contrasts\n\n{contrasts(lines)}\n\n{dose(lines)}")
 
 
