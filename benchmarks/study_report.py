@@ -141,6 +141,7 @@ PICTURES: Mapping[str, Callable[[], Any]] = {
     "sensitivity-passes.png": lambda: network_probes.curves(network_probes.read()),
     "arms.png": lambda: verdict.arms_chart(verdict.read()),
     "dose.png": lambda: verdict.dose_chart(verdict.read()),
+    "search.png": lambda: search.chart(search.read()),
 }
 """Every picture of docs/images that is a chart of results."""
 

@@ -47,6 +47,32 @@ def _json(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, Any]:
     return document
 
 
+@pytest.mark.parametrize(
+    ("parts", "split", "seen"),
+    [
+        (("train", "test"), "test", False),
+        (("train", "test"), "train", True),
+        (("train", "test", "val"), "validation", False),
+        (("",), "test", True),
+    ],
+)
+def test_images_that_a_run_was_trained_on_are_said_where_they_are_named(
+    parts: tuple[str, ...],
+    split: str,
+    seen: bool,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spec = _make(tmp_path / "pictures", parts, size=16)
+    run = train(TrainConfig(data=spec, **SETTINGS), tmp_path / "run").folder
+    # The same folder, written in another way.
+    monkeypatch.chdir(tmp_path)
+    words = ["--data", "folder:run/../pictures", "--split", split, "--kinds", "none", "--db", "r.db"]
+    assert main(["evaluate", str(run), *words]) == 0
+    assert ("was trained on these images" in caplog.text) == seen
+
+
 def test_a_run_is_measured_on_what_it_was_trained_on(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:

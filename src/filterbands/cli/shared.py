@@ -192,8 +192,15 @@ def data_of(data: str | None, models: Sequence[str], *, split: str, reading: Rea
     Raises:
         ValueError: No spec is named, and a MODEL is no Run, or the Runs were trained on several data sets, or
             on the very images of the split.
+
+    A line says where a Run was trained on images that are named.
     """
     if data is not None:
+        for model in models:
+            if _has_seen(model, data, split, reading):
+                _LOG.warning(
+                    "%s was trained on these images: a figure of them says little about others", model
+                )
         return data, reading
     found: dict[tuple[str, int], str] = {}
     seen: dict[str, None] = {}
@@ -225,6 +232,30 @@ def data_of(data: str | None, models: Sequence[str], *, split: str, reading: Rea
     _LOG.warning("images: %s, split %s; %s was trained on its split %s", spec, split, names, splits)
     given = reading.resize or reading.crop
     return spec, replace(reading, size=side) if side and not given else reading
+
+
+def _has_seen(model: str, data: str, split: str, reading: Reading) -> bool:
+    """Return whether a MODEL is a Run that was trained on this split, or on one with its images."""
+    try:
+        config = Run(Path(model)).read()["config"]
+        spec, trained = str(config["data"]), str(config["split"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    if _place(spec) != _place(data):
+        return False
+    covered = {trained, "train", "validation"} if trained == "full_train" else {trained}
+    if split in covered or (split, trained) == ("full_train", "train"):
+        return True
+    try:
+        return _same_images(data, (split, trained), reading)
+    except OSError:
+        return False
+
+
+def _place(spec: str) -> tuple[str, str]:
+    """Return the kind of a spec, and what it names; a folder or file as one path, however it is written."""
+    kind, _, rest = spec.partition(":")
+    return kind, str(Path(rest).expanduser().resolve()) if kind in ("folder", "npz") else rest
 
 
 def _same_images(spec: str, splits: tuple[str, str], reading: Reading) -> bool:

@@ -166,7 +166,9 @@ def _chosen(root: Path, parts: dict[str, Path], split: str) -> list[Path]:
         return [root]
     first, *others = ("train", "validation") if split == "full_train" else (split,)
     if first not in parts:
-        raise FileNotFoundError(f"{root} has no {first} folder; its splits are {', '.join(parts)}")
+        raise FileNotFoundError(
+            f"{root} has no {first} folder; its splits are {', '.join(parts)}; name one, as --split or split="
+        )
     return [parts[name] for name in (first, *others) if name in parts]
 
 
