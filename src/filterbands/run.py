@@ -50,6 +50,11 @@ class Run:
         return self.folder / "run.json"
 
     @property
+    def exists(self) -> bool:
+        """Whether the folder holds a run, finished or not."""
+        return self.facts.is_file()
+
+    @property
     def log(self) -> Path:
         """The file of the epochs."""
         return self.folder / "log.jsonl"
@@ -90,7 +95,7 @@ class Run:
             FileNotFoundError: The folder is not a run.
             ValueError: run.json is not the record of a run.
         """
-        if not self.facts.exists():
+        if not self.exists:
             raise FileNotFoundError(f"{self.folder} is not a run: it has no run.json")
         content = read_json(self.facts)
         if not isinstance(content, dict) or not isinstance(content.get("config"), dict):

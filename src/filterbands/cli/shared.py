@@ -205,7 +205,7 @@ def data_of(data: str | None, models: Sequence[str], *, split: str, reading: Rea
     found: dict[tuple[str, int], str] = {}
     seen: dict[str, None] = {}
     for model in models:
-        if not (Path(model) / "run.json").is_file():
+        if not Run(Path(model)).exists:
             raise ValueError(
                 f"--data SPEC is missing: {model} is no Run, which would know its images; name them, such as "
                 "--data cifar10:DIR, folder:DIR or planted"

@@ -111,7 +111,7 @@ def trajectory(
         course = course_of(run, arch=arch, cutoff=cutoff)
         if course is not None:
             return course
-        if run.facts.exists():
+        if run.exists:
             says = "says nothing of the first layer"
             if cutoff != EQUAL_AREA:
                 says = "tells of the default cutoff alone; leave the cutoff out"
@@ -127,7 +127,7 @@ def course_of(run: Run, *, arch: str | None = None, cutoff: float = EQUAL_AREA) 
     without either tells at the default cutoff what its log says of the first layer, epoch by epoch.
     """
     older = run.folder / "checkpoints"
-    files = run.kept if run.facts.exists() else ()
+    files = run.kept if run.exists else ()
     if files or older.is_dir():
         return _of_files(files or find_checkpoints(older), arch, cutoff)
     rows = []
@@ -177,10 +177,10 @@ def steps_of_training(files: Sequence[Path]) -> dict[int, Path]:
     {}
     """
     folders = {file.parent.resolve() for file in files}
-    if len(files) < 2 or len(folders) > 1 or any((file / "run.json").exists() for file in files):
+    if len(files) < 2 or len(folders) > 1 or any(Run(file).exists for file in files):
         return {}
     run = Run(folders.pop())
-    if run.facts.exists():
+    if run.exists:
         epochs = {run.weights_at(number).name: number for number in map(_number, run.kept)}
         last = run.read()["config"].get("epochs") if run.weights.name in {file.name for file in files} else 0
         epochs[run.weights.name] = last if isinstance(last, int) else max(epochs.values(), default=0) + 1

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..disk import DAMAGED, check_arrays, check_input, read_json, readable
 from ..platforms import maps_files
+from ..run import Run
 from .entries import weights_in
 from .foreign import what_archive_is, what_is
 from .layers import plain_name
@@ -142,7 +143,7 @@ def _read_folder(folder: Path, key: str | None) -> _Checkpoint:
         read = [read_checkpoint(part, key=key) for part in parts]
         tensors = {name: tensor for part, _ in read for name, tensor in part.items()}
         return tensors, read[0][1] if len(read) == 1 else {}
-    inside = [] if (folder / "run.json").exists() else sorted(filter(_is_checkpoint, folder.iterdir()))
+    inside = [] if Run(folder).exists else sorted(filter(_is_checkpoint, folder.iterdir()))
     if inside:
         raise ValueError(
             f"{folder} holds {len(inside)} checkpoints, {inside[0].name} among them; name one of them"
@@ -170,7 +171,7 @@ def _shards(index: Path) -> list[Path]:
 
 
 def _is_model_folder(folder: Path) -> bool:
-    return any((folder / name).exists() for name in (*_FILES, "run.json"))
+    return Run(folder).exists or any((folder / name).exists() for name in _FILES)
 
 
 def _is_checkpoint(path: Path) -> bool:

@@ -31,7 +31,7 @@ def name_of(model: str | os.PathLike[str]) -> str:
 def known_overlap(model: str | os.PathLike[str]) -> tuple[str, ...] | None:
     """Return the kinds that the record of a run says its training resembles; None where there is none."""
     path = Path(model)
-    if not (path / "run.json").is_file():
+    if not Run(path).exists:
         return None
     found = Run(path).read().get("overlap")
     return tuple(map(str, found)) if isinstance(found, list) else None

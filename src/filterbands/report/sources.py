@@ -89,7 +89,7 @@ def find_sources(sources: Sequence[str | Path]) -> Found:
             found.networks.append(Weights(str(source)))
         elif not path.exists():
             raise FileNotFoundError(f"no such source of a report: {source}")
-        elif path.is_dir() and not (path / "run.json").exists():
+        elif path.is_dir() and not Run(path).exists:
             _add_folder(found, path)
         else:
             _add(found, path, listed=False)
@@ -119,7 +119,7 @@ def _add_folder(found: Found, folder: Path) -> None:
 
 
 def _add(found: Found, path: Path, *, listed: bool) -> None:
-    if (path / "run.json").exists():
+    if Run(path).exists:
         found.networks.append(Run(path))
     elif _is_database(path):
         found.databases.append(path)

@@ -21,6 +21,7 @@ from ..disk import check_input, make_folder, owned, write_text
 from ..engine import pick_device, set_threads
 from ..evaluation import evaluate
 from ..models import load_model
+from ..run import Run
 from ..training import TrainConfig, changed_fields, check_count, train
 from ..types import Progress
 from ..workers import run_jobs
@@ -150,7 +151,7 @@ def _run_one(
     name = folder_of(config)
     place = Path(folder) / name
     try:
-        run = train(config, place, resume=(place / "run.json").exists(), device=device)
+        run = train(config, place, resume=Run(place).exists, device=device)
     except ValueError as error:
         return {"name": name, "failed": str(error)}
     described = run.read()

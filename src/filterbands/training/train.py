@@ -369,8 +369,8 @@ def _first_layer(model: nn.Module) -> dict[str, Any]:
 
 def _is_done(run: Run, config: TrainConfig, *, resume: bool) -> bool:
     """Return whether the folder holds the finished run; refuse one that is not this run's to continue."""
-    if not (run.folder / "run.json").exists():
-        for file in (run.checkpoint, run.weights, run.folder / "log.jsonl"):
+    if not run.exists:
+        for file in (run.checkpoint, run.weights, run.log):
             if file.exists():
                 raise ValueError(
                     f"{run.folder} holds {file.name}, but no run it belongs to; move it away, or name "
