@@ -10,10 +10,11 @@ from statistics import mean
 from typing import Any
 
 import altair as alt
+from collecting import read_finished
 
 from filterbands.report.style import MUTED
 from filterbands.scores import student_interval
-from filterbands.training.methods import WAVES
+from filterbands.training import from_plain
 
 RESULTS = Path(__file__).parents[1] / "results"
 OWN = ("spatter", "saturate")
@@ -34,14 +35,19 @@ Line = dict[str, Any]
 
 def read() -> list[Line]:
     """Return the lines of the finished runs."""
-    file = RESULTS / "search.jsonl"
-    return [json.loads(text) for text in file.read_text().splitlines()] if file.exists() else []
+    return read_finished(RESULTS / "search.jsonl")
 
 
 def selection(kinds: Mapping[str, Sequence[float | None]], *, without: Sequence[str] = ()) -> float:
     """Return the selection score: the mean accuracy over the selection kinds, as a share."""
     chosen = [kind for kind in (*OWN, *BAR) if kind not in (*LEFT_OUT, *without)]
     return mean(accuracy(kinds[kind]) for kind in chosen)
+
+
+def resembled(line: Line) -> tuple[str, ...]:
+    """Return the selection kinds that a row's training resembles, on which it is not ranked."""
+    found = from_plain(line["config"]).resembles
+    return tuple(kind for kind in (*OWN, *BAR) if kind in found and kind not in LEFT_OUT)
 
 
 def accuracy(severities: Sequence[float | None]) -> float:
@@ -55,12 +61,10 @@ def gains(lines: Sequence[Line], row: str, epochs: int) -> list[tuple[float, flo
         name: {line["seed"]: line for line in lines if (line["row"], line["epochs"]) == (name, epochs)}
         for name in (row, "standard")
     }
-    # `afa` trains on plane waves: rows with it are ranked on the other kinds.
-    without = WAVES if any(line["config"]["method"].startswith("afa") for line in of[row].values()) else ()
     return [
         (
             100 * (line["clean"] - of["standard"][seed]["clean"]),
-            100 * _difference(line, of["standard"][seed], without),
+            100 * _difference(line, of["standard"][seed], resembled(line)),
         )
         for seed, line in sorted(of[row].items())
         if seed in of["standard"]
@@ -102,12 +106,12 @@ def table(lines: Sequence[Line], epochs: int) -> str:
         runs = [line for line in lines if line["row"] == row]
         of_clean, of_selection = ([pair[place] for pair in rows[row]] for place in (0, 1))
         cells = [
-            f"`{row}`",
+            f"`{row}`" + (" *" if resembled(runs[0]) else ""),
             str(runs[0]["passes"]),
             f"{ratios[row]:.2f}" if row in ratios else "",
             str(len(runs)),
             f"{100 * mean(line['clean'] for line in runs):.2f}",
-            f"{100 * mean(line['selection'] for line in runs):.2f}",
+            f"{100 * mean(selection(line['kinds'], without=resembled(line)) for line in runs):.2f}",
             *(("", "", "") if row == "standard" else (_signed(of_clean), _signed(of_selection))),
             *(() if row == "standard" else (f"{rank(rows[row], epochs):.2f}",)),
         ]
@@ -135,7 +139,7 @@ def chart(lines: Sequence[Line]) -> alt.LayerChart:
                     {"row": row, "clean": clean, "gain": gain, "passes": passes, "epochs": f"{epochs} epochs"}
                 )
     base = alt.Chart(alt.Data(values=points)).encode(
-        x=alt.X("clean:Q", title="change in clean accuracy, points").scale(zero=False, padding=12),
+        x=alt.X("clean:Q", title="change in clean accuracy, points").scale(zero=False, padding=40),
         y=alt.Y("gain:Q", title="gain in the selection score, points").scale(zero=False, padding=12),
     )
     return alt.layer(

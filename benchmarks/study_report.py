@@ -33,6 +33,7 @@ from typing import Any
 import analyze
 import control_tables
 import corruptions_distance
+import decisions
 import mutants
 import network_probes
 import performance_tables
@@ -43,6 +44,7 @@ import shrink
 import study_table
 import train_cifar10
 import verdict
+from collecting import read_finished
 from PIL import Image, PngImagePlugin
 
 from filterbands.corruptions import CORRUPTIONS
@@ -59,7 +61,7 @@ Line = dict[str, Any]
 
 def lines_of(*names: str) -> list[Line]:
     """Return the lines of results/NAME.jsonl, of several files one after the other."""
-    return [json.loads(text) for name in names for text in (RESULTS / f"{name}.jsonl").open()]
+    return [line for name in names for line in read_finished(RESULTS / f"{name}.jsonl")]
 
 
 def _study(*names: str) -> Callable[[], str]:
@@ -70,8 +72,11 @@ def _control(epochs: int) -> Callable[[], str]:
     return lambda: control_tables.table([one for one in lines_of("control_study") if one["epochs"] == epochs])
 
 
-def _protocol(arch: str, epochs: int) -> Callable[[], str]:
-    return lambda: verdict.table(verdict.read(), arch, epochs)
+def _protocol(name: str, arch: str, epochs: int) -> dict[str, Callable[[], str]]:
+    return {
+        f"protocol {name}": lambda: verdict.table(verdict.read(), arch, epochs),
+        f"protocol {name} gains": lambda: verdict.gains_table(verdict.read(), arch, epochs),
+    }
 
 
 TABLES: Mapping[str, Callable[[], str]] = {
@@ -120,11 +125,15 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "cost of controls": performance_tables.controls,
     "budgets": performance_tables.budgets,
     "torture": performance_tables.torture,
-    "protocol full 12": _protocol(verdict.FULL, 12),
-    "protocol full 6": _protocol(verdict.FULL, 6),
-    "protocol narrow 12": _protocol(verdict.NARROW, 12),
-    "protocol narrow 40": _protocol(verdict.NARROW, 40),
-    "protocol full 30": _protocol(verdict.FULL, 30),
+    **_protocol("full 12", verdict.FULL, 12),
+    **_protocol("full 6", verdict.FULL, 6),
+    **_protocol("narrow 12", verdict.NARROW, 12),
+    **_protocol("narrow 40", verdict.NARROW, 40),
+    **_protocol("full 30", verdict.FULL, 30),
+    "protocol words": lambda: decisions.table(verdict.read()),
+    "protocol checks": lambda: "\n\n".join(
+        check(verdict.read()) for check in (decisions.positive_control, decisions.at_equal_clean)
+    ),
     "search 12": lambda: search.table(search.read(), 12),
     "search 40": lambda: search.table(search.read(), 40),
     "protocol contrasts": lambda: verdict.contrasts(verdict.read()),

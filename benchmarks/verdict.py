@@ -1,4 +1,6 @@
-"""Recompute every figure of the protocol's analysis (docs/protocol.md) from results/protocol.jsonl.
+"""Recompute the tables, contrasts and pictures of the protocol (docs/protocol.md) from its results.
+
+`decisions.py` draws the conclusions.
 
     python benchmarks/verdict.py                                    tables and contrasts, as Markdown
     python benchmarks/verdict.py --dose docs/images/dose.png        accuracy against share, as a picture
@@ -16,11 +18,13 @@ from typing import Any
 
 import altair as alt
 import numpy as np
+from collecting import read_finished
 from scipy import stats
 
-from filterbands.corruptions import CORRUPTIONS
+from filterbands.corruptions import CORRUPTIONS, kinds_of
 from filterbands.report.style import MUTED
 from filterbands.scores import BENCHMARK_15, FAMILIES, bootstrap, holm, student_interval
+from filterbands.training import from_plain
 
 RESULTS = Path(__file__).parents[1] / "results"
 NARROW, FULL = "cifar_resnet18_narrow", "cifar_resnet18"
@@ -45,6 +49,8 @@ CLAIMED = 10.97
 TIE = 0.3
 MARGINS = (0.5, 0.3)
 RESAMPLES = 1_000
+DOSE_SEEDS = 5
+"""Seeds that the protocol plans for every share."""
 
 Line = dict[str, Any]
 Figure = Callable[[Line], float]
@@ -69,13 +75,21 @@ FIGURES: dict[str, Figure] = {
     **{name: family(name) for name in FAMILIES},
 }
 """Every figure of a run, in percent."""
-OVER = {"clean": ("clean",), "15 kinds": BENCHMARK_15, "12 non-noise": BENCHMARK_15[3:]}
+OVER = {
+    "clean": ("clean",),
+    "15 kinds": BENCHMARK_15,
+    "19 kinds": kinds_of("c"),
+    "12 non-noise": BENCHMARK_15[3:],
+}
 """The cells of the figures whose gains are told."""
+APART = "15 without resembled"
+GAINS = (*OVER, APART)
+"""Figures whose gains are told; the last leaves out the kinds that a row's training resembles."""
 
 
 def read() -> list[Line]:
-    """Return the lines of the protocol's runs."""
-    return [json.loads(text) for text in (RESULTS / "protocol.jsonl").read_text().splitlines()]
+    """Return the lines of the protocol's finished runs."""
+    return read_finished(RESULTS / "protocol.jsonl")
 
 
 def select(lines: Sequence[Line], row: str, arch: str, epochs: int) -> dict[int, Line]:
@@ -97,7 +111,8 @@ def over_images(one: Line, other: Line, kinds: Sequence[str] = BENCHMARK_15) -> 
     answers = [per_image(line, kinds) for line in (one, other)]
     found = 100 * (answers[0] - answers[1])
     count = len(found)
-    low, high = bootstrap(found, np.full(count, 1 / count), np.zeros(count, dtype=np.int64))
+    # Image i is seen at severity i modulo 5.
+    low, high = bootstrap(found, np.full(count, 1 / count), np.arange(count, dtype=np.int64) % 5)
     return float(found.mean()), low, high
 
 
@@ -130,16 +145,29 @@ def gain(runs: dict[int, Line], others: dict[int, Line], name: str) -> str:
     """Return two rows' difference: with its interval over seeds, or over images where they share one seed."""
     seeds = sorted(runs.keys() & others.keys())
     if len(seeds) == 1:
-        found, low, high = over_images(runs[seeds[0]], others[seeds[0]], OVER[name])
+        kinds = apart(runs[seeds[0]]) if name == APART else OVER[name]
+        found, low, high = over_images(runs[seeds[0]], others[seeds[0]], kinds)
         return f"{found:+.2f} [{low:+.2f} to {high:+.2f}]"
+    if name == APART:
+        return signed([without_resembled(runs[seed], others[seed]) for seed in seeds])
     return signed(differences(runs, others, FIGURES[name]))
 
 
+def apart(line: Line) -> list[str]:
+    """Return the kinds among the 15 that a row's training does not resemble."""
+    seen = from_plain(line["config"]).resembles
+    return [kind for kind in BENCHMARK_15 if kind not in seen]
+
+
+def without_resembled(line: Line, other: Line) -> float:
+    """Return the difference over the kinds that the first row's training does not resemble, in points."""
+    return 100 * mean(mean(line["kinds"][kind]) - mean(other["kinds"][kind]) for kind in apart(line))
+
+
 def table(lines: Sequence[Line], arch: str, epochs: int) -> str:
-    """Return the rows of one network and budget as Markdown."""
-    heads = ("row", "seeds", *FIGURES, "gain clean", "gain 15 kinds", "relative, %", "gain 12 non-noise")
+    """Return the accuracies of one network and budget as Markdown."""
+    heads = ("row", "seeds", *FIGURES)
     text = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-    standard = select(lines, "standard", arch, epochs)
     for row in ORDER:
         runs = select(lines, row, arch, epochs)
         if not runs:
@@ -148,20 +176,26 @@ def table(lines: Sequence[Line], arch: str, epochs: int) -> str:
         for figure in FIGURES.values():
             values = [figure(line) for line in runs.values()]
             cells.append(f"{mean(values):.2f}" + (f" ± {stdev(values):.2f}" if len(values) > 1 else ""))
-        relative = [
-            100 * (runs[seed]["average_15"] / standard[seed]["average_15"] - 1)
-            for seed in sorted(runs.keys() & standard.keys())
-        ]
-        if row == "standard":
-            cells += [""] * 4
-        else:
-            cells += [
-                gain(runs, standard, "clean"),
-                gain(runs, standard, "15 kinds"),
-                signed(relative),
-                gain(runs, standard, "12 non-noise"),
-            ]
         text.append(f"| {row} | {len(runs)} | {' | '.join(cells)} |")
+    return "\n".join(text)
+
+
+def gains_table(lines: Sequence[Line], arch: str, epochs: int) -> str:
+    """Return the gains over `standard` of one network and budget as Markdown."""
+    heads = ("row", "n", *GAINS, "15 relative, %", "19 relative, %")
+    text = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    standard = select(lines, "standard", arch, epochs)
+    for row in ORDER[1:]:
+        runs = select(lines, row, arch, epochs)
+        seeds = sorted(runs.keys() & standard.keys())
+        if not seeds:
+            continue
+        relative = [
+            signed([100 * (runs[seed][key] / standard[seed][key] - 1) for seed in seeds])
+            for key in ("average_15", "average_19")
+        ]
+        cells = [str(len(seeds)), *(gain(runs, standard, name) for name in GAINS), *relative]
+        text.append(f"| {row} | {' | '.join(cells)} |")
     return "\n".join(text)
 
 
@@ -211,8 +245,9 @@ def dose(lines: Sequence[Line]) -> str:
     """Return the rank correlation of share and accuracy, with a bootstrap interval over seeds."""
     runs = {row: select(lines, row, NARROW, 12) for row in SHARES}
     seeds = sorted(set.intersection(*(set(found) for found in runs.values())))
-    if len(seeds) < 2:
-        return f"Rank correlation of share and accuracy: not computed (seeds with every share: {len(seeds)})."
+    if len(seeds) < DOSE_SEEDS:
+        there = f"seeds with every share: {len(seeds)} of {DOSE_SEEDS}"
+        return f"Rank correlation of share and accuracy: not computed ({there})."
 
     def correlation(chosen: Sequence[int]) -> float:
         points = [(share, runs[row][seed]["average_15"]) for row, share in SHARES.items() for seed in chosen]
@@ -317,6 +352,7 @@ def main() -> None:
     for arch, epochs in BUDGETS:
         if any((line["arch"], line["epochs"]) == (arch, epochs) for line in lines):
             print(f"## {arch}, {epochs} epochs\n\n{table(lines, arch, epochs)}\n")
+            print(f"{gains_table(lines, arch, epochs)}\n")
     print(f"## Planned contrasts\n\n{contrasts(lines)}\n\n{dose(lines)}")
 
 

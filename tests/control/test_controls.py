@@ -144,6 +144,9 @@ def test_white_noise_is_gaussian_on_its_part_of_the_images_and_absent_in_evaluat
     assert float(is_clean.double().mean()) == pytest.approx(0.25, abs=0.04)
     assert float(change[~is_clean].std()) == pytest.approx(0.1, rel=0.02)
     assert torch.equal(module.eval()(images), images)
+    half = WhiteNoise(0.1, clean=0.0, clean_first=0.5)(images)
+    assert torch.equal(half[:500], images[:500])
+    assert bool((half[500:] != images[500:]).flatten(1).any(dim=1).all())
     edges = WhiteNoise(1.0, clean=0.0)(images)
     assert (float(edges.min()), float(edges.max())) == (0, 1)
 

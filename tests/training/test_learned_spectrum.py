@@ -78,11 +78,20 @@ def test_schedules_are_straight_lines(schedule: str, expected: list[tuple[float,
     assert found == [pytest.approx(each) for each in expected]
 
 
+WHITE = [
+    *(f"spectral.{part}=0" for part in ("strength", "gain", "noise")),
+    "white_noise=0.1",
+    "white_clean=0",
+]
+
+
+@pytest.mark.parametrize("perturbed", [["spectral.clean=0"], WHITE], ids=["spectral", "white"])
 @pytest.mark.parametrize("method", ["pair", "pair_stop", "triple"])
-def test_the_first_view_of_a_pair_is_the_clean_image(method: str) -> None:
-    _, network = in_training(config(f"method={method}", "spectral.clean=0"), classes=4)
+def test_the_first_view_of_a_pair_is_the_clean_image(method: str, perturbed: list[str]) -> None:
+    _, network = in_training(config(f"method={method}", *perturbed), classes=4)
+    assert isinstance(network, nn.Sequential)
     seen = []
-    front(network).register_forward_hook(lambda _module, _given, out: seen.append(out))
+    network[0].register_forward_hook(lambda _module, _given, out: seen.append(out))
     images = torch.rand(6, 3, 32, 32)
     key = rng.keys(0, "test", index=torch.arange(6))
     METHODS[method](network, images, torch.arange(6) % 4, key=key)

@@ -269,6 +269,34 @@ def test_run_json_says_what_made_the_run(
     assert "recalibrated" not in content
 
 
+@pytest.mark.parametrize(
+    ("recipe", "when", "expected"),
+    [
+        ("standard", "perturbed", False),
+        ("standard", "always", True),
+        ("spectral", "never", False),
+        ("spectral", "perturbed", True),
+        ("modulate_only", "perturbed", True),
+    ],
+)
+def test_when_batch_norms_are_recalibrated(
+    recipe: str, when: str, expected: bool, config_of: Configs
+) -> None:
+    assert replace(config_of(recipe), recalibrate=when).recalibrates == expected
+
+
+def test_a_training_that_recalibrates_always_changes_the_statistics_alone(
+    whole: Runs, config_of: Configs, tmp_path: Path
+) -> None:
+    plain = read_weights(whole("standard").weights)
+    run = train(replace(config_of("standard"), recalibrate="always"), tmp_path / "run")
+    assert run.read()["recalibrated"]["images"] == 96
+    found = read_weights(run.weights)
+    differing = {name for name in found if not torch.equal(found[name], plain[name])}
+    assert differing
+    assert all("running" in name or "num_batches" in name for name in differing)
+
+
 def test_batch_norms_recalibrated_after_noise_are_said_so(whole: Runs) -> None:
     figures = whole("spectral").read()["recalibrated"]
     assert figures["images"] == 96

@@ -152,6 +152,7 @@ class WhiteNoise(nn.Module):
     Args:
         sigma: Standard deviation, in units of [0, 1], above 0.
         clean: Chance of each image to stay as it is, in [0, 1].
+        clean_first: Share of every batch, from its beginning, that stays as it is, in [0, 1].
 
     Raises:
         ValueError: An option out of range.
@@ -161,13 +162,14 @@ class WhiteNoise(nn.Module):
     True
     """
 
-    def __init__(self, sigma: float, *, clean: float = 0.5) -> None:
+    def __init__(self, sigma: float, *, clean: float = 0.5, clean_first: float = 0.0) -> None:
         super().__init__()
         if not 0 < sigma < math.inf:
             raise ValueError(f"WhiteNoise: sigma needs a number above 0, got {sigma}")
-        check_options("WhiteNoise", "a fraction in [0, 1]", highest=1, clean=clean)
+        check_options("WhiteNoise", "a fraction in [0, 1]", highest=1, clean=clean, clean_first=clean_first)
         self.sigma = sigma
         self.clean = clean
+        self.clean_first = clean_first
 
     def forward(self, images: FloatImages) -> FloatImages:
         """Return the images, noisy where the module is in training mode; never in place."""
@@ -175,6 +177,7 @@ class WhiteNoise(nn.Module):
             return images
         noisy = (images + self.sigma * torch.randn_like(images)).clamp(0, 1)
         stays = torch.rand(len(images), 1, 1, 1, device=images.device) < self.clean
+        stays[: round(self.clean_first * len(images))] = True
         return torch.where(stays, images, noisy)
 
     def extra_repr(self) -> str:

@@ -196,7 +196,7 @@ class SpectralNoise(nn.Module):
         return f"{options}, learn={self.learn!r}; now {', '.join(now)}"
 
     def strengths(self) -> dict[str, list[float]]:
-        """Return what is perturbed now: `bands` and `gain` in nepers, `noise` in units of the range.
+        """Return what is perturbed at `scale` 1: `bands` and `gain` in nepers, `noise` in units of the range.
 
         `bands` are the standard deviations of the 8 bands' log gains, `gain` is the mean of the shared one.
         `colors` are what is added to the log power of the noise's 8 bands, before its level is set.

@@ -21,6 +21,9 @@ SCHEDULES = ("triangle", "cosine", "steps", "thirds")
 SPECTRAL_SCHEDULES = ("constant", "fade", "clear", "rise")
 """How the perturbation of the power spectrum changes during training."""
 
+RECALIBRATE = ("perturbed", "always", "never")
+"""When the batch norms are recalibrated at the end of training."""
+
 _RANGES = {
     "[0, 1]": (
         *("share.low", "modulate.clean", "spectral.noise", "spectral.clean", "spectral.floor"),
@@ -213,7 +216,11 @@ class TrainConfig:
     checkpoint_every: int = 1
     """Epochs between the checkpoints that a killed run goes on from."""
     keep_every: int = 0
-    """Epochs between plain weights that are kept, `weights-0010.safetensors`; 0 keeps the last alone."""
+    """Epochs between plain weights that are kept, `weights-0010.safetensors`; 0 keeps the last alone. Their
+    batch norms are not recalibrated."""
+    recalibrate: str = "perturbed"
+    """When the batch norms get the statistics of an epoch of clean images, crops and flips, at the end:
+    `perturbed`, if spectral, modulate or white_noise perturb images; `always`; `never`."""
     blur: float = 0.0
     """Side weight of a fixed blur before the first layer, a control, up to 1/3; 0 for none; `set_blur`."""
     white_noise: float = 0.0
@@ -226,6 +233,12 @@ class TrainConfig:
     """Modulation of the first layer."""
     spectral: SpectralConfig = field(default_factory=SpectralConfig)
     """Perturbed power spectrum of the images."""
+
+    @property
+    def recalibrates(self) -> bool:
+        """Whether the batch norms are recalibrated at the end."""
+        perturbs = self.spectral.on or self.modulate.on or self.white_noise > 0
+        return self.recalibrate == "always" or (self.recalibrate == "perturbed" and perturbs)
 
     @property
     def resembles(self) -> tuple[str, ...]:
@@ -248,8 +261,8 @@ class TrainConfig:
             # A Run of a module:function could not be loaded again: no file may choose code to run.
             raise ValueError(f"unknown arch {self.arch!r}{hint(self.arch, ARCHITECTURES)}; known are {known}")
         check_architecture(self.arch)
-        names = ("method", "precision", "optimizer", "schedule")
-        tables: tuple[Collection[str], ...] = (METHODS, PRECISIONS, OPTIMIZERS, SCHEDULES)
+        names = ("method", "precision", "optimizer", "schedule", "recalibrate")
+        tables: tuple[Collection[str], ...] = (METHODS, PRECISIONS, OPTIMIZERS, SCHEDULES, RECALIBRATE)
         for name, table in zip(names, tables, strict=True):
             if (value := getattr(self, name)) not in table:
                 known = ", ".join(table)
@@ -265,10 +278,10 @@ class TrainConfig:
                 "share.low and modulate.on exclude each other; set share.low=none to modulate, or "
                 "modulate.bands=eigen to modulate within the share"
             )
-        if METHODS[self.method].keeps_first and not self.spectral.on:
+        if METHODS[self.method].keeps_first and not (self.spectral.on or self.white_noise):
             raise ValueError(
                 f"method {self.method} compares clean with perturbed images, and nothing perturbs them; set "
-                "spectral.strength, spectral.gain or spectral.noise above 0"
+                "spectral.strength, spectral.gain, spectral.noise or white_noise above 0"
             )
         if self.compile and self.spectral.schedule != "constant":
             raise ValueError(

@@ -40,9 +40,11 @@ def build(config: TrainConfig, *, classes: int) -> nn.Module:
 def in_training(config: TrainConfig, *, classes: int) -> tuple[nn.Module, nn.Module]:
     """Return the network that `build` gives, and the same with what stands in front of it in training."""
     model = build(config, classes=classes)
-    front: list[nn.Module] = [_spectral(config)] if config.spectral.on else []
+    method = METHODS[config.method]
+    first = 1 / method.views if method.keeps_first else 0.0
+    front: list[nn.Module] = [_spectral(config, first)] if config.spectral.on else []
     if config.white_noise:
-        front.append(WhiteNoise(config.white_noise, clean=config.white_clean))
+        front.append(WhiteNoise(config.white_noise, clean=config.white_clean, clean_first=first))
     network: nn.Module = nn.Sequential(*front, model) if front else model
     if config.sync_batch_norm:
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
@@ -51,11 +53,10 @@ def in_training(config: TrainConfig, *, classes: int) -> tuple[nn.Module, nn.Mod
     return model, network
 
 
-def _spectral(config: TrainConfig) -> SpectralNoise:
+def _spectral(config: TrainConfig, clean_first: float) -> SpectralNoise:
     given = asdict(config.spectral)
     del given["learning_rate"], given["schedule"]
-    method = METHODS[config.method]
-    return SpectralNoise(**given, clean_first=1 / method.views if method.keeps_first else 0.0)
+    return SpectralNoise(**given, clean_first=clean_first)
 
 
 def set_progress(network: nn.Module, config: TrainConfig, done: float) -> None:

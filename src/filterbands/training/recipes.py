@@ -15,7 +15,7 @@ _DOCS = {
     "standard": "Plain training: flips, crops, SGD with a triangular schedule, label smoothing.",
     "gaussian": "Gaussian noise of standard deviation 0.1 on half of the images.",
     "pair": "A clean and a perturbed view that must agree: two forward passes.",
-    "pair_stop": "The same, and no gradient passes through the clean answer: two forward passes.",
+    "pair_stop": "Perturbed views have labels too, and follow the clean answer: two forward passes.",
     "triple": "A clean view and two perturbed ones that must agree: three forward passes.",
     "augmix": "AugMix without its consistency loss: one forward pass.",
     "augmix_jsd": "AugMix with its consistency loss: three forward passes.",

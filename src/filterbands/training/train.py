@@ -155,13 +155,14 @@ def _train(
         torch.manual_seed((config.seed + rank * 1_000_003) % 2**63)
 
     first_epoch, seconds, cpu_seconds = 1, 0.0, 0.0
-    begun = _now()
+    begun, revisions = _now(), list[Any]()
     if run.checkpoint.exists():
         state = run.read_checkpoint()
         try:
             first_epoch, records = state["epoch"] + 1, state["records"]
             seconds, cpu_seconds = state["seconds"], state["cpu_seconds"]
-            begun = run.read()["started"]
+            facts = run.read()
+            begun, revisions = facts["started"], [*facts.get("revisions", [facts.get("git")])]
             network.load_state_dict(state["network"])
             optimizer.load_state_dict(state["optimizer"])
             if averages is not None:
@@ -193,6 +194,9 @@ def _train(
         "seconds": None,
         "cpu_seconds": None,
     }
+    if others := [revision for revision in revisions if revision != description["git"]]:
+        # A part of it was trained by other code.
+        description["revisions"] = [*others, description["git"]]
     if config.init:
         start = Path(config.init)
         start = Run(start).weights if start.is_dir() else start
@@ -292,7 +296,7 @@ def _train(
             weights = model.state_dict()
             model = build(config, classes=len(data.classes)).to(fabric.device)
             model.load_state_dict(weights)
-        if config.spectral.on or config.modulate.on or config.white_noise:
+        if config.recalibrates:
             description["recalibrated"] = _recalibrated(model, batches, config, fabric)
         plain = bake(model.eval())
         description["seconds"] = time.perf_counter() - started
@@ -341,7 +345,7 @@ def _recalibrated(
     with fabric.autocast():
         recalibrate((batch.images for batch in batches.epoch(config.epochs + 1)), model)
     return {
-        "images": batches.count * config.batch_size,
+        "images": batches.count * config.batch_size // fabric.world_size,
         "accuracy_before": before,
         "accuracy_after": _clean_accuracy(model, batches, fabric),
     }

@@ -31,7 +31,7 @@ def afa_view(images: FloatImages, *, key: Keys) -> FloatImages:
     ACE loss does. There both images share all batch norms, which see them in one batch; in the paper the
     augmented image has batch norms of its own. Pixels are one unit apart, where the public code has them
     N / (N - 1) apart, and directions are continuous, where it has 448. The mean strength is that of its
-    example for ImageNet; the code names none for CIFAR.
+    example for ImageNet; the code names none for CIFAR, and 5 as the default of its class.
 
     Source: Vaish, Wang, Strisciuglio 2024, arXiv:2403.01944, section 3; for the phase, the frequencies and
     the strength its public code, github.com/nis-research/afa-augment at 7dcf705.

@@ -32,7 +32,7 @@ def consistent(
     over images.
 
     Source: Hendrycks et al. 2020, arXiv:1912.02781, section 3, "Jensen-Shannon divergence consistency loss";
-    the weight of 12 is that of its CIFAR experiments.
+    the weight of 12 is that of its CIFAR experiments, which have three views.
     """
     count = len(labels)
     loss = F.cross_entropy(logits[:count], labels, label_smoothing=smoothing)
@@ -53,7 +53,10 @@ def following(
     The divergence is Kullback and Leibler's, of the first view's answer, through which no gradient passes, to
     each other view's.
 
-    Source: Xie et al. 2020, arXiv:1904.12848, equation 1, with the labels of all images known.
+    Deviation: the paper has labels for plain images alone. Here all images have one, so that perturbed views
+    enter the cross entropy as well.
+
+    Source: Xie et al. 2020, arXiv:1904.12848, equation 1.
     """
     count = len(labels)
     logs = F.log_softmax(logits.float(), dim=1)

@@ -54,7 +54,8 @@ class Method:
     partners: int = 0
     """How many other images each image is mixed with."""
     keeps_first: bool = False
-    """Whether the first view is the clean image, and stays so under a perturbed power spectrum."""
+    """Whether the first view stays clean where the network's input is perturbed. Other methods that have a
+    clean view of their own, such as `augmix_jsd`, have it perturbed like the others."""
     resembles: tuple[str, ...] = ()
     """Benchmark kinds that the views resemble: accuracy on them does not show robustness to unseen kinds."""
 

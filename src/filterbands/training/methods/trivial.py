@@ -35,9 +35,10 @@ def trivial_view(images: FloatImages, *, key: Keys) -> FloatImages:
         images: NCHW in [0, 1]; operations see them as bytes.
         key: One per image.
 
-    Deviations: factors lie evenly on both sides of 1, where the public code has 31 from 0.01 to 2. Bits are
-    rounded, and angles are not cut to whole degrees. Other channels than red, green and blue are as gray as
-    their mean.
+    Deviations: as a method it follows crop and flip, which it precedes in the public code, and no square is
+    cut out afterwards, which the public code does on CIFAR. Factors lie evenly on both sides of 1, where the
+    public code has 31 from 0.01 to 2. Bits are rounded, and angles are not cut to whole degrees. Other
+    channels than red, green and blue are as gray as their mean.
 
     Source: Mueller, Hutter 2021, arXiv:2103.10158, section 3, with the space "wide" as its public code has it
     (github.com/automl/trivialaugment at d913075).

@@ -1,0 +1,198 @@
+"""What the protocol's rules make of its runs: the word for each sentence, and the checks beside it.
+
+The rules are those of docs/protocol.md, "What counts" and "Analysis". Nothing is decided before all planned
+seeds are there.
+
+    python benchmarks/decisions.py          as Markdown
+"""
+
+from collections.abc import Sequence
+from statistics import mean
+from typing import NamedTuple
+
+from scipy import stats
+from verdict import (
+    CLAIMED,
+    CONTRASTS,
+    DOSE_SEEDS,
+    FIGURES,
+    FULL,
+    NARROW,
+    SHARES,
+    TIE,
+    Line,
+    differences,
+    over_images,
+    read,
+    select,
+    signed,
+)
+
+from filterbands.scores import BENCHMARK_15, FAMILIES, holm, student_interval
+
+LEVEL = 0.05
+# Seeds that the protocol plans: its runs 1, 3 and 4.
+CONTROL_SEEDS, LONG_SEEDS, FULL_SEEDS = 8, 6, 1
+FIFTEEN, CLEAN = "15 kinds", "clean"
+
+
+class Gain(NamedTuple):
+    """A paired difference of two rows in one figure, in points."""
+
+    seeds: int
+    mean: float
+    low: float
+    high: float
+
+
+def measured(lines: Sequence[Line], row: str, other: str, of: str, arch: str, epochs: int) -> Gain | None:
+    """Return a difference with its interval over seeds, or over images where both rows share one seed."""
+    one, two = (select(lines, name, arch, epochs) for name in (row, other))
+    values = differences(one, two, FIGURES[of])
+    if len(values) > 1:
+        return Gain(len(values), mean(values), *student_interval(values))
+    if not values:
+        return None
+    (seed,) = one.keys() & two.keys()
+    return Gain(1, *over_images(one[seed], two[seed], BENCHMARK_15 if of == FIFTEEN else ("clean",)))
+
+
+def corrected(lines: Sequence[Line]) -> dict[str, float]:
+    """Return the p-value of each planned contrast after Holm's correction; one that was not run has 1."""
+    found = {}
+    for one, other, epochs in CONTRASTS:
+        pair = [select(lines, row, NARROW, epochs) for row in (one, other)]
+        gains = differences(*pair, FIGURES[FIFTEEN])
+        found[f"{one} - {other}"] = float(stats.ttest_1samp(gains, 0.0).pvalue) if len(gains) > 1 else 1.0
+    return dict(zip(found, holm(list(found.values())), strict=True))
+
+
+def of_proportion(lines: Sequence[Line]) -> tuple[str, str]:
+    """Return the word for S2 and S3 and the conditions it comes from."""
+    names = ("standard", "share_random")
+    gains = [measured(lines, "share_low", name, FIFTEEN, NARROW, 12) for name in names]
+    rows = {row: select(lines, row, NARROW, 12) for row in (*SHARES, "standard")}
+    seeds = min(len(runs) for runs in rows.values())
+    there = [found for found in gains if found is not None]
+    if len(there) < 2 or min(found.seeds for found in there) < CONTROL_SEEDS or seeds < DOSE_SEEDS:
+        return "open", f"seeds with every share: {seeds} of {DOSE_SEEDS}"
+    p = corrected(lines)
+    means = {row: mean(FIGURES[FIFTEEN](line) for line in runs.values()) for row, runs in rows.items()}
+    shares = [means[row] for row in SHARES]
+    holds = [
+        *(
+            found.mean > 0 and p[f"share_low - {name}"] < LEVEL
+            for name, found in zip(names, there, strict=True)
+        ),
+        means["standard"] - means["share_0"] > 2,
+        max(shares) - min(shares) >= 5,
+    ]
+    first = there[0]
+    if first.low <= 0 <= first.high or max(abs(first.low), abs(first.high)) < 1:
+        word = "not supported"
+    else:
+        word = "supported" if all(holds) else "supported in part" if any(holds) else "not supported"
+    return word, f"{sum(holds)} of 4 conditions hold"
+
+
+def of_learning(lines: Sequence[Line]) -> tuple[str, str]:
+    """Return the word for S4 and the conditions it comes from."""
+    words, said = [], []
+    for row in ("modulate", "modulate_eigen"):
+        found = measured(lines, row, "standard", FIFTEEN, NARROW, 12)
+        clean = measured(lines, row, "standard", CLEAN, NARROW, 12)
+        if found is None or clean is None or found.seeds < CONTROL_SEEDS:
+            return "open", f"{row}: {found.seeds if found else 0} of {CONTROL_SEEDS} seeds"
+        said.append(f"{row}: {found.low:+.2f} to {found.high:+.2f}, clean {clean.low:+.2f} or more")
+        words.append(2 if found.low > 1 and clean.low > -0.5 else 1 if found.low > 0 else 0)
+    return ("not supported", "supported in part", "supported")[max(words)], "; ".join(said)
+
+
+def of_gain(lines: Sequence[Line], arch: str, epochs: int, planned: int) -> tuple[str, str]:
+    """Return the word for S5 on one network and budget, and what it comes from."""
+    found = measured(lines, "spectral_gain", "standard", FIFTEEN, arch, epochs)
+    clean = measured(lines, "spectral_gain", "standard", CLEAN, arch, epochs)
+    if found is None or clean is None or found.seeds < planned:
+        return "open", f"{found.seeds if found else 0} of {planned} seeds"
+    said = (
+        f"{found.mean:+.2f} points ({found.low:+.2f} to {found.high:+.2f}), clean {clean.mean:+.2f} "
+        f"({clean.low:+.2f} to {clean.high:+.2f}){', one seed, over images' if found.seeds == 1 else ''}"
+    )
+    if found.low <= 0:
+        return "not supported", said
+    return ("supported" if found.high >= CLAIMED and clean.low > -0.5 else "supported in part"), said
+
+
+def table(lines: Sequence[Line]) -> str:
+    """Return the word for each sentence as Markdown."""
+    full = next((epochs for epochs in (12, 6) if select(lines, "spectral_gain", FULL, epochs)), 12)
+    rows = (
+        ("S2, S3", of_proportion(lines)),
+        ("S4", of_learning(lines)),
+        (f"S5, {FULL}, {full} epochs", of_gain(lines, FULL, full, FULL_SEEDS)),
+        (f"S5, {NARROW}, 40 epochs", of_gain(lines, NARROW, 40, LONG_SEEDS)),
+    )
+    text = ["| sentence | word | from |", "|---|---|---|"]
+    return "\n".join([*text, *(f"| {name} | {word} | {said} |" for name, (word, said) in rows)])
+
+
+def positive_control(lines: Sequence[Line]) -> str:
+    """Return whether Gaussian noise shows its known pattern at 40 epochs, on which all else depends."""
+    pair = [select(lines, row, NARROW, 40) for row in ("gaussian_matched", "standard")]
+    seeds = sorted(pair[0].keys() & pair[1].keys())
+    if not seeds:
+        return "Positive control: not run."
+    by_family = {name: mean(differences(*pair, FIGURES[name])) for name in FAMILIES}
+    by_kind = {
+        kind: mean(
+            100 * (mean(pair[0][seed]["kinds"][kind]) - mean(pair[1][seed]["kinds"][kind])) for seed in seeds
+        )
+        for kind in BENCHMARK_15
+    }
+    most = max(by_family, key=lambda name: by_family[name])
+    least = sorted(by_kind, key=lambda kind: by_kind[kind])[:2]
+    holds = most == "noise" and (
+        set(least) == {"fog", "contrast"} or max(by_kind["fog"], by_kind["contrast"]) < 0
+    )
+    figures = ", ".join(f"{name} {value:+.2f}" for name, value in by_family.items())
+    return (
+        f"Positive control {'holds' if holds else 'does not hold'}: `gaussian_matched` gains {figures}; fog "
+        f"{by_kind['fog']:+.2f}, contrast {by_kind['contrast']:+.2f} points ({len(seeds)} seeds)."
+    )
+
+
+def at_equal_clean(lines: Sequence[Line]) -> str:
+    """Return `spectral` and `gaussian_matched` at equal clean accuracy, where theirs differ by over 0.3."""
+    rows = {name: select(lines, name, NARROW, 40) for name in ("spectral", "gaussian_matched", "standard")}
+    seeds = sorted(set.intersection(*(set(runs) for runs in rows.values())))
+    if not seeds:
+        return "At equal clean accuracy: not run."
+    of = {
+        name: [(FIGURES[CLEAN](runs[seed]), FIGURES[FIFTEEN](runs[seed])) for seed in seeds]
+        for name, runs in rows.items()
+    }
+    clean = {name: mean(value for value, _ in of[name]) for name in of}
+    difference = clean["spectral"] - clean["gaussian_matched"]
+    if abs(difference) <= TIE:
+        return f"At equal clean accuracy: they differ by {difference:+.2f} points of it, so as they are."
+    costly, cheap = sorted(("spectral", "gaussian_matched"), key=lambda name: clean[name])
+    part = (clean["standard"] - clean[cheap]) / (clean["standard"] - clean[costly])
+    if not 0 <= part <= 1:
+        return f"At equal clean accuracy: not possible, `{cheap}` lies beyond the line."
+    gains = []
+    for (_, own), (_, dear), (_, free) in zip(of[cheap], of[costly], of["standard"], strict=True):
+        gains.append(own - (free + part * (dear - free)))
+    return (
+        f"At equal clean accuracy, on the line from `standard` to `{costly}`: `{cheap}` {signed(gains)} "
+        f"points over the 15 kinds."
+    )
+
+
+def main() -> None:
+    """Print all of it."""
+    lines = read()
+    print(f"{table(lines)}\n\n{positive_control(lines)}\n\n{at_equal_clean(lines)}")
+
+
+if __name__ == "__main__":
+    main()
