@@ -192,6 +192,7 @@ def _source(name: str) -> list[Line]:
             "narrow": ("narrow_study", "narrow_best_study", "narrow_variants_study"),
             "budget": ("budget_study", "budget_resnet20_study"),
             "order": ("order_study",),
+            "recalibrated": ("recalibrated",),
         }
         found = lines_of(*files[kind])
     return [{**line, "row": line.get("row") or line.get("arm") or line["recipe"]} for line in found]
@@ -211,6 +212,8 @@ def _present(values: Sequence[float | None]) -> list[float]:
 
 FIGURES: Mapping[str, Callable[[Line], float]] = {
     "clean": lambda line: 100 * line["clean"],
+    "clean_recalibrated": lambda line: 100 * line["clean_recalibrated"],
+    "15_recalibrated": lambda line: 100 * line["average_15_recalibrated"],
     "accuracy": lambda line: 100 * line["accuracy"],
     "4": lambda line: 100 * line["extra_4"],
     "15": lambda line: 100 * line["average_15"],

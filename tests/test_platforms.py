@@ -253,6 +253,7 @@ def test_sqlite_opens_paths_of_shares_drives_and_odd_names(tmp_path: Path) -> No
     assert file.exists()
 
 
+@pytest.mark.slow
 def test_text_is_utf8_whatever_the_locale_says(tmp_path: Path) -> None:
     """The interpreter tells of each text whose encoding would be the locale's."""
     save_file({"ä.weight": torch.ones(4, 3, 5, 5)}, tmp_path / "w.safetensors")

@@ -423,7 +423,8 @@ def in_a_process(code: str, *arguments: str) -> list[object]:
     return found
 
 
-@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
 def test_a_training_step_with_it_compiles_as_one_graph_and_still_refuses_other_images(backend: str) -> None:
     learns, said = in_a_process(COMPILED, backend)
     assert learns

@@ -404,7 +404,13 @@ def test_keys_and_images_are_the_same_in_processes_of_other_threads_and_hash_see
     assert found[0][2] == 1
 
 
-@pytest.mark.parametrize("arch", ["fastnet", "cifar_resnet20", "cifar_resnet18_narrow"])
+@pytest.mark.parametrize(
+    "arch",
+    [
+        "fastnet",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("cifar_resnet20", "cifar_resnet18_narrow")),
+    ],
+)
 def test_answers_do_not_change_with_threads_or_how_a_network_rounds(arch: str) -> None:
     """Weights that differ by a millionth stand for another order of additions."""
     before = torch.get_num_threads()

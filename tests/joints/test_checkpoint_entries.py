@@ -32,6 +32,7 @@ def file(tmp_path: Path) -> str:
     return str(tmp_path / "net.pth.tar")
 
 
+@pytest.mark.slow
 def test_every_verb_takes_the_entry_and_says_once_which_one_it_took(
     file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -57,7 +57,7 @@ def _answers(scores: Scores) -> dict[tuple[str, int], list[bool]]:
 @pytest.mark.parametrize(
     ("options", "more"),
     [
-        ({"size": 16}, ["--size", "16"]),
+        pytest.param({"size": 16}, ["--size", "16"], marks=pytest.mark.slow),
         ({"resize": 20, "crop": 16, "interpolation": "bicubic"}, ["--resize", "20", "--crop", "16"]),
     ],
 )

@@ -118,7 +118,11 @@ def _onnx(model: nn.Module, file: Path) -> None:
         pytest.skip(f"torch cannot export here: {error}")
 
 
-@pytest.mark.parametrize("normalized", [False, True], ids=["images as they are", "mean and std given"])
+@pytest.mark.parametrize(
+    "normalized",
+    [pytest.param(False, marks=pytest.mark.slow), True],
+    ids=["images as they are", "mean and std given"],
+)
 @pytest.mark.parametrize(
     "kind", ["function", "file and function", "file and arch", "timm", "torchvision", "onnx"]
 )
