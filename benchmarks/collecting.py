@@ -25,7 +25,9 @@ def described(run: Run) -> Line:
     if not found["git"] or found["git"].endswith("-dirty"):
         raise SystemExit(f"{run.folder}: trained at revision {found['git']}, which is not clean")
     if "revisions" in found:
-        raise SystemExit(f"{run.folder}: trained by several revisions, {', '.join(found['revisions'])}")
+        raise SystemExit(
+            f"{run.folder}: trained by several revisions, {', '.join(map(str, found['revisions']))}"
+        )
     return found
 
 

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from statistics import mean
 from typing import NamedTuple
 
-from scipy import stats
 from verdict import (
     CLAIMED,
     CONTRASTS,
@@ -21,6 +20,7 @@ from verdict import (
     SHARES,
     TIE,
     Line,
+    corrected,
     differences,
     over_images,
     read,
@@ -28,7 +28,7 @@ from verdict import (
     signed,
 )
 
-from filterbands.scores import BENCHMARK_15, FAMILIES, holm, student_interval
+from filterbands.scores import BENCHMARK_15, FAMILIES, student_interval
 
 LEVEL = 0.05
 # Seeds that the protocol plans: its runs 1, 3 and 4.
@@ -57,16 +57,6 @@ def measured(lines: Sequence[Line], row: str, other: str, of: str, arch: str, ep
     return Gain(1, *over_images(one[seed], two[seed], BENCHMARK_15 if of == FIFTEEN else ("clean",)))
 
 
-def corrected(lines: Sequence[Line]) -> dict[str, float]:
-    """Return the p-value of each planned contrast after Holm's correction; one that was not run has 1."""
-    found = {}
-    for one, other, epochs in CONTRASTS:
-        pair = [select(lines, row, NARROW, epochs) for row in (one, other)]
-        gains = differences(*pair, FIGURES[FIFTEEN])
-        found[f"{one} - {other}"] = float(stats.ttest_1samp(gains, 0.0).pvalue) if len(gains) > 1 else 1.0
-    return dict(zip(found, holm(list(found.values())), strict=True))
-
-
 def of_proportion(lines: Sequence[Line]) -> tuple[str, str]:
     """Return the word for S2 and S3 and the conditions it comes from."""
     names = ("standard", "share_random")
@@ -76,12 +66,12 @@ def of_proportion(lines: Sequence[Line]) -> tuple[str, str]:
     there = [found for found in gains if found is not None]
     if len(there) < 2 or min(found.seeds for found in there) < CONTROL_SEEDS or seeds < DOSE_SEEDS:
         return "open", f"seeds with every share: {seeds} of {DOSE_SEEDS}"
-    p = corrected(lines)
+    p = dict(zip(CONTRASTS, corrected(lines), strict=True))
     means = {row: mean(FIGURES[FIFTEEN](line) for line in runs.values()) for row, runs in rows.items()}
     shares = [means[row] for row in SHARES]
     holds = [
         *(
-            found.mean > 0 and p[f"share_low - {name}"] < LEVEL
+            found.mean > 0 and p["share_low", name, 12] < LEVEL
             for name, found in zip(names, there, strict=True)
         ),
         means["standard"] - means["share_0"] > 2,

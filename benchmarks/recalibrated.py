@@ -12,6 +12,7 @@ import argparse
 import json
 from pathlib import Path
 
+import verdict
 from collecting import described
 from machine import machine
 
@@ -34,15 +35,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
     given = parser.parse_args()
-    before = [json.loads(text) for text in (RESULTS / "protocol.jsonl").read_text().splitlines()]
+    before = verdict.read()
     for folder in given.runs:
         run = Run(folder)
         made = described(run)
         config = from_plain(made["config"])
         of = (config.recipe, config.arch, config.epochs, config.seed)
-        known = next(
-            line for line in before if (line["row"], line["arch"], line["epochs"], line["seed"]) == of
-        )
+        known = verdict.select(before, *of[:3])[config.seed]
         model = load_model(run.folder)
         fabric = launch(device="cpu", precision=config.precision, threads=1)
         batches = Batches.of(load_data(config.data, split=config.split), config, fabric.device)
@@ -57,7 +56,6 @@ def main() -> None:
             "clean_recalibrated": found["clean"]["accuracy"],
             "average_15_recalibrated": found["average_15"]["accuracy"],
             "kinds_recalibrated": found["kinds"],
-            "git": made["git"],
             **machine(),
         }
         with LINES.open("a") as stream:

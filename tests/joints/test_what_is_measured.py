@@ -73,6 +73,17 @@ def test_images_that_a_run_was_trained_on_are_said_where_they_are_named(
     assert ("was trained on these images" in caplog.text) == seen
 
 
+@pytest.mark.parametrize(("split", "seen"), [("validation", True), ("train", True), ("test", False)])
+def test_full_train_holds_train_and_validation(
+    split: str, seen: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spec = _make(tmp_path / "pictures", ("train", "val", "test"), size=16)
+    run = train(TrainConfig(data=spec, split="full_train", **SETTINGS), tmp_path / "run").folder
+    words = ["--data", spec, "--split", split, "--kinds", "none", "--db", str(tmp_path / "r.db")]
+    assert main(["evaluate", str(run), *words]) == 0
+    assert ("was trained on these images" in caplog.text) == seen
+
+
 def test_a_run_is_measured_on_what_it_was_trained_on(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -297,6 +297,23 @@ def test_a_training_that_recalibrates_always_changes_the_statistics_alone(
     assert all("running" in name or "num_batches" in name for name in differing)
 
 
+def test_a_run_that_another_revision_goes_on_with_names_both(
+    config_of: Configs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(record: dict[str, Any]) -> None:
+        if record["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    config = config_of("standard")
+    monkeypatch.setattr(module, "git_revision", lambda: "before")
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "run", on_epoch=stop)
+    assert "revisions" not in Run(tmp_path / "run").read()
+    monkeypatch.setattr(module, "git_revision", lambda: "after")
+    run = train(config, tmp_path / "run", resume=True)
+    assert run.read()["revisions"] == ["before", "after"]
+
+
 def test_batch_norms_recalibrated_after_noise_are_said_so(whole: Runs) -> None:
     figures = whole("spectral").read()["recalibrated"]
     assert figures["images"] == 96
