@@ -8,7 +8,6 @@ seeds are there.
 
 from collections.abc import Sequence
 from statistics import mean
-from typing import NamedTuple
 
 from verdict import (
     CLAIMED,
@@ -19,16 +18,18 @@ from verdict import (
     NARROW,
     SHARES,
     TIE,
+    Gain,
     Line,
     corrected,
     differences,
-    over_images,
+    measured,
+    over,
     read,
     select,
     signed,
 )
 
-from filterbands.scores import BENCHMARK_15, FAMILIES, student_interval
+from filterbands.scores import BENCHMARK_15, FAMILIES
 
 LEVEL = 0.05
 # Seeds that the protocol plans: its runs 1, 3 and 4.
@@ -36,31 +37,15 @@ CONTROL_SEEDS, LONG_SEEDS, FULL_SEEDS = 8, 6, 1
 FIFTEEN, CLEAN = "15 kinds", "clean"
 
 
-class Gain(NamedTuple):
-    """A paired difference of two rows in one figure, in points."""
-
-    seeds: int
-    mean: float
-    low: float
-    high: float
-
-
-def measured(lines: Sequence[Line], row: str, other: str, of: str, arch: str, epochs: int) -> Gain | None:
-    """Return a difference with its interval over seeds, or over images where both rows share one seed."""
-    one, two = (select(lines, name, arch, epochs) for name in (row, other))
-    values = differences(one, two, FIGURES[of])
-    if len(values) > 1:
-        return Gain(len(values), mean(values), *student_interval(values))
-    if not values:
-        return None
-    (seed,) = one.keys() & two.keys()
-    return Gain(1, *over_images(one[seed], two[seed], BENCHMARK_15 if of == FIFTEEN else ("clean",)))
+def compared(lines: Sequence[Line], row: str, other: str, of: str, arch: str, epochs: int) -> Gain | None:
+    """Return the difference of two rows of one network and budget."""
+    return measured(select(lines, row, arch, epochs), select(lines, other, arch, epochs), of)
 
 
 def of_proportion(lines: Sequence[Line]) -> tuple[str, str]:
     """Return the word for S2 and S3 and the conditions it comes from."""
     names = ("standard", "share_random")
-    gains = [measured(lines, "share_low", name, FIFTEEN, NARROW, 12) for name in names]
+    gains = [compared(lines, "share_low", name, FIFTEEN, NARROW, 12) for name in names]
     rows = {row: select(lines, row, NARROW, 12) for row in (*SHARES, "standard")}
     seeds = min(len(runs) for runs in rows.values())
     there = [found for found in gains if found is not None]
@@ -89,8 +74,8 @@ def of_learning(lines: Sequence[Line]) -> tuple[str, str]:
     """Return the word for S4 and the conditions it comes from."""
     words, said = [], []
     for row in ("modulate", "modulate_eigen"):
-        found = measured(lines, row, "standard", FIFTEEN, NARROW, 12)
-        clean = measured(lines, row, "standard", CLEAN, NARROW, 12)
+        found = compared(lines, row, "standard", FIFTEEN, NARROW, 12)
+        clean = compared(lines, row, "standard", CLEAN, NARROW, 12)
         if found is None or clean is None or found.seeds < CONTROL_SEEDS:
             return "open", f"{row}: {found.seeds if found else 0} of {CONTROL_SEEDS} seeds"
         said.append(f"{row}: {found.low:+.2f} to {found.high:+.2f}, clean {clean.low:+.2f} or more")
@@ -100,8 +85,8 @@ def of_learning(lines: Sequence[Line]) -> tuple[str, str]:
 
 def of_gain(lines: Sequence[Line], arch: str, epochs: int, planned: int) -> tuple[str, str]:
     """Return the word for S5 on one network and budget, and what it comes from."""
-    found = measured(lines, "spectral_gain", "standard", FIFTEEN, arch, epochs)
-    clean = measured(lines, "spectral_gain", "standard", CLEAN, arch, epochs)
+    found = compared(lines, "spectral_gain", "standard", FIFTEEN, arch, epochs)
+    clean = compared(lines, "spectral_gain", "standard", CLEAN, arch, epochs)
     if found is None or clean is None or found.seeds < planned:
         return "open", f"{found.seeds if found else 0} of {planned} seeds"
     said = (
@@ -133,12 +118,7 @@ def positive_control(lines: Sequence[Line]) -> str:
     if not seeds:
         return "Positive control: not run."
     by_family = {name: mean(differences(*pair, FIGURES[name])) for name in FAMILIES}
-    by_kind = {
-        kind: mean(
-            100 * (mean(pair[0][seed]["kinds"][kind]) - mean(pair[1][seed]["kinds"][kind])) for seed in seeds
-        )
-        for kind in BENCHMARK_15
-    }
+    by_kind = {kind: mean(differences(*pair, over([kind]))) for kind in BENCHMARK_15}
     most = max(by_family, key=lambda name: by_family[name])
     least = sorted(by_kind, key=lambda kind: by_kind[kind])[:2]
     holds = most == "noise" and (

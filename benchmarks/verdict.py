@@ -14,7 +14,7 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import Any, NamedTuple
 
 import altair as alt
 import numpy as np
@@ -56,23 +56,28 @@ Line = dict[str, Any]
 Figure = Callable[[Line], float]
 
 
-def family(name: str) -> Figure:
-    """Return the mean accuracy over a family's kinds among the 19, in percent."""
-    kinds = [kind for kind, entry in CORRUPTIONS.items() if entry.family == name]
+class Gain(NamedTuple):
+    """A paired difference of two rows in one figure, in points."""
+
+    seeds: int
+    mean: float
+    low: float
+    high: float
+
+
+def over(kinds: Sequence[str]) -> Figure:
+    """Return the mean accuracy over kinds, in percent."""
     return lambda line: 100 * mean(mean(line["kinds"][kind]) for kind in kinds)
-
-
-def without_noise(line: Line) -> float:
-    """Return the mean over the 12 of the 15 kinds that are not noise, in percent."""
-    return 100 * mean(mean(line["kinds"][kind]) for kind in BENCHMARK_15[3:])
 
 
 FIGURES: dict[str, Figure] = {
     "clean": lambda line: 100 * line["clean"],
     "15 kinds": lambda line: 100 * line["average_15"],
     "19 kinds": lambda line: 100 * line["average_19"],
-    "12 non-noise": without_noise,
-    **{name: family(name) for name in FAMILIES},
+    "12 non-noise": over(BENCHMARK_15[3:]),
+    **{
+        name: over([kind for kind, entry in CORRUPTIONS.items() if entry.family == name]) for name in FAMILIES
+    },
 }
 """Every figure of a run, in percent."""
 OVER = {
@@ -141,27 +146,31 @@ def signed(values: Sequence[float]) -> str:
     return f"{mean(values):+.2f} ({low:+.2f} to {high:+.2f})"
 
 
-def gain(runs: dict[int, Line], others: dict[int, Line], name: str) -> str:
+def measured(runs: dict[int, Line], others: dict[int, Line], name: str) -> Gain | None:
     """Return two rows' difference: with its interval over seeds, or over images where they share one seed."""
     seeds = sorted(runs.keys() & others.keys())
+    if not seeds:
+        return None
+    kinds = apart(runs[seeds[0]]) if name == APART else OVER[name]
     if len(seeds) == 1:
-        kinds = apart(runs[seeds[0]]) if name == APART else OVER[name]
-        found, low, high = over_images(runs[seeds[0]], others[seeds[0]], kinds)
-        return f"{found:+.2f} [{low:+.2f} to {high:+.2f}]"
-    if name == APART:
-        return signed([without_resembled(runs[seed], others[seed]) for seed in seeds])
-    return signed(differences(runs, others, FIGURES[name]))
+        return Gain(1, *over_images(runs[seeds[0]], others[seeds[0]], kinds))
+    values = differences(runs, others, over(kinds) if name == APART else FIGURES[name])
+    return Gain(len(values), mean(values), *student_interval(values))
+
+
+def gain(runs: dict[int, Line], others: dict[int, Line], name: str) -> str:
+    """Return the same as text: an interval over seeds in parentheses, one over images in brackets."""
+    found = measured(runs, others, name)
+    if found is None:
+        return ""
+    interval = f"{found.low:+.2f} to {found.high:+.2f}"
+    return f"{found.mean:+.2f} " + (f"[{interval}]" if found.seeds == 1 else f"({interval})")
 
 
 def apart(line: Line) -> list[str]:
     """Return the kinds among the 15 that a row's training does not resemble."""
     seen = from_plain(line["config"]).resembles
     return [kind for kind in BENCHMARK_15 if kind not in seen]
-
-
-def without_resembled(line: Line, other: Line) -> float:
-    """Return the difference over the kinds that the first row's training does not resemble, in points."""
-    return 100 * mean(mean(line["kinds"][kind]) - mean(other["kinds"][kind]) for kind in apart(line))
 
 
 def table(lines: Sequence[Line], arch: str, epochs: int) -> str:
