@@ -1,10 +1,12 @@
 """Tables and the picture of the recipe search (docs/search.md), from results/search.jsonl, without training.
 
-python benchmarks/search.py            both tables, as Markdown
+python benchmarks/search.py                   both tables, as Markdown
+python benchmarks/search.py --candidates      writes the study of 40 epochs, by the rules of docs/search.md
 """
 
+import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -16,7 +18,8 @@ from filterbands.report.style import MUTED
 from filterbands.scores import student_interval
 from filterbands.training import from_plain
 
-RESULTS = Path(__file__).parents[1] / "results"
+HERE = Path(__file__).parent
+RESULTS = HERE.parent / "results"
 OWN = ("spatter", "saturate")
 BAR = (
     *("caustic_refraction", "perlin_noise", "plasma_noise"),
@@ -150,9 +153,50 @@ def chart(lines: Sequence[Line]) -> alt.LayerChart:
     ).properties(width=560, height=360)
 
 
+def candidates(lines: Sequence[Line]) -> list[str]:
+    """Return the rows that go from 12 to 40 epochs, `standard` first, by their ranks and the rules alone."""
+    made = {line["row"]: line for line in lines if line["epochs"] == 12 and line["row"] != "standard"}
+    ranks = {row: rank(gains(lines, row, 12), 12) for row in made}
+
+    def best(count: int, belongs: Callable[[Line], bool]) -> list[str]:
+        return sorted((row for row in made if belongs(made[row])), key=lambda row: -ranks[row])[:count]
+
+    def is_plain(line: Line, method: str) -> bool:
+        config = from_plain(line["config"])
+        return config.method == method and not config.spectral.on
+
+    found = ["standard"]
+    for passes, count in ((1, 4), (2, 2), (3, 1)):
+        found += best(count, lambda line, passes=passes: line["passes"] == passes)
+    found += best(1, lambda line: is_plain(line, "standard") and line["config"]["white_noise"] > 0)
+    found += best(1, lambda line: is_plain(line, "trivial"))
+    return list(dict.fromkeys(found))
+
+
+def study_of(rows: Sequence[str]) -> dict[str, Any]:
+    """Return the study of 40 epochs of some rows of the studies of 12."""
+    studies = [json.loads(file.read_text()) for file in sorted((HERE / "search").glob("*_12.json"))]
+    known = {
+        row if isinstance(row, str) else row["name"]: row for study in studies for row in study["recipes"]
+    }
+    return {
+        **studies[0],
+        "name": "search_candidates_40",
+        "recipes": [known[row] for row in rows],
+        "set": {**studies[0]["set"], "epochs": 40, "ema": 0.995},
+    }
+
+
 def main() -> None:
-    """Print both tables."""
+    """Print both tables, or write the study of the candidates."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--candidates", action="store_true")
     lines = read()
+    if parser.parse_args().candidates:
+        rows = candidates(lines)
+        (HERE / "search" / "candidates_40.json").write_text(json.dumps(study_of(rows), indent=2) + "\n")
+        print(", ".join(rows))
+        return
     for epochs in ALLOWED:
         print(f"## {epochs} epochs\n\n{table(lines, epochs)}\n")
 
