@@ -1,13 +1,16 @@
 """A run on disk: whole or not at all."""
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from filterbands.cli import main
 from filterbands.disk import check_output, make_folder, write_weights, write_whole
-from filterbands.run import Run
+from filterbands.run import _RECORD, Run
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
@@ -68,8 +71,28 @@ def test_the_record_of_a_finished_training_has_its_figures(odd: dict[str, object
     run.write({"config": {"epochs": 1}, "seconds": 1.0})
     assert run.last_epoch()["first_layer"] == layer
     run.write({"config": {"epochs": 1}, **odd})
-    with pytest.raises(ValueError, match=r"run\.json is damaged; bring it back"):
+    with pytest.raises(ValueError, match=r"run\.json is damaged.*; bring it back"):
         run.last_epoch()
+
+
+@pytest.mark.parametrize("odd", [float("inf"), [1], "x"])
+@pytest.mark.parametrize("path", [path for paths in _RECORD.values() for path in paths])
+def test_a_record_of_other_types_is_named_by_every_reader(
+    path: str, odd: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content: dict[str, Any] = {"config": {"recipe": "standard", "epochs": 1}, "data": {}}
+    holder, _, name = path.rpartition(".")
+    (content[holder] if holder else content)[name] = odd
+    (tmp_path / "run.json").write_text(json.dumps(content))
+    code = main(["report", str(tmp_path), "--out", str(tmp_path / "page.html")])
+    told = capsys.readouterr().err
+    try:
+        Run(tmp_path).read()
+    except ValueError:
+        assert (code, told.count("\n")) == (2, 1)
+        assert "run.json" in told
+    else:
+        assert code == 0
 
 
 def test_folders_that_are_no_runs_say_so(tmp_path: Path) -> None:

@@ -9,11 +9,12 @@ weights.safetensors       the plain network; it exists only when the run is fini
 """
 
 import json
+import math
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -26,6 +27,18 @@ EPOCHS = 100_000
 # Longest line of a log, in bytes.
 _LINE = 1 << 20
 _RECALIBRATED = ("images", "accuracy_before", "accuracy_after")
+_RECORD: Mapping[str, tuple[str, ...]] = {
+    "text": (
+        *("started", "finished", "version", "git", "device", "torch"),
+        *("data.name", "data.split", "data.fingerprint"),
+        *("config.recipe", "config.method", "config.arch", "config.data", "config.split", "config.init"),
+    ),
+    "a whole number": ("threads", "processes", "data.images", "config.seed", "config.epochs", "config.size"),
+    "a number": ("seconds", "cpu_seconds"),
+    "a list of names": ("overlap", "revisions"),
+    "a mapping": ("data", "config", "recalibrated"),
+}
+"""What entries of a record are, where they are there."""
 _DAMAGE = (
     *(pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, TypeError),
     *(LookupError, AttributeError, AssertionError, OverflowError),
@@ -100,6 +113,7 @@ class Run:
         content = read_json(self.facts)
         if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
             raise ValueError(f"{self.facts} is not a run's: it has no config")
+        check_record(content, self.facts)
         return content
 
     def read_log(self) -> list[dict[str, Any]]:
@@ -185,8 +199,40 @@ class Run:
         write_weights(self.weights, weights, metadata)
 
 
+def check_record(content: Mapping[str, Any], place: object) -> None:
+    """Refuse a record of a training that says something of another type than it should.
+
+    Raises:
+        ValueError: An entry that is there, and not null, is of another type.
+    """
+    for needed, paths in _RECORD.items():
+        for path in paths:
+            value: Any = content
+            for name in path.split("."):
+                value = value.get(name) if isinstance(value, Mapping) else None
+            if value is not None and not _IS[needed](value):
+                said = repr(value)[:40]
+                raise ValueError(
+                    f"{place} is damaged: its {path} needs {needed}, got {said}; bring it back, or train "
+                    "anew in another folder"
+                )
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float)
+
+
+def _are_names(value: object) -> bool:
+    return isinstance(value, list) and all(name is None or isinstance(name, str) for name in value)
+
+
+_IS: Mapping[str, Callable[[object], bool]] = {
+    "text": lambda value: isinstance(value, str),
+    "a whole number": lambda value: type(value) is int,
+    "a number": lambda value: type(value) in (int, float) and math.isfinite(cast(float, value)),
+    "a list of names": _are_names,
+    "a mapping": lambda value: isinstance(value, dict),
+}
 
 
 def _are_numbers(values: object, *names: str) -> bool:

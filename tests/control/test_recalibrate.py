@@ -7,6 +7,7 @@ from torch.optim.swa_utils import update_bn
 
 from filterbands.control.noise import SpectralNoise
 from filterbands.control.recalibrate import recalibrate
+from filterbands.datasets import ImageSet
 
 
 def network(*front: nn.Module) -> nn.Sequential:
@@ -35,6 +36,23 @@ def test_statistics_equal_those_of_torch_where_nothing_is_random() -> None:
     recalibrate(((batch, 0) for batch in batches()), ours)
     update_bn(batches(), theirs)
     torch.testing.assert_close(ours.state_dict(), theirs.state_dict())
+
+
+def test_an_image_set_is_taken_in_mixed_order() -> None:
+    images = torch.arange(256, dtype=torch.uint8).repeat(8).sort().values[:, None, None, None]
+    pixels, labels = images.expand(-1, 3, 2, 2).contiguous(), torch.arange(2048) // 1024
+    data = ImageSet(
+        name="sorted",
+        split="train",
+        images=pixels,
+        labels=labels,
+        classes=("dark", "light"),
+        index=torch.arange(2048),
+    )
+    norm = nn.BatchNorm2d(3)
+    recalibrate(data, norm)
+    # Batches of neighbors would have a thousandth of the variance.
+    torch.testing.assert_close(norm.running_var, torch.full((3,), 1 / 12), rtol=0.02, atol=0)
 
 
 def test_random_layers_are_still_meanwhile() -> None:

@@ -16,6 +16,7 @@ from torch.utils.data import (
     DataLoader,
     Dataset,
     IterableDataset,
+    SequentialSampler,
     Subset,
     TensorDataset,
     WeightedRandomSampler,
@@ -147,6 +148,10 @@ class Stream(IterableDataset[Any]):
         (
             lambda data: DataLoader(Pairs(data), sampler=WeightedRandomSampler([1.0] * 24, 24)),
             "every image of a data set once, got one with a WeightedRandomSampler",
+        ),
+        (
+            lambda data: DataLoader(Pairs(data), sampler=SequentialSampler(range(10))),
+            "every image of a data set once, got one with a SequentialSampler",
         ),
         (lambda _: DataLoader(Stream()), "every image of a data set once, got one with a Stream"),
         (

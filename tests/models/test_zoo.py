@@ -121,7 +121,7 @@ def test_a_file_of_ones_own_weights_tells_the_number_of_outputs(
         model = load_model(file, arch=f"{kind}:known")
         torch.testing.assert_close(model(IMAGES), own((IMAGES - 0.5) / 0.25))
         (record,) = caplog.records
-        assert f"mean 0.5,0.5,0.5 and std 0.25,0.25,0.25 as published for {kind}:known" in record.message
+        assert f"mean 0.5,0.5,0.5 and std 0.25,0.25,0.25 as usual for {kind}:known" in record.message
         with pytest.raises(ValueError, match=f"has {classes} outputs, not 8"):
             load_model(file, arch=f"{kind}:known", classes=8)
         load_model(file, arch=f"{kind}:known", classes=classes)

@@ -62,6 +62,33 @@ def test_a_text_sets_a_field_of_any_type(setting: str, value: Any) -> None:
     assert type(changed) is type(value)
 
 
+@pytest.mark.parametrize(
+    ("settings", "idle"),
+    [
+        (["modulate.bands=eigen"], "modulate.bands changes nothing; set modulate.on=true as well"),
+        (["modulate.bands=eigen", "modulate.on=true"], ""),
+        (["share.zero_mean=false"], "share.zero_mean changes nothing; set share.low as well"),
+        (["share.zero_mean=false", "share.low=0"], ""),
+        (["share.fixed=true"], ""),
+        (
+            ["spectral.schedule=fade"],
+            "spectral.schedule changes nothing; set spectral.strength, spectral.gain",
+        ),
+        (["spectral.strength=0", "spectral.noise=0"], ""),
+        (["spectral.noise=0.1", "spectral.floor=0"], "spectral.floor changes nothing; set spectral.learn"),
+        (["white_clean=0.2"], "white_clean changes nothing; set white_noise as well"),
+        (["schedule=steps", "peak=0.1"], "peak changes nothing; set schedule=triangle or cosine as well"),
+    ],
+)
+def test_a_field_of_what_is_off_is_said_to_change_nothing(
+    settings: list[str], idle: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with_settings(TrainConfig(), settings)
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == bool(idle)
+    assert all(idle in line for line in said)
+
+
 def test_texts_are_taken_in_order_and_the_config_stays() -> None:
     before = TrainConfig()
     after = with_settings(before, ["epochs=3", "share.low=0.5", "epochs=4"])

@@ -43,6 +43,14 @@ def test_the_log_says_what_each_epoch_learned_and_nothing_stays_in_the_weights(
     assert read_weights(run.weights).keys() == read_weights(plain.weights).keys()
 
 
+def test_with_averaged_weights_the_log_has_the_strengths_in_force(config_of: Configs, tmp_path: Path) -> None:
+    # Averages change neither the weights that learn nor the strengths.
+    learned = with_settings(config_of("spectral"), ["spectral.learn=joint", "spectral.learning_rate=0.5"])
+    logs = [train(replace(learned, ema=ema), tmp_path / str(ema)).read_log() for ema in (0.0, 0.9)]
+    plain, averaged = ([record["spectral"] for record in log] for log in logs)
+    assert plain == averaged
+
+
 def test_a_killed_run_learns_on_to_the_same_bits(config_of: Configs, tmp_path: Path) -> None:
     learned = with_settings(config_of("spectral"), ["spectral.learn=separate", "spectral.schedule=clear"])
     whole = train(learned, tmp_path / "whole")

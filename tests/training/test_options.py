@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -179,6 +180,24 @@ def test_training_goes_on_from_a_file(config_of: Configs, whole: Runs, tmp_path:
     assert_close(ours["conv1.weight"], theirs["conv1.weight"], rtol=0, atol=1e-3)
     with pytest.raises(ValueError, match="does not fit cifar_resnet20"):
         train(replace(config, arch="cifar_resnet20"), tmp_path / "other")
+
+
+def test_a_run_is_not_resumed_from_another_start(config_of: Configs, whole: Runs, tmp_path: Path) -> None:
+    file = tmp_path / "start.safetensors"
+    shutil.copy(whole("standard").weights, file)
+    config = replace(config_of("standard"), init=str(file))
+
+    def stop(record: dict[str, Any]) -> None:
+        if record["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "run", on_epoch=stop)
+    shutil.copy(whole("spectral").weights, file)
+    with pytest.raises(ValueError, match=r"was begun from other weights than .*start\.safetensors holds now"):
+        train(config, tmp_path / "run", resume=True)
+    shutil.copy(whole("standard").weights, file)
+    assert train(config, tmp_path / "run", resume=True).finished
 
 
 def test_a_start_of_other_classes_is_refused(whole: Runs) -> None:

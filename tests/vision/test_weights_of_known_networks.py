@@ -66,7 +66,7 @@ def test_ones_own_weights_go_through_every_verb(
     shown = (images / 255 - MEAN) / STD if is_zoo else images / 255
     with torch.no_grad():
         torch.testing.assert_close(load_model("own.ckpt", arch=arch)(images / 255), own(shown))
-    assert caplog.text.count(f"as published for {arch}") == is_zoo
+    assert caplog.text.count(f"as usual for {arch}") == is_zoo
     labels = torch.arange(24) % CLASSES
     accuracy = float((own(shown).argmax(dim=1) == labels).float().mean())
     analyzed = _json(capsys, "analyze", *words, *data)

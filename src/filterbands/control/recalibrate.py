@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..datasets import ImageSet, image_and_label
+from ..datasets import ImageSet, image_and_label, load_data
 from ..filters import image_batches
 from ..models import batch_norms, evaluating, run_on
+
+_BATCH = 100
 
 
 @torch.no_grad()
@@ -28,7 +30,7 @@ def recalibrate(loader: Iterable[Any] | ImageSet, model: nn.Module) -> None:
     Args:
         loader: Batches of images, or of tuples or lists that begin with images or mappings that hold them
             under `image` or `img`, as `model` takes them. An `ImageSet`, or a text that names the `train`
-            split of a data set as `load_data` does, is given in [0, 1].
+            split of a data set as `load_data` does, is given in [0, 1], in an order of a fixed seed.
         model: On any device, to which the images are moved.
 
     Raises:
@@ -66,8 +68,12 @@ def recalibrate(loader: Iterable[Any] | ImageSet, model: nn.Module) -> None:
 
 
 def _batches(loader: Any) -> Iterator[Tensor]:
-    if isinstance(loader, str | os.PathLike | ImageSet):
-        yield from image_batches("recalibrate", loader)
+    if isinstance(loader, str | os.PathLike):
+        loader = load_data(str(loader), split="train")
+    if isinstance(loader, ImageSet):
+        # Files are often sorted by class, and images of one class vary less than all of them.
+        order = torch.randperm(len(loader), generator=torch.Generator().manual_seed(0))
+        yield from image_batches("recalibrate", (loader.images[part] for part in torch.split(order, _BATCH)))
         return
     for batch in loader:
         images, _ = image_and_label(batch)

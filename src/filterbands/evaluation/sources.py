@@ -172,8 +172,8 @@ def _ordered(loader: DataLoader[Any]) -> Any:
     dataset, batches = loader.dataset, loader.batch_sampler
     sampler = batches.sampler if type(batches) is BatchSampler else batches
     shuffles = type(sampler) is RandomSampler
-    whole = shuffles and not sampler.replacement and sampler.num_samples == len(dataset)  # type: ignore[union-attr,arg-type]
-    if not isinstance(dataset, Items) or not (whole or type(sampler) is SequentialSampler):
+    is_whole = (shuffles and not sampler.replacement) or type(sampler) is SequentialSampler  # type: ignore[union-attr]
+    if not isinstance(dataset, Items) or not is_whole or len(sampler) != len(dataset):  # type: ignore[arg-type]
         what = type(dataset if sampler is None or not isinstance(dataset, Items) else sampler).__name__
         raise ValueError(
             "evaluate needs a DataLoader that gives every image of a data set once, got one with a "

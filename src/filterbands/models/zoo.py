@@ -21,7 +21,7 @@ from torch import nn
 
 from ..checks import hint, users_line
 from .fastnet import FastNet
-from .normalizing import Normalizing
+from .normalizing import CIFAR_MEAN, CIFAR_STD, Normalizing
 from .resnet import FourStageResNet, ThreeStageResNet
 
 ARCHITECTURES: Mapping[str, Callable[[int], Normalizing]] = MappingProxyType(
@@ -83,7 +83,8 @@ def build(arch: str, classes: int | None) -> Built:
     """
     check_architecture(arch)
     if arch in ARCHITECTURES:
-        return ARCHITECTURES[arch](10 if classes is None else classes), {}
+        usual = {"mean": CIFAR_MEAN, "std": CIFAR_STD}
+        return ARCHITECTURES[arch](10 if classes is None else classes), usual
     kind, _, name = arch.partition(":")
     return _ZOOS[kind](name, classes, False) if kind in _ZOOS else (_of_function(arch), {})
 

@@ -13,7 +13,7 @@ from ..evaluation import load_scores
 from ..filters import LayerSpectrum, ModelSpectrum, analyze
 from ..models import load_model, read_weights
 from ..probes import HeatMap, Probing, read_added, read_probed
-from ..run import Run
+from ..run import Run, check_record
 from ..scores import Scores
 from .scored import key_of, line_view, score_view
 from .sources import (
@@ -165,6 +165,7 @@ def _say_names(networks: Sequence[_Network]) -> None:
 def _add_lines(found: Found, networks: list[_Network]) -> None:
     """Add what lines of studies say of networks without scores."""
     for place, line in found.lines:
+        check_record({key: line.get(key) for key in ("config", "seconds")}, f"a line of {place.parent}")
         name = str(line.get("name"))
         mine = [
             one

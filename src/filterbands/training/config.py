@@ -1,5 +1,6 @@
 """TrainConfig: everything that can change a bit of what training gives, and how to change it by name."""
 
+import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
@@ -11,6 +12,8 @@ from ..filters import EQUAL_AREA
 from ..models import ARCHITECTURES, check_architecture, trusted_arch
 from ..run import EPOCHS
 from .methods import FILTERS, METHODS, NOISES
+
+_LOG = logging.getLogger(__name__)
 
 OPTIMIZERS = ("sgd", "adamw")
 """How weights descend the loss."""
@@ -295,7 +298,8 @@ class TrainConfig:
 def with_settings(config: TrainConfig, settings: Sequence[str]) -> TrainConfig:
     """Return the config with fields changed by texts such as `epochs=3` or `share.low=0.5`.
 
-    What fields allow together is checked once all are changed, so that their order does not matter.
+    What fields allow together is checked once all are changed, so that their order does not matter. A line
+    says which of them change nothing, since what they belong to is off.
 
     Raises:
         ValueError: Not of that form, no such field, or a value that does not fit it.
@@ -303,13 +307,35 @@ def with_settings(config: TrainConfig, settings: Sequence[str]) -> TrainConfig:
     >>> with_settings(TrainConfig(), ["share.low=0.5"]).share.low
     0.5
     """
-    plain = to_plain(config)
+    plain, names = to_plain(config), list[str]()
     for setting in settings:
         name, equals, text = (part.strip() for part in setting.partition("="))
         if not equals:
             raise ValueError(f"--set needs field=value, got {setting!r}")
         _change(plain, config, name.split("."), text, whole=name)
-    return from_plain(plain)
+        names.append(name)
+    changed = from_plain(plain)
+    for name in names:
+        for prefixes, is_on, remedy in _PARTS:
+            if name.startswith(prefixes) and name not in _SWITCHES and not is_on(changed):
+                _LOG.warning("%s: %s changes nothing; set %s as well", changed.recipe, name, remedy)
+                break
+    return changed
+
+
+# Fields, what must be on for them to change anything, and how it is switched on.
+_PARTS: tuple[tuple[tuple[str, ...], Callable[[TrainConfig], object], str], ...] = (
+    (("share.",), lambda config: config.share.low is not None, "share.low"),
+    (("modulate.",), lambda config: config.modulate.on, "modulate.on=true"),
+    (("spectral.",), lambda config: config.spectral.on, "spectral.strength, spectral.gain or spectral.noise"),
+    (("spectral.floor", "spectral.learning_rate"), lambda config: config.spectral.learn, "spectral.learn"),
+    (("white_clean",), lambda config: config.white_noise, "white_noise"),
+    (("peak",), lambda config: config.schedule in ("triangle", "cosine"), "schedule=triangle or cosine"),
+)
+_SWITCHES = (
+    *("share.low", "share.fixed", "modulate.on", "white_noise"),
+    *("spectral.strength", "spectral.gain", "spectral.noise"),
+)
 
 
 def to_plain(config: TrainConfig) -> dict[str, Any]:

@@ -123,6 +123,11 @@ def _begin(
             f"{run.folder} was begun on other images than {config.data} holds now; bring those back, or "
             "train anew in another folder"
         )
+    if before and config.init and before.get("init") != _start(config):
+        raise ValueError(
+            f"{run.folder} was begun from other weights than {config.init} holds now; bring those back, or "
+            "train anew in another folder"
+        )
     fabric = launch(device=device, precision=config.precision, threads=threads)
     cuda = [fabric.device.index or 0] if fabric.device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda), compiling():
@@ -198,9 +203,7 @@ def _train(
         # A part of it was trained by other code.
         description["revisions"] = [*others, description["git"]]
     if config.init:
-        start = Path(config.init)
-        start = Run(start).weights if start.is_dir() else start
-        description["init"] = hashlib.sha256(start.read_bytes()).hexdigest()
+        description["init"] = _start(config)
     if rank == 0:
         run.write(description)
         if on_epoch is not None and first_epoch == 1:
@@ -256,8 +259,10 @@ def _train(
         if not math.isfinite(loss):
             raise _stopped(run, batches, epoch, done, loss, learned())
         seconds = time.perf_counter() - started
+        # The strengths in force, where the filters are those of the result.
+        strengths = learned_spectrum(network)
         with averages.applied(network) if averages is not None else nullcontext():
-            layer_record = {**_first_layer(model), **learned_spectrum(network)}
+            layer_record = {**_first_layer(model), **strengths}
             if config.keep_every and epoch % config.keep_every == 0 and rank == 0:
                 kept = bake(copy.deepcopy(model).eval())
                 write_weights(run.weights_at(epoch), kept.state_dict(), describe(kept, arch=config.arch))
@@ -331,6 +336,13 @@ def _stopped(
         f"{config.seed}, first key of the batch {int(batch.key[0])}); {file} has the state and the images; "
         f"lower learning_rate (now {config.learning_rate}) and train anew in another folder than {run.folder}"
     )
+
+
+def _start(config: TrainConfig) -> str:
+    """Return the hash of the file of weights that training starts from."""
+    start = Path(config.init)
+    start = Run(start).weights if start.is_dir() else start
+    return hashlib.sha256(start.read_bytes()).hexdigest()
 
 
 def _now() -> str:
