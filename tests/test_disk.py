@@ -198,6 +198,12 @@ def test_errors_of_the_content_stay_as_they_are(tmp_path: Path) -> None:
         write_whole(tmp_path / "a.txt", fail(RuntimeError("cannot pickle a lambda")))
 
 
+def test_a_folder_is_not_named_like_what_is_removed(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"\.unfinished-x has the name of an unfinished result"):
+        make_folder(tmp_path / ".unfinished-x")
+    assert not list(tmp_path.iterdir())
+
+
 _KILLED = """
 import os, sys, time
 from pathlib import Path

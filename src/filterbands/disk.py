@@ -122,10 +122,12 @@ def working_folder(parent: Path) -> Iterator[Path]:
 
 
 def _remove(work: Path, handle: int | None) -> None:
-    if handle is not None:
-        # First, since Windows removes no file that is open. Nothing else here is worth keeping.
-        let_go(handle, work / _LOCK)
+    # While the lock is held, so that nobody makes a folder that is about to vanish their own.
     shutil.rmtree(work, ignore_errors=True)
+    if handle is not None:
+        let_go(handle, work / _LOCK)
+        # Windows removes no file that is open.
+        shutil.rmtree(work, ignore_errors=True)
 
 
 @contextmanager
@@ -198,9 +200,13 @@ def make_folder(path: str | Path) -> Path:
 
     Raises:
         ValueError: The folder cannot be created or written, or holds a device, a pipe or a link that leads
-            out of it.
+            out of it, or has the name of unfinished files.
     """
     folder = Path(path)
+    if folder.name.startswith(_UNFINISHED):
+        raise ValueError(
+            f"{folder} has the name of an unfinished result, which is removed; choose another name"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

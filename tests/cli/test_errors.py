@@ -195,6 +195,20 @@ sys.exit(main(["report", "--help"]))
     assert time.monotonic() - began < 100
 
 
+def test_ctrl_c_keeps_its_exit_code_where_nobody_reads_the_line() -> None:
+    code = """
+import os, sys
+from filterbands.cli import main as module
+def stop(words):
+    raise KeyboardInterrupt
+module.__globals__["_answer"] = stop
+os.close(2)
+sys.exit(module([]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 130
+
+
 def test_what_needs_no_library_loads_none() -> None:
     for words in ([], ["--version"], ["nonsense"]):
         code = (

@@ -78,6 +78,24 @@ def test_lines_come_while_nothing_is_reported_and_a_closed_reader_stops_nothing(
     assert stream.getvalue().count("work: at work for") >= 2
 
 
+def test_a_label_is_neither_pattern_nor_markup_nor_orders_for_a_terminal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "200")
+    with shared.progress_bar("a{b}[red]\x1b]0;title\x07.pt") as progress:
+        assert progress is not None
+        progress(1, 2, "c{d}[bold]")
+    assert "a{b}[red]" in stream.getvalue()
+    assert "\x1b]0;" not in stream.getvalue()
+
+
 def test_of_processes_that_train_together_the_first_alone_tells(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shared, "is_first_process", lambda: False)
     with shared.progress_bar("train") as progress:

@@ -56,6 +56,14 @@ def test_a_failed_download_is_an_error_and_leaves_the_cache_unchanged(empty: Pat
     assert not textures.texture_folder().exists()
 
 
+def test_what_a_killed_download_left_is_removed_by_the_next(empty: Path, shared: Path) -> None:
+    cache = textures.texture_folder().parent
+    for name in (".unfinished-killed", ".frost-of-an-earlier-version"):
+        (cache / name).mkdir(parents=True)
+    textures.install_textures(shared / "frost")
+    assert sorted(path.name for path in cache.iterdir()) == [".frost-of-an-earlier-version", "frost"]
+
+
 def test_another_file_is_refused_and_the_cache_is_unchanged(empty: Path) -> None:
     source = empty / "source"
     source.mkdir()

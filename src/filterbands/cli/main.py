@@ -63,7 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _answer(words)
     except KeyboardInterrupt:
-        print("stopped; what was finished is kept", file=sys.stderr)  # noqa: T201
+        # The reader of a pipe may have been stopped as well.
+        with suppress(OSError):
+            print("stopped; what was finished is kept", file=sys.stderr)  # noqa: T201
         return 130
     except (Exception, SystemExit) as error:
         if shown:

@@ -349,14 +349,16 @@ def progress_bar(label: str, *, lines: bool = False) -> Iterator[Progress | None
     if not is_first_process():
         yield None
         return
+    label = printable(label)
     if not sys.stderr.isatty():
         with _lines(label, each=lines) as report:
             yield report
         return
+    # Names come from users: they are neither markup nor a pattern.
+    name = TextColumn(label.replace("{", "{{").replace("}", "}}"), markup=False)
     columns = (
-        *(TextColumn(label), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn()),
+        *(name, BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn()),
         *(TextColumn("left"), TimeRemainingColumn()),
-        # Names come from users and are not markup.
         TextColumn("{task.description}", markup=False),
     )
     with RichProgress(*columns, console=Console(stderr=True), transient=True) as rich:

@@ -6,7 +6,6 @@ draws the sixth. All files are checked by their sha256.
 
 import hashlib
 import shutil
-import tempfile
 import urllib.request
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,7 +19,7 @@ from jaxtyping import Int64, UInt8
 from PIL import Image
 from torch import Tensor
 
-from ..disk import cache_folder
+from ..disk import cache_folder, working_folder
 
 SHA256 = {
     "frost1.png": "ff9f907860bd7a835d459e32f9d588062b7f61ee267343cc7222b56753a14755",
@@ -76,8 +75,7 @@ def install_textures(
     """
     target = texture_folder()
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".frost-", dir=target.parent) as scratch:
-        fresh = Path(scratch)
+    with working_folder(target.parent) as fresh:
         for name in SHA256:
             if source is None:
                 try:

@@ -3,13 +3,12 @@
 import hashlib
 import shutil
 import tarfile
-import tempfile
 import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import NamedTuple
 
-from ..disk import cache_folder
+from ..disk import cache_folder, working_folder
 from ..types import Progress
 from .cifar import CIFARS, Layout, load_cifar
 
@@ -47,16 +46,16 @@ def fetch_cifar(name: str, folder: str | Path, *, progress: Progress | None = No
         return place
     folder.mkdir(parents=True, exist_ok=True)
     archive = folder / kind.archive
-    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder) as scratch:
+    with working_folder(folder) as scratch:
         if not archive.is_file():
-            archive = _download(_SITE + kind.archive, Path(scratch) / kind.archive, progress)
+            archive = _download(_SITE + kind.archive, scratch / kind.archive, progress)
         digest = hashlib.md5(archive.read_bytes(), usedforsecurity=False).hexdigest()
         if digest != kind.md5:
             raise ValueError(
                 f"{archive} is not the known archive: expected md5 {kind.md5}, got {digest}; "
                 "delete it and run the command again"
             )
-        unpacked = Path(scratch) / kind.pickled.folder
+        unpacked = scratch / kind.pickled.folder
         _unpack(archive, kind.pickled, unpacked)
         unpacked.rename(done)
     return done
