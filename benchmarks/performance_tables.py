@@ -195,18 +195,19 @@ def peers() -> str:
 
 
 def torture() -> str:
-    """Return the tries and failures of the attacks, and when and on what they were made."""
+    """Return the tries and failures of the last run of every attack, and of all runs that are kept."""
     runs = read("torture")
-    rows: list[list[str]] = []
-    facts = []
-    for run in runs:
-        for one in run["attacks"]:
-            again = f" (seed {run['seed']})" if any(row[0] == one["name"] for row in rows) else ""
-            tries = f"{one['tries']:,}" if one["tries"] else "not run"
-            rows.append([one["name"] + again, tries, str(one["failures"])])
-        facts.append(
-            f"{run['date']}, revision {run['git']}, seed {run['seed']}, {run['minutes']} minutes on "
-            f"{run['cores']} cores of {run['processor']}; Python {run['python']}, torch {run['torch']}, "
-            f"{run['system']}."
-        )
-    return table(["attack", "tries", "failures"], rows) + f"\n\n<small>{' '.join(facts)}</small>"
+    last = next(run for run in reversed(runs) if len(run["attacks"]) == max(len(r["attacks"]) for r in runs))
+    rows = []
+    for one in last["attacks"]:
+        same = [other for run in runs for other in run["attacks"] if other["name"] == one["name"]]
+        tries, failures = (sum(other[what] for other in same) for what in ("tries", "failures"))
+        made = f"{one['tries']:,}" if one["tries"] else "not run"
+        rows.append([one["name"], made, str(one["failures"]), f"{tries:,}", str(failures)])
+    heads = ["attack", "tries", "failures", "tries, all runs", "failures, all runs"]
+    facts = (
+        f"The last whole run: {last['date']}, revision {last['git']}, seed {last['seed']}, {last['minutes']} "
+        f"minutes on {last['cores']} cores of {last['processor']}; Python {last['python']}, torch "
+        f"{last['torch']}, {last['system']}. All {len(runs)} runs are in `results/torture.json`."
+    )
+    return table(heads, rows) + f"\n\n<small>{facts}</small>"
