@@ -204,9 +204,16 @@ def test_results_are_listed_and_written_for_others(
     assert "--robustbench needs --model NAME" in err
 
 
-@pytest.mark.parametrize("config", [{}, {"data": 3}, {"data": "planted", "size": []}])
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({}, "(run.json) is damaged and does not say its images; name them"),
+        ({"data": 3}, "run.json is damaged: its config.data needs text, got 3; bring it back"),
+        ({"data": "planted", "size": []}, "its config.size needs a whole number, got []; bring it back"),
+    ],
+)
 def test_a_run_whose_record_does_not_say_its_images_asks_for_them(
-    config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    config: dict[str, Any], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_weights(
         tmp_path / "weights.safetensors", load_model(arch="fastnet").state_dict(), {"arch": "fastnet"}
@@ -214,4 +221,13 @@ def test_a_run_whose_record_does_not_say_its_images_asks_for_them(
     (tmp_path / "run.json").write_text(json.dumps({"config": config}))
     code, _, err = _run(capsys, "evaluate", str(tmp_path), "--kinds", "none")
     assert code == 2
-    assert "(run.json) is damaged and does not say its images; name them" in err
+    assert said in err
+
+
+def test_a_database_that_cannot_be_is_refused_before_any_image_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Neither the network nor the images exist: the output is looked at first.
+    words = ["evaluate", str(tmp_path / "none.pt"), "--data", "folder:none", "--db", str(tmp_path)]
+    assert main(words) == 2
+    assert f"{tmp_path}: it is a folder" in capsys.readouterr().err

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import tyro
 
+from ..disk import check_output
 from ..evaluation import EvaluateConfig, Store, evaluate, is_onnx, load_scores
 from ..models import known_overlap
 from ..scores import choose_baseline, gate, place_among_published
@@ -52,6 +53,7 @@ class EvaluateOptions(ComputeOptions):
 def run(options: EvaluateOptions) -> Answer:
     """Evaluate and return the scores."""
     options.start(options.config.device)
+    check_output(options.db)
     if options.baseline:
         _check_baseline(options.baseline, options.db)
     config = replace(
