@@ -1,6 +1,7 @@
 """A study from its file through training, evaluation and the database to its table, killed and resumed."""
 
 import json
+import shutil
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -9,8 +10,10 @@ import numpy as np
 import pytest
 
 from filterbands.evaluation import load_scores
+from filterbands.report.accuracy import comparisons
+from filterbands.report.gather import gather
 from filterbands.run import Run
-from filterbands.study import read_study, run_study, table
+from filterbands.study import as_study, read_study, run_study, table
 
 
 @pytest.fixture
@@ -68,3 +71,35 @@ def test_every_figure_of_the_table_is_that_of_the_database_and_the_runs(file: Pa
         assert run.read()["config"] == line["config"]
         assert run.read_log()[-1]["first_layer"]["mean_low_energy"] == line["mean_low_energy"]
     assert scores["both-fastnet-3"].overlap == ("defocus_blur", "gaussian_blur")
+
+
+def test_lines_without_a_database_are_compared_on_the_same_images_and_cells_alone(
+    file: Path, tmp_path: Path
+) -> None:
+    plain = json.loads(file.read_text())
+    plain |= {"recipes": ["standard"], "evaluate": {**plain["evaluate"], "limit": 20}}
+    with np.load(tmp_path / "noise.npz") as found:
+        np.savez(tmp_path / "other.npz", images=255 - found["images"], labels=found["labels"])
+        np.savez(tmp_path / "copy.npz", images=found["images"], labels=found["labels"])
+
+    def studied(name: str, data: str, **evaluated: Any) -> Path:
+        change = {"data": f"npz:{tmp_path / data}", "evaluate": {**plain["evaluate"], **evaluated}}
+        [line] = run_study(as_study({**plain, **change, "seeds": [len(name)]}), tmp_path / name)
+        # The line alone stays.
+        (tmp_path / name / "results.db").unlink()
+        shutil.rmtree(tmp_path / name / line["name"])
+        return tmp_path / name
+
+    def blocks(*folders: Path) -> list[int]:
+        return sorted(len(group.members) for group in comparisons(gather(folders, title="")))
+
+    one = studied("a", "noise.npz")
+    assert blocks(one, studied("bb", "copy.npz")) == [2]
+    assert blocks(one, studied("ccc", "other.npz")) == [1, 1]
+    assert blocks(one, studied("dddd", "noise.npz", spread=True)) == [1, 1]
+    # Lines of earlier versions have no fingerprint, and are told apart by where their images lie.
+    for name in ("a", "bb"):
+        line = json.loads((tmp_path / name / "runs.jsonl").read_text())
+        del line["fingerprint"]
+        (tmp_path / name / "runs.jsonl").write_text(json.dumps(line) + "\n")
+    assert blocks(one, tmp_path / "bb") == [1, 1]

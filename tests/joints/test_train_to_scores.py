@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from filterbands.cli import main
 from filterbands.datasets import load_data
 from filterbands.evaluation import EvaluateConfig, Store, evaluate, load_scores
 from filterbands.models import load_model
 from filterbands.run import Run
-from filterbands.training import TrainConfig, train, with_settings
+from filterbands.training import METHODS, RECIPES, TrainConfig, train, with_settings
 
 SETTINGS = EvaluateConfig(name="trained", kinds=("fog", "gaussian_noise"), severities=(1, 5))
 
@@ -97,3 +98,35 @@ def test_other_weights_are_another_network_to_the_database(config: TrainConfig, 
     evaluate(model, data, config=clean, db=db)
     evaluate(other, data, config=replace(clean, name="other"), db=db)
     assert sorted(scores.name for scores in load_scores(db)) == ["other", "trained"]
+
+
+def test_a_network_resembles_what_it_started_from_in_the_record_and_in_the_scores(
+    config: TrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--data", config.data, "--set", "epochs=1", "--set", "batch_size=16"]
+    prime = [*METHODS["prime"].resembles]
+    assert main(["train", "prime", *words, "--out", str(tmp_path / "prime")]) == 0
+    for number, start in enumerate(("prime", "prime/weights.safetensors")):
+        run = tmp_path / f"tuned{number}"
+        tuned = ["train", "finetune", *words, "--set", f"init={tmp_path / start}", "--out", str(run)]
+        assert main(tuned) == 0
+        own = RECIPES["finetune"]().resembles
+        expected = [*own, *(kind for kind in prime if kind not in own)]
+        assert "elastic_transform" in expected
+        assert Run(run).read()["overlap"] == expected
+    capsys.readouterr()
+    db = str(tmp_path / "r.db")
+    for model in (run, run / "weights.safetensors"):
+        evaluated = ["evaluate", str(model), "--data", config.data, "--kinds", "saturate,snow", "--db", db]
+        assert main([*evaluated, "--json"]) == 0
+        capsys.readouterr()
+        assert load_scores(db)[0].overlap == tuple(expected)
+
+
+@pytest.mark.parametrize("more", [[], ["--set", "recipe=mine"]])
+def test_finetune_without_a_start_is_refused_whatever_it_is_called(
+    more: list[str], config: TrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "finetune", "--data", config.data, *more, "--out", str(tmp_path / "run")]) == 2
+    assert "finetune starts from a trained network; name it with --set init=FILE" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "run.json").exists()

@@ -14,7 +14,8 @@ from filterbands.corruptions import CopyConfig, corrupt, parameters_for
 from filterbands.datasets import load_data
 from filterbands.evaluation import EvaluateConfig, evaluate, load_scores
 from filterbands.models import load_model
-from filterbands.probes import cifar10_moments, corruption_spectra
+from filterbands.probes import ProbeConfig, cifar10_moments, corruption_spectra, gradient_spectrum
+from filterbands.run import Run
 from filterbands.training import TrainConfig, train
 
 SETTINGS: dict[str, Any] = {"arch": "fastnet", "epochs": 1, "batch_size": 8, "precision": "float32"}
@@ -89,7 +90,8 @@ def test_a_run_is_measured_on_what_it_was_trained_on(
 ) -> None:
     spec = f"folder:{run.parent / 'pictures'}"
     told = _json(capsys, "evaluate", run, "--kinds", "fog", "--db", tmp_path / "r.db")
-    assert f"images: {spec}, split test; {run} was trained on its split train" in caplog.text
+    said = f"images: {spec}, split test, at 16 pixels; {run} was trained on its split train"
+    assert [record.getMessage() for record in caplog.records] == [said]
     data = load_data(spec, split="test", size=16)
     made = evaluate(load_model(run), data, config=EvaluateConfig(kinds=("fog",)))
     assert (told["clean"], told["kinds"]) == (made.to_json()["clean"], made.to_json()["kinds"])
@@ -98,6 +100,67 @@ def test_a_run_is_measured_on_what_it_was_trained_on(
     assert _json(capsys, "probe", run, run, *part)["data"] == data.name
     shrunk = _json(capsys, "shrink", run, "--images", "4", "--out", tmp_path / "s.safetensors")
     assert (shrunk["images"], shrunk["clean"]["images"]) == (4, len(data))
+
+
+def test_images_that_are_named_come_in_the_size_of_the_training(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    spec, db = f"folder:{run.parent / 'pictures'}", tmp_path / "r.db"
+    small, large = (load_data(spec, split="test", size=size).fingerprint() for size in (16, 32))
+    words = ["--data", spec, "--kinds", "none", "--db", db]
+    _json(capsys, "evaluate", run, *words)
+    assert [scores.pixels for scores in load_scores(db)] == [small]
+    assert f"cropped to 16 pixels, bilinear, as {run} expects them" in caplog.text
+    for file in (run, run / "weights.safetensors"):
+        assert evaluate(file, spec, config=EvaluateConfig(kinds=())).pixels == small
+    _json(capsys, "evaluate", run / "weights.safetensors", "--arch", "fastnet", *words)
+    assert {scores.pixels for scores in load_scores(db)} == {small}
+    caplog.clear()
+    for size in (["--size", "32"], ["--resize", "32"], ["--crop", "32"]):
+        _json(capsys, "evaluate", run, *words, *size)
+    assert {scores.pixels for scores in load_scores(db)} == {small, large}
+    assert "expects them" not in caplog.text
+    for verb in (["shrink", run, "--out", tmp_path / "s.safetensors"], ["analyze", run, "--split", "test"]):
+        caplog.clear()
+        _json(capsys, *verb, "--data", spec)
+        assert caplog.text.count(f"as {run} expects them") == 1
+    given: dict[str, Any] = {"config": ProbeConfig(batch_size=8)}
+    one, other = (gradient_spectrum(run, data, **given) for data in (spec, load_data(spec, size=16)))
+    assert torch.equal(one.power, other.power)
+
+
+def test_a_run_on_a_file_of_arrays_is_said_to_have_seen_them_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 16, 3), dtype=np.uint8)
+    for name in ("seen", "copy"):
+        np.savez(tmp_path / f"{name}.npz", images=pixels, labels=np.arange(16) % 2)
+    np.savez(tmp_path / "new.npz", images=255 - pixels, labels=np.arange(16) % 2)
+    monkeypatch.chdir(tmp_path)
+    train(TrainConfig(data="npz:seen.npz", keep_every=1, **SETTINGS), "run")
+    none = EvaluateConfig(kinds=())
+
+    def said(model: str, data: Any) -> int:
+        caplog.clear()
+        evaluate(model, data, config=none)
+        return caplog.text.count(f"{model} was trained on these images")
+
+    def told(model: str, spec: str) -> int:
+        caplog.clear()
+        assert main(["evaluate", model, "--data", spec, "--kinds", "none", "--db", "r.db"]) == 0
+        return caplog.text.count(f"{model} was trained on these images")
+
+    for model in ("run", "run/weights.safetensors", "run/weights-0001.safetensors"):
+        assert said(model, "npz:seen.npz") == told(model, f"npz:{tmp_path}/run/../seen.npz") == 1
+        assert said(model, "npz:new.npz") == told(model, "npz:new.npz") == 0
+    # By its bytes, whatever it is called.
+    assert said("run", "npz:copy.npz") == said("run", load_data("npz:copy.npz")) == 1
+    (tmp_path / "elsewhere.safetensors").write_bytes((tmp_path / "run/weights.safetensors").read_bytes())
+    assert said("elsewhere.safetensors", "npz:seen.npz") == 0
+    # What a training starts from has seen its images too.
+    train(TrainConfig(data="npz:new.npz", init="run/weights.safetensors", **SETTINGS), "tuned")
+    assert Run(Path("tuned")).read()["trained_before"] == [{"data": "npz:seen.npz", "split": "train"}]
+    assert [said("tuned", f"npz:{name}.npz") for name in ("seen", "new")] == [1, 1]
 
 
 def test_runs_that_do_not_say_the_same_need_data(

@@ -99,6 +99,27 @@ def test_rows_come_seed_by_seed_with_their_own_settings(plain: dict[str, Any]) -
         ),
         ({"recipes": [{"name": "a" * 300, "recipe": "standard"}]}, "too long for a folder: 'aaa"),
         ({"name": "x/../../escaped"}, "name is a part of a folder's name"),
+        ({"set": {"data": "planted"}}, "set cannot have data, which belongs to the key data, whose images"),
+        ({"grid": {"data": ["digits", "planted"]}}, "grid cannot have data, which belongs to the key data"),
+        ({"grid": {" seed ": [1, 2]}}, "grid cannot have seed, which belongs to the key seeds"),
+        ({"set": {"recipe": "mine"}}, "set cannot have recipe, which belongs to the key recipes, where name"),
+        (
+            {"recipes": [{"recipe": "standard", "set": {"seed": 3}}]},
+            "set of a recipe cannot have seed, which belongs to the key seeds",
+        ),
+        ({"recipes": ["finetune"]}, "row 'finetune' has the recipe finetune, .* name it as \"from\": a row"),
+        (
+            {"recipes": [{"name": "tuned", "recipe": "finetune"}], "grid": {"share.low": [None, 1.0]}},
+            "row 'tuned' has the recipe finetune, which starts from a trained network",
+        ),
+        (
+            {"recipes": ["finetune"], "grid": {"init": ["", "a.pt"]}},
+            "row 'finetune' has the recipe finetune, which starts from a trained network",
+        ),
+        (
+            {"recipes": ["standard", {"recipe": "finetune", "from": "standard", "set": {"init": "a.pt"}}]},
+            "row 'finetune' starts from 'standard' and from init 'a.pt'; leave one out",
+        ),
     ],
 )
 def test_a_mistake_in_the_file_gets_one_line(
@@ -110,6 +131,12 @@ def test_a_mistake_in_the_file_gets_one_line(
         read_study(file)
     assert str(error.value).startswith(f"{file}: ")
     assert "\n" not in str(error.value)
+
+
+def test_finetune_starts_from_a_row_or_from_a_file(plain: dict[str, Any]) -> None:
+    tuned = {"name": "tuned", "recipe": "finetune", "set": {"init": "a.pt"}}
+    study = as_study({**plain, "recipes": ["standard", {"recipe": "finetune", "from": "standard"}, tuned]})
+    assert [config.init for config in study.configs[:3]] == ["", "", "a.pt"]
 
 
 def test_a_study_writes_in_its_folder_alone(plain: dict[str, Any], tmp_path: Path) -> None:
@@ -267,6 +294,18 @@ def test_a_study_without_a_terminal_says_a_line_for_every_run(
     assert len(json.loads(caught.out)["runs"]) == 2
 
 
-@pytest.mark.parametrize("file", sorted((Path(__file__).parents[2] / "benchmarks").glob("*_study.json")))
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.mark.parametrize("file", sorted(BENCHMARKS.glob("*_study.json")), ids=lambda file: file.stem)
 def test_the_studies_of_this_project_are_readable_and_named_as_their_files(file: Path) -> None:
     assert f"{read_study(file).name}_study" == file.stem
+
+
+@pytest.mark.parametrize(
+    "file",
+    sorted(file for room in ("protocol", "search") for file in (BENCHMARKS / room).glob("*.json")),
+    ids=lambda file: file.stem,
+)
+def test_the_studies_of_the_protocol_and_of_the_search_are_readable(file: Path) -> None:
+    assert read_study(file).name.removeprefix("search_") == file.stem

@@ -77,11 +77,7 @@ def run(options: AnalyzeOptions) -> Answer:
     if options.table:
         check_table(options.table)
     paths = [path for model in options.models for path in _expanded(model)]
-    data = (
-        options.images.load(options.data, networks=options.network.specs(*options.models))
-        if options.data
-        else None
-    )
+    data = options.images.load(options.data, networks=options.network.specs(*paths)) if options.data else None
     found = [_measured(path, options, data, device) for path in paths]
     documents, texts, failures = [], [], []
     for one in found:

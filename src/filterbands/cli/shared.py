@@ -27,10 +27,18 @@ from rich.progress import Progress as RichProgress
 from torch import nn
 
 from ..checks import hint, printable
-from ..datasets import SPLITS, ImageSet, Reading, list_images, load_data
+from ..datasets import SPLITS, ImageSet, Reading, is_one_part, load_data, shares_images
 from ..engine import is_first_process, pick_device, set_threads
-from ..evaluation import Files, named_images, reading_for
-from ..models import architecture_of, check_architecture, check_mean_std, describe, load_model
+from ..evaluation import Files, has_seen, named_images, reading_for, say_seen
+from ..models import (
+    architecture_of,
+    check_architecture,
+    check_mean_std,
+    describe,
+    known_trainings,
+    load_model,
+    run_of,
+)
 from ..models import name_of as name_of
 from ..run import Run
 from ..types import Progress
@@ -124,8 +132,8 @@ class NetworkOptions:
             check_architecture(self.arch)
 
     def specs(self, *models: str) -> tuple[str, ...]:
-        """Return what may name networks of timm and torchvision: the architecture, or MODEL arguments."""
-        return (self.arch,) if self.arch else models
+        """Return what may say the size of images: MODEL arguments, or the architecture of what is no Run."""
+        return tuple(model if self.arch is None or run_of(model) else self.arch for model in models)
 
     def load(self, model: str) -> nn.Module:
         """Return the network that a MODEL argument and these options name."""
@@ -161,7 +169,7 @@ class ImageOptions:
         return spec, replace(self, reading=reading)
 
     def load(self, spec: str, *, networks: Sequence[str] = ()) -> ImageSet:
-        """Return the images of a data set; those of a folder in the size that the networks expect."""
+        """Return the images of a data set; those of a folder in the size that networks expect or Runs had."""
         reading = reading_for(spec, networks, self.reading)
         return load_data(spec, split=self.split, limit=self.limit or None, reading=reading)
 
@@ -187,20 +195,19 @@ def data_of(data: str | None, models: Sequence[str], *, split: str, reading: Rea
         reading: How the files of a folder are read.
 
     Returns:
-        The spec, and how the files of a folder are read: in the size that a Run was trained on.
+        The spec, and how the files of a folder are read: of a Run's own images, in the size that it was
+        trained on. For images that are named, `reading_for` finds the size.
 
     Raises:
         ValueError: No spec is named, and a MODEL is no Run, or the Runs were trained on several data sets, or
             on the very images of the split.
 
-    A line says where a Run was trained on images that are named.
+    A line says where a Run, or what it started from, was trained on images that are named.
     """
     if data is not None:
         for model in models:
-            if _has_seen(model, data, split, reading):
-                _LOG.warning(
-                    "%s was trained on these images: a figure of them says little about others", model
-                )
+            if has_seen(model, data, split):
+                say_seen(model)
         return data, reading
     found: dict[tuple[str, int], str] = {}
     seen: dict[str, None] = {}
@@ -217,7 +224,7 @@ def data_of(data: str | None, models: Sequence[str], *, split: str, reading: Rea
                 f"--data SPEC is missing: the record of {model} (run.json) is damaged and does not say its "
                 "images; name them"
             )
-        if trained != split and _same_images(spec, (split, str(trained)), reading):
+        if trained != split and is_one_part(spec, (split, str(trained))):
             raise ValueError(
                 f"--data SPEC is missing: {spec} has no {split} images but those that {model} was trained "
                 "on; name images that it has not seen"
@@ -229,43 +236,15 @@ def data_of(data: str | None, models: Sequence[str], *, split: str, reading: Rea
         raise ValueError(f"--data SPEC is missing: {one} and {other} were trained; name one for all")
     ((spec, side),) = found
     names, splits = " and ".join(models), ", ".join(seen)
-    _LOG.warning("images: %s, split %s; %s was trained on its split %s", spec, split, names, splits)
-    given = reading.resize or reading.crop
-    return spec, replace(reading, size=side) if side and not given else reading
-
-
-def _has_seen(model: str, data: str, split: str, reading: Reading) -> bool:
-    """Return whether a MODEL is a Run that was trained on this split, or on one with its images."""
-    try:
-        config = Run(Path(model)).read()["config"]
-        spec, trained = str(config["data"]), str(config["split"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-    if _place(spec) != _place(data):
-        return False
-    covered = {trained, "train", "validation"} if trained == "full_train" else {trained}
-    if split in covered or (split, trained) == ("full_train", "train"):
-        return True
-    try:
-        return _same_images(data, (split, trained), reading)
-    except OSError:
-        return False
-
-
-def _place(spec: str) -> tuple[str, str]:
-    """Return the kind of a spec, and what it names; a folder or file as one path, however it is written."""
-    kind, _, rest = spec.partition(":")
-    return kind, str(Path(rest).expanduser().resolve()) if kind in ("folder", "npz") else rest
-
-
-def _same_images(spec: str, splits: tuple[str, str], reading: Reading) -> bool:
-    """Return whether two splits of a data set are the same files."""
-    kind, _, place = spec.partition(":")
-    if kind != "folder":
-        return kind == "npz"
-    folder = Path(place).expanduser()
-    one, other = (list_images(folder, split=split, reading=reading).paths for split in splits)
-    return one == other
+    if takes_size := side > 0 and not (reading.resize or reading.crop):
+        reading = replace(reading, size=side)
+    at = f", at {side} pixels" if takes_size else ""
+    _LOG.warning("images: %s, split %s%s; %s was trained on its split %s", spec, split, at, names, splits)
+    for model in models:
+        # On its own split only where that is asked for, which the line says.
+        if any(shares_images(part, (spec, split)) for part in known_trainings(model)[1:]):
+            say_seen(model)
+    return spec, reading
 
 
 def check_range(flag: str, value: float, low: float, high: float, *, what: str = "a number") -> None:

@@ -11,6 +11,7 @@ import tyro
 from ..control import CleanCost, choose_noise, clean_cost, shrink
 from ..datasets import Reading, load_data
 from ..disk import check_output, write_weights
+from ..evaluation import reading_for
 from ..filters import analyze
 from ..models import is_onnx, read_checkpoint
 from .shared import (
@@ -47,7 +48,8 @@ class ShrinkOptions(DeviceOptions):
     images: int = 1000
     """Images of the training split whose patches are taken; evenly many of each class if sorted by class."""
     size: int = 0
-    """Side in pixels to which images of folder:DIR are resized and cropped; 0 takes them as they are."""
+    """Side in pixels to which images of folder:DIR are resized and cropped; 0 takes that of the network's
+    training, where it is known."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -65,6 +67,7 @@ def run(options: ShrinkOptions) -> Answer:
     out = check_output(options.out)
     given = Reading(size=options.size)
     spec, reading = data_of(options.data, [options.model], split="test", reading=given)
+    reading = reading_for(spec, options.network.specs(options.model), reading)
     device = options.start(options.device)
     images = partial(load_data, spec, reading=reading)
     seen, test = images(split="train", limit=options.images), images(split="test")

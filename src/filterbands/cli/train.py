@@ -12,7 +12,7 @@ import tyro
 
 from ..checks import hint
 from ..engine import is_first_process
-from ..training import RECIPES, train, with_settings
+from ..training import RECIPES, check_start, train, with_settings
 from .shared import Answer, DeviceOptions, check_range, progress_bar
 
 
@@ -55,6 +55,8 @@ def run(options: TrainOptions) -> Answer:
     given = {name: getattr(options, name) for name in ("data", "split", "size", "batch_size")}
     settings = [f"{name}={value}" for name, value in given.items() if value]
     config = with_settings(RECIPES[options.recipe](), [*settings, f"seed={options.seed}", *options.set])
+    # The name that results are listed under may be another.
+    check_start(options.recipe, config)
     arch = config.arch.replace(":", "-")
     out = Path(options.out or f"runs/{config.recipe}-{arch}-{config.seed}")
     with progress_bar("train") as progress, _board(out, wanted=options.tensorboard) as on_epoch:

@@ -11,16 +11,19 @@ from .limits import limited_positions, sorted_by_class
 from .loading import load_data
 from .npz import read_arrays
 from .planted import PLANTED_VERSION, PlantedConfig, planted
-from .reading import Reading
+from .reading import INTERPOLATIONS, Reading
+from .sharing import Part, is_one_part, shares_images
 
 __all__ = [
     "CIFARS",
     "IMAGE_NAMES",
+    "INTERPOLATIONS",
     "PLANTED_VERSION",
     "SPLITS",
     "Cached",
     "ImageFiles",
     "ImageSet",
+    "Part",
     "PlantedConfig",
     "Reading",
     "Remarks",
@@ -30,6 +33,7 @@ __all__ = [
     "image_and_label",
     "image_files",
     "image_size",
+    "is_one_part",
     "limited_positions",
     "list_images",
     "load_data",
@@ -40,6 +44,7 @@ __all__ = [
     "read_arrays",
     "read_images",
     "say_remarks",
+    "shares_images",
     "sorted_by_class",
     "tensors_in",
 ]

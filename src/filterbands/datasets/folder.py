@@ -109,6 +109,20 @@ def list_images(folder: str | Path, *, split: str = "test", reading: Reading | N
     )
 
 
+def split_folders(folder: str | Path, split: str) -> list[Path]:
+    """Return the folders of class folders that a split of a folder takes: itself, if it has no split folders.
+
+    Raises:
+        FileNotFoundError: The folder does not exist, or lacks the split.
+        ValueError: The split is unknown.
+    """
+    check_split("folder", split)
+    root = Path(folder)
+    if not root.is_dir():
+        raise FileNotFoundError(f"folder needs a folder with one subfolder per class, but {root} is none")
+    return _chosen(root, _parts(root), split)
+
+
 def image_files(folder: Path) -> tuple[list[Path], list[Path]]:
     """Return the image files in a folder and the folders in it, by name, and the other files."""
     found = sorted(_walk(folder))

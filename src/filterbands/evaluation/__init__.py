@@ -8,6 +8,7 @@ from .fingerprint import known_fingerprints, model_fingerprint
 from .given import read_predictions, save_scores, score_predictions
 from .inference import check_outputs, logits_of, running_on
 from .loading import load_scores
+from .seen import check_seen, has_seen, say_seen
 from .sources import Data, Source, as_source, chunk_size
 from .store import Store
 
@@ -20,9 +21,11 @@ __all__ = [
     "Store",
     "as_source",
     "check_outputs",
+    "check_seen",
     "chunk_size",
     "evaluate",
     "export_cells",
+    "has_seen",
     "is_onnx",
     "known_fingerprints",
     "leaderboard_entry",
@@ -34,6 +37,7 @@ __all__ = [
     "reading_for",
     "running_on",
     "save_scores",
+    "say_seen",
     "score_predictions",
     "write_leaderboard_entry",
 ]

@@ -22,6 +22,7 @@ from .fingerprint import model_fingerprint
 from .inference import Runner, check_outputs, running_on
 from .loading import scores_of
 from .rows import Cell
+from .seen import check_seen
 from .sources import Data, Source, as_source
 from .store import Store
 
@@ -125,7 +126,8 @@ def evaluate(
     Everything is checked before the first batch. Each cell (kind and severity) is written as soon as it is
     complete, with one bit and the predicted class per image. A run that is stopped loses at most the cells in
     flight, and two processes on one database share the work. A cell in which the network gives NaN is marked
-    as failed and enters no average. The network runs in evaluation mode and is left as it was.
+    as failed and enters no average. The network runs in evaluation mode and is left as it was. A line says
+    where a Run is measured on images that it was trained on.
 
     Args:
         model: Takes NCHW floats in [0, 1] and returns logits: a tensor, or an object or mapping with
@@ -158,6 +160,8 @@ def evaluate(
         known = name_of(model)
         config = replace(config, overlap=config.overlap or known_overlap(model))
     source = as_source(data, networks=[] if isinstance(model, nn.Module) else [str(model)])
+    if not isinstance(model, nn.Module):
+        check_seen(model, data, source)
     folder = open_corrupted(Path(config.corrupted), source) if config.corrupted is not None else None
     if folder is not None and config.severities == SEVERITIES:
         config = replace(config, severities=folder.severities)

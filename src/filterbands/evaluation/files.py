@@ -5,8 +5,17 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from ..datasets import ImageFiles, ImageSet, Reading, Remarks, list_images, load_data, read_images
-from ..models import published_geometry
+from ..datasets import (
+    INTERPOLATIONS,
+    ImageFiles,
+    ImageSet,
+    Reading,
+    Remarks,
+    list_images,
+    load_data,
+    read_images,
+)
+from ..models import Geometry, known_size, published_geometry
 from ..types import Images
 
 _LOG = logging.getLogger(__name__)
@@ -61,7 +70,9 @@ def named_images(
 
 
 def reading_for(spec: str, networks: Sequence[str], reading: Reading | None = None) -> Reading:
-    """Return how files are read: without a size, as timm or torchvision prepare images for a network.
+    """Return how files are read: without a size, as images are prepared for the networks, which is said.
+
+    That is in the size that a Run was trained at, or as timm or torchvision prepare images for a network.
 
     Raises:
         ValueError: The networks expect images of different sizes.
@@ -69,7 +80,7 @@ def reading_for(spec: str, networks: Sequence[str], reading: Reading | None = No
     reading = Reading() if reading is None else reading
     if not spec.startswith("folder:") or reading.resize or reading.crop:
         return reading
-    found = {name: shape for name in networks if (shape := published_geometry(name)) is not None}
+    found = {name: shape for name in networks if (shape := _geometry(name)) is not None}
     if not found:
         return reading
     (name, shape), *others = found.items()
@@ -83,6 +94,13 @@ def reading_for(spec: str, networks: Sequence[str], reading: Reading | None = No
         *(shape.resize, shape.crop, shape.interpolation, name),
     )
     return replace(reading, **asdict(shape))
+
+
+def _geometry(network: str) -> Geometry | None:
+    """Return how images are prepared for a network; None where nothing says it."""
+    if size := known_size(network):
+        return Geometry(resize=size, crop=size, interpolation=INTERPOLATIONS[0])
+    return published_geometry(network)
 
 
 def read_files(

@@ -6,7 +6,16 @@ from .geometry import Geometry, published_geometry
 from .held import bake_weights, held_weights
 from .layers import Convolution, batch_norms, convolutions, first_layer, plain_name, run_on
 from .loading import architecture_of, describe, load_model
-from .named import Named, known_overlap, name_of, opened
+from .named import (
+    Named,
+    known_images,
+    known_overlap,
+    known_size,
+    known_trainings,
+    name_of,
+    opened,
+    run_of,
+)
 from .normalizing import (
     CIFAR_MEAN,
     CIFAR_STD,
@@ -49,7 +58,10 @@ __all__ = [
     "input_std",
     "is_named",
     "is_onnx",
+    "known_images",
     "known_overlap",
+    "known_size",
+    "known_trainings",
     "load_model",
     "name_of",
     "opened",
@@ -57,6 +69,7 @@ __all__ = [
     "published_geometry",
     "read_checkpoint",
     "read_weights",
+    "run_of",
     "run_on",
     "scaled",
     "trusted_arch",

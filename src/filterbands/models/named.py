@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -28,10 +29,68 @@ def name_of(model: str | os.PathLike[str]) -> str:
     return path.resolve().name if path.exists() else str(model)
 
 
+def run_of(model: str | os.PathLike[str]) -> Run | None:
+    """Return the run whose folder, or one of whose files of weights, a text names; None for anything else."""
+    path = Path(model)
+    try:
+        if Run(path).exists:
+            return Run(path)
+        if not path.is_file():
+            return None
+        file = path.resolve()
+    except OSError:
+        # The name of a function with arguments may be too long for a file.
+        return None
+    run = Run(file.parent)
+    return run if run.exists and file in (run.weights, run.checkpoint, *run.kept) else None
+
+
 def known_overlap(model: str | os.PathLike[str]) -> tuple[str, ...] | None:
     """Return the kinds that the record of a run says its training resembles; None where there is none."""
-    path = Path(model)
-    if not Run(path).exists:
-        return None
-    found = Run(path).read().get("overlap")
+    run = run_of(model)
+    found = None if run is None else run.read().get("overlap")
     return tuple(map(str, found)) if isinstance(found, list) else None
+
+
+def known_size(model: str | os.PathLike[str]) -> int:
+    """Return the side to which a run's images of a folder were brought; 0 where none is known."""
+    size = _config(_record(model)).get("size")
+    return size if type(size) is int and size > 0 else 0
+
+
+def known_trainings(model: str | os.PathLike[str]) -> tuple[tuple[str, str], ...]:
+    """Return the data set and the split of each training that a run's record knows of, its own first.
+
+    The others are those of the network that it started from.
+    """
+    record = _record(model)
+    earlier = record.get("trained_before")
+    found = [_config(record), *(earlier if isinstance(earlier, list) else [])]
+    return tuple(
+        (entry["data"], entry["split"])
+        for entry in found
+        if isinstance(entry, dict)
+        and isinstance(entry.get("data"), str)
+        and isinstance(entry.get("split"), str)
+    )
+
+
+def known_images(model: str | os.PathLike[str]) -> str:
+    """Return the fingerprint of the images that a run was trained on; nothing where it is not known."""
+    data = _record(model).get("data")
+    found = data.get("fingerprint") if isinstance(data, dict) else None
+    return found if isinstance(found, str) else ""
+
+
+def _record(model: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the record of a run; nothing where there is none that can be read."""
+    try:
+        run = run_of(model)
+        return {} if run is None else run.read()
+    except (OSError, ValueError):
+        return {}
+
+
+def _config(record: dict[str, Any]) -> dict[str, Any]:
+    config = record.get("config")
+    return config if isinstance(config, dict) else {}

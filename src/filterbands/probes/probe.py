@@ -29,6 +29,7 @@ from ..evaluation import (
     Store,
     as_source,
     check_outputs,
+    check_seen,
     logits_of,
     model_fingerprint,
     running_on,
@@ -256,6 +257,8 @@ def probing(
     model = opened(model)
     config = ProbeConfig() if config is None else config
     source = as_source(data, limit=limit, networks=networks)
+    for network in networks:
+        check_seen(network, data, source)
     size = len(source.labels) * int(np.prod(source.shape))
     if size > _BYTES_AT_ONCE:
         raise ValueError(

@@ -95,22 +95,28 @@ def line_view(line: Mapping[str, Any]) -> ScoreView:
     """Return what a line of a study says of a network whose answers are not at hand."""
     evaluation, kinds = mapping(line.get("evaluation")), mapping(line.get("kinds"))
     severities = tuple(s for s in range(1, 6) if any(row[s - 1] is not None for row in kinds.values()))
+    count = line["images"] if isinstance(line.get("images"), int) else None
     facts = [("data", line.get("data")), ("split", evaluation.get("split"))]
-    facts += [("images", f"{line['images']:,}" if isinstance(line.get("images"), int) else None)]
+    facts += [("images", None if count is None else f"{count:,}")]
     if kinds:
         facts += [("kinds", str(len(kinds))), ("severities", ", ".join(map(str, severities)))]
         facts += [("seed", evaluation.get("seed"))]
+        if evaluation.get("spread") is True and count is not None:
+            facts += [("images per severity", f"{count // 5:,}")]
     facts += [("precision", evaluation.get("precision"))]
     known = [
         (*_AVERAGE_15, BENCHMARK_15, line.get("average_15")),
         (*_AVERAGE_19, BENCHMARK_15 + EXTRA_4, line.get("average_19")),
     ]
     if known[0][3] is None:
-        known = [(_at_hand(len(kinds)), "Corrupted images", tuple(kinds), line.get("robust"))]
+        # Lines of earlier versions say a mean without the cells that failed, which is another average.
+        whole = all(row[s - 1] is not None for s in severities for row in kinds.values())
+        robust = line.get("robust") if whole else None
+        known = [(_at_hand(len(kinds)), "Corrupted images", tuple(kinds), robust)]
     return ScoreView(
         name=str(line.get("name")),
         conditions=tuple((what, str(value)) for what, value in facts if value is not None),
-        key="a line of a study",
+        key=_key_of_line(line, kinds),
         clean=Estimate(line["clean"]),
         averages=tuple(
             Average(label, each, Estimate(share), title)
@@ -121,6 +127,20 @@ def line_view(line: Mapping[str, Any]) -> ScoreView:
         severities=severities,
         families={kind: CORRUPTIONS[kind].family for kind in kinds if kind in CORRUPTIONS},
     )
+
+
+def _key_of_line(line: Mapping[str, Any], kinds: Mapping[str, Any]) -> str:
+    """Return a digest of what was measured, on which images.
+
+    A folder or file may hold other images than another one of its name, which lines of earlier versions tell
+    by their spec alone. CIFAR is the same wherever it lies.
+    """
+    kind, spec = line.get("data"), mapping(line.get("config")).get("data")
+    images = spec if kind == "planted" else None
+    if kind in ("folder", "npz"):
+        images = line.get("fingerprint") or spec
+    cells = sorted((name, [value is not None for value in row]) for name, row in kinds.items())
+    return sha256(f"a line of a study {kind} {images} {cells}".encode()).hexdigest()
 
 
 def _at_hand(count: int) -> str:

@@ -29,15 +29,20 @@ from typing import Any
 from ..checks import hint
 from ..disk import read_json
 from ..evaluation import EvaluateConfig
-from ..training import RECIPES, TrainConfig, with_settings
+from ..training import FROM_TRAINED, RECIPES, TrainConfig, with_settings
 
 LARGEST = 10_000
 """Most trainings of a study."""
 
 # Bytes of a study's file, and of a name of a folder (file systems take 255).
 _FILE, _NAME = 1 << 20, 200
-# The keys of `evaluate`, and what each says by default.
-_EVALUATE = {
+# Fields of a training that a study has of its own, and where they belong.
+_ELSEWHERE = {
+    "data": "the key data, whose images are measured too; write a study for each data set",
+    "seed": "the key seeds",
+    "recipe": "the key recipes, where name says what a row is called",
+}
+EVALUATE: Mapping[str, Any] = {
     "split": "test",
     "kinds": ["c"],
     "spread": True,
@@ -45,6 +50,7 @@ _EVALUATE = {
     "limit": None,
     "seed": 0,
 }
+"""The keys of `evaluate`, and what each says by default."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +120,8 @@ def as_study(content: Any, *, name: str = "study") -> StudyConfig:
     if not all(type(seed) is int for seed in seeds) or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds needs different whole numbers, got {_short(seeds)}")
     grid = content.get("grid", {})
+    _no_own_keys("set", content.get("set", {}))
+    _no_own_keys("grid", grid)
     for setting, values in grid.items():
         if not isinstance(values, list) or not values:
             raise ValueError(f"grid.{setting} needs a list of values, got {_short(values)}")
@@ -138,9 +146,10 @@ def as_study(content: Any, *, name: str = "study") -> StudyConfig:
         for row, recipe, own, _ in rows
         for point in points
     ]
+    _check_starts(configs, rows, points)
     _check_folders(configs)
-    evaluate = {**_EVALUATE, **content.get("evaluate", {})}
-    _known_keys(evaluate, list(_EVALUATE), "evaluate")
+    evaluate = {**EVALUATE, **content.get("evaluate", {})}
+    _known_keys(evaluate, list(EVALUATE), "evaluate")
     for key, value in evaluate.items():
         fits, noun = _EVALUATED[key]
         if not fits(value):
@@ -171,7 +180,16 @@ def _row(entry: Any) -> tuple[str, str, list[tuple[str, Any]], str]:
     if recipe not in RECIPES:
         near, known = hint(str(recipe), RECIPES), ", ".join(RECIPES)
         raise ValueError(f"unknown recipe {recipe!r}{near}; known are {known}")
+    _no_own_keys("set of a recipe", entry.get("set", {}))
     return entry.get("name", recipe), recipe, list(entry.get("set", {}).items()), entry.get("from", "")
+
+
+def _no_own_keys(what: str, settings: Mapping[str, Any]) -> None:
+    """Refuse fields that a study has of its own."""
+    for key in settings:
+        name = str(key).partition("=")[0].strip()
+        if where := _ELSEWHERE.get(name):
+            raise ValueError(f"{what} cannot have {name}, which belongs to {where}")
 
 
 def _at(point: Sequence[tuple[str, Any]], row: str) -> str:
@@ -189,6 +207,24 @@ def _config(
 ) -> TrainConfig:
     config = with_settings(RECIPES[recipe](), [f"data={data}", *map(_text, settings), f"seed={seed}"])
     return replace(config, recipe=_at(point, row))
+
+
+def _check_starts(
+    configs: Sequence[TrainConfig],
+    rows: Sequence[tuple[str, str, list[tuple[str, Any]], str]],
+    points: Sequence[Sequence[tuple[str, Any]]],
+) -> None:
+    """Refuse rows that lack the network that their recipe starts from, and rows that name two."""
+    inits = {config.recipe: config.init for config in configs}
+    for row, recipe, _, start in rows:
+        init = next((init for point in points if (init := inits[_at(point, row)])), "")
+        if start and init:
+            raise ValueError(f"row {row!r} starts from {start!r} and from init {init!r}; leave one out")
+        if recipe in FROM_TRAINED and not start and not all(inits[_at(point, row)] for point in points):
+            raise ValueError(
+                f"row {row!r} has the recipe {recipe}, which starts from a trained network; name it as "
+                '"from": a row, or "set": {"init": a file or Run}'
+            )
 
 
 def _text(setting: tuple[str, Any]) -> str:

@@ -13,11 +13,13 @@ import torch
 from ..datasets import ImageSet
 from ..evaluation import evaluate
 from ..models import load_model
+from ..run import Run
 from ..scores import student_quantile
 from ..training import TrainConfig, measure_step
 from ..types import Progress
-from .file import StudyConfig
-from .run import line_of, load, read_lines
+from .file import StudyConfig, folder_of
+from .run import line_of, load, read_lines, say_evaluated_anew
+from .table import average_of
 
 USUAL_SPREAD = 0.003
 """Standard deviation of the robust accuracy over seeds where none was measured: a high published one.
@@ -34,7 +36,7 @@ class Plan:
     runs: int
     """Trainings in all."""
     missing: int
-    """Those not finished."""
+    """Those not finished, or evaluated in another way than the study says now."""
     hours: float
     """For the missing ones, on the given number of workers, as if these did not slow each other."""
     seconds: Mapping[str, tuple[float, float]]
@@ -63,18 +65,23 @@ def plan_study(
     """
     training, test = load(study)
     lines = read_lines(Path(out)) if Path(out).exists() else []
-    missing = [config for config in study.configs if line_of(config, study, lines, Path(out)) is None]
+    say_evaluated_anew(study, lines)
+    found = [line_of(config, study, lines, Path(out)) for config in study.configs]
+    missing = [config for config, line in zip(study.configs, found, strict=True) if line is None]
     seconds: dict[str, tuple[float, float]] = {}
     first = {config.recipe: config for config in reversed(study.configs)}
     for number, row in enumerate(study.rows):
         config = first[row]
-        step = measure_step(config, training[config.split], steps=3, device=device, threads=threads)
-        steps = config.epochs * (len(training[config.split]) // config.batch_size)
+        images = training[config.split, config.size]
+        step = measure_step(config, images, steps=3, device=device, threads=threads)
+        steps = config.epochs * (len(images) // config.batch_size)
         seconds[row] = (step.total * steps, _evaluation_seconds(study, config, test, device))
         if progress is not None:
             progress(number + 1, len(study.rows), row)
-    total = sum(sum(seconds[config.recipe]) for config in missing)
-    spread = seed_spread(lines)
+    trained = {config for config in missing if Run(Path(out) / folder_of(config)).finished}
+    total = sum(seconds[config.recipe][1] for config in missing)
+    total += sum(seconds[config.recipe][0] for config in missing if config not in trained)
+    spread = seed_spread([line for line in found if line is not None])
     seeds = len({config.seed for config in study.configs})
     return Plan(
         runs=len(study.configs),
@@ -108,8 +115,10 @@ def seed_spread(lines: Sequence[Mapping[str, Any]]) -> float | None:
     """Return the pooled standard deviation of the robust accuracy over seeds; None without two of a row."""
     groups: dict[str, list[float]] = {}
     for line in lines:
-        if line["robust"] is not None:
-            groups.setdefault(line["recipe"], []).append(line["robust"])
+        # Lines of earlier versions say a mean without the cells that failed.
+        robust = average_of(line["kinds"]) if line.get("kinds") else line["robust"]
+        if robust is not None:
+            groups.setdefault(line["recipe"], []).append(robust)
     several = [values for values in groups.values() if len(values) > 1]
     if not several:
         return None

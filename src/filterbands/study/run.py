@@ -1,31 +1,34 @@
 """The run of a study: every training and evaluation that is missing, on any number of workers.
 
 A folder holds a Run for each training, one database of evaluations, and runs.jsonl with a line for each that
-is finished.
+is finished. A line of another evaluation than the study's is made anew from its Run and the database.
 """
 
 import functools
 import json
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 import torch
 
-from ..datasets import ImageSet, load_data
+from ..datasets import ImageSet, Part, load_data, shares_images
 from ..disk import check_input, make_folder, owned, write_text
 from ..engine import pick_device, set_threads
-from ..evaluation import evaluate
-from ..models import load_model
+from ..evaluation import EvaluateConfig, evaluate
+from ..models import known_overlap, known_trainings, load_model
 from ..run import Run
 from ..training import TrainConfig, changed_fields, check_count, train
 from ..types import Progress
 from ..workers import run_jobs
-from .file import StudyConfig, folder_of
+from .file import EVALUATE, StudyConfig, folder_of
+from .table import average_of
+
+_LOG = logging.getLogger(__name__)
 
 
 def run_study(
@@ -41,7 +44,8 @@ def run_study(
     """Train and evaluate what is missing and return a line for every finished run, in the study's order.
 
     A run that was killed is resumed from its checkpoint; one whose worker dies is begun again there. A run
-    whose loss is no longer finite does not stop the others.
+    whose loss is no longer finite does not stop the others. What was evaluated in another way than the study
+    now says is evaluated anew. Lines say that, and where rows are measured on images that they train on.
 
     Args:
         study: What to do.
@@ -83,6 +87,7 @@ def _run_missing(
 ) -> list[dict[str, Any]]:
     load(study)
     lines = read_lines(folder)
+    say_evaluated_anew(study, lines)
     todo = [config for config in study.configs if line_of(config, study, lines, folder) is None]
     # The runs that start from others come last, when these are finished.
     rounds = [
@@ -104,10 +109,11 @@ def _run_missing(
     )
     for line in found:
         done += 1
-        if "failed" in line:
-            failed.append(f"{line['name']}: {line['failed']}")
+        if "stopped" in line:
+            failed.append(f"{line['name']}: {line['stopped']}")
         else:
-            lines.append(line)
+            # One that was evaluated in another way goes; a run has one line.
+            lines = [entry for entry in lines if entry["name"] != line["name"]] + [line]
             # Not appended, because a line that was cut short has no end.
             write_text(folder / "runs.jsonl", "".join(f"{json.dumps(entry)}\n" for entry in lines))
         if progress is not None:
@@ -150,20 +156,23 @@ def _run_one(
     set_threads(threads)
     name = folder_of(config)
     place = Path(folder) / name
+    run = Run(place)
     try:
-        run = train(config, place, resume=Run(place).exists, device=device)
+        if run.exists and run.finished and config.recipe in study.starts:
+            # The folder may have moved since, and with it the run that this one started from.
+            config = replace(config, init=str(run.read()["config"].get("init", "")))
+        run = train(config, place, resume=run.exists, device=device)
+        described = run.read()
+        began = time.perf_counter()
+        model = load_model(run.folder)
+        settings = replace(study.evaluation, name=name, device=device, overlap=known_overlap(place) or None)
+        scores = evaluate(model, _test_images(study, config), config=settings, db=Path(folder) / "results.db")
     except ValueError as error:
-        return {"name": name, "failed": str(error)}
-    described = run.read()
-    began = time.perf_counter()
-    model = load_model(run.folder)
-    settings = replace(study.evaluation, name=name, device=device, overlap=config.resembles or None)
-    scores = evaluate(model, _test_images(study, config), config=settings, db=Path(folder) / "results.db")
+        return {"name": name, "stopped": str(error)}
     plain = scores.to_json()
     averages = {
         key: None if plain[key] is None else plain[key]["accuracy"] for key in ("average_15", "average_19")
     }
-    cells = [value for values in plain["kinds"].values() for value in values if value is not None]
     layer = run.last_epoch()["first_layer"]
     return {
         "name": name,
@@ -176,8 +185,10 @@ def _run_one(
         "images": plain["images"],
         "clean": plain["clean"]["accuracy"],
         **averages,
-        "robust": mean(cells) if cells else None,
+        "robust": average_of(plain["kinds"]),
         "kinds": plain["kinds"],
+        "failed": plain["failed"],
+        "fingerprint": scores.pixels,
         "low_share": layer["low_share"],
         "mean_low_energy": layer["mean_low_energy"],
         "seconds": described["seconds"],
@@ -192,7 +203,11 @@ def _run_one(
 def line_of(
     config: TrainConfig, study: StudyConfig, lines: Sequence[Mapping[str, Any]], folder: Path
 ) -> dict[str, Any] | None:
-    """Return a run's line; refuse a folder whose run of that name is another."""
+    """Return a run's line, None where it was evaluated in another way than the study says.
+
+    Raises:
+        ValueError: The folder holds another run of that name.
+    """
     for line in lines:
         if line["name"] == folder_of(config):
             try:
@@ -207,18 +222,75 @@ def line_of(
                     f"{folder} holds {line['name']} with another {', '.join(changed)}; use another folder, "
                     "or give the row another name"
                 )
-            return dict(line)
+            return None if _changed_evaluation(line, study) else dict(line)
     return None
 
 
-def load(study: StudyConfig) -> tuple[dict[str, ImageSet], ImageSet]:
-    """Return the training sets by split, and the images to evaluate, after checking what can fail."""
-    config = study.configs[0]
-    size = config.size or None
-    splits = {entry.split: load_data(study.data, split=entry.split, size=size) for entry in study.configs}
+def _changed_evaluation(line: Mapping[str, Any], study: StudyConfig) -> dict[str, tuple[Any, Any]]:
+    """Return in what a line's evaluation differs from the study's: in nothing where it is not said."""
+    said = line.get("evaluation")
+    if not isinstance(said, dict):
+        return {}
+    was = {**EVALUATE, **said}
+    pairs = {key: (was[key], value) for key, value in study.evaluate.items()}
+    return {key: (one, two) for key, (one, two) in pairs.items() if _plain(key, one) != _plain(key, two)}
+
+
+def _plain(key: str, value: Any) -> Any:
+    """Return a value of `evaluate` in one form: of kinds, the single ones."""
+    if key != "kinds":
+        return value
+    try:
+        return sorted(EvaluateConfig(kinds=tuple(value)).kinds or ())
+    except (TypeError, ValueError):
+        # A line that another version wrote, or nobody.
+        return value
+
+
+def say_evaluated_anew(study: StudyConfig, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Say how many finished runs were evaluated in another way than the study says now."""
+    names = {folder_of(config) for config in study.configs}
+    changes_of = [_changed_evaluation(line, study) for line in lines if line["name"] in names]
+    if found := [changes for changes in changes_of if changes]:
+        changes = ", ".join(f"{key} was {was!r}, now {now!r}" for key, (was, now) in found[0].items())
+        _LOG.warning("study: %d finished runs are evaluated anew: %s", len(found), changes)
+
+
+def load(study: StudyConfig) -> tuple[dict[tuple[str, int], ImageSet], ImageSet]:
+    """Return the training sets by split and size, and the images to evaluate, after checking what can fail.
+
+    A line says where rows are measured on images that they train on.
+    """
+    sets = {
+        (split, size): load_data(study.data, split=split, size=size or None)
+        for split, size in dict.fromkeys((entry.split, entry.size) for entry in study.configs)
+    }
     for entry in study.configs:
-        check_count(splits[entry.split], entry)
-    return splits, _test_images(study, config)
+        check_count(sets[entry.split, entry.size], entry)
+    test = _test_images(study, study.configs[0])
+    _say_seen(study)
+    return sets, test
+
+
+def _say_seen(study: StudyConfig) -> None:
+    """Say, once for every part of the data, which rows train on images that they are measured on."""
+    measured = (study.data, study.evaluate["split"])
+    splits = {config.recipe: config.split for config in study.configs}
+    found: dict[Part, dict[str, None]] = {}
+    for config in study.configs:
+        start = study.starts.get(config.recipe)
+        parts = [(study.data, config.split), *(known_trainings(config.init) if config.init else ())]
+        parts += [(study.data, splits[start])] if start else []
+        for part in parts:
+            if shares_images(part, measured):
+                found.setdefault(part, {})[config.recipe] = None
+    for (data, split), rows in found.items():
+        some = ", ".join([*rows][:3]) + (f" and {len(rows) - 3} others" if len(rows) > 3 else "")
+        _LOG.warning(
+            "study: split %s of %s has images that rows are trained on (split %s%s): %s; their figures say "
+            "little about other images",
+            *(measured[1], measured[0], split, "" if data == study.data else f" of {data}", some),
+        )
 
 
 def _test_images(study: StudyConfig, config: TrainConfig) -> ImageSet:
@@ -227,7 +299,9 @@ def _test_images(study: StudyConfig, config: TrainConfig) -> ImageSet:
 
 
 def _said(line: Mapping[str, Any]) -> str:
-    if "failed" in line:
+    if "stopped" in line:
         return f"{line['name']} failed"
     robust = "" if line["robust"] is None else f", corrupted {100 * line['robust']:.1f} %"
+    if line["failed"]:
+        robust = f", {len(line['failed'])} corrupted cells failed"
     return f"{line['name']}: clean {100 * line['clean']:.1f} %{robust}"

@@ -13,11 +13,12 @@ from .config import (
 )
 from .methods import METHODS
 from .networks import build
-from .recipes import RECIPES
+from .recipes import FROM_TRAINED, RECIPES, check_start
 from .timing import StepSeconds, measure_step
 from .train import train
 
 __all__ = [
+    "FROM_TRAINED",
     "METHODS",
     "RECIPES",
     "ModulateConfig",
@@ -28,6 +29,7 @@ __all__ = [
     "build",
     "changed_fields",
     "check_count",
+    "check_start",
     "from_plain",
     "measure_step",
     "to_plain",

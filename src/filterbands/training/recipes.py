@@ -82,6 +82,18 @@ _DOCS = {
 }
 
 
+FROM_TRAINED = ("finetune",)
+"""Recipes that start from a trained network."""
+
+
+def check_start(recipe: str, config: TrainConfig) -> None:
+    """Raise ValueError where a recipe that starts from a trained network has none."""
+    if recipe in FROM_TRAINED and not config.init:
+        raise ValueError(
+            f"{recipe} starts from a trained network; name it with --set init=FILE (and arch=NAME)"
+        )
+
+
 def _on_cifar(recipe: str, arch: str, **change: Any) -> TrainConfig:
     given = {"data": "cifar10", "split": "full_train", **change}
     return TrainConfig(recipe=recipe, arch=arch, **given)

@@ -27,7 +27,7 @@ from ..engine import (
     process_count,
 )
 from ..filters import analyze
-from ..models import describe, evaluating, first_layer, read_weights
+from ..models import describe, evaluating, first_layer, known_overlap, known_trainings, read_weights
 from ..run import Run
 from ..types import Progress
 from ..version import __version__, git_revision
@@ -35,6 +35,7 @@ from .batches import Batches, check_count
 from .config import TrainConfig, changed_fields, to_plain
 from .networks import build, compiled, in_training, learned_spectrum, set_progress
 from .optimizing import FACTORS, Averages, make_optimizer
+from .recipes import check_start
 
 # Images on which the effect of recalibrating the batch norms is shown.
 _WITNESSES = 5000
@@ -98,10 +99,7 @@ def _begin(
     on_epoch: Callable[[dict[str, Any]], None] | None,
 ) -> None:
     """Train after all that can fail has been checked."""
-    if config.recipe == "finetune" and not config.init:
-        raise ValueError(
-            "finetune starts from a trained network; name it with --set init=FILE (and arch=NAME)"
-        )
+    check_start(config.recipe, config)
     processes = process_count()
     if config.batch_size % (config.accumulate * processes):
         raise ValueError(
@@ -181,7 +179,7 @@ def _train(
             ) from None
     description: dict[str, Any] = {
         "config": to_plain(config),
-        "overlap": list(config.resembles),
+        "overlap": list(_resembled(config)),
         "version": __version__,
         "git": git_revision(),
         "data": {
@@ -204,6 +202,9 @@ def _train(
         description["revisions"] = [*others, description["git"]]
     if config.init:
         description["init"] = _start(config)
+        if earlier := known_trainings(config.init):
+            names = [{"data": data, "split": split} for data, split in earlier]
+            description["trained_before"] = names
     if rank == 0:
         run.write(description)
         if on_epoch is not None and first_epoch == 1:
@@ -343,6 +344,12 @@ def _start(config: TrainConfig) -> str:
     start = Path(config.init)
     start = Run(start).weights if start.is_dir() else start
     return hashlib.sha256(start.read_bytes()).hexdigest()
+
+
+def _resembled(config: TrainConfig) -> tuple[str, ...]:
+    """Return the kinds that training shows images of, with those that the network it starts from has seen."""
+    before = known_overlap(config.init) if config.init else None
+    return tuple(dict.fromkeys((*config.resembles, *(before or ()))))
 
 
 def _now() -> str:
