@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 # Where Python and this library lie; packages that are installed lie in folders of two names.
-_ROOTS = (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), str(Path(__file__).parent))
+_ROOTS = (
+    *(sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")),
+    *(str(Path(file).parent) for file in (os.__file__, __file__)),
+)
 _NOT_THE_USERS = tuple(f"{root}{os.sep}" for root in _ROOTS)
 # Controls without tab and newline, marks and overrides of direction, halves of surrogate pairs.
 _UNPRINTABLE = re.compile(
@@ -98,11 +101,16 @@ def users_line(error: BaseException) -> str:
     places = [(frame.filename, frame.lineno) for frame in frames]
     if isinstance(error, SyntaxError) and error.filename:
         places.append((error.filename, error.lineno))
-    own = [f"{file}, line {line}" for file, line in places if _is_users(file)]
+    own = [f"{file}, line {line}" for file, line in places if is_users_file(file)]
     return own[-1] if own else ""
 
 
-def _is_users(file: str) -> bool:
+def is_users_file(file: str) -> bool:
+    """Return whether a file of code is neither of Python, of an installed package nor of this library.
+
+    >>> is_users_file(os.__file__)
+    False
+    """
     # What torch.compile writes lies in a folder of its own; code without a file has a name like <string>.
     generated = file.startswith("<") or "torchinductor" in file
     return not (generated or _INSTALLED & set(Path(file).parts) or file.startswith(_NOT_THE_USERS))

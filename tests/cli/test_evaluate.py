@@ -93,6 +93,46 @@ def test_a_candidate_with_the_weights_of_the_baseline_leaves_it_its_name(
     assert (code, "--baseline 'candidate' is not in" in error) == (2, True)
 
 
+OPAQUE = """
+from filterbands import load_model
+class Opaque:
+    def __reduce_ex__(self, _):
+        raise TypeError
+def net():
+    net = load_model(arch="fastnet")
+    net.opaque = Opaque()
+    return net
+"""
+
+
+def test_a_retrained_file_leaves_the_baseline_its_name(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, name = tmp_path / "net.safetensors", "net.safetensors"
+    words[words.index("--kinds") + 1] = "none"
+    assert _run(capsys, *words)[0] == 0
+    (before,) = load_scores(tmp_path / "r.db")
+    torch.manual_seed(2)
+    write_weights(file, load_model(arch="fastnet").state_dict(), {"arch": "fastnet"})
+    for more in ((), ("--name", name)):
+        code, _, error = _run(capsys, *words, "--baseline", name, *more)
+        assert (code, error.count("\n")) == (2, 1)
+        assert f"is another network than the baseline '{name}', and would be listed under the same" in error
+    assert [scores.model for scores in load_scores(tmp_path / "r.db")] == [before.model]
+    # Also where the file was evaluated without a baseline, so that two networks have its name.
+    assert _run(capsys, *words)[0] == 0
+    code, out, _ = _run(capsys, *words, "--baseline", name, "--max-drop", "1", "--json")
+    gain = json.loads(out)["clean"]["accuracy"] - before.clean
+    assert (code, json.loads(out)["baseline"]["clean"]["difference"]) == (0, pytest.approx(gain))
+    assert gain
+    # A network that is another one each time.
+    (tmp_path / "opaque_net.py").write_text(OPAQUE)
+    monkeypatch.syspath_prepend(tmp_path)
+    words[1] = "opaque_net:net"
+    assert _run(capsys, *words)[0] == 0
+    assert "is another network than the baseline" in _run(capsys, *words, "--baseline", words[1])[2]
+
+
 def test_damaged_rows_give_no_figure_and_are_computed_anew(
     words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:

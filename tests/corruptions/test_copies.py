@@ -223,6 +223,27 @@ def test_folder_cells_that_are_there_are_kept(pictures: Path, tmp_path: Path) ->
     assert copy_folders(files, out, CONFIG, name="folder:x", split="test") == ["gaussian_noise", "contrast"]
 
 
+def test_a_copy_is_not_resumed_with_other_pictures_of_the_same_names_and_sizes(tmp_path: Path) -> None:
+    for label in ("cat", "dog"):
+        (tmp_path / "pictures" / label).mkdir(parents=True)
+        Image.new("RGB", (16, 24), "red").save(tmp_path / "pictures" / label / "0.bmp")
+    files, out = list_images(tmp_path / "pictures"), tmp_path / "out"
+    out.mkdir()
+    first = CopyConfig(kinds=("fog",), severities=(2, 5), seed=3)
+    copy_folders(files, out, first, name="folder:x", split="test")
+    before, content = bytes_of(out), files.paths[1].read_bytes()
+    Image.new("RGB", (16, 24), "blue").save(files.paths[1])
+    with pytest.raises(ValueError, match=r"holds another corrupted copy \(of other images\); name another"):
+        copy_folders(files, out, CONFIG, name="folder:x", split="test")
+    assert bytes_of(out) == before
+    files.paths[1].write_bytes(content)
+    # Earlier versions recorded names and sizes alone.
+    record = json.loads((out / "corrupt.json").read_text())
+    (out / "corrupt.json").write_text(json.dumps({k: v for k, v in record.items() if k != "contents"}))
+    assert copy_folders(files, out, CONFIG, name="folder:x", split="test") == ["gaussian_noise", "contrast"]
+    assert json.loads((out / "corrupt.json").read_text()) == record
+
+
 def test_two_pictures_that_would_become_one_are_refused(pictures: Path, tmp_path: Path) -> None:
     Image.new("RGB", (16, 24)).save(pictures / "cat" / "0.jpg")
     out = tmp_path / "out"

@@ -1,5 +1,7 @@
 """Images corrupted on disk give the same answers as images corrupted by `evaluate`, under other keys."""
 
+import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 from filterbands.corruptions import CopyConfig, Machine, copy_arrays, copy_folders
-from filterbands.datasets import ImageSet, list_images, load_data
+from filterbands.datasets import ImageSet, PlantedConfig, list_images, load_data, planted
 from filterbands.evaluation import EvaluateConfig, Files, Store, evaluate, load_scores
 from filterbands.scores import Scores
 
@@ -130,3 +132,76 @@ def test_another_seed_of_a_copy_is_another_set_of_cells(
         sources = {(cell.kind, cell.source) for cell, _ in store.cells() if cell.source}
     # A deterministic kind has the same bytes under both seeds, and therefore the same cells.
     assert len(sources) == 2 * len(COPY.kinds) - 1
+
+
+def _record(folder: Path, **changes: object) -> None:
+    """Write the record of a copy anew; None takes an entry away."""
+    record = {**json.loads((folder / "corrupt.json").read_text()), **changes}
+    left = {name: value for name, value in record.items() if value is not None}
+    (folder / "corrupt.json").write_text(json.dumps(left))
+
+
+def test_a_copy_of_other_images_with_the_same_labels_is_refused_or_said(
+    network: nn.Module, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data, other = planted(images=30), planted(PlantedConfig(low=2, high=2), images=30)
+    assert torch.equal(data.labels, other.labels)
+    network = nn.Sequential(*network[:-1], nn.Linear(32, 10))  # type: ignore[index]
+    config = _copied(data, tmp_path / "copy")
+    with pytest.raises(ValueError, match=r"corrupted copy of planted \(test\) with other images, labels"):
+        evaluate(network, other, config=config)
+    evaluate(network, data, config=config)
+    few = torch.arange(10)
+    evaluate(network, data.subset(few), config=config)
+    # The same images, given without names of classes, and a part of them.
+    arrays = data.images, data.labels
+    evaluate(network, (data.images[:10], data.labels[:10]), config=config)
+    assert not caplog.messages
+    evaluate(network, arrays, config=config)
+    evaluate(network, other.subset(few), config=config)
+    start = f"{tmp_path / 'copy'} is a corrupted copy of planted (test); whether it is one of "
+    said = [line.removeprefix(start).partition(" cannot")[0] for line in caplog.messages]
+    assert said == ["arrays (given)", "planted:low=2,high=2 (test)"]
+    # A copy that others made, or an early version, has no record of its images.
+    _record(tmp_path / "copy", data=None, split=None, fingerprint=None)
+    evaluate(network, other, config=config)
+    assert len(caplog.messages) == 2
+
+
+def test_a_folder_copy_of_other_files_with_the_same_names_is_refused_or_said(
+    pictures: Path, network: nn.Module, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    files, copy = list_images(pictures), tmp_path / "copy"
+    copy.mkdir()
+    copy_folders(files, copy, COPY, name="folder:pictures", split="test")
+    config, name = EvaluateConfig(corrupted=str(copy)), "folder:others"
+    evaluate(network, Files(files=files, name=name), config=config)
+    assert not caplog.messages
+    evaluate(network, Files(files=files.limited(6), name=name), config=config)
+    assert "copy of folder:pictures (test); whether it is one of folder:others (test)" in caplog.text
+    for path in files.paths:
+        with Image.open(path) as picture:
+            picture.rotate(180).save(path)
+    with pytest.raises(ValueError, match=r"copy of folder:pictures \(test\) with other images, labels or"):
+        evaluate(network, Files(files=files, name=name), config=config)
+    # Earlier versions recorded names and sizes alone.
+    _record(copy, contents=None)
+    evaluate(network, Files(files=files, name="folder:pictures"), config=config)
+
+
+def test_a_pipe_among_the_copies_is_refused_and_not_waited_for(
+    pictures: Path, network: nn.Module, tmp_path: Path
+) -> None:
+    files, copy = list_images(pictures), tmp_path / "copy"
+    copy.mkdir()
+    copy_folders(files, copy, COPY, name="folder:pictures", split="test")
+    pipe = copy / "fog" / "5" / "bee" / "3.png"
+    pipe.unlink()
+    os.mkfifo(pipe)
+    with pytest.raises(ValueError, match=r"3\.png is a pipe, not a file"):
+        evaluate(network, Files(files=files), config=EvaluateConfig(corrupted=str(copy)))
+    (pictures / "cow" / "7.png").unlink()
+    os.mkfifo(pictures / "cow" / "7.png")
+    (tmp_path / "new").mkdir()
+    with pytest.raises(ValueError, match=r"7\.png is a pipe, not a file"):
+        copy_folders(files, tmp_path / "new", COPY, name="folder:pictures", split="test")

@@ -101,6 +101,11 @@ def test_a_baseline_is_one_network_seen_in_the_same_way() -> None:
     assert choose_baseline([other, base], "base", run) is base
     clean = replace(run, cells={("clean", 0): run.cells["clean", 0]})
     assert choose_baseline([base], "base", clean) is base
+    # One that came under the same name is no baseline of itself, unless there is no other.
+    same = replace(run, name="base")
+    assert choose_baseline([same, base], "base", same) is base
+    assert choose_baseline([same, other], "base", same) is other
+    assert choose_baseline([same, replace(base, seed=4)], "base", same) is same
 
 
 def test_over_seeds_tells_mean_deviation_and_number() -> None:

@@ -5,9 +5,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import tyro
+from torch import nn
 
+from ..datasets import ImageSet, read_images
 from ..disk import check_output
-from ..evaluation import EvaluateConfig, Store, evaluate, is_onnx, load_scores
+from ..evaluation import (
+    EvaluateConfig,
+    Files,
+    Store,
+    evaluate,
+    is_onnx,
+    load_scores,
+    model_fingerprint,
+)
 from ..models import known_overlap
 from ..scores import choose_baseline, gate, place_among_published
 from .shared import (
@@ -75,6 +85,8 @@ def run(options: EvaluateOptions) -> Answer:
 
         try:
             data = images.in_turn(spec, networks=options.network.specs(options.model))
+            if options.baseline and config.name == options.baseline:
+                _check_same(options.baseline, options, model, data)
             scores = evaluate(model, data, config=config, db=options.db, progress=progress)
         except KeyboardInterrupt:
             print(  # noqa: T201
@@ -106,4 +118,20 @@ def _check_baseline(baseline: str, db: str) -> None:
         raise ValueError(
             f"--baseline {baseline!r} is not in {db}; there are results of "
             f"{', '.join(names) or 'no network'}; evaluate it first, with --name {baseline}"
+        )
+
+
+def _check_same(name: str, options: EvaluateOptions, network: nn.Module, data: ImageSet | Files) -> None:
+    """Raise ValueError where another network than the baseline would be listed under its name."""
+    with Store(options.db, readonly=True) as store:
+        baselines = {one for one, names in store.names().items() if name in names}
+    if isinstance(data, Files):
+        first = read_images(data.files.paths[:1], reading=data.reading)
+    else:
+        first = data.images[:1]
+    _, channels, height, width = first.shape
+    if model_fingerprint(network, shape=(channels, height, width)) not in baselines:
+        raise ValueError(
+            f"{options.model} is another network than the baseline {name!r}, and would be listed under the "
+            "same name; give it one of its own with --name NEW"
         )

@@ -29,6 +29,8 @@ from .plan import CopyConfig, Job, Machine, plan_jobs
 from .table import CORRUPTIONS_VERSION
 
 _RECORD, _LABELS = "corrupt.json", "labels.npy"
+# Records of folders that earlier versions wrote have none.
+_CONTENTS = "contents"
 
 
 def copy_arrays(
@@ -126,7 +128,12 @@ def copy_folders(
     listing = "\n".join(f"{path.parent.name}/{path.name} {path.stat().st_size}" for path in files.paths)
     fingerprint = hashlib.sha256(f"{listing}\n{options}".encode()).hexdigest()
     described = _describe(name, split, fingerprint, files.index, config)
-    made_by = {"layout": "folders", "size": size or None, "reading": options, **described}
+    if progress is not None:
+        images = len(files.paths) * len(config.kinds) * len(config.severities)
+        progress(0, images, "looking for changes")
+    # Each cell decodes all files, so that reading them once more is little.
+    contents = {_CONTENTS: files.fingerprint()}
+    made_by = {"layout": "folders", "size": size or None, "reading": options, **described, **contents}
     with _owned(out, made_by):
         names = _file_names(files, ".jpg" if config.jpeg85 else ".png")
         begin = partial(_write_record, out, made_by)
@@ -289,11 +296,14 @@ def _check_same(out: Path, made_by: Mapping[str, Any]) -> None:
         raise ValueError(f"{out} holds {min(found)} of another origin; name an empty folder with --out")
     try:
         before = read_json(file)
-        changed = [name for name in made_by if before.get(name) != made_by[name]]
+        known = [name for name in made_by if name in before or name != _CONTENTS]
+        changed = [name for name in known if before.get(name) != made_by[name]]
     except (ValueError, AttributeError):
         raise ValueError(f"{file} is damaged; remove the folder or name another with --out") from None
     if changed:
-        what = "; ".join(f"{name} was {before.get(name)}, now {made_by[name]}" for name in changed[:2])
+        told = {name: f"{name} was {before.get(name)}, now {made_by[name]}" for name in changed}
+        told |= {name: "of other images" for name in ("fingerprint", _CONTENTS) if name in told}
+        what = "; ".join(list(dict.fromkeys(told.values()))[:2])
         raise ValueError(f"{out} holds another corrupted copy ({what}); name another folder with --out")
 
 

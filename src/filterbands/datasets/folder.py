@@ -3,11 +3,13 @@
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ..disk import check_input
 from .classes import number_classes
 from .decoding import SUFFIXES, Remarks, read_images, say_remarks
 from .imageset import ImageSet, check_split
@@ -44,6 +46,20 @@ class ImageFiles:
             for name in ("paths", "labels", "names", "index")
         }
         return replace(self, **parts)
+
+    def fingerprint(self) -> str:
+        """Return the sha256 of the names and bytes of all files.
+
+        Raises:
+            FileNotFoundError: A file has been removed.
+            ValueError: A pipe or device among them.
+        """
+        digest = sha256()
+        for name, path in zip(self.names, self.paths, strict=True):
+            content = check_input(path).read_bytes()
+            digest.update(f"{name} {len(content)}\n".encode())
+            digest.update(content)
+        return digest.hexdigest()
 
 
 def list_images(folder: str | Path, *, split: str = "test", reading: Reading | None = None) -> ImageFiles:

@@ -1,6 +1,7 @@
 """Corrupted images from arrays of the published layout, memory-mapped."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,10 @@ from ..scores import SEVERITIES
 from ..types import Images
 from .sources import Source
 
+_LOG = logging.getLogger(__name__)
+# What images are called that have no name of their own.
+_NAMELESS = ("arrays", "folder")
+
 
 class CorruptedArrays:
     """A folder of corrupted arrays in the published layout, memory-mapped."""
@@ -27,7 +32,7 @@ class CorruptedArrays:
 
         Raises:
             FileNotFoundError: There is no labels.npy.
-            ValueError: Labels of a severity that differ from those of the images.
+            ValueError: Labels of a severity that differ from those of the images, or a copy of other images.
         """
         self.path = folder.resolve()
         self._folder = folder
@@ -61,6 +66,10 @@ class CorruptedArrays:
                     f"{folder}/labels.npy does not hold the labels of {images.name} ({images.split}) "
                     f"for severity {severity}"
                 )
+        if record is not None:
+            whole = images.index.tolist() == list(numbers)
+            known = record.get("fingerprint") if whole else None
+            check_origin(folder, record, images, known, lambda: images.fingerprint)
 
     def kinds(self) -> tuple[str, ...]:
         """Return the kinds whose arrays exist: the known ones in their order, then the others.
@@ -131,6 +140,43 @@ def read_record(folder: Path) -> dict[str, Any] | None:
         return None
     content = read_json(file)
     return content if isinstance(content, dict) else {}
+
+
+def check_origin(
+    folder: Path, record: dict[str, Any], images: Source, known: Any, found: Callable[[], str]
+) -> None:
+    """Check that a copy was made of these images, as far as its record says.
+
+    Args:
+        folder: The copy.
+        record: What `read_record` returned.
+        images: The clean images.
+        known: Hash of the images that were corrupted; None where these are fewer or where it is not known.
+        found: Returns that of the clean images.
+
+    Raises:
+        ValueError: The copy was made of other images.
+
+    A line says where the names of the data differ and the images cannot be compared.
+    """
+    named, here = (record.get("data"), record.get("split")), (images.name, images.split)
+    if known is not None:
+        if known == found():
+            return
+        # Images without names of classes have another hash.
+        if images.name != "arrays":
+            raise ValueError(
+                f"{folder} is a corrupted copy of {named[0]} ({named[1]}) with other images, labels or names "
+                f"than {here[0]} ({here[1]}) has now; give the images that were corrupted, or make the copy "
+                "anew"
+            )
+    elif named == here or None in named or images.name in _NAMELESS:
+        return
+    _LOG.warning(
+        "%s is a corrupted copy of %s (%s); whether it is one of %s (%s) cannot be seen: what is measured is "
+        "wrong if these are other images",
+        *(folder, *named, *here),
+    )
 
 
 def _read_severities(folder: Path, record: dict[str, Any]) -> tuple[int, ...]:

@@ -3,16 +3,17 @@
 They do not depend on the process: not on addresses, the hash seed, or the order of a set.
 """
 
-import inspect
+import functools
 import io
 import re
-import sys
 import threading
 import warnings
 import weakref
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from hashlib import sha256
+from pathlib import PurePath
 from types import (
     BuiltinFunctionType,
     CodeType,
@@ -28,10 +29,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+from .origin import (
+    LIBRARIES,
+    function_of,
+    is_installed,
+    is_library,
+    is_standard,
+    is_users_class,
+    is_users_module,
+    replaced,
+    root,
+    source_of,
+)
 
-LIBRARIES = (torch.__name__, __name__.partition(".")[0])
-"""Packages whose code belongs to a version, not to an experiment of the user."""
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 PLAIN = (type(None), bool, int, float, complex, str, bytes)
 """Types whose `repr` says all of a value."""
@@ -46,8 +57,12 @@ _BY_TYPE = (
 )
 # Trainers refer to data, loggers and the machine; they are no part of the network that they trained.
 _TRAINERS = ("lightning", "lightning_fabric", "pytorch_lightning", "accelerate")
+_CACHED = type(functools.cache(len))
 # What a function finds among the names of its module; containers that may change, such as caches, are not.
 _OF_MODULES = (*PLAIN, tuple, frozenset, Tensor, np.ndarray, np.generic, FunctionType, type, nn.Module)
+_OF_USERS = (functools.partial, _CACHED)
+# What a class of the user's may hold besides.
+_OF_CLASSES = (*_OF_USERS, list, dict, set, functools.partialmethod, functools.cached_property)
 _MOST = 1_000_000
 
 
@@ -111,14 +126,26 @@ class Contents:
             return [value.__name__]
         if isinstance(value, torch.jit.ScriptFunction):
             return [str(value.code)]
-        if isinstance(value, _BY_REPR) or _root(type(value)) == LIBRARIES[1]:
+        if isinstance(value, _CACHED):
+            return self._each([value.__wrapped__])
+        if isinstance(value, _BY_REPR):
             return [without_address(repr(value))]
-        if isinstance(value, _BY_TYPE) or _root(type(value)) in _TRAINERS:
+        if root(type(value)) == LIBRARIES[1]:
+            return self._of_ours(value)
+        if isinstance(value, _BY_TYPE) or root(type(value)) in _TRAINERS:
             return []
         return self._of_object(value)
 
     def _each(self, values: Iterable[Any]) -> list[bytes]:
         return [self.digest(value) for value in values]
+
+    def _of_ours(self, value: Any) -> Iterable[bytes | str]:
+        """Return the text of an object of this package, or its fields where these say more."""
+        if is_shown(value):
+            return [without_address(repr(value))]
+        if not is_dataclass(value):
+            return self._of_object(value)
+        return self._each(getattr(value, field.name) for field in fields(value))
 
     def _of_object(self, value: Any) -> Iterable[bytes | str]:
         """Return what `copy` and `pickle` take an object to be."""
@@ -155,36 +182,43 @@ class Contents:
         """Return the code and the plain values of a class of the user's, and of what it inherits."""
         parts: list[bytes | str] = [_name(kind)]
         for base in kind.__mro__:
-            if _is_standard(base):
-                continue
-            for name, member in sorted(vars(base).items()):
-                function = getattr(member, "fget", None) or getattr(member, "__func__", None) or member
+            members = replaced(base) if is_standard(base) else vars(base)
+            holds = is_users_class(base)
+            for name, member in sorted(members.items()):
+                function = function_of(member)
                 is_value = isinstance(function, _OF_MODULES) and not name.startswith("__")
-                if isinstance(function, FunctionType) or is_value:
+                # Python's own names, such as those of an Enum, begin and end with a line.
+                is_held = holds and isinstance(member, _OF_CLASSES) and not re.match("_.*_$", name)
+                if isinstance(function, FunctionType) or is_value or is_held:
                     parts += [base.__qualname__, name, self.digest(function)]
         return parts
 
     def _of_function(self, function: FunctionType) -> Iterable[bytes | str]:
         """Return a function's text, defaults, what it closes over and, of the user's code, what it names."""
-        if _root(function) == LIBRARIES[1]:
+        if is_library(function) and root(function) == LIBRARIES[1]:
             return [_name(function)]
         held = self._each([function.__defaults__, function.__kwdefaults__, _cells(function)])
-        if _is_standard(function):
+        if is_standard(function):
             return [_name(function), *held]
-        try:
-            text: bytes | str = inspect.getsource(function)
-        except (OSError, TypeError):
-            # Code from an interactive prompt has no source, but it has been compiled.
-            text = self.digest(function.__code__)
-        installed = "site-packages" in function.__code__.co_filename
-        return [_name(function), text, *held, *([] if installed else self._globals(function))]
+        text, says_all = source_of(function)
+        # Code from an interactive prompt has no source, but it has been compiled.
+        parts: list[bytes | str] = [text] if text else []
+        parts += [] if says_all else [self.digest(function.__code__)]
+        names = [] if is_installed(function) else self._named(function.__globals__, _names(function.__code__))
+        return [_name(function), *parts, *held, *names]
 
-    def _globals(self, function: FunctionType) -> Iterator[bytes | str]:
-        for name in sorted(_names(function.__code__)):
-            value = function.__globals__.get(name)
-            if name in function.__globals__ and isinstance(value, _OF_MODULES):
+    def _named(
+        self, namespace: Mapping[str, Any], names: set[str], seen: tuple[ModuleType, ...] = ()
+    ) -> Iterator[bytes | str]:
+        """Yield what names stand for in a module, and in those modules of the user's that it names."""
+        for name in sorted(names & namespace.keys()):
+            value = namespace[name]
+            if isinstance(value, (*_OF_MODULES, *_OF_USERS)):
                 yield name
                 yield self.digest(value)
+            elif isinstance(value, ModuleType) and value not in seen and is_users_module(value):
+                yield name
+                yield from self._named(vars(value), names, (*seen, value))
 
 
 def settings(module: nn.Module) -> dict[str, Any]:
@@ -192,9 +226,23 @@ def settings(module: nn.Module) -> dict[str, Any]:
     return {name: vars(module)[name] for name in sorted(set(vars(module)) - set(vars(nn.Module())))}
 
 
-def is_library(code: Any) -> bool:
-    """Return whether a class or function is of torch or of this package."""
-    return _root(code) in LIBRARIES
+def is_shown(value: Any) -> bool:
+    """Return whether the text of a value says all of it, in every process."""
+    if isinstance(value, list | tuple):
+        return all(map(is_shown, value))
+    if type(value) is dict:
+        return all(map(is_shown, (*value, *value.values())))
+    if root(type(value)) == LIBRARIES[1] and not isinstance(value, nn.Module):
+        # Long arrays are cut in a text, and numbers rounded.
+        if is_dataclass(value):
+            held = [getattr(value, field.name) for field in fields(value)]
+            return all(field.repr for field in fields(value)) and all(
+                isinstance(one, PurePath) or is_shown(one) for one in held
+            )
+        return repr(value) != object.__repr__(value)
+    of_torch = isinstance(value, torch.dtype | torch.device | torch.utils.hooks.RemovableHandle)
+    function = isinstance(value, FunctionType | type(torch.relu)) and is_library(value)
+    return type(value) in PLAIN or of_torch or function
 
 
 def without_address(text: str) -> str:
@@ -214,15 +262,7 @@ def _name(code: Any) -> str:
     """Return the name of a class or function, without the module where its own text is read too."""
     name = str(getattr(code, "__qualname__", None))
     # The same network may come from a script and from a module.
-    return f"{code.__module__}.{name}" if _is_standard(code) else name
-
-
-def _root(code: Any) -> str:
-    return str(getattr(code, "__module__", None)).partition(".")[0]
-
-
-def _is_standard(code: Any) -> bool:
-    return is_library(code) or _root(code) in sys.stdlib_module_names
+    return f"{code.__module__}.{name}" if is_standard(code) else name
 
 
 def _cells(function: FunctionType) -> list[Any]:

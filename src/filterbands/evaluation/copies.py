@@ -12,9 +12,10 @@ from torch import Tensor
 
 from ..corruptions import CORRUPTIONS
 from ..datasets import Reading, image_files, image_size, read_images
+from ..disk import check_input
 from ..scores import SEVERITIES
 from ..types import Images
-from .arrays import CorruptedArrays, read_record
+from .arrays import CorruptedArrays, check_origin, read_record
 from .files import Files
 from .sources import Source
 
@@ -67,8 +68,8 @@ class CorruptedFiles:
         """Take the clean files, of which each needs a copy.
 
         Raises:
-            ValueError: Two clean files that would have one copy, or a copy that was made otherwise than the
-                clean files are read.
+            ValueError: Two clean files that would have one copy, or a copy that was made of other files or
+                otherwise than the clean files are read.
         """
         self.path = folder.resolve()
         self._folder, self._places, self._images, self._clean = folder, places, images, clean
@@ -82,7 +83,10 @@ class CorruptedFiles:
                     f"{clean.files.paths[other]} and {clean.files.paths[number]} would have one corrupted "
                     f"copy in {folder}; rename one"
                 )
-        self._fitted = self._were_fitted()
+        record = read_record(folder)
+        self._fitted = None if record is None else self._were_fitted(record)
+        if record is not None:
+            self._check_origin(record)
         self._clean_fit: bool | None = None
         self._readings: dict[tuple[str, int], Reading] = {}
         self._sums: dict[tuple[str, int], str] = {}
@@ -113,7 +117,7 @@ class CorruptedFiles:
         if cell not in self._sums:
             paths, digest = self._paths(kind, severity), sha256()
             for stem, path in zip(self._known, paths, strict=True):
-                content = path.read_bytes()
+                content = check_input(path).read_bytes()
                 digest.update(f"{stem} {len(content)}\n".encode())
                 digest.update(content)
             self._readings[cell] = reading = self._reading(paths)
@@ -164,10 +168,15 @@ class CorruptedFiles:
         self._listed = (kind, severity), [found[stem] for stem in self._known]
         return self._listed[1]
 
-    def _were_fitted(self) -> bool | None:
-        """Return whether `corrupt` resized or cropped before; None of copies that others made."""
-        if (record := read_record(self._folder)) is None:
-            return None
+    def _check_origin(self, record: dict[str, Any]) -> None:
+        files, images = self._clean.files, record.get("images")
+        whole = images == len(files.index) and record.get("index", list(range(images))) == list(files.index)
+        check_origin(
+            self._folder, record, self._images, record.get("contents") if whole else None, files.fingerprint
+        )
+
+    def _were_fitted(self, record: dict[str, Any]) -> bool:
+        """Return whether `corrupt` resized or cropped before."""
         side = record.get("size")
         made = record.get("reading") or ({"resize": side, "crop": side} if side else {})
         fitted = bool(made.keys() & _GEOMETRY.keys())

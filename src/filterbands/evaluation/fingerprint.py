@@ -15,8 +15,9 @@ from torch.nn.modules import module as modules
 from .. import rng
 from ..models import evaluating
 from ..types import FloatImages
-from .contents import PLAIN, Contents, is_library, settings, without_address
+from .contents import PLAIN, Contents, is_shown, settings, without_address
 from .inference import logits_of
+from .origin import is_library, replaced
 
 _LOG = logging.getLogger(__name__)
 # The images that a network of others is run on, those of one batch, and the numbers taken of each output.
@@ -33,9 +34,10 @@ def model_fingerprint(model: nn.Module, *, shape: tuple[int, int, int] = (3, 32,
 
     Of any other network, also of one with hooks or other attributes, the hash is of all that its modules
     refer to: arrays, containers, objects as `pickle` takes them, hooks, and functions with what they close
-    over. Code is that of the user's functions and classes and of those that they name. What none of this
-    shows, such as a compiled extension or a list among a function's globals, shows in what the network
-    answers: its outputs for four fixed images, coarsely rounded, are part of the hash.
+    over. Code is that of the user's functions and classes, of those that they name, also in other modules of
+    the user's, and of methods that replace those of torch. What none of this shows, such as a compiled
+    extension, an import within a function or a list among its globals, shows in what the network answers:
+    its outputs for four fixed images, coarsely rounded, are part of the hash.
 
     A network that gives other outputs each time, fails on these images, or refers to what nothing can read is
     told; its fingerprint is another one each time, so that no result is taken for its own.
@@ -93,11 +95,13 @@ def _fingerprint(model: nn.Module, shape: tuple[int, int, int]) -> tuple[str, st
 
 def _is_known(model: nn.Module) -> bool:
     """Return whether weights, settings and the version of this package say all of a network."""
+    kinds = {kind for module in model.modules() for kind in type(module).__mro__}
+    if not all(map(_is_known_class, kinds)):
+        return False
     for module in model.modules():
         hooks = [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
         if not (
-            all(_is_known_class(kind) for kind in type(module).__mro__)
-            and all(isinstance(hook, FunctionType) and _is_ours(hook) for hook in hooks)
+            all(isinstance(hook, FunctionType) and _is_ours(hook) for hook in hooks)
             and all(_is_shown(value) for value in settings(module).values())
             and "forward" not in vars(module)
         ):
@@ -111,7 +115,8 @@ def _of_all_modules() -> tuple[Mapping[int, Any], ...]:
 
 
 def _is_known_class(kind: type) -> bool:
-    return _is_ours(kind) or kind.__module__.startswith("torch.nn.") or kind.__module__ in ("builtins", "abc")
+    known = kind.__module__.startswith("torch.nn.") or kind.__module__ in ("builtins", "abc")
+    return (known or _is_ours(kind)) and not replaced(kind)
 
 
 def _is_ours(code: Any) -> bool:
@@ -124,18 +129,7 @@ def _is_shown(value: Any) -> bool:
         return value.layout == torch.strided and not value.is_quantized
     if type(value) in (set, frozenset):
         return all(type(one) in PLAIN for one in value)
-    return _is_shown_in_others(value)
-
-
-def _is_shown_in_others(value: Any) -> bool:
-    if isinstance(value, list | tuple):
-        return all(map(_is_shown_in_others, value))
-    if type(value) is dict:
-        return all(map(_is_shown_in_others, (*value, *value.values())))
-    is_object = _is_ours(type(value)) and not isinstance(value, nn.Module)
-    of_torch = isinstance(value, torch.dtype | torch.device | torch.utils.hooks.RemovableHandle)
-    function = isinstance(value, FunctionType | type(torch.relu)) and is_library(value)
-    return type(value) in PLAIN or is_object or of_torch or function
+    return is_shown(value)
 
 
 def _of_known(model: nn.Module) -> str:
@@ -150,6 +144,12 @@ def _of_known(model: nn.Module) -> str:
             plain = sorted(map(repr, value)) if isinstance(value, set | frozenset) else value
             text = f"{place} {without_address(repr(plain))}"
             digest.update(_tensor(place, value) if isinstance(value, Tensor) else text.encode())
+    # Modules and tensors that stand in several places have been read at their first one alone.
+    for names in (model.named_modules, model.named_parameters, model.named_buffers):
+        first: dict[int, str] = {}
+        for name, held in names(remove_duplicate=False):
+            if (other := first.setdefault(id(held), name)) != name:
+                digest.update(f"{name} = {other}\n".encode())
     return digest.hexdigest()
 
 

@@ -178,7 +178,8 @@ def gate(scores: Scores, baseline: Scores, *, max_drop: float) -> Verdict:
 def choose_baseline(known: Iterable[Scores], name: str, like: Scores) -> Scores:
     """Return the scores of the network of this name that were made under the conditions of others.
 
-    A network that has several names is found by each.
+    A network that has several names is found by each. The network of `like` is left
+    out where another one of this name fits.
 
     Raises:
         ValueError: No such network, several of them, or none evaluated on the same images in the same way.
@@ -194,6 +195,8 @@ def choose_baseline(known: Iterable[Scores], name: str, like: Scores) -> Scores:
             f"{name} was not evaluated as {like.name} was (images, seed, constants or folder, --spread); "
             "evaluate both with the same options"
         )
+    # One that came under the baseline's name is compared with itself only where there is no other.
+    alike = [scores for scores in alike if scores.model != like.model] or alike
     alike = [scores for scores in alike if scores.precision == like.precision] or alike
     if (count := len({scores.model for scores in alike})) > 1:
         raise ValueError(

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..control import bake, recalibrate
 from ..datasets import ImageSet, load_data
-from ..disk import make_folder, owned, write_weights, write_whole
+from ..disk import check_input, make_folder, owned, write_weights, write_whole
 from ..engine import (
     Fabric,
     compiling,
@@ -343,7 +343,7 @@ def _start(config: TrainConfig) -> str:
     """Return the hash of the file of weights that training starts from."""
     start = Path(config.init)
     start = Run(start).weights if start.is_dir() else start
-    return hashlib.sha256(start.read_bytes()).hexdigest()
+    return hashlib.sha256(check_input(start).read_bytes()).hexdigest()
 
 
 def _resembled(config: TrainConfig) -> tuple[str, ...]:
