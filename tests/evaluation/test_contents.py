@@ -201,6 +201,11 @@ def test_what_is_put_into_a_class_of_torch_or_of_ours_is_in_the_key(monkeypatch:
             for kind in (nn.ReLU, type(build()[2])):
                 patch.setattr(kind, "forward", scaling(scale, kind.forward))
             patched.append([model_fingerprint(one) for one in build()])
+    for forward in (nn.GELU.forward, torch.sigmoid):
+        with monkeypatch.context() as patch:
+            patch.setattr(nn.ReLU, "forward", forward)
+            swapped = [model_fingerprint(one) for one in build()[:2]]
+            assert not set(swapped) & {*before, *patched[0]}
     assert [model_fingerprint(one) for one in build()] == before
     assert patched[0] == patched[1]
     assert all(len({one, *others}) == 3 for one, *others in zip(before, *patched[1:], strict=True))

@@ -182,14 +182,15 @@ class Contents:
         """Return the code and the plain values of a class of the user's, and of what it inherits."""
         parts: list[bytes | str] = [_name(kind)]
         for base in kind.__mro__:
-            members = replaced(base) if is_standard(base) else vars(base)
+            is_other = is_standard(base)
+            members = replaced(base) if is_other else vars(base)
             holds = is_users_class(base)
             for name, member in sorted(members.items()):
                 function = function_of(member)
                 is_value = isinstance(function, _OF_MODULES) and not name.startswith("__")
                 # Python's own names, such as those of an Enum, begin and end with a line.
                 is_held = holds and isinstance(member, _OF_CLASSES) and not re.match("_.*_$", name)
-                if isinstance(function, FunctionType) or is_value or is_held:
+                if isinstance(function, FunctionType) or is_value or is_held or is_other:
                     parts += [base.__qualname__, name, self.digest(function)]
         return parts
 

@@ -8,6 +8,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 import torch
+from torch import nn
 
 from ..checks import is_users_file
 
@@ -82,7 +83,14 @@ def replaced(kind: type) -> dict[str, Any]:
     """Return by name what the user has put into a class of torch or of this package."""
     if not is_library(kind):
         return {}
-    return {name: member for name, member in vars(kind).items() if _is_users_function(function_of(member))}
+    found = {name: member for name, member in vars(kind).items() if _is_users_function(function_of(member))}
+    forward = vars(kind).get("forward")
+    # That of another class, or a function without Python code, is no function of the user's.
+    if forward is not None and kind.__module__.startswith(("torch.nn.", f"{LIBRARIES[1]}.")):
+        owner = str(getattr(forward, "__qualname__", None)).partition(".")[0]
+        if owner not in (kind.__qualname__.partition(".")[0], nn.Module.forward.__qualname__):
+            found["forward"] = forward
+    return found
 
 
 def function_of(member: Any) -> Any:
