@@ -10,7 +10,7 @@ import torch
 
 from filterbands.cli import main
 from filterbands.disk import check_output, make_folder, write_weights, write_whole
-from filterbands.run import _RECORD, Run
+from filterbands.run import RECORD, Run
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_the_record_of_a_finished_training_has_its_figures(odd: dict[str, object
 
 
 @pytest.mark.parametrize("odd", [float("inf"), [1], "x"])
-@pytest.mark.parametrize("path", [path for paths in _RECORD.values() for path in paths])
+@pytest.mark.parametrize("path", [path for paths in RECORD.values() for path in paths])
 def test_a_record_of_other_types_is_named_by_every_reader(
     path: str, odd: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -27,7 +27,7 @@ EPOCHS = 100_000
 # Longest line of a log, in bytes.
 _LINE = 1 << 20
 _RECALIBRATED = ("images", "accuracy_before", "accuracy_after")
-_RECORD: Mapping[str, tuple[str, ...]] = {
+RECORD: Mapping[str, tuple[str, ...]] = {
     "text": (
         *("started", "finished", "version", "git", "device", "torch"),
         *("data.name", "data.split", "data.fingerprint"),
@@ -205,7 +205,7 @@ def check_record(content: Mapping[str, Any], place: object) -> None:
     Raises:
         ValueError: An entry that is there, and not null, is of another type.
     """
-    for needed, paths in _RECORD.items():
+    for needed, paths in RECORD.items():
         for path in paths:
             value: Any = content
             for name in path.split("."):
