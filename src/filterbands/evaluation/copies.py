@@ -14,7 +14,7 @@ from ..corruptions import CORRUPTIONS
 from ..datasets import Reading, image_files, image_size, read_images
 from ..scores import SEVERITIES
 from ..types import Images
-from .arrays import CorruptedArrays, read_record
+from .arrays import CorruptedArrays, read_record, recorded_seed
 from .files import Files
 from .sources import Source
 
@@ -82,7 +82,9 @@ class CorruptedFiles:
                     f"{clean.files.paths[other]} and {clean.files.paths[number]} would have one corrupted "
                     f"copy in {folder}; rename one"
                 )
-        self._fitted = self._were_fitted()
+        record = read_record(folder)
+        self.seed = recorded_seed(record)
+        self._fitted = self._were_fitted(record)
         self._clean_fit: bool | None = None
         self._readings: dict[tuple[str, int], Reading] = {}
         self._sums: dict[tuple[str, int], str] = {}
@@ -164,9 +166,9 @@ class CorruptedFiles:
         self._listed = (kind, severity), [found[stem] for stem in self._known]
         return self._listed[1]
 
-    def _were_fitted(self) -> bool | None:
+    def _were_fitted(self, record: dict[str, Any] | None) -> bool | None:
         """Return whether `corrupt` resized or cropped before; None of copies that others made."""
-        if (record := read_record(self._folder)) is None:
+        if record is None:
             return None
         side = record.get("size")
         made = record.get("reading") or ({"resize": side, "crop": side} if side else {})
