@@ -101,6 +101,62 @@ def test_a_leaderboards_entry_has_its_keys_and_says_what_is_not_comparable(tmp_p
         leaderboard_entry(few)
 
 
+def _spread(scores: Scores) -> Scores:
+    cells = {
+        (kind, s): answers
+        if kind == "clean"
+        else Answers(positions=answers.positions[s - 1 :: 5], bits=answers.bits[s - 1 :: 5])
+        for (kind, s), answers in scores.cells.items()
+    }
+    return replace(scores, cells=cells)
+
+
+@pytest.mark.parametrize(
+    ("scores", "note", "caution"),
+    [
+        (
+            _spread(_published(0.5, images=10000)),
+            "Each corrupted cell on 2,000 of the 10,000 images.",
+            "2,000 of the 10,000 images in a corrupted cell (--spread)",
+        ),
+        (
+            replace(_published(0.5), parameters="imagenet"),
+            "seed 0, constants imagenet, not the published files.",
+            "the constants are those of imagenet, the benchmark's are cifar",
+        ),
+        (
+            replace(_published(0.5), precision="bfloat16"),
+            "Precision bfloat16.",
+            "the precision is bfloat16",
+        ),
+        (
+            replace(_published(0.5), parameters="", seed=7, folder="/home/me/copy"),
+            "Corrupted images read from a copy of seed 7, not the published files.",
+            "the corrupted images are a copy that was made with seed 7, those of published rows are",
+        ),
+    ],
+)
+def test_an_entry_and_a_rank_say_how_the_images_were_made(scores: Scores, note: str, caution: str) -> None:
+    footnote = leaderboard_entry(scores)["footnote"]
+    place = place_among_published(scores)
+    assert place is not None
+    assert note in footnote
+    assert any(caution in one for one in place.caution)
+    assert f"not fully comparable: {caution}" in str(place)
+    plain = _published(0.5, images=len(scores.labels))
+    assert note not in leaderboard_entry(plain)["footnote"]
+    assert caution not in str(place_among_published(plain))
+
+
+def test_the_published_files_need_no_caution_and_name_no_path() -> None:
+    scores = replace(_published(0.5, images=10000), parameters="", seed=None, folder="/home/me/CIFAR-10-C")
+    place = place_among_published(scores)
+    assert place is not None
+    assert place.caution == ()
+    footnote = leaderboard_entry(scores)["footnote"]
+    assert footnote.startswith("Corrupted images read from CIFAR-10-C. 95 % interval")
+
+
 def test_published_rows_are_shares_with_a_source() -> None:
     assert len({(row.method, row.architecture, row.kinds, row.source) for row in PUBLISHED}) == len(PUBLISHED)
     for row in PUBLISHED:

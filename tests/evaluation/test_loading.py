@@ -64,9 +64,23 @@ def test_a_copy_of_a_folder_is_no_second_set(tmp_path: Path) -> None:
 
 def test_rows_that_know_no_folder_are_one_set_unless_there_are_two_files_of_a_kind(tmp_path: Path) -> None:
     _put(tmp_path / "one.db", _read("fog", "1"), _read("snow", "2"))
-    assert _sets(tmp_path / "one.db") == [("", ("snow", "fog"))]
+    [(folder, kinds)] = _sets(tmp_path / "one.db")
+    assert (folder.startswith("files of sha256 "), kinds) == (True, ("snow", "fog"))
     _put(tmp_path / "two.db", _read("fog", "1"), _read("snow", "2"), _read("fog", "3"))
-    assert len(_sets(tmp_path / "two.db")) == 3
+    # They are told apart, so that no network on one file is compared with another one on the other.
+    assert len({folder for folder, _ in _sets(tmp_path / "two.db")}) == 3
+
+
+def test_the_seed_of_copies_is_that_of_their_record_while_it_is_one_seed(tmp_path: Path) -> None:
+    db = tmp_path / "r.db"
+    cells = [_read("fog", "1"), _read("snow", "2")]
+    _put(db, *cells, folder="/a")
+    assert [scores.seed for scores in load_scores(db)] == [None]
+    for seeds, known in ((7, 7), 7), ((7, 8), None):
+        with Store(db) as store:
+            for cell, seed in zip(cells, seeds, strict=True):
+                store.add_folder("/a", [cell], seed=seed)
+        assert [scores.seed for scores in load_scores(db)] == [known]
 
 
 def test_failed_cells_are_told_and_a_network_that_failed_on_clean_images_is_none(tmp_path: Path) -> None:

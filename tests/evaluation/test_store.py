@@ -248,7 +248,7 @@ def test_a_claim_keeps_others_out_and_dies_with_its_process(tmp_path: Path) -> N
         assert store.claim(CELL.key)
 
 
-# The tables as versions 1, 2 and 3 of the schema wrote them: files with these are on people's disks.
+# The tables as versions 1 to 4 of the schema wrote them: files with these are on people's disks.
 VERSION_1 = """
 CREATE TABLE models (
   fingerprint TEXT PRIMARY KEY,
@@ -323,6 +323,9 @@ ALTER TABLE probes ADD COLUMN checksum TEXT NOT NULL DEFAULT '';
 """
 
 
+VERSION_4 = "ALTER TABLE folders ADD COLUMN seed INTEGER;"
+
+
 def _of_version_1(file: Path) -> None:
     """Write a database as the first version did: one cell, no columns for what came later."""
     connection = sqlite3.connect(file)
@@ -377,14 +380,14 @@ def test_a_database_of_schema_2_is_read_as_it_was_written(tmp_path: Path) -> Non
         kept = store.logits(CELL.key)
         assert kept is not None
         assert kept.tolist() == logits.tolist()
-        assert (store.overlaps(), store.folders()) == ({"m": ("noise",)}, {CELL.key: ["/copies"]})
+        assert (store.overlaps(), store.folders()) == ({"m": ("noise",)}, {CELL.key: {"/copies": None}})
         assert store.probed("k") == b"content"
         [row] = store.rows()
         assert (row["name"], row["data"], row["correct"], row["key"]) == ("net", "set", 7, CELL.key)
         assert store.names() == {"m": ("net",)}
 
 
-def test_the_tables_of_a_new_database_are_those_of_schema_3(tmp_path: Path) -> None:
+def test_the_tables_of_a_new_database_are_those_of_schema_4(tmp_path: Path) -> None:
     def columns(file: Path) -> dict[str, list[object]]:
         connection = sqlite3.connect(file)
         tables = [
@@ -396,7 +399,7 @@ def test_the_tables_of_a_new_database_are_those_of_schema_3(tmp_path: Path) -> N
 
     Store(tmp_path / "new.db").close()
     connection = sqlite3.connect(tmp_path / "old.db")
-    connection.executescript(VERSION_1 + VERSION_2 + VERSION_3)
+    connection.executescript(VERSION_1 + VERSION_2 + VERSION_3 + VERSION_4)
     connection.close()
     assert columns(tmp_path / "new.db") == columns(tmp_path / "old.db")
 
@@ -406,8 +409,30 @@ def test_an_older_database_that_cannot_be_changed_is_told(
 ) -> None:
     _of_version_1(tmp_path / "r.db")
     monkeypatch.setattr("filterbands.evaluation.store.os.access", lambda *_: False)
-    with pytest.raises(ValueError, match=r"an older version \(schema 1, here 3\) and cannot be changed"):
+    with pytest.raises(ValueError, match=r"an older version \(schema 1, here 4\) and cannot be changed"):
         Store(tmp_path / "r.db", readonly=True)
+
+
+def test_a_database_of_schema_3_is_read_where_it_cannot_be_changed_and_brought_up_to_date_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "r.db"
+    _of_version_1(file)
+    connection = sqlite3.connect(file)
+    connection.executescript(VERSION_2 + VERSION_3 + "PRAGMA user_version = 3;")
+    connection.execute("INSERT INTO folders VALUES ('/copies', ?)", (CELL.key,))
+    connection.commit()
+    connection.close()
+    before = file.read_bytes()
+    with monkeypatch.context() as fixed:
+        fixed.setattr("filterbands.evaluation.store.os.access", lambda *_: False)
+        with Store(file, readonly=True) as store:
+            assert store.folders() == {CELL.key: {"/copies": None}}
+    assert file.read_bytes() == before
+    with Store(file) as store:
+        assert store.has(CELL.key)
+        store.add_folder("/copies", [CELL], seed=7)
+        assert store.folders() == {CELL.key: {"/copies": 7}}
 
 
 def test_a_network_keeps_every_name_and_its_results_until_the_last_one_is_deleted(tmp_path: Path) -> None:

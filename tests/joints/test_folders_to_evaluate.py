@@ -174,8 +174,10 @@ def test_the_bytes_of_the_files_are_in_the_key(
     assert len(set(sources)) == 6
     # The cell of the former file stays, without a folder, as that of a former array does.
     loaded = {scores.folder: set(scores.cells) for scores in load_scores(db)}
+    [former] = loaded.keys() - {str(published)}
+    assert former.startswith("files of sha256 ")
     assert loaded == {
-        "": {("clean", 0), ("fog", 3)},
+        former: {("clean", 0), ("fog", 3)},
         str(published): {("clean", 0), *(("fog", severity) for severity in range(1, 6))},
     }
 

@@ -95,6 +95,29 @@ def test_kinds_stand_in_the_order_of_their_frequency(
         assert value == pytest.approx(one.kinds[kind][2] - other.kinds[kind][2])
 
 
+def test_gains_are_of_the_cells_that_both_have_under_equal_conditions(
+    networks: list[Probed], added: CorruptionSpectra, tmp_path: Path
+) -> None:
+    other = networks[0].scores
+    assert other is not None
+    # At severity 1 all answers are wrong, and only one of the two was measured there.
+    cells = {(kind, 1): replace(one, bits=~one.bits & one.bits) for (kind, _), one in other.cells.items()}
+    wider = replace(
+        other, cells={**other.cells, **{cell: cells[cell] for cell in cells if cell[0] != "clean"}}
+    )
+    assert set(gain_by_frequency(wider, other, added).gain) == {0.0}
+    seeded = replace(other, seed=9)
+    with pytest.raises(ValueError, match="saw other corrupted images: seed 9 against 0"):
+        gain_by_frequency(seeded, other, added)
+    for apart, why in ((wider, "severities 1, 3 instead of 3"), (seeded, "seed 9 instead of 0")):
+        given = [networks[0], replace(networks[1], name="b", scores=apart)]
+        page = write_probe_page(given, tmp_path / "p.html", corruptions=added).read_text()
+        text = re.sub(r"<[^>]+>", "", page)
+        assert f"b are not compared, since they were measured otherwise: {why}." in text
+        assert "gains over" not in text
+        assert "no accuracies under corruption of" not in text
+
+
 @pytest.mark.parametrize(
     ("gains", "sentence"),
     [

@@ -1,6 +1,6 @@
 """Pairs of runs kind by kind, a gate against a baseline, runs over seeds, the relative errors."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -106,6 +106,74 @@ def test_a_baseline_is_one_network_seen_in_the_same_way() -> None:
     assert choose_baseline([same, base], "base", same) is base
     assert choose_baseline([same, other], "base", same) is other
     assert choose_baseline([same, replace(base, seed=4)], "base", same) is same
+
+
+FOLDER = replace(_scores(("fog",)), parameters="", seed=None, folder="/a")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "line"),
+    [
+        (_scores(("fog",)), {"seed": 4}, "saw other corrupted images: seed 0 against 4"),
+        (_scores(("fog",)), {"parameters": "imagenet"}, "constants cifar against imagenet"),
+        (_scores(("fog",)), {"parameters": "", "folder": "/a"}, "those of base were read from files"),
+        (FOLDER, {"folder": "/b"}, "saw other corrupted images: folder /a against /b"),
+        (
+            _scores(("fog",)),
+            {"precision": "float32, present only"},
+            r"base chose .* \(--present-only\), net among",
+        ),
+    ],
+)
+def test_corrupted_images_of_other_conditions_are_compared_by_nothing(
+    one: Scores, other: dict[str, object], line: str
+) -> None:
+    base = replace(one, name="base", model="base", **other)  # type: ignore[arg-type]
+    attempts: list[Callable[[], object]] = [
+        lambda: compare(one, base, ("fog",)),
+        lambda: compare_kinds(one, base),
+        lambda: gate(one, base, max_drop=1),
+        lambda: over_seeds([one, base]),
+        lambda: choose_baseline([base], "base", one),
+    ]
+    for attempt in attempts:
+        with pytest.raises(ValueError, match=line):
+            attempt()
+    if "precision" not in other:
+        # Clean images are the same ones.
+        assert compare(one, base).difference == 0
+
+
+def test_a_folder_that_is_not_known_may_be_the_other_one_and_the_gate_says_so() -> None:
+    given, other_seed = replace(FOLDER, name="given", model="g", folder=""), replace(FOLDER, seed=7)
+    assert compare(FOLDER, given, ("fog",)).difference == 0
+    [caution] = gate(FOLDER, given, max_drop=0).caution
+    assert "folder of the corrupted images is known of one of them alone" in caution
+    # Copies have the seed of their record, which old databases do not know.
+    assert gate(FOLDER, other_seed, max_drop=0).caution == ()
+    assert choose_baseline([given, replace(FOLDER, name="given", model="g")], "given", FOLDER).folder == "/a"
+
+
+def test_clean_images_alone_do_not_decide_where_the_run_has_others() -> None:
+    run, base = _scores(("fog",)), _scores(("contrast",), name="base")
+    with pytest.raises(
+        ValueError, match="base has none of the corrupted cells of net, and clean images alone"
+    ):
+        gate(run, base, max_drop=1)
+    with pytest.raises(ValueError, match="not evaluated as net was: base has none of the corrupted cells"):
+        choose_baseline([base], "base", run)
+    both = _scores(("fog", "contrast"))
+    assert gate(both, base, max_drop=1).caution == ("base lacks 5 of 10 corrupted cells (fog)",)
+    clean = replace(run, cells={("clean", 0): run.cells["clean", 0]})
+    assert gate(clean, base, max_drop=1).caution == ()
+
+
+def test_another_precision_is_compared_and_said() -> None:
+    run, base = _scores(("fog",)), replace(_scores(("fog",), name="base"), precision="bfloat16")
+    assert compare(run, base, ("fog",)).difference == 0
+    verdict = gate(run, choose_baseline([base], "base", run), max_drop=0)
+    assert verdict.to_json()["caution"] == ["the precision is float32, that of base is bfloat16"]
+    assert "not fully comparable: the precision is float32, that of base is bfloat16" in str(verdict)
 
 
 def test_over_seeds_tells_mean_deviation_and_number() -> None:

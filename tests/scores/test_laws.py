@@ -24,7 +24,7 @@ from filterbands.scores import (
     over_seeds,
     student_interval,
 )
-from filterbands.scores.scores import per_image
+from filterbands.scores.estimates import per_image
 
 seeds = st.integers(0, 2**31)
 KINDS = ("fog", "contrast", "gaussian_noise", "elastic_transform", "jpeg_compression")

@@ -29,7 +29,7 @@ from ..probes import (
     vulnerability,
 )
 from ..report import Probed, write_probe_page
-from ..scores import Scores
+from ..scores import Scores, key_of
 from .shared import (
     Answer,
     ComputeOptions,
@@ -104,10 +104,12 @@ def run(options: ProbeOptions) -> Answer:
         with progress_bar("corruptions") as progress:
             shown: dict[str, Any] = {"parameters": options.parameters, "progress": progress}
             added = corruption_spectra(data, seed=options.config.seed, db=options.db, **shown)
-    measured = _measured(options.db, options.parameters)
+    _, channels, height, width = data.images.shape
+    prints = [model_fingerprint(network, shape=(channels, height, width)) for network in networks]
+    measured = _measured(options.db, options.parameters, prints)
     probed = [
-        _probed(options, name, network, data, measured)
-        for name, network in zip(names_of(options.models), networks, strict=True)
+        _probed(options, name, network, data, fingerprint, measured.get(fingerprint))
+        for name, network, fingerprint in zip(names_of(options.models), networks, prints, strict=True)
     ]
     if page is not None:
         conditions = {"data": data.name, "split": data.split, "images": f"{len(data):,}"}
@@ -154,16 +156,19 @@ def _is_onnx(network: nn.Module) -> bool:
 
 
 def _probed(
-    options: ProbeOptions, name: str, model: nn.Module, data: ImageSet, measured: dict[str, Scores]
+    options: ProbeOptions,
+    name: str,
+    model: nn.Module,
+    data: ImageSet,
+    fingerprint: str,
+    scores: Scores | None,
 ) -> Probed:
     parts, layer = set(options.only), None
-    _, channels, height, width = data.images.shape
     if _is_onnx(model):
         parts -= set(_WITH_WEIGHTS)
     else:
         layer = next((found for found in analyze(model) if found.filters_low_energy is not None), None)
     moved, why = _vulnerability(options, model, layer, data) if "vulnerability" in parts else (None, "")
-    fingerprint = model_fingerprint(model, shape=(channels, height, width))
     if {"heatmap", "passes"} & parts:
         with Store(options.db) as store:
             # `report` finds what was probed by the network; a name that is there stays.
@@ -182,7 +187,7 @@ def _probed(
             vulnerability=moved,
             why=why,
             layer=layer,
-            scores=measured.get(fingerprint),
+            scores=scores,
         )
 
 
@@ -205,23 +210,29 @@ def _vulnerability(
         return None, str(error)
 
 
-def _measured(db: str, parameters: str | None) -> dict[str, Scores]:
-    """Return for each network in the database its scores over the most images and kinds.
+def _measured(db: str, parameters: str | None, models: list[str]) -> dict[str, Scores]:
+    """Return the scores of networks that the database has: those that the most of them share with the first.
 
-    Those of other constants than what corruptions are shown with are left out.
+    Of several such sets those over the most images and kinds count; a network without them has its own
+    largest ones. Those of other constants than what corruptions are shown with are left out.
     """
     if not Path(db).exists():
         return {}
     with Store(db):
         # What a full disk has left empty gets its tables.
         pass
-    known = load_scores(db)
+    known = [scores for scores in load_scores(db) if scores.model in models and scores.severities]
     if parameters is not None:
         known = [scores for scores in known if scores.parameters in ("", parameters)]
     # Of sets of one size the first counts, so it comes last.
     known.reverse()
-    known.sort(key=lambda scores: len(scores.kinds) * len(scores.labels))
-    return {scores.model: scores for scores in known}
+    known.sort(key=lambda scores: len(scores.cells) * len(scores.labels))
+    sets: dict[str, dict[str, Scores]] = {}
+    for scores in known:
+        sets.setdefault(key_of(scores), {})[scores.model] = scores
+    # The last one of a size is the largest.
+    largest_last = sorted(sets.values(), key=lambda one: (models[0] in one, len(one)))
+    return {scores.model: scores for scores in known} | (largest_last[-1] if largest_last else {})
 
 
 def _text(entry: Probed) -> str:

@@ -15,7 +15,7 @@ from ..evaluation import (
     score_predictions,
     write_leaderboard_entry,
 )
-from ..scores import Scores, of_name
+from ..scores import Scores, conditions, of_name
 from .shared import Answer, ImageOptions, Options
 
 
@@ -43,15 +43,15 @@ class ResultsOptions(Options):
     """Which images of the data set --add is about."""
     parameters: str = "cifar"
     """Table of constants of the corruptions of --add, cifar or imagenet; empty for published arrays."""
-    seed: int = 0
-    """Seed of the corruptions of --add."""
+    seed: int | None = None
+    """Seed of the corruptions of --add, by default 0."""
 
     def __post_init__(self) -> None:
         if sum(map(bool, (self.export, self.delete, self.robustbench, self.add))) > 1:
             raise ValueError(
                 "--export, --robustbench, --delete and --add exclude each other; do one after the other"
             )
-        seed_number(self.seed)
+        seed_number(self.seed or 0)
         if bool(self.add) != bool(self.name):
             raise ValueError("--add FILE and --name NAME, of the network that made it, go together")
         if self.data and not self.add:
@@ -93,7 +93,7 @@ def run(options: ResultsOptions) -> Answer:
             write_leaderboard_entry(whole[0], options.robustbench)
             document = {"model": options.model, "out": options.robustbench}
             return Answer(document=document, text=f"{options.robustbench}: {options.model}")
-        text = "\n\n".join(map(str, scores))
+        text = "\n\n".join(f"{entry}\n\nmeasured on {_conditions(entry)}" for entry in scores)
     else:
         text = "\n".join(map(_line, scores)) or f"{options.db} holds no results"
     return Answer(document={"results": [entry.to_json() for entry in scores]}, text=text)
@@ -117,6 +117,10 @@ def _names(scores: Scores) -> tuple[str, ...]:
     return (scores.name, *scores.other_names)
 
 
+def _conditions(scores: Scores) -> str:
+    return ", ".join(f"{what} {value}" for what, value in conditions(scores))
+
+
 def _line(scores: Scores) -> str:
     at_hand = scores.average_at_hand()
     parts = [f"{scores.name:<24} {scores.data} ({scores.split}, {len(scores.labels):,})"]
@@ -126,6 +130,10 @@ def _line(scores: Scores) -> str:
             parts.append(f"{title} {100 * estimate.accuracy:.2f} %")
     if at_hand is not None and scores.average_15() is None:
         parts.append(f"{len(scores.kinds)} kinds at hand {100 * at_hand.accuracy:.2f} %")
+    known = dict(conditions(scores))
+    for what, usual in (("seed", "0"), ("constants", "cifar"), ("folder", ""), ("images per severity", "")):
+        if known.get(what, usual) != usual:
+            parts.append(f"{what} {known[what]}")
     if scores.precision != "float32":
         parts.append(scores.precision)
     if scores.other_names:

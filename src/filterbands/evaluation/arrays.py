@@ -41,7 +41,8 @@ class CorruptedArrays:
         self.severities: tuple[int, ...] = SEVERITIES
         # Numbers of the images whose rows are there; None where row i is of image i.
         self._numbers: tuple[int, ...] | None = None
-        if (record := read_record(folder)) is not None:
+        self.seed = recorded_seed(record := read_record(folder))
+        if record is not None:
             self.severities = _read_severities(folder, record)
             self._numbers = _read_numbers(folder, record)
         labels = self._open("labels").reshape(-1)
@@ -177,6 +178,12 @@ def check_origin(
         "wrong if these are other images",
         *(folder, *named, *here),
     )
+
+
+def recorded_seed(record: dict[str, Any] | None) -> int | None:
+    """Return the seed that a copy was made with; None if nothing says it."""
+    seed = None if record is None else record.get("seed")
+    return seed if type(seed) is int and -(2**63) <= seed < 2**63 else None
 
 
 def _read_severities(folder: Path, record: dict[str, Any]) -> tuple[int, ...]:

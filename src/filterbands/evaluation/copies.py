@@ -15,7 +15,7 @@ from ..datasets import Reading, image_files, image_size, read_images
 from ..disk import check_input
 from ..scores import SEVERITIES
 from ..types import Images
-from .arrays import CorruptedArrays, check_origin, read_record
+from .arrays import CorruptedArrays, check_origin, read_record, recorded_seed
 from .files import Files
 from .sources import Source
 
@@ -84,7 +84,8 @@ class CorruptedFiles:
                     f"copy in {folder}; rename one"
                 )
         record = read_record(folder)
-        self._fitted = None if record is None else self._were_fitted(record)
+        self.seed = recorded_seed(record)
+        self._fitted = self._were_fitted(record)
         if record is not None:
             self._check_origin(record)
         self._clean_fit: bool | None = None
@@ -175,8 +176,10 @@ class CorruptedFiles:
             self._folder, record, self._images, record.get("contents") if whole else None, files.fingerprint
         )
 
-    def _were_fitted(self, record: dict[str, Any]) -> bool:
-        """Return whether `corrupt` resized or cropped before."""
+    def _were_fitted(self, record: dict[str, Any] | None) -> bool | None:
+        """Return whether `corrupt` resized or cropped before; None of copies that others made."""
+        if record is None:
+            return None
         side = record.get("size")
         made = record.get("reading") or ({"resize": side, "crop": side} if side else {})
         fitted = bool(made.keys() & _GEOMETRY.keys())

@@ -14,7 +14,7 @@ from ..checks import seed_number, whole_number
 from ..corruptions import CORRUPTIONS, PARAMETERS, corrupt, expand_kinds, kinds_of, parameters_for
 from ..engine import PRECISIONS, Compiled
 from ..models import Named, known_overlap, name_of, opened, scaled
-from ..scores import SEVERITIES, Scores, overlapping_kinds
+from ..scores import PRESENT_ONLY, SEVERITIES, Scores, overlapping_kinds
 from ..types import Progress
 from ..workers import run_jobs
 from .copies import Corrupted, open_corrupted
@@ -46,9 +46,10 @@ class EvaluateConfig:
     severities: tuple[int, ...] = SEVERITIES
     """Severities from 1 to 5; by default all that there are."""
     parameters: str | None = None
-    """Table of constants: cifar or imagenet; by default cifar up to 64 pixels, imagenet above."""
+    """Table of constants: cifar or imagenet; by default cifar up to 64 pixels, imagenet above. Copies on
+    disk (`corrupted`) have their own."""
     seed: int = 0
-    """Seed of the random kinds."""
+    """Seed of the random kinds. Copies on disk (`corrupted`) have their own."""
     precision: str = "float32"
     """Precision of the network: float32, or bfloat16 by autocast."""
     compile: bool = False
@@ -75,7 +76,7 @@ class EvaluateConfig:
     @property
     def rounding(self) -> str:
         """What the network's rounding depends on; results of another rounding are other results."""
-        parts = {"compiled": self.compile, "present only": self.present_only}
+        parts = {"compiled": self.compile, PRESENT_ONLY: self.present_only}
         return ", ".join((self.precision, *(name for name, given in parts.items() if given)))
 
     def __post_init__(self) -> None:
@@ -88,6 +89,12 @@ class EvaluateConfig:
         severities = tuple(whole_number("severities", one) for one in self.severities)
         object.__setattr__(self, "severities", severities)
         object.__setattr__(self, "seed", seed_number(self.seed))
+        own = {"seed": self.seed, "parameters": self.parameters}
+        if self.corrupted is not None and (set_too := [f"{name} {one}" for name, one in own.items() if one]):
+            raise ValueError(
+                "corrupted needs no seed and no parameters, since copies on disk were made with their own; "
+                f"leave out {' and '.join(set_too)}"
+            )
         if not self.severities or not set(self.severities) <= set(SEVERITIES):
             raise ValueError(f"severities needs numbers from 1 to 5, got {self.severities}")
         if self.batch_size < 1:
@@ -165,9 +172,10 @@ def evaluate(
     folder = open_corrupted(Path(config.corrupted), source) if config.corrupted is not None else None
     if folder is not None and config.severities == SEVERITIES:
         config = replace(config, severities=folder.severities)
-    # Where nothing is corrupted here, no constants are chosen.
-    height, width = source.shape[1:] if folder is None and config.kinds != () else (1, 1)
-    config = replace(config, parameters=parameters_for(config.parameters, height, width))
+    if folder is None:
+        # Where nothing is corrupted, no constants are chosen.
+        height, width = source.shape[1:] if config.kinds != () else (1, 1)
+        config = replace(config, parameters=parameters_for(config.parameters, height, width))
     kinds = config.kinds
     if kinds is None:
         kinds = kinds_of("c") if folder is None else folder.kinds()
@@ -198,7 +206,7 @@ def evaluate(
         _fill(store, cells, runner, config, progress)
         if folder is not None:
             made = [cell for cell in cells if cell.source]
-            store.add_folder(str(folder.path), made, by_severity=folder.by_severity)
+            store.add_folder(str(folder.path), made, by_severity=folder.by_severity, seed=folder.seed)
         overlap, names = store.overlaps()[fingerprint], store.names()[fingerprint]
         stored = store.cells(model=fingerprint, data=source.fingerprint)
         # A damaged row may look like another cell.
@@ -213,7 +221,7 @@ def evaluate(
         [(cell, found[cell.key]) for cell in cells],
         names=(name, *(other for other in names if other != name)),
         overlap=overlap,
-        seed=config.seed,
+        seed=config.seed if folder is None else folder.seed,
         parameters=str(config.parameters) if folder is None else "",
         folder="" if folder is None else str(folder.path),
     )
@@ -309,8 +317,8 @@ def _fill(
             images = len(range(cell.first, len(runner.source.labels), cell.step))
             store.put(cell, outcome, images=images)
             if runner.folder is not None and cell.source:
-                place = str(runner.folder.path)
-                store.add_folder(place, [cell], by_severity=runner.folder.by_severity)
+                place, folder = str(runner.folder.path), runner.folder
+                store.add_folder(place, [cell], by_severity=folder.by_severity, seed=folder.seed)
             store.release(cell.key)
             report(cell)
         if len(later) == len(waiting):

@@ -1,11 +1,11 @@
 """Results for other programs: tables of cells as CSV, JSON or Parquet, and the entry of a leaderboard."""
 
 import json
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from ..disk import check_output, check_table, write_table, write_text
-from ..scores import Scores
+from ..scores import Scores, images_per_cell
 from .store import Store
 
 
@@ -47,13 +47,7 @@ def leaderboard_entry(scores: Scores, *, architecture: str = "") -> dict[str, An
             f"{scores.name} on {scores.data} lacks cells of the benchmark's 15 kinds at five severities; "
             "the entry of a leaderboard needs all 75"
         )
-    notes = []
-    if scores.overlap:
-        notes.append(f"The training data resemble {', '.join(scores.overlap)} of the benchmark.")
-    if scores.parameters:
-        notes.append(f"Corrupted images made by filterbands, seed {scores.seed}, not the published files.")
-    if len(scores.labels) != 10000:
-        notes.append(f"On {len(scores.labels):,} images.")
+    notes = _notes(scores)
     low, high = average.ci95
     notes.append(f"95 % interval over images {100 * low:.2f} to {100 * high:.2f}.")
     if wider is not None:
@@ -73,6 +67,30 @@ def leaderboard_entry(scores: Scores, *, architecture: str = "") -> dict[str, An
         "corruptions_acc": f"{100 * average.accuracy:.2f}",
         "footnote": " ".join(notes),
     }
+
+
+def _notes(scores: Scores) -> list[str]:
+    """Return what made the figures, where a leaderboard's own may have been made otherwise."""
+    notes = []
+    if scores.overlap:
+        notes.append(f"The training data resemble {', '.join(scores.overlap)} of the benchmark.")
+    if scores.parameters:
+        notes.append(
+            f"Corrupted images made by filterbands, seed {scores.seed}, constants {scores.parameters}, not "
+            "the published files."
+        )
+    elif scores.seed is not None:
+        notes.append(f"Corrupted images read from a copy of seed {scores.seed}, not the published files.")
+    elif scores.folder:
+        # The path says where somebody works.
+        notes.append(f"Corrupted images read from {PurePath(scores.folder).name}.")
+    if len(scores.labels) != 10000:
+        notes.append(f"On {len(scores.labels):,} images.")
+    if (each := images_per_cell(scores)) < len(scores.labels):
+        notes.append(f"Each corrupted cell on {each:,} of the {len(scores.labels):,} images.")
+    if scores.precision != "float32":
+        notes.append(f"Precision {scores.precision}.")
+    return notes
 
 
 def write_leaderboard_entry(scores: Scores, path: str | Path, *, architecture: str = "") -> None:

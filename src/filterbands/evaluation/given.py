@@ -9,12 +9,9 @@ import numpy as np
 from ..corruptions import CORRUPTIONS
 from ..datasets import read_arrays
 from ..scores import GIVEN, Integers, Scores, read_labels
-from .rows import Cell, Outcome, Stored
+from .rows import UNKNOWN_FILE, Cell, Outcome, Stored
 from .sources import Data, as_source
 from .store import Store
-
-# Stands for the hash of a file of corrupted images, which only the other program has seen.
-_UNKNOWN_FILE = "given"
 
 
 def score_predictions(
@@ -24,7 +21,7 @@ def score_predictions(
     name: str,
     labels: Any = None,
     parameters: str = "cifar",
-    seed: SupportsIndex = 0,
+    seed: SupportsIndex | None = None,
     precision: str = "float32",
     overlap: tuple[str, ...] = (),
     db: str | Path | None = None,
@@ -39,7 +36,7 @@ def score_predictions(
         name: Name of the network.
         labels: Labels that the other program had, which must be those of the data; None does not check.
         parameters: Table of constants of the corruptions; empty if the images were read from files.
-        seed: Seed of the corruptions.
+        seed: Seed of the corruptions, 0 by default; of images that were read from files that of the copies.
         precision: Precision of the network.
         overlap: Kinds, or families of kinds, that the training data resemble.
         db: Database in which `save_scores` keeps the scores; None keeps nothing.
@@ -107,9 +104,9 @@ def save_scores(scores: Scores, db: str | Path) -> None:
             cell = replace(clean, kind=kind, severity=severity, first=first, step=every)
             if kind != "clean" and scores.parameters:
                 version = CORRUPTIONS[kind].version if kind in CORRUPTIONS else 0
-                cell = replace(cell, parameters=scores.parameters, version=version, seed=scores.seed)
+                cell = replace(cell, parameters=scores.parameters, version=version, seed=scores.seed or 0)
             elif kind != "clean":
-                cell = replace(cell, source=_UNKNOWN_FILE, seed=scores.seed)
+                cell = replace(cell, source=UNKNOWN_FILE, seed=scores.seed or 0)
             store.put(cell, _outcome(scores, place), images=len(range(first, len(scores.labels), every)))
 
 

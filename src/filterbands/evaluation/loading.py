@@ -2,7 +2,8 @@
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from ..corruptions import CORRUPTIONS
 from ..scores import Answers, Scores
-from .rows import Cell, Outcome, Stored
+from .rows import UNKNOWN_FILE, Cell, Outcome, Stored
 from .sources import Source
 from .store import Store
 
@@ -24,9 +25,9 @@ def load_scores(db: str | Path) -> list[Scores]:
     """Return the scores in a database, by network, data, seed, constants or folder, and precision.
 
     Cells of an earlier version of a kind are left out, so that no average mixes versions. Corrupted images
-    that were read from files give one set of scores per folder. Rows of older databases do not have a folder.
-    If there are several such files of one kind, each file has its own scores. A damaged cell is among the
-    failed ones, and a line says it.
+    that were read from files give one set of scores per folder. Rows of older databases do not have a folder,
+    and go by the sha256 of their files. If there are several such files of one kind, each file has its own
+    scores. A damaged cell is among the failed ones, and a line says it.
 
     Raises:
         FileNotFoundError: The database does not exist.
@@ -48,7 +49,7 @@ def load_scores(db: str | Path) -> list[Scores]:
                 if not outcome.failed:
                     clean[base] = (cell, outcome)
                 continue
-            for folder in folders.get(cell.key, [""]):
+            for folder in folders.get(cell.key, {"": None}):
                 orphan = cell.source if not folder and base in twice else bool(cell.source)
                 group = (*base, cell.seed, cell.parameters, folder, cell.step, orphan)
                 groups.setdefault(group, []).append((cell, outcome))
@@ -64,11 +65,11 @@ def load_scores(db: str | Path) -> list[Scores]:
             # A network whose row is gone goes by its fingerprint.
             names=names.get(model, (model[:12],)),
             overlap=overlaps.get(model, ()),
-            seed=seed,
+            seed=_seed_of_copies([cell for cell, _ in cells], folder, folders) if read else seed,
             parameters=parameters,
-            folder=folder,
+            folder=folder or _unknown_folder([cell for cell, _ in cells]),
         )
-        for (model, images, precision, seed, parameters, folder, _, _), cells in _distinct(groups).items()
+        for (model, images, precision, seed, parameters, folder, _, read), cells in _distinct(groups).items()
         if (model, images, precision) in clean
     ]
 
@@ -79,7 +80,7 @@ def scores_of(
     *,
     names: tuple[str, ...],
     overlap: tuple[str, ...],
-    seed: int,
+    seed: int | None,
     parameters: str,
     folder: str,
 ) -> Scores:
@@ -123,6 +124,21 @@ def _distinct(groups: _Groups) -> _Groups:
         or any(keys[group] == keys[later] for later in order[place + 1 :])
     }
     return {group: cells for group, cells in groups.items() if group not in covered}
+
+
+def _seed_of_copies(
+    cells: Sequence[Cell], folder: str, folders: Mapping[str, Mapping[str, int | None]]
+) -> int | None:
+    """Return the seed of the copies in a folder; None if it is not known, or not the same for all."""
+    # Of files that another program read, the rows have the seed that was given with the predictions.
+    seeds = {folders[cell.key][folder] if folder else cell.seed or None for cell in cells}
+    return seeds.pop() if len(seeds) == 1 else None
+
+
+def _unknown_folder(cells: Sequence[Cell]) -> str:
+    """Return what tells files apart whose folder is not known; nothing where no file was read here."""
+    sources = sorted({(cell.kind, cell.source) for cell in cells if cell.source not in ("", UNKNOWN_FILE)})
+    return f"files of sha256 {sha256(repr(sources).encode()).hexdigest()[:12]}" if sources else ""
 
 
 def _outdated(cell: Cell) -> bool:

@@ -19,6 +19,10 @@ DAMAGED = "its row in the database is damaged: "
 """Begins the reason of a cell whose row cannot be believed."""
 
 
+UNKNOWN_FILE = "given"
+"""Stands for the sha256 of a file of corrupted images that only another program has seen."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
     """One kind at one severity for one network: everything that can change a bit of the answer."""

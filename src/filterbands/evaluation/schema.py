@@ -1,7 +1,9 @@
 """The tables of the database of results, and how those of older versions become the present ones."""
 
-SCHEMA = 3
+SCHEMA = 4
 """Number of the present schema, kept in the database's `user_version`."""
+OLDEST_READ = 3
+"""The oldest schema that is read as it is, where the database cannot be changed."""
 
 _TABLES = """
 CREATE TABLE models (
@@ -77,5 +79,7 @@ ALTER TABLE data ADD COLUMN checksum TEXT NOT NULL DEFAULT '';
 ALTER TABLE logits ADD COLUMN checksum TEXT NOT NULL DEFAULT '';
 ALTER TABLE probes ADD COLUMN checksum TEXT NOT NULL DEFAULT ''
 """
+# The seed of a copy as its record named it when the file was read; null where no record did.
+_FOURTH = "ALTER TABLE folders ADD COLUMN seed INTEGER"
 # From schema n to n + 1: MIGRATIONS[n]. The first one makes a database.
-MIGRATIONS = (_TABLES, _SECOND, _THIRD)
+MIGRATIONS = (_TABLES, _SECOND, _THIRD, _FOURTH)

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from ..disk import check_input, check_output
-from ..platforms import NoLocksError, check_lock, database_address, lock, open_lock, unlock
+from ..platforms import NoLocksError, lock, open_lock, unlock
 from ..version import __version__
+from .address import address_of, lock_of
 from .rows import (
     COLUMNS,
     LOGITS,
@@ -31,7 +31,7 @@ from .rows import (
     read_overlap,
     read_row,
 )
-from .schema import MIGRATIONS, SCHEMA
+from .schema import MIGRATIONS, OLDEST_READ, SCHEMA
 from .sources import Source
 
 # What a finished probe's row is called, before the fingerprint of its network.
@@ -66,7 +66,7 @@ class Store:
         self._locks: int | None = None
         self._has_locks = True
         self._path = None if path is None else Path(path)
-        address = ":memory:" if self._path is None else _address(self._path, readonly=readonly)
+        address = ":memory:" if self._path is None else address_of(self._path, readonly=readonly)
         # Neither the file nor its folder takes what even a reader may have to write.
         self._fixed = "mode=ro" in address or "immutable" in address
         try:
@@ -158,10 +158,13 @@ class Store:
                 )
                 self._execute("INSERT OR IGNORE INTO logits VALUES (?, ?, ?, ?, ?)", row)
 
-    def add_folder(self, folder: str, cells: Sequence[Cell], *, by_severity: bool = False) -> None:
+    def add_folder(
+        self, folder: str, cells: Sequence[Cell], *, by_severity: bool = False, seed: int | None = None
+    ) -> None:
         """Note that a folder holds these cells' files, and no longer others of the same kinds.
 
         With `by_severity` the files of each severity, and those of other images, are files of their own.
+        `seed` is that of the copy.
         """
         own = " AND severity = :severity AND data = :data" if by_severity else ""
         with self._transaction():
@@ -171,13 +174,17 @@ class Store:
                     f"(SELECT key FROM cells WHERE kind = :kind AND source != :source{own})",
                     {"folder": folder, **asdict(cell)},
                 )
-                self._execute("INSERT OR IGNORE INTO folders VALUES (?, ?)", (folder, cell.key))
+                self._execute(
+                    "INSERT INTO folders VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET seed = excluded.seed",
+                    (folder, cell.key, seed),
+                )
 
-    def folders(self) -> dict[str, list[str]]:
-        """Return the folders that each cell's file was read from, by the cell's key."""
-        found: dict[str, list[str]] = {}
-        for folder, key in self._execute("SELECT folder, cell FROM folders ORDER BY rowid"):
-            found.setdefault(key, []).append(folder)
+    def folders(self) -> dict[str, dict[str, int | None]]:
+        """Return by a cell's key the folders that its file was read from, with the seed of each copy."""
+        found: dict[str, dict[str, int | None]] = {}
+        seed = "seed" if self._version() > OLDEST_READ else "NULL"
+        for folder, key, known in self._execute(f"SELECT folder, cell, {seed} FROM folders ORDER BY rowid"):
+            found.setdefault(key, {})[folder] = known if isinstance(known, int) else None
         return found
 
     def cells(self, **where: str | int) -> Iterator[tuple[Cell, Outcome]]:
@@ -273,7 +280,7 @@ class Store:
         if self._path is None or not self._has_locks:
             return True
         if self._locks is None:
-            self._locks = open_lock(_lock_of(self._path))
+            self._locks = open_lock(lock_of(self._path))
         try:
             return lock(self._locks, byte=int(key[:12], 16))
         except NoLocksError as error:
@@ -357,14 +364,14 @@ class Store:
         if (tables or readonly) and not (present and {"models", "data", "cells"} <= tables):
             what = "is another program's database" if tables else "is empty"
             raise ValueError(f"{self._path} is not a database of results: it {what}")
-        if self._fixed and present < SCHEMA:
+        if self._fixed and present < OLDEST_READ:
             raise ValueError(
                 f"{self._path} was written by an older version (schema {present}, here {SCHEMA}) and cannot "
                 "be changed; copy it to where it can be written, or make it writable, and open it once"
             )
-        if not readonly or present < SCHEMA:
+        if not readonly or (present < SCHEMA and not self._fixed):
             self._switch_to_wal()
-        if present < SCHEMA:
+        if present < SCHEMA and not self._fixed:
             with self._transaction():
                 # Another process may have been here in the meantime.
                 for number in range(self._version(), SCHEMA):
@@ -416,32 +423,5 @@ class Store:
             )
 
 
-def _lock_of(path: Path) -> Path:
-    return path.with_name(f"{path.name}.lock")
-
-
 def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
-
-
-def _address(path: Path, *, readonly: bool) -> str:
-    """Return the URI that opens a database."""
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder, not a database of results")
-    if path.exists():
-        check_input(path)
-    # What is in the file is left to SQLite to find out: closing another handle of it would end the locks
-    # that this process holds on it by other connections.
-    address = database_address(path.resolve())
-    if not readonly:
-        check_output(path)
-        check_lock(_lock_of(path))
-        return f"{address}?mode=rwc"
-    if not path.exists():
-        raise FileNotFoundError(f"no such file: {path}")
-    if all(os.access(place, os.W_OK) for place in (path, path.resolve().parent)):
-        # SQLite makes files beside the database even to read it. A connection that may write takes them
-        # away again when it closes, and `query_only` keeps it from writing anything else.
-        return f"{address}?mode=rw"
-    # Nothing can be made here; without a journal there is also nobody to wait for.
-    return f"{address}?mode=ro" if Path(f"{path.resolve()}-wal").exists() else f"{address}?immutable=1"

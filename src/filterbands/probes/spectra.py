@@ -17,7 +17,7 @@ from ..corruptions import CORRUPTIONS, corrupt, expand_kinds, parameters_for
 from ..evaluation import Data, Source, Store, as_source, chunk_size
 from ..filters import EQUAL_AREA, gradient_power
 from ..models import Named
-from ..scores import SEVERITIES, Scores
+from ..scores import SEVERITIES, Scores, check_alike, shared_cells
 from ..types import FloatImages, Progress
 from .probe import (
     Arrays,
@@ -282,20 +282,23 @@ class FrequencyGain:
 def gain_by_frequency(one: Scores, other: Scores, spectra: CorruptionSpectra) -> FrequencyGain:
     """Return one network's gain over another under each kind, in the order of the kinds' frequencies.
 
+    The gain under a kind is the mean over the severities at which both were measured.
+
     Args:
         one: Scores of the network whose gain it is.
-        other: Scores of the network that it is compared with.
+        other: Scores of the network that it is compared with, on the same images, seed and constants.
         spectra: Spectra of the corruptions.
+
+    Raises:
+        ValueError: The scores cannot be compared, as `scores.compare` says.
     """
-    both = [kind for kind in spectra.kinds if kind in one.kinds and kind in other.kinds]
-    gains = {kind: _mean(one, kind) - _mean(other, kind) for kind in both}
-    gains = {kind: gain for kind, gain in gains.items() if not np.isnan(gain)}
+    cells = [(kind, severity) for kind, severity in shared_cells(one, other) if kind in spectra.kinds]
+    check_alike(one, other, cells)
+    found: dict[str, list[float]] = {}
+    for cell in cells:
+        found.setdefault(cell[0], []).append(one.cells[cell].accuracy - other.cells[cell].accuracy)
+    gains = {kind: float(np.mean(found[kind])) for kind in spectra.kinds if kind in found}
     kinds = tuple(sorted(gains, key=spectra.low_energy))
     low = tuple(spectra.low_energy(kind) for kind in kinds)
     gain = tuple(gains[kind] for kind in kinds)
     return FrequencyGain(kinds=kinds, low_energy=low, gain=gain, correlation=correlate(low, gain))
-
-
-def _mean(scores: Scores, kind: str) -> float:
-    found = [value for value in scores.kinds[kind] if value is not None]
-    return float(np.mean(found)) if found else float("nan")

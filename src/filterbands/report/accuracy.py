@@ -1,12 +1,13 @@
 """Accuracy on clean and on corrupted images: which networks may be compared, and their charts and tables."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from statistics import mean
 from typing import NamedTuple
 
 from ..scores import student_interval
 from .charts import Axis, Bar, Line, bar_chart, known, line_chart
-from .text import listed, percent, signed, spaced, with_interval
+from .text import brief, listed, percent, signed, spaced, with_interval
 from .views import Average, Cell, Entry, Estimate, Figure, Recipe, ReportView, ScoreView, Table
 
 Accuracies = Sequence[float | None]
@@ -211,7 +212,10 @@ class Comparison(NamedTuple):
 
 
 def comparisons(report: ReportView) -> tuple[Comparison, ...]:
-    """Return the scores by conditions, those with corruptions and with the most networks first."""
+    """Return the scores by conditions, those with corruptions and with the most networks first.
+
+    A network counts once under the same conditions.
+    """
     groups: dict[tuple[tuple[tuple[str, str], ...], str], dict[int, list[Member]]] = {}
     # The standard recipe comes first: it is what the others are compared with.
     order = sorted(report.recipes, key=lambda recipe: not recipe.standard)
@@ -219,7 +223,10 @@ def comparisons(report: ReportView) -> tuple[Comparison, ...]:
         for entry in recipe.entries:
             for score in entry.scores:
                 rows = groups.setdefault((score.conditions, score.key), {})
-                rows.setdefault(recipe.position, []).append(Member(entry, score))
+                members = rows.setdefault(recipe.position, [])
+                # What was measured twice is no second seed.
+                if not any(member.entry is entry for member in members):
+                    members.append(Member(entry, score))
     found = [
         Comparison(
             conditions,
@@ -228,6 +235,17 @@ def comparisons(report: ReportView) -> tuple[Comparison, ...]:
         for (conditions, _), rows in groups.items()
     ]
     return tuple(sorted(found, key=lambda group: (not group.averages, -len(group.members))))
+
+
+def told(group: Comparison, groups: Sequence[Comparison]) -> str:
+    """Return, each after a comma, the conditions that other corrupted images of the data do not share."""
+    others = [dict(other.conditions) for other in groups if other.averages and other.data == group.data]
+    return "".join(
+        f", {what} {brief('/'.join(PurePath(value).parts[-2:]) if what == 'folder' else value, 40)}"
+        for what, value in group.conditions
+        # Kinds and severities stand in the names of the averages.
+        if what not in ("kinds", "severities") and any(other.get(what) != value for other in others)
+    )
 
 
 def over_seeds(estimates: Sequence[Estimate]) -> Estimate:

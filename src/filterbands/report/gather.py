@@ -8,14 +8,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..control import PROFILE
 from ..evaluation import load_scores
 from ..filters import LayerSpectrum, ModelSpectrum, analyze
 from ..models import load_model, read_weights
 from ..probes import HeatMap, Probing, read_added, read_probed
 from ..run import Run, check_record
-from ..scores import Scores
-from .scored import key_of, line_view, score_view
+from ..scores import Scores, key_of
+from .scored import line_view, score_view
 from .sources import (
     Found,
     Results,
@@ -67,7 +69,7 @@ def gather(sources: Sequence[str | Path], *, title: str) -> ReportView:
         ValueError: No source, or one that is of no known kind.
     """
     found = find_sources(sources)
-    scores = [score for database in found.databases for score in load_scores(database)]
+    scores = _scores(found.databases)
     probings = list(_probed(found.databases))
     results = _results(scores, probings)
     networks = [network for one in found.networks if (network := _network(one, results)) is not None]
@@ -85,6 +87,24 @@ def gather(sources: Sequence[str | Path], *, title: str) -> ReportView:
     added = [one for database in found.databases for one in read_added(database)]
     most = max(added, key=lambda one: (len(one.found.kinds), one.found.images), default=None)
     return ReportView(title, _recipes(networks), most)
+
+
+def _scores(databases: Sequence[Path]) -> list[Scores]:
+    """Return the scores in databases, those of one network under the same conditions once."""
+    found: dict[tuple[str, str], tuple[Scores, Path]] = {}
+    for database in databases:
+        for score in load_scores(database):
+            key = score.model, key_of(score)
+            first, place = found.setdefault(key, (score, database))
+            if not all(np.array_equal(one.bits, first.cells[cell].bits) for cell, one in score.cells.items()):
+                _LOG.warning(
+                    "%s and %s have different answers of %s to the same images; those of the first are shown",
+                    *(place, database, score.name),
+                )
+            names = dict.fromkeys((*first.other_names, score.name, *score.other_names))
+            others = tuple(name for name in names if name != first.name)
+            found[key] = replace(first, other_names=others), place
+    return [score for score, _ in found.values()]
 
 
 def _results(scores: Sequence[Scores], probings: Sequence[Probing]) -> Results:
@@ -131,8 +151,14 @@ def _of_run(run: Run, results: Results) -> _Network:
 
 
 def _probed(databases: Sequence[Path]) -> Iterator[Probing]:
+    """Yield the probes in databases, each once."""
+    seen: set[str] = set()
     for database in databases:
-        yield from read_probed(database)
+        for one in read_probed(database):
+            key = repr((one.model, one.data, one.split, one.precision, one.found.to_json()))
+            if key not in seen:
+                seen.add(key)
+                yield one
 
 
 def _owners(names: tuple[str, ...], fingerprint: str, networks: list[_Network]) -> list[_Network]:

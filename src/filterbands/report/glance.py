@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from .accuracy import Comparison, Member, Standing, over_seeds
+from .accuracy import Comparison, Member, Standing, over_seeds, told
 from .text import duration, interval, number, percent
 from .views import Cell, Entry, Estimate, Recipe, ReportView, Row, ScoreView
 
@@ -66,7 +66,7 @@ def _glance(recipes: Sequence[Recipe], groups: Sequence[Comparison], several: bo
         head.append(Cell("Clean", under=short if len(data) > 1 else "accuracy"))
         if group.averages:
             of = f"{short}, " if len(data) > 1 else ""
-            head.append(Cell("Corrupted", under=of + group.averages[0].label))
+            head.append(Cell("Corrupted", under=of + group.averages[0].label + told(group, groups)))
     if has_layer:
         head += [Cell("Mean low energy", under="first layer"), Cell("Low share", under="first layer")]
     if has_time:

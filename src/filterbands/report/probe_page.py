@@ -19,7 +19,7 @@ from ..probes import (
     correlate,
     gain_by_frequency,
 )
-from ..scores import Scores
+from ..scores import Scores, key_of
 from .accuracy import accuracy_cells, compared, mean_at_hand
 from .charts import Axis, Line, known, line_chart, points
 from .layers import RADIUS, having, radial_figures, spectra_pictures
@@ -71,7 +71,8 @@ def write_probe_page(
     The page loads nothing, and its one script asks for nothing; it is written whole or not at all.
 
     Args:
-        probed: The networks; the others are compared with the first.
+        probed: The networks; the others are compared with the first. Scores that were not measured as those
+            of the first that has some are left out, and the page says why.
         out: The file to write; its folder must exist.
         corruptions: Spectra of what corruptions add, by which kinds are ordered.
         conditions: What the networks were probed on, such as data, split and images, in words.
@@ -88,7 +89,7 @@ def write_probe_page(
         raise ValueError("a page needs at least one network, got none")
     file = check_output(out)
     names = [entry.name for entry in probed]
-    probed = [replace(entry, name=brief(cleaned(entry.name))) for entry in probed]
+    probed, apart = _alike([replace(entry, name=brief(cleaned(entry.name))) for entry in probed])
     maps = having((entry.name, entry.heatmap) for entry in probed)
     passed = having((entry.name, entry.passes) for entry in probed)
     gradients, peak = _gradients(probed)
@@ -101,8 +102,9 @@ def write_probe_page(
         unscored=[
             (position, entry.name)
             for position, entry in enumerate(probed)
-            if corruptions is not None and len(probed) > 1 and entry.scores is None
+            if corruptions is not None and len(probed) > 1 and entry.scores is None and position not in apart
         ],
+        apart=[(position, probed[position].name, why) for position, why in apart.items()],
         scored=list(dict.fromkeys(conditions_of(one.scores) for one in probed if one.scores is not None)),
         conditions=list(conditions.items()),
         curves=_curves(probed),
@@ -127,6 +129,29 @@ def probed_sections(
         "passes": _passes(passed) if passed else [],
         "reached": _reached(passed),
     }
+
+
+def _alike(probed: Sequence[Probed]) -> tuple[list[Probed], dict[int, str]]:
+    """Return the networks with the scores that may be compared, and by position why others are left out.
+
+    They are those that were measured as the first that has scores.
+    """
+    first = next((entry.scores for entry in probed if entry.scores is not None), None)
+    kept, apart = list(probed), dict[int, str]()
+    for position, entry in enumerate(probed):
+        if first is not None and entry.scores is not None and key_of(entry.scores) != key_of(first):
+            kept[position] = replace(entry, scores=None)
+            apart[position] = _difference(entry.scores, first)
+    return kept, apart
+
+
+def _difference(scores: Scores, first: Scores) -> str:
+    """Return in which conditions scores differ from the first ones."""
+    theirs = dict(conditions_of(first))
+    mine = dict(conditions_of(scores))
+    names = [name for name in {**theirs, **mine} if mine.get(name) != theirs.get(name)]
+    said = [f"{name} {mine.get(name, 'none')} instead of {theirs.get(name, 'none')}" for name in names]
+    return "; ".join(said) or "other images or kinds"
 
 
 def _answers(probed: Sequence[Probed]) -> list[tuple[int, str, dict[str, Any]]]:

@@ -5,7 +5,8 @@ from hashlib import sha256
 from typing import Any
 
 from ..corruptions import CORRUPTIONS
-from ..scores import BENCHMARK_15, EXTRA_4, Scores, compare, overlapping_kinds
+from ..scores import BENCHMARK_15, EXTRA_4, Scores, compare, conditions, key_of, overlapping_kinds
+from .text import brief, cleaned
 from .views import Average, Estimate, ScoreView, mapping
 
 _AVERAGE_15 = ("average over the 15 benchmark kinds", "Corrupted images, 15 kinds")
@@ -13,23 +14,10 @@ _AVERAGE_19 = ("average over all 19 kinds", "Corrupted images, 19 kinds")
 
 
 def conditions_of(score: Scores) -> tuple[tuple[str, str], ...]:
-    """Return what two scores must share to be compared: names and values."""
-    corrupted = [answers for (kind, _), answers in score.cells.items() if kind != "clean"]
-    facts = [("data", score.data), ("split", score.split), ("images", f"{len(score.labels):,}")]
-    if corrupted:
-        each = min(len(answers.positions) for answers in corrupted)
-        severities = ", ".join(map(str, score.severities))
-        facts += [("kinds", str(len(score.kinds))), ("severities", severities), ("seed", str(score.seed))]
-        facts += [("constants", score.parameters or "those of the arrays that were read")]
-        if each < len(score.labels):
-            facts += [("images per severity", f"{each:,}")]
-    return (*facts, ("precision", score.precision))
-
-
-def key_of(score: Scores) -> str:
-    """Return a digest of the conditions, the test images and their classes, and the measured cells."""
-    facts = repr((conditions_of(score), score.pixels, sorted(score.cells)))
-    return sha256(score.labels.tobytes() + facts.encode()).hexdigest()
+    """Return what two scores must share to be compared, names and values as they are shown; see `key_of`."""
+    return tuple(
+        (what, brief(cleaned(value)) if what == "folder" else value) for what, value in conditions(score)
+    )
 
 
 def score_view(score: Scores, alike: Sequence[Scores]) -> ScoreView:

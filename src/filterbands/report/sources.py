@@ -74,7 +74,7 @@ class Opened(NamedTuple):
 
 
 def find_sources(sources: Sequence[str | Path]) -> Found:
-    """Return what the sources hold; a folder that is no network stands for all that is in it.
+    """Return what the sources hold, each once; a folder that is no network stands for all that is in it.
 
     Raises:
         FileNotFoundError: A source that does not exist.
@@ -82,7 +82,7 @@ def find_sources(sources: Sequence[str | Path]) -> Found:
     """
     if not sources:
         raise ValueError(f"a report needs at least one source: {_KNOWN}; got none")
-    found = Found()
+    found, folders = Found(), set[Path]()
     for source in sources:
         path = Path(source)
         if is_named(source):
@@ -90,10 +90,16 @@ def find_sources(sources: Sequence[str | Path]) -> Found:
         elif not path.exists():
             raise FileNotFoundError(f"no such source of a report: {source}")
         elif path.is_dir() and not Run(path).exists:
-            _add_folder(found, path)
+            if path.resolve() not in folders:
+                folders.add(path.resolve())
+                _add_folder(found, path)
         else:
             _add(found, path, listed=False)
     found.networks = _joined(_once(found.networks))
+    databases: dict[Path, Path] = {}
+    for database in found.databases:
+        databases.setdefault(database.resolve(), database)
+    found.databases = list(databases.values())
     return found
 
 

@@ -13,8 +13,10 @@ from .compare import (
     of_name,
     over_seeds,
 )
+from .conditions import PRESENT_ONLY, check_alike, conditions, images_per_cell, key_of, shared_cells
+from .estimates import Estimate
 from .published import PUBLISHED, Place, Published, place_among_published
-from .scores import BENCHMARK_15, EXTRA_4, FAMILIES, SEVERITIES, Estimate, Scores, overlapping_kinds
+from .scores import BENCHMARK_15, EXTRA_4, FAMILIES, SEVERITIES, Scores, overlapping_kinds
 from .statistics import (
     RESAMPLES,
     Bits,
@@ -33,6 +35,7 @@ __all__ = [
     "EXTRA_4",
     "FAMILIES",
     "GIVEN",
+    "PRESENT_ONLY",
     "PUBLISHED",
     "RESAMPLES",
     "SEVERITIES",
@@ -50,17 +53,22 @@ __all__ = [
     "binomial_interval",
     "bootstrap",
     "calibration_error",
+    "check_alike",
     "choose_baseline",
     "compare",
     "compare_kinds",
+    "conditions",
     "gate",
     "holm",
+    "images_per_cell",
+    "key_of",
     "mcnemar",
     "of_name",
     "over_seeds",
     "overlapping_kinds",
     "place_among_published",
     "read_labels",
+    "shared_cells",
     "student_interval",
     "student_quantile",
 ]

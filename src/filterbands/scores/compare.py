@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from .scores import AVERAGES, Scores, per_image
+from .conditions import check_alike, shared_cells, unlike
+from .estimates import per_image
+from .scores import AVERAGES, Scores
 from .statistics import Integers, binomial_interval, bootstrap, holm, mcnemar
 
 
@@ -59,6 +61,8 @@ class Verdict:
     """Cells of the run that failed."""
     reference: dict[str, float | None]
     """Mean corruption error relative to the baseline, and the relative one."""
+    caution: tuple[str, ...] = ()
+    """Differences that limit the comparison, such as another precision."""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -71,6 +75,7 @@ class Verdict:
             "kinds": {one.kind: {**_plain(one), "p": one.p, "p_holm": one.p_holm} for one in self.kinds},
             "worse": list(self.worse),
             "failed": list(self.failed),
+            "caution": list(self.caution),
             **self.reference,
         }
 
@@ -88,6 +93,7 @@ class Verdict:
                 lines.append(f"{title:<40}{100 * found.difference:+6.2f} points {interval}")
         if self.failed:
             lines.append(f"  failed cells: {', '.join(self.failed)}")
+        lines += [f"  not fully comparable: {caution}" for caution in self.caution]
         lines.append("  holds" if self.holds else "  does not hold")
         return "\n".join(lines)
 
@@ -107,6 +113,8 @@ class OverSeeds:
 def compare(first: Scores, second: Scores, kinds: Iterable[str] = ("clean",)) -> Difference:
     """Return the paired difference of two runs' averages over kinds, at the severities both have.
 
+    Two precisions may be compared.
+
     Args:
         first: Whose gain it is.
         second: The scores that are subtracted.
@@ -114,7 +122,9 @@ def compare(first: Scores, second: Scores, kinds: Iterable[str] = ("clean",)) ->
             corruption, such as `BENCHMARK_15` of `filterbands.scores`.
 
     Raises:
-        ValueError: Not the same images, or cells that one of them lacks.
+        ValueError: Not the same images: other clean ones, or corrupted ones of another seed, other constants,
+            another folder, or spread over severities; answers among other classes (`present_only`); or cells
+            that one of them lacks.
     """
     severities = sorted(set(first.severities) & set(second.severities))
     wanted = [(kind, s) for kind in kinds for s in ([0] if kind == "clean" else severities)]
@@ -125,10 +135,12 @@ def compare_kinds(first: Scores, second: Scores) -> tuple[KindDifference, ...]:
     """Return the paired difference in each kind with McNemar's test, corrected for their number.
 
     Raises:
-        ValueError: As `compare`.
+        ValueError: As `compare`, but for cells that one of them lacks, which are left out.
     """
     kinds: dict[str, list[tuple[str, int]]] = {}
-    for cell in _shared(first, second):
+    cells = shared_cells(first, second)
+    check_alike(first, second, cells)
+    for cell in cells:
         kinds.setdefault(cell[0], []).append(cell)
     found = [
         (kind, _difference(first, second, cells), mcnemar(_signs(first, second, cells)))
@@ -146,14 +158,18 @@ def gate(scores: Scores, baseline: Scores, *, max_drop: float) -> Verdict:
 
     What counts is the clean accuracy, and the average over the corrupted cells that both have: it does not
     hold where the whole 95 % interval of either paired difference lies below -max_drop. Kinds that alone
-    dropped by so much are named.
+    dropped by so much are named. `caution` says what limits the comparison.
 
     Raises:
-        ValueError: A drop outside [0, 1], or other images than the baseline's.
+        ValueError: A drop outside [0, 1], no corrupted cell that both have where the run has some, or other
+            images than the baseline's, as `compare` says.
     """
     if not 0 <= max_drop <= 1:
         raise ValueError(f"max_drop needs a share from 0 to 1, got {max_drop}")
-    shared = [cell for cell in _shared(scores, baseline) if cell[0] != "clean"]
+    check_alike(scores, baseline, shared_cells(scores, baseline))
+    if lonely := _no_shared(scores, baseline):
+        raise ValueError(f"{lonely}, and clean images alone do not decide; evaluate both on the same kinds")
+    shared = [cell for cell in shared_cells(scores, baseline) if cell[0] != "clean"]
     clean = compare(scores, baseline)
     corrupted = _difference(scores, baseline, shared) if shared else None
     kinds = compare_kinds(scores, baseline)
@@ -172,6 +188,7 @@ def gate(scores: Scores, baseline: Scores, *, max_drop: float) -> Verdict:
             "mean_corruption_error": scores.mean_corruption_error(baseline),
             "relative_mean_corruption_error": scores.relative_mean_corruption_error(baseline),
         },
+        caution=_cautions(scores, baseline),
     )
 
 
@@ -187,17 +204,19 @@ def choose_baseline(known: Iterable[Scores], name: str, like: Scores) -> Scores:
     named = of_name(known, name)
     if not named:
         raise ValueError(f"there are no results of {name!r} to compare with; evaluate it first")
-    alike = [scores for scores in named if scores.pixels == like.pixels]
-    if any(severity for _, severity in like.cells):
-        alike = [scores for scores in alike if _conditions(scores) == _conditions(like)]
+    reasons = [
+        unlike(like, scores, shared_cells(like, scores)) or _no_shared(like, scores) for scores in named
+    ]
+    alike = [scores for scores, reason in zip(named, reasons, strict=True) if not reason]
     if not alike:
         raise ValueError(
-            f"{name} was not evaluated as {like.name} was (images, seed, constants or folder, --spread); "
+            f"{name} was not evaluated as {like.name} was: {'; '.join(dict.fromkeys(reasons))}; "
             "evaluate both with the same options"
         )
     # One that came under the baseline's name is compared with itself only where there is no other.
     alike = [scores for scores in alike if scores.model != like.model] or alike
     alike = [scores for scores in alike if scores.precision == like.precision] or alike
+    alike = [scores for scores in alike if scores.folder == like.folder] or alike
     if (count := len({scores.model for scores in alike})) > 1:
         raise ValueError(
             f"{count} networks are named {name}; give each a name of its own with --name, or delete one"
@@ -217,10 +236,28 @@ def of_name(known: Iterable[Scores], name: str) -> list[Scores]:
     return found
 
 
-def _conditions(scores: Scores) -> tuple[object, ...]:
-    """Return what must be the same for two runs to have seen the same corrupted images."""
-    steps = {int(np.diff(answers.positions[:2]).sum()) for cell, answers in scores.cells.items() if cell[1]}
-    return scores.seed, scores.parameters, scores.folder, *sorted(steps)
+def _no_shared(scores: Scores, baseline: Scores) -> str:
+    """Return that a run has corrupted cells and a baseline none of them; else an empty text."""
+    if not scores.severities or any(severity for _, severity in shared_cells(scores, baseline)):
+        return ""
+    return f"{baseline.name} has none of the corrupted cells of {scores.name}"
+
+
+def _cautions(scores: Scores, baseline: Scores) -> tuple[str, ...]:
+    """Return what limits the comparison of a run with a baseline."""
+    found = []
+    if scores.precision != baseline.precision:
+        found.append(f"the precision is {scores.precision}, that of {baseline.name} is {baseline.precision}")
+    lacking = [cell for cell in scores.cells if cell not in baseline.cells]
+    if lacking:
+        kinds = ", ".join(dict.fromkeys(kind for kind, _ in lacking))
+        found.append(
+            f"{baseline.name} lacks {len(lacking)} of {len(scores.cells) - 1} corrupted cells ({kinds})"
+        )
+    read = bool(scores.severities) and not scores.parameters
+    if read and scores.folder != baseline.folder:
+        found.append("the folder of the corrupted images is known of one of them alone")
+    return tuple(found)
 
 
 def over_seeds(runs: Sequence[Scores]) -> dict[str, OverSeeds]:
@@ -230,12 +267,12 @@ def over_seeds(runs: Sequence[Scores]) -> dict[str, OverSeeds]:
     `average_ex_overlap`, `average_cbar`.
 
     Raises:
-        ValueError: No runs, or runs on different images.
+        ValueError: No runs, or runs on different images, clean or corrupted, as `compare` says.
     """
     if not runs:
         raise ValueError("over_seeds needs at least one run, got none")
     for run in runs[1:]:
-        _check_same_images(runs[0], run)
+        check_alike(runs[0], run, shared_cells(runs[0], run))
     figures = {"clean": Scores.clean_estimate, **{name: average for name, (average, _) in AVERAGES.items()}}
     table = {}
     for name, figure in figures.items():
@@ -246,30 +283,12 @@ def over_seeds(runs: Sequence[Scores]) -> dict[str, OverSeeds]:
     return table
 
 
-def _check_same_images(first: Scores, second: Scores) -> None:
-    same = (first.data, first.split, first.pixels) == (second.data, second.split, second.pixels)
-    if not same or not np.array_equal(first.labels, second.labels):
-        raise ValueError(f"{first.name} and {second.name} were not evaluated on the same images")
-
-
-def _shared(first: Scores, second: Scores) -> list[tuple[str, int]]:
-    _check_same_images(first, second)
-    return [cell for cell in first.cells if cell in second.cells]
-
-
 def _difference(first: Scores, second: Scores, wanted: Sequence[tuple[str, int]]) -> Difference:
-    _check_same_images(first, second)
+    check_alike(first, second, wanted)
     for scores in (first, second):
         lacking = [f"{kind} {severity}" for kind, severity in wanted if (kind, severity) not in scores.cells]
         if lacking or not wanted:
             raise ValueError(f"{scores.name} has no results of {', '.join(lacking[:3]) or 'these kinds'}")
-    for kind, severity in wanted:
-        one, two = (scores.cells[kind, severity].positions for scores in (first, second))
-        if not np.array_equal(one, two):
-            raise ValueError(
-                f"{first.name} and {second.name} saw different images at {kind} {severity}: one of them was "
-                "spread over severities, the other was not; evaluate both alike"
-            )
     mine, weights, strata = per_image([first.cells[cell] for cell in wanted], first.labels)
     theirs, _, _ = per_image([second.cells[cell] for cell in wanted], first.labels)
     gain = mine - theirs

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from operator import itemgetter
 from typing import Any
 
+from .conditions import images_per_cell
 from .scores import Scores
 
 
@@ -180,6 +181,9 @@ def _published(row: Sequence[Any]) -> Published:
     return Published(**{**given, **shares})
 
 
+# The table of constants that made CIFAR-10-C.
+_CONSTANTS = "cifar"
+
 PUBLISHED = tuple(map(_published, _ROWS))
 """Published results in no particular order; none of them was rerun here."""
 
@@ -193,19 +197,35 @@ def place_among_published(scores: Scores) -> Place | None:
     if average is None or scores.data != "cifar10" or scores.split != "test":
         return None
     alike = sorted((row for row in PUBLISHED if row.kinds == 15), key=lambda row: -row.corrupted)
-    caution = []
-    if scores.parameters:
-        caution.append(
-            "the corrupted images were made here, those of published rows are the benchmark's files"
-        )
-    if len(scores.labels) < 10000:
-        caution.append(f"{len(scores.labels):,} of the 10,000 test images")
-    if scores.overlap:
-        caution.append(f"the training data resemble {', '.join(scores.overlap)} of the benchmark")
     return Place(
         rows=tuple(alike),
         kinds=15,
         corrupted=average.accuracy,
         above=sum(row.corrupted < average.accuracy for row in alike),
-        caution=tuple(caution),
+        caution=_cautions(scores),
     )
+
+
+def _cautions(scores: Scores) -> tuple[str, ...]:
+    """Return what differs from how the published rows were measured."""
+    caution = []
+    if scores.parameters:
+        caution.append(
+            "the corrupted images were made here, those of published rows are the benchmark's files"
+        )
+    elif scores.seed is not None:
+        caution.append(
+            f"the corrupted images are a copy that was made with seed {scores.seed}, those of published rows "
+            "are the benchmark's files"
+        )
+    if scores.parameters not in ("", _CONSTANTS):
+        caution.append(f"the constants are those of {scores.parameters}, the benchmark's are {_CONSTANTS}")
+    if len(scores.labels) < 10000:
+        caution.append(f"{len(scores.labels):,} of the 10,000 test images")
+    if (each := images_per_cell(scores)) < len(scores.labels):
+        caution.append(f"{each:,} of the {len(scores.labels):,} images in a corrupted cell (--spread)")
+    if scores.precision != "float32":
+        caution.append(f"the precision is {scores.precision}")
+    if scores.overlap:
+        caution.append(f"the training data resemble {', '.join(scores.overlap)} of the benchmark")
+    return tuple(caution)

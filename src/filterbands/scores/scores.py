@@ -12,7 +12,8 @@ from ..corruptions import CORRUPTIONS, PARAMETERS, kinds_of
 from ..disk import as_frame
 from .answers import Answers, fingerprint_of, read_answers, read_labels
 from .doubts import doubts
-from .statistics import Floats, Integers, binomial_interval, bootstrap
+from .estimates import Estimate, estimate_of
+from .statistics import Floats, Integers
 
 BENCHMARK_15 = tuple(kind for kind, entry in CORRUPTIONS.items() if entry.benchmark)
 """The kinds of the published benchmark's average."""
@@ -21,25 +22,6 @@ EXTRA_4 = kinds_of("c")[15:]
 SEVERITIES = (1, 2, 3, 4, 5)
 FAMILIES = ("noise", "blur", "weather", "digital")
 """The benchmark's groups of kinds."""
-
-SMALLEST_STRATUM = 10
-"""Number of images that each class needs for resampling stratified by class."""
-_PRIME = np.uint64(0x100000001B3)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Estimate:
-    """An accuracy with its bootstrap interval over images."""
-
-    accuracy: float
-    """In [0, 1]."""
-    ci95: tuple[float, float]
-    """95 % confidence interval over images: bootstrap, stratified by class if each has at least 10 images;
-    the exact binomial one where all resamples agree."""
-
-    def to_json(self, **more: Any) -> dict[str, Any]:
-        """Return plain values, with more of them behind."""
-        return {"accuracy": self.accuracy, "ci95": list(self.ci95), **more}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +44,8 @@ class Scores:
     """Fingerprint of the clean images."""
     labels: Integers
     """Class of each image."""
-    seed: int
-    """Seed of the corruptions."""
+    seed: int | None
+    """Seed of the corruptions; of copies on disk the one that their record names, None if it names none."""
     parameters: str
     """Table of constants; empty if corrupted images were read from files."""
     precision: str
@@ -75,7 +57,8 @@ class Scores:
     overlap: tuple[str, ...] = ()
     """Kinds, or families of kinds, that the training data resemble."""
     folder: str = ""
-    """Folder of the corrupted images; empty if they were made here, or if the folder is unknown."""
+    """Folder of the corrupted images, or the sha256 of files of a folder that is not known; empty if they
+    were made here, or if nothing is known of them."""
     other_names: tuple[str, ...] = ()
     """Other names that networks of these weights were evaluated under."""
 
@@ -89,7 +72,7 @@ class Scores:
         classes: SupportsIndex | None = None,
         data: str = "given",
         parameters: str = "cifar",
-        seed: SupportsIndex = 0,
+        seed: SupportsIndex | None = None,
         precision: str = "float32",
         overlap: tuple[str, ...] = (),
     ) -> "Scores":
@@ -110,7 +93,8 @@ class Scores:
             data: Name of the data set.
             parameters: Table of constants of the corruptions: cifar, imagenet, or empty if the images were
                 read from files, such as those of CIFAR-10-C.
-            seed: Seed of the corruptions.
+            seed: Seed of the corruptions, 0 by default. Of images that were read from files it is that of
+                these copies; None or 0 if it is not known.
             precision: Precision of the network.
             overlap: Kinds, or families of kinds, that the training data resemble.
 
@@ -124,6 +108,7 @@ class Scores:
         if parameters and parameters not in PARAMETERS:
             raise ValueError(f"parameters needs {' or '.join(PARAMETERS)}, or nothing, got {parameters!r}")
         overlapping_kinds(overlap)
+        drawn = whole_number("seed", 0 if seed is None else seed)
         count = None if classes is None else whole_number("classes", classes)
         truth = read_labels(labels, count)
         cells, failed = read_answers(predictions, truth, count)
@@ -135,7 +120,7 @@ class Scores:
             split="given",
             pixels=fingerprint_of(data, truth),
             labels=truth,
-            seed=whole_number("seed", seed),
+            seed=drawn if parameters else drawn or None,
             parameters=parameters,
             precision=precision,
             cells=cells,
@@ -168,13 +153,13 @@ class Scores:
 
     def clean_estimate(self) -> Estimate:
         """Return the clean accuracy with its interval."""
-        return _estimate([self.cells["clean", 0]], self.labels)
+        return estimate_of([self.cells["clean", 0]], self.labels)
 
     def average(self, kinds: Iterable[str], severities: Sequence[int] = SEVERITIES) -> Estimate | None:
         """Return the mean accuracy over kinds and severities, None unless all cells are present."""
         wanted = [self.cells.get((kind, severity)) for kind in kinds for severity in severities]
         found = [answers for answers in wanted if answers is not None]
-        return _estimate(found, self.labels) if found and len(found) == len(wanted) else None
+        return estimate_of(found, self.labels) if found and len(found) == len(wanted) else None
 
     def average_15(self) -> Estimate | None:
         """Return the average over the benchmark's 15 kinds, None unless all five severities are present."""
@@ -320,7 +305,7 @@ class Scores:
 
     def _cell_row(self, kind: str, severity: int) -> dict[str, Any]:
         answers = self.cells.get((kind, severity))
-        found = None if answers is None else _estimate([answers], self.labels)
+        found = None if answers is None else estimate_of([answers], self.labels)
         low, high = (None, None) if found is None else found.ci95
         return {
             **{name: getattr(self, name) for name in ("name", "data", "split")},
@@ -405,44 +390,6 @@ def _mean_ratio(own: Floats | None, theirs: Floats | None) -> float | None:
     if own is None or theirs is None or not (theirs > 0).all():
         return None
     return float((own / theirs).mean())
-
-
-def _estimate(cells: Sequence[Answers], labels: Integers) -> Estimate:
-    accuracy = float(np.mean([answers.accuracy for answers in cells]))
-    right, weights, strata = per_image(cells, labels)
-    low, high = bootstrap(right, weights, strata)
-    if low == high:
-        low, high = binomial_interval(accuracy * len(right), len(right))
-    return Estimate(accuracy=accuracy, ci95=(low, high))
-
-
-def per_image(cells: Sequence[Answers], labels: Integers) -> tuple[Floats, Floats, Integers]:
-    """Return the mean answer of each image, its weight in the average of the cells, and its stratum.
-
-    Images that are in the same cells form a group: all images, or those of one severity if images are spread
-    over severities. A stratum is a class within a group, or the whole group if a class has too few images.
-    Resampling a stratum of n images gives a variance that is too small by the factor (n - 1) / n.
-    """
-    right, weights = np.zeros(len(labels)), np.zeros(len(labels))
-    for size in sorted({len(answers.positions) for answers in cells}):
-        # Whole numbers up to this point, so that images with equally many correct answers have equal values.
-        hits, times = np.zeros(len(labels), dtype=np.int64), np.zeros(len(labels), dtype=np.int64)
-        for answers in cells:
-            if len(answers.positions) == size:
-                hits[answers.positions] += answers.bits
-                times[answers.positions] += 1
-        right += hits / (size * len(cells))
-        weights += times / (size * len(cells))
-    trace = np.zeros(len(labels), dtype=np.uint64)
-    for number, answers in enumerate(cells):
-        # The products wrap around; it only matters that the same cells leave the same trace.
-        trace[answers.positions] = trace[answers.positions] * _PRIME + np.uint64(number + 1)
-    seen = weights > 0
-    group = np.unique(trace[seen], return_inverse=True)[1].astype(np.int64)
-    strata = group * (int(labels.max(initial=0)) + 1) + labels[seen]
-    if np.unique(strata, return_counts=True)[1].min() < SMALLEST_STRATUM:
-        strata = group
-    return right[seen] / weights[seen], weights[seen], strata
 
 
 def _line(title: str, estimate: Estimate) -> str:
