@@ -377,7 +377,7 @@ def test_a_database_of_schema_2_is_read_as_it_was_written(tmp_path: Path) -> Non
         kept = store.logits(CELL.key)
         assert kept is not None
         assert kept.tolist() == logits.tolist()
-        assert (store.overlaps(), store.folders()) == ({"m": ("noise",)}, {CELL.key: ["/copies"]})
+        assert (store.overlaps(), store.folders()) == ({"m": ("noise",)}, {CELL.key: ("/copies",)})
         assert store.probed("k") == b"content"
         [row] = store.rows()
         assert (row["name"], row["data"], row["correct"], row["key"]) == ("net", "set", 7, CELL.key)

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from ..disk import check_input, check_output
-from ..platforms import NoLocksError, check_lock, database_address, lock, open_lock, unlock
+from ..platforms import NoLocksError, lock, open_lock, unlock
 from ..version import __version__
+from .address import address_of, lock_of
 from .rows import (
     COLUMNS,
     LOGITS,
@@ -25,13 +25,14 @@ from .rows import (
     Outcome,
     Stored,
     checksum,
+    is_whole,
     packed,
     packed_data,
     read_data,
     read_overlap,
     read_row,
 )
-from .schema import MIGRATIONS, SCHEMA
+from .schema import MIGRATIONS, SCHEMA, plain_tables
 from .sources import Source
 
 # What a finished probe's row is called, before the fingerprint of its network.
@@ -66,7 +67,7 @@ class Store:
         self._locks: int | None = None
         self._has_locks = True
         self._path = None if path is None else Path(path)
-        address = ":memory:" if self._path is None else _address(self._path, readonly=readonly)
+        address = ":memory:" if self._path is None else address_of(self._path, readonly=readonly)
         # Neither the file nor its folder takes what even a reader may have to write.
         self._fixed = "mode=ro" in address or "immutable" in address
         try:
@@ -74,7 +75,8 @@ class Store:
         except sqlite3.Error as error:
             raise self._explained(error) from None
         self._connection.row_factory = sqlite3.Row
-        self._labels: dict[str, Integers] = {}
+        self._labels: dict[str, Integers | None] = {}
+        self._said: set[str] = set()
         self._file = self._identity()
         try:
             self._prepare(readonly=readonly)
@@ -149,13 +151,8 @@ class Store:
                 # A row of 0 classes is the error of logits that were not kept.
                 kept = np.zeros((0, 0)) if outcome.logits is None else outcome.logits
                 numbers = kept.astype("<f2").tobytes()
-                row = (
-                    cell.key,
-                    kept.shape[1],
-                    numbers,
-                    outcome.calibration_error,
-                    checksum(cell.key, numbers),
-                )
+                error, known = outcome.calibration_error, checksum(cell.key, numbers)
+                row = (cell.key, kept.shape[1], numbers, error, known)
                 self._execute("INSERT OR IGNORE INTO logits VALUES (?, ?, ?, ?, ?)", row)
 
     def add_folder(self, folder: str, cells: Sequence[Cell], *, by_severity: bool = False) -> None:
@@ -173,12 +170,9 @@ class Store:
                 )
                 self._execute("INSERT OR IGNORE INTO folders VALUES (?, ?)", (folder, cell.key))
 
-    def folders(self) -> dict[str, list[str]]:
+    def folders(self) -> dict[str, tuple[str, ...]]:
         """Return the folders that each cell's file was read from, by the cell's key."""
-        found: dict[str, list[str]] = {}
-        for folder, key in self._execute("SELECT folder, cell FROM folders ORDER BY rowid"):
-            found.setdefault(key, []).append(folder)
-        return found
+        return self._texts("SELECT cell, folder FROM folders ORDER BY rowid", "a folder of the cell")
 
     def cells(self, **where: str | int) -> Iterator[tuple[Cell, Outcome]]:
         """Yield cells with these values of their fields and what they gave, oldest first, without logits."""
@@ -194,7 +188,8 @@ class Store:
         for classes, numbers, known in self._execute(
             "SELECT classes, numbers, checksum FROM logits WHERE cell = ? AND classes > 0", (key,)
         ):
-            if len(numbers) % (2 * classes) == 0 and known in ("", checksum(key, numbers)):
+            is_plain = isinstance(classes, int) and isinstance(numbers, bytes)
+            if is_plain and len(numbers) % (2 * classes) == 0 and known in ("", checksum(key, numbers)):
                 return np.frombuffer(numbers, "<f2").reshape(-1, classes)
         return None
 
@@ -204,18 +199,16 @@ class Store:
         Raises:
             ValueError: A row is damaged.
         """
-        rows = self._execute("SELECT fingerprint, overlap FROM models")
+        rows = self._execute("SELECT fingerprint, overlap FROM models WHERE typeof(fingerprint) = 'text'")
         return {fingerprint: read_overlap(fingerprint, overlap, self._path) for fingerprint, overlap in rows}
 
     def names(self) -> dict[str, tuple[str, ...]]:
         """Return the names of each network by fingerprint, in the order they came."""
-        found: dict[str, tuple[str, ...]] = {}
-        for fingerprint, name in self._execute(
+        return self._texts(
             "SELECT model, names.name FROM names JOIN models ON models.fingerprint = names.model "
-            "ORDER BY models.rowid, names.rowid"
-        ):
-            found[fingerprint] = (*found.get(fingerprint, ()), name)
-        return found
+            "ORDER BY models.rowid, names.rowid",
+            "a name of the network",
+        )
 
     def data(self, fingerprint: str) -> Stored:
         """Return a data set that cells name.
@@ -223,9 +216,11 @@ class Store:
         Raises:
             ValueError: Its row is damaged.
         """
-        [row] = self._execute("SELECT * FROM data WHERE fingerprint = ?", (fingerprint,))
+        rows = self._execute("SELECT * FROM data WHERE fingerprint = ?", (fingerprint,))
+        if not rows:
+            raise ValueError(f"{self._path} holds no data set {fingerprint!s:.12}; evaluate a network on it")
         try:
-            return read_data(dict(row))
+            return read_data(dict(rows[0]))
         except ValueError as error:
             raise ValueError(f"{self._path}: {error}") from None
 
@@ -255,12 +250,14 @@ class Store:
             "parameters, version, seed, source, precision, first, step, cells.images AS images, correct, "
             "failed, seconds, created, filterbands, calibration_error, model AS model_fingerprint, "
             "cells.data AS data_fingerprint, key FROM cells "
-            "JOIN data ON data.fingerprint = cells.data "
+            "LEFT JOIN data ON data.fingerprint = cells.data "
             "LEFT JOIN logits ON logits.cell = cells.key ORDER BY cells.rowid"
         )
         damaged = {key: outcome.failed for key, _, outcome in self._read("1", {}) if outcome.is_damaged}
+        none = {"correct": 0, "seconds": None, "calibration_error": None}
         return [
-            dict(row) | ({"correct": 0, "failed": damaged[row["key"]]} if row["key"] in damaged else {})
+            {name: None if isinstance(value, bytes) else value for name, value in dict(row).items()}
+            | ({**none, "failed": damaged[row["key"]]} if row["key"] in damaged else {})
             for row in rows
         ]
 
@@ -273,7 +270,7 @@ class Store:
         if self._path is None or not self._has_locks:
             return True
         if self._locks is None:
-            self._locks = open_lock(_lock_of(self._path))
+            self._locks = open_lock(lock_of(self._path))
         try:
             return lock(self._locks, byte=int(key[:12], 16))
         except NoLocksError as error:
@@ -293,8 +290,8 @@ class Store:
         for probe, content, known in self._execute(
             "SELECT probe, content, checksum FROM probes WHERE key = ?", (key,)
         ):
-            if isinstance(content, bytes) and known in ("", checksum(key, content)):
-                return content
+            if is_whole(key, content, known):
+                return bytes(content)
             _LOG.warning("%s: a part of the probe %s is damaged; it is computed anew", self._path, probe)
         return None
 
@@ -315,17 +312,18 @@ class Store:
     def _outcome(self, key: str) -> Outcome | None:
         return next((outcome for _, _, outcome in self._read("key = ?", (key,))), None)
 
-    def _labels_of(self, fingerprint: str) -> Integers:
+    def _labels_of(self, fingerprint: Any) -> Integers | None:
+        """Return the labels of a data set; None of one that is not there."""
         if fingerprint not in self._labels:
-            self._labels[fingerprint] = self.data(fingerprint).labels
+            there = self._execute("SELECT 1 FROM data WHERE fingerprint = ?", (fingerprint,))
+            self._labels[fingerprint] = self.data(fingerprint).labels if there else None
         return self._labels[fingerprint]
 
     def _identity(self) -> tuple[int, int] | None:
         """Return which file the database is now; None of one in memory, or of none."""
-        try:
+        found = None
+        with contextlib.suppress(FileNotFoundError):
             found = None if self._path is None else self._path.stat()
-        except FileNotFoundError:
-            found = None
         return None if found is None else (found.st_dev, found.st_ino)
 
     def put_record(self, key: str, model: str, content: bytes) -> None:
@@ -333,17 +331,48 @@ class Store:
         if self.probed(key) is None:
             self.put_probed(key, f"{_RECORD}{model}", content)
 
-    def records(self) -> list[bytes]:
-        """Return what `put_record` kept, oldest first."""
-        rows = self._execute("SELECT content FROM probes WHERE probe GLOB ? ORDER BY rowid", (f"{_RECORD}*",))
-        return [bytes(content) for (content,) in rows]
+    def records(self, *, of_networks: bool) -> list[tuple[str, bytes]]:
+        """Return key and content of what `put_record` kept, oldest first, without what is damaged, said.
+
+        With `of_networks` these are the records of networks, else those of no network.
+        """
+        probe, found = f"{_RECORD}?*" if of_networks else _RECORD, []
+        statement = "SELECT key, content, checksum FROM probes WHERE probe GLOB ? ORDER BY rowid"
+        for key, content, known in self._execute(statement, (probe,)):
+            if is_whole(key, content, known):
+                found.append((key, content))
+            else:
+                self.say_damaged(key)
+        return found
+
+    def say_damaged(self, key: object) -> None:
+        """Say that the record of a finished probe holds something else."""
+        self._say(f"the finished probe {key!s:.12} is damaged and left out; probe writes it anew")
+
+    def _texts(self, statement: str, what: str) -> dict[str, tuple[str, ...]]:
+        """Return the texts of rows (key, text) by key; what is no text is left out, said."""
+        found: dict[str, tuple[str, ...]] = {}
+        for key, text in self._execute(statement):
+            if isinstance(text, str) and isinstance(key, str):
+                found[key] = (*found.get(key, ()), text)
+            else:
+                self._say(f"{what} {key!s:.12} is damaged and left out")
+        return found
+
+    def _say(self, what: str) -> None:
+        if what not in self._said:
+            self._said.add(what)
+            _LOG.warning("%s: %s", self._path, what)
 
     def _prepare(self, *, readonly: bool) -> None:
         self._execute("PRAGMA foreign_keys = ON")
         # On macOS, whose plain flush stops at the disk's own memory; elsewhere without effect.
         self._execute("PRAGMA fullfsync = ON")
         # Tables first: whoever makes the database meanwhile gives it tables and version in one step.
-        tables = {name for (name,) in self._execute("SELECT name FROM sqlite_master")}
+        try:
+            tables = plain_tables(self._execute("SELECT name, sql FROM sqlite_master"))
+        except ValueError as error:
+            raise ValueError(f"{self._path} is refused: {error}") from None
         present = self._version()
         if present < 0:
             raise ValueError(
@@ -416,32 +445,5 @@ class Store:
             )
 
 
-def _lock_of(path: Path) -> Path:
-    return path.with_name(f"{path.name}.lock")
-
-
 def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
-
-
-def _address(path: Path, *, readonly: bool) -> str:
-    """Return the URI that opens a database."""
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder, not a database of results")
-    if path.exists():
-        check_input(path)
-    # What is in the file is left to SQLite to find out: closing another handle of it would end the locks
-    # that this process holds on it by other connections.
-    address = database_address(path.resolve())
-    if not readonly:
-        check_output(path)
-        check_lock(_lock_of(path))
-        return f"{address}?mode=rwc"
-    if not path.exists():
-        raise FileNotFoundError(f"no such file: {path}")
-    if all(os.access(place, os.W_OK) for place in (path, path.resolve().parent)):
-        # SQLite makes files beside the database even to read it. A connection that may write takes them
-        # away again when it closes, and `query_only` keeps it from writing anything else.
-        return f"{address}?mode=rw"
-    # Nothing can be made here; without a journal there is also nobody to wait for.
-    return f"{address}?mode=ro" if Path(f"{path.resolve()}-wal").exists() else f"{address}?immutable=1"
