@@ -15,7 +15,7 @@ from ..models import load_model, read_weights
 from ..probes import HeatMap, Probing, read_added, read_probed
 from ..run import Run, check_record
 from ..scores import Scores
-from .scored import key_of, line_view, score_view
+from .scored import is_share, key_of, line_view, score_view
 from .sources import (
     Found,
     Results,
@@ -178,7 +178,7 @@ def _add_lines(found: Found, networks: list[_Network]) -> None:
         owner = (mine or networks[-1:])[0]
         if owner.facts is None:
             owner.facts = {key: value for key, value in line.items() if key not in ("kinds", "evaluation")}
-        if not owner.scores and isinstance(line.get("clean"), float):
+        if not owner.scores and is_share(line.get("clean")):
             owner.lines.append(line_view(line))
 
 
