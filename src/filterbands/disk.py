@@ -40,7 +40,7 @@ DAMAGED = (
 
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 _LOG = logging.getLogger(__name__)
-# Bytes that the arrays of a file may take, and times its own bytes where that is more.
+# Bytes that the contents of an archive may take, and times its own bytes where that is more.
 _UNPACKED, _RATIO = 1 << 30, 20
 _UNFINISHED = ".unfinished-"
 _LOCK = ".lock"
@@ -302,15 +302,8 @@ def check_arrays(archive: zipfile.ZipFile) -> None:
         ValueError: An array claims more or fewer bytes, is of another format, or is compressed in a way that
             NumPy does not write, or all of them would take much more memory than the file has bytes.
     """
-    members = archive.infolist()
-    # Entries may lie on each other, so that their compressed sizes say nothing.
-    whole, there = sum(one.file_size for one in members), archive.start_dir
-    if whole > max(_UNPACKED, _RATIO * there):
-        raise ValueError(
-            f"its arrays would take {readable(whole)}, more than the limits of {readable(_UNPACKED)} and of "
-            f"{_RATIO} times the {readable(there)} of the file"
-        )
-    for info in members:
+    check_unpacked(archive)
+    for info in archive.infolist():
         # Nothing shrinks to less than a thousandth by the compression that NumPy writes.
         most = info.compress_size * {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: 1100}.get(
             info.compress_type, 0
@@ -327,6 +320,17 @@ def check_arrays(archive: zipfile.ZipFile) -> None:
             claimed, there = math.prod(shape) * dtype.itemsize, info.file_size - stream.tell()
         if not dtype.hasobject and claimed != there:
             raise ValueError(f"{info.filename} claims {readable(claimed)} and has {readable(there)}")
+
+
+def check_unpacked(archive: zipfile.ZipFile) -> None:
+    """Raise ValueError for an archive that takes much more memory than it has bytes."""
+    # Entries may lie on each other, so that their compressed sizes say nothing.
+    whole, there = sum(one.file_size for one in archive.infolist()), archive.start_dir
+    if whole > max(_UNPACKED, _RATIO * there):
+        raise ValueError(
+            f"its contents would take {readable(whole)}, more than the limits of {readable(_UNPACKED)} "
+            f"and of {_RATIO} times the {readable(there)} of the file"
+        )
 
 
 def write_table(rows: Sequence[Row], path: str | Path) -> Path:

@@ -18,8 +18,8 @@ from .onnx import OnnxNetwork, is_onnx
 from .zoo import ARCHITECTURES, KNOWN, build, check_architecture, is_named, is_zoo, published, trusted_arch
 
 _log = logging.getLogger(__name__)
-# A file lacks at most the head of the network that it names, which is published with another one.
-_TIMES = 10
+# Numbers of a network that a file names, and times those in the file where that is more: it may lack the head.
+_NUMBERS, _TIMES = 1 << 26, 10
 
 
 def load_model(
@@ -176,7 +176,7 @@ def _check_size(arch: str, weights: Mapping[str, Tensor], where: str) -> None:
         # A network that looks at its numbers while it is made cannot be made without them.
         return
     own, there = (sum(one.numel() for one in every.values()) for every in (state, weights))
-    if own > _TIMES * there:
+    if own > max(_NUMBERS, _TIMES * there):
         raise ValueError(
             f"{where} says that its network is {arch}, which has {own:,} numbers, and holds {there:,}; "
             "copy it again, or name its network with --arch (arch=)"

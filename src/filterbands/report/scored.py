@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
-from typing import Any
+from typing import Any, TypeGuard
 
 from ..corruptions import CORRUPTIONS
 from ..scores import BENCHMARK_15, EXTRA_4, Scores, compare, overlapping_kinds
@@ -150,7 +150,7 @@ def _rows_of_kinds(said: object) -> dict[str, list[float | None]]:
     return kinds if all(one is None or is_share(one) for row in rows for one in row) else {}
 
 
-def is_share(value: object) -> bool:
+def is_share(value: object) -> TypeGuard[float]:
     """Return whether what a file says is an accuracy, or another number in [0, 1]."""
     return isinstance(value, float | int) and not isinstance(value, bool) and 0 <= value <= 1
 
