@@ -22,7 +22,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 ORDER = (
     *(
         ("version",),
-        ("types", "checks"),
+        ("types", "checks", "pickled"),
         ("engine",),
         ("rng",),
         ("fourier",),

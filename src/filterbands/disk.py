@@ -29,6 +29,9 @@ from .platforms import NoLocksError, flush, hold, let_go, replace
 Row = Mapping[str, Any]
 """A row of a table: the values by column."""
 
+JSON = 64 << 20
+"""Most bytes of a file of JSON."""
+
 DAMAGED = (
     *(ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError),
     *(RuntimeError, KeyError, OverflowError, MemoryError, TypeError, SyntaxError, tokenize.TokenError),
@@ -37,6 +40,8 @@ DAMAGED = (
 
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 _LOG = logging.getLogger(__name__)
+# Bytes that the contents of an archive may take, and times its own bytes where that is more.
+_UNPACKED, _RATIO = 1 << 30, 20
 _UNFINISHED = ".unfinished-"
 _LOCK = ".lock"
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
@@ -225,12 +230,12 @@ def make_folder(path: str | Path) -> Path:
     return folder
 
 
-def check_input(path: str | Path) -> Path:
+def check_input(path: str | Path, *, largest: float = math.inf) -> Path:
     """Return the path of a file that is read, after a check that it is one: a pipe would be waited for.
 
     Raises:
         FileNotFoundError: No such file.
-        ValueError: A folder, a device or a pipe.
+        ValueError: A folder, a device or a pipe, or more than `largest` bytes.
     """
     file = Path(path)
     try:
@@ -239,6 +244,8 @@ def check_input(path: str | Path) -> Path:
         raise FileNotFoundError(f"no such file: {file}") from None
     if kind:
         raise ValueError(f"{file} is {kind}, not a file")
+    if (size := file.stat().st_size) > largest:
+        raise ValueError(f"{file} has {readable(size)}, more than the limit of {readable(int(largest))}")
     return file
 
 
@@ -260,16 +267,14 @@ def _what(mode: int) -> str:
     return next((what for is_kind, what in kinds if is_kind(mode)), "a device")
 
 
-def read_json(path: str | Path, *, largest: int = 64 << 20) -> Any:
+def read_json(path: str | Path, *, largest: int = JSON) -> Any:
     """Return the content of a JSON file.
 
     Raises:
         FileNotFoundError: No such file.
         ValueError: Not a file, larger than `largest` bytes, or not JSON.
     """
-    file = check_input(path)
-    if (size := file.stat().st_size) > largest:
-        raise ValueError(f"{file} has {readable(size)}, more than the limit of {readable(largest)}")
+    file = check_input(path, largest=largest)
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except RecursionError:
@@ -295,8 +300,9 @@ def check_arrays(archive: zipfile.ZipFile) -> None:
 
     Raises:
         ValueError: An array claims more or fewer bytes, is of another format, or is compressed in a way that
-            NumPy does not write.
+            NumPy does not write, or all of them would take much more memory than the file has bytes.
     """
+    check_unpacked(archive)
     for info in archive.infolist():
         # Nothing shrinks to less than a thousandth by the compression that NumPy writes.
         most = info.compress_size * {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: 1100}.get(
@@ -314,6 +320,17 @@ def check_arrays(archive: zipfile.ZipFile) -> None:
             claimed, there = math.prod(shape) * dtype.itemsize, info.file_size - stream.tell()
         if not dtype.hasobject and claimed != there:
             raise ValueError(f"{info.filename} claims {readable(claimed)} and has {readable(there)}")
+
+
+def check_unpacked(archive: zipfile.ZipFile) -> None:
+    """Raise ValueError for an archive that takes much more memory than it has bytes."""
+    # Entries may lie on each other, so that their compressed sizes say nothing.
+    whole, there = sum(one.file_size for one in archive.infolist()), archive.start_dir
+    if whole > max(_UNPACKED, _RATIO * there):
+        raise ValueError(
+            f"its contents would take {readable(whole)}, more than the limits of {readable(_UNPACKED)} "
+            f"and of {_RATIO} times the {readable(there)} of the file"
+        )
 
 
 def write_table(rows: Sequence[Row], path: str | Path) -> Path:

@@ -11,6 +11,7 @@ weights.safetensors       the plain network; it exists only when the run is fini
 import json
 import math
 import pickle
+import pickletools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor
 
 from .disk import check_input, read_json, write_text, write_weights, write_whole
+from .pickled import Walk, check_call_of_torch
 
 EPOCHS = 100_000
 """Most epochs of a training."""
@@ -183,7 +185,10 @@ class Run:
             ValueError: The file is damaged.
         """
         try:
-            content = torch.load(check_input(self.checkpoint), map_location="cpu", weights_only=True)
+            pickled = torch._C.PyTorchFileReader(str(check_input(self.checkpoint))).get_record("data.pkl")
+            walk = Walk(size=len(pickled), check_call=check_call_of_torch)
+            walk.through(pickletools.genops(pickled))
+            content = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
             if not isinstance(content, dict):
                 raise TypeError(f"it holds a {type(content).__name__}")
             return content

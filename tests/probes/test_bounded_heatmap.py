@@ -170,7 +170,7 @@ def test_rows_of_a_whole_map_keep_their_keys_and_others_are_kept_apart(tmp_path:
 @pytest.mark.parametrize(
     ("given", "line"),
     [
-        ({"step": 0}, "step needs a number of at least 1, got 0"),
+        ({"step": 0}, "step needs a number from 1 to 2,147,483,647, got 0"),
         ({"radius": 0.0}, "radius needs cycles per pixel above 0 and up to 1, got 0"),
         ({"radius": math.nan}, "radius needs cycles per pixel"),
     ],

@@ -9,13 +9,14 @@ from .imageset import SPLITS, ImageSet, names_as_bytes
 from .items import IMAGE_NAMES, image_and_label, names_in, pixels_of, tensors_in
 from .limits import limited_positions, sorted_by_class
 from .loading import load_data
-from .npz import read_arrays
+from .npz import CLASSES, read_arrays
 from .planted import PLANTED_VERSION, PlantedConfig, planted
 from .reading import INTERPOLATIONS, Reading
 from .sharing import Part, is_one_part, shares_images
 
 __all__ = [
     "CIFARS",
+    "CLASSES",
     "IMAGE_NAMES",
     "INTERPOLATIONS",
     "PLANTED_VERSION",

@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import pickletools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ..disk import check_input
+from ..pickled import PickleError, Walk
 from .imageset import ImageSet, check_split
 
 # Images of a batch file, and number of training images at the end that form the validation split.
@@ -157,7 +160,7 @@ def _find(kind: Cifar, folder: Path) -> tuple[Path, Layout]:
 def _class_names(file: Path, kind: Cifar, layout: Layout) -> tuple[str, ...]:
     if layout.names:
         listed = _unpickle(file).get(layout.names)
-        names = tuple(map(_text, listed)) if isinstance(listed, list) else ()
+        names = tuple(map(_text, listed)) if isinstance(listed, list) and all(map(_is_text, listed)) else ()
     else:
         names = tuple(file.read_text(encoding="utf-8", errors="replace").split())
     if len(names) != kind.classes:
@@ -189,7 +192,7 @@ def _read(
         shown = isinstance(images, np.ndarray)
         came = f"{images.dtype} of shape {images.shape}" if shown else type(images).__name__
         raise ValueError(f"{file}: expected data as bytes of shape ({count}, {_PIXELS}), got {came}")
-    if isinstance(labels, list) and all(type(label) is int for label in labels):
+    if isinstance(labels, list) and all(type(label) is int and abs(label) < 2**31 for label in labels):
         labels = np.asarray(labels, dtype=np.int64)
     if not (isinstance(labels, np.ndarray) and labels.dtype.kind in "iu" and labels.shape == (count,)):
         came = f"{len(labels):,} of them" if isinstance(labels, np.ndarray | list) else type(labels).__name__
@@ -224,15 +227,24 @@ def _array(data: Any, dtype: Any, shape: Any, order: Any) -> npt.NDArray[Any]:
     return flat.reshape(tuple(shape), order="F" if _text(order) == "F" else "C")
 
 
+def _encoded(text: str, code: str) -> bytes:
+    """Return the bytes that Python 3 writes in this form under protocols 0 to 2."""
+    if code != "latin1":
+        raise _Refused(f"a text in {_text(code)[:20]!r}, not in latin1")
+    return text.encode("latin1")
+
+
 _ALLOWED: Mapping[tuple[str, str], Any] = {
     **{(f"numpy.{core}.multiarray", "_reconstruct"): lambda *_: _Array() for core in ("core", "_core")},
     **{(f"numpy.{core}.numeric", "_frombuffer"): _array for core in ("core", "_core")},
     ("numpy", "ndarray"): _Array,
     ("numpy", "dtype"): _DType,
-    # Python 3 writes bytes in this form under protocols 0 to 2.
-    ("_codecs", "encode"): str.encode,
+    ("_codecs", "encode"): _encoded,
 }
-_DAMAGE = (pickle.PickleError, EOFError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError)
+_DAMAGE = (
+    *(pickle.PickleError, EOFError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError),
+    *(RecursionError, MemoryError),
+)
 
 
 class _Refused(Exception):  # noqa: N818
@@ -240,7 +252,10 @@ class _Refused(Exception):  # noqa: N818
 
 
 class _Unpickler(pickle.Unpickler):
-    """A reader of plain containers and integer arrays that refuses any other name in a pickle."""
+    """A reader of plain containers and integer arrays that refuses any other name in a pickle.
+
+    What a pickle would make is gone through first, since a few bytes can claim any memory, time and depth.
+    """
 
     def find_class(self, module: str, name: str, /) -> Any:
         try:
@@ -251,17 +266,28 @@ class _Unpickler(pickle.Unpickler):
 
 def _unpickle(file: Path) -> dict[str, Any]:
     # `bytes` keeps the strings of Python 2 unchanged; pixels are such strings.
+    content = check_input(file).read_bytes()
     try:
-        content = _Unpickler(io.BytesIO(file.read_bytes()), encoding="bytes").load()
+        Walk(size=len(content)).through(pickletools.genops(content))
+        content = _Unpickler(io.BytesIO(content), encoding="bytes").load()
     except _Refused as error:
         raise ValueError(f"{file} is refused, because it is not a CIFAR pickle: it holds {error}") from None
+    except PickleError as error:
+        raise ValueError(f"{file} is not a whole CIFAR pickle: it {error}; copy it again") from None
     except _DAMAGE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{file} is not a whole CIFAR pickle ({reason}); copy it again") from None
     if not isinstance(content, dict):
         raise ValueError(f"{file} is not a CIFAR pickle: expected a dict, got {type(content).__name__}")
-    return {_text(key): getattr(value, "value", value) for key, value in content.items()}
+    return {_text(key): getattr(value, "value", value) for key, value in content.items() if _is_text(key)}
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str | bytes)
 
 
 def _text(value: Any) -> str:
+    """Return a text that Python 2 or 3 has written; raise TypeError for anything else, however large."""
+    if not _is_text(value):
+        raise TypeError(f"a {type(value).__name__} in place of a text")
     return value.decode("latin1") if isinstance(value, bytes) else str(value)

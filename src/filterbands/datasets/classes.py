@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ..checks import hint
+from ..disk import JSON, check_input
+from .npz import CLASSES
 from .reading import Reading
 
 
@@ -55,17 +57,21 @@ def read_classes(file: Path) -> tuple[tuple[str, ...], ...]:
     if not file.is_file():
         raise FileNotFoundError(f"classes needs a file with a name per output, but there is no file {file}")
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        text = check_input(file, largest=JSON).read_text(encoding="utf-8-sig")
         content = json.loads(text) if text.lstrip()[:1] in ("[", "{") else text.rstrip().splitlines()
     except UnicodeDecodeError:
         raise ValueError(f"classes needs text or JSON, but {file} is neither") from None
     except json.JSONDecodeError as error:
         raise ValueError(f"classes: {file} begins as JSON does, but is none: {error}") from None
+    except RecursionError:
+        raise ValueError(f"classes: {file} is nested too deeply; give one or more names per output") from None
     if isinstance(content, dict):
         missing = next((key for key in map(str, range(len(content))) if key not in content), None)
         if missing is not None:
             raise ValueError(f'classes: {file} needs an object with keys "0", "1", ...; it lacks "{missing}"')
         content = [content[str(number)] for number in range(len(content))]
+    if len(content) > CLASSES:
+        raise ValueError(f"classes: {file} has {len(content):,} names, more than the limit of {CLASSES:,}")
     names = [tuple(_plain(one)) for one in content]
     if wrong := [number for number, one in enumerate(names) if not one]:
         raise ValueError(f"classes: {file} has no name for output {wrong[0]}, counted from 0")

@@ -116,9 +116,9 @@ def _as_nchw(images: Any, *, where: str) -> Images:
 def _npz_classes(path: Path, names: Any, fewest: int) -> tuple[str, ...]:
     if names is None:
         return tuple(str(number) for number in range(fewest))
-    if names.dtype.kind != "U" or names.ndim != 1 or len(names) < fewest:
+    if names.dtype.kind != "U" or names.ndim != 1 or not fewest <= len(names) <= CLASSES:
         raise ValueError(
-            f"{path}: classes must be at least {fewest} names, one per class, "
+            f"{path}: classes must be at least {fewest} names, one per class, and at most {CLASSES:,}, "
             f"got {names.dtype} of shape {names.shape}"
         )
     return tuple(str(name) for name in names)

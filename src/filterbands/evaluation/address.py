@@ -1,14 +1,62 @@
-"""Where a database of results lies: the address by which it is opened, and the file of its locks."""
+"""Where a database of results lies: how SQLite opens it, and the locks of those who work on its cells."""
 
+import logging
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..disk import check_input, check_output
-from ..platforms import check_lock, database_address
+from ..platforms import NoLocksError, check_lock, database_address, lock, open_lock, unlock
+
+_LOG = logging.getLogger(__name__)
 
 
-def lock_of(path: Path) -> Path:
-    """Return the file beside a database whose bytes are its locks."""
+@dataclass(slots=True)
+class Claims:
+    """The cells that this process works on: locks of bytes of a file beside the database.
+
+    They are the operating system's, and end with the process, however that ends. A database in memory, whose
+    path is None, has no other process.
+    """
+
+    path: Path | None
+    handle: int | None = None
+    """Of the file, once a cell was claimed."""
+    works: bool = True
+    """Whether there are locks here."""
+
+    def take(self, key: str) -> bool:
+        """Return whether this process may work on a cell, which it then has until `release`."""
+        if self.path is None or not self.works:
+            return True
+        if self.handle is None:
+            self.handle = open_lock(_lock_of(self.path))
+        try:
+            return lock(self.handle, byte=_byte(key))
+        except NoLocksError as error:
+            self.works = False
+            _LOG.warning(
+                "%s cannot be locked (%s); let one process alone write there", self.path, error.strerror
+            )
+            return True
+
+    def release(self, key: str) -> None:
+        """Let others claim a cell again."""
+        if self.handle is not None:
+            unlock(self.handle, byte=_byte(key))
+
+    def close(self) -> None:
+        """Release all cells."""
+        if self.handle is not None:
+            os.close(self.handle)
+            self.handle = None
+
+
+def _byte(key: str) -> int:
+    return int(key[:12], 16)
+
+
+def _lock_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.lock")
 
 
@@ -17,7 +65,7 @@ def address_of(path: Path, *, readonly: bool) -> str:
 
     Raises:
         FileNotFoundError: There is no such file to read.
-        ValueError: A folder, or a place that cannot be written.
+        ValueError: A folder, a pipe or a device, or a place that cannot be written.
     """
     if path.is_dir():
         raise ValueError(f"{path} is a folder, not a database of results")
@@ -28,7 +76,7 @@ def address_of(path: Path, *, readonly: bool) -> str:
     address = database_address(path.resolve())
     if not readonly:
         check_output(path)
-        check_lock(lock_of(path))
+        check_lock(_lock_of(path))
         return f"{address}?mode=rwc"
     if not path.exists():
         raise FileNotFoundError(f"no such file: {path}")

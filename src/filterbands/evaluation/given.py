@@ -7,7 +7,7 @@ from typing import Any, SupportsIndex
 import numpy as np
 
 from ..corruptions import CORRUPTIONS
-from ..datasets import read_arrays
+from ..datasets import CLASSES, read_arrays
 from ..scores import GIVEN, Integers, Scores, read_labels
 from .rows import UNKNOWN_FILE, Cell, Outcome, Stored
 from .sources import Data, as_source
@@ -136,6 +136,11 @@ def _check(scores: Scores) -> dict[tuple[str, int], tuple[int, int]]:
         raise ValueError(
             f"save_scores keeps scores of predictions that were given, not those of {scores.name}, which "
             "evaluate made; give evaluate the database"
+        )
+    if (largest := int(scores.labels.max())) >= CLASSES:
+        raise ValueError(
+            f"{scores.name} needs labels that are class numbers below the limit of {CLASSES:,}, "
+            f"got {largest:,}"
         )
     return {place: _span(scores.name, place, answers.positions) for place, answers in scores.cells.items()}
 

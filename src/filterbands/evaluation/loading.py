@@ -57,7 +57,8 @@ def load_scores(db: str | Path) -> list[Scores]:
             if not any(group[:3] == base for group in groups):
                 alone = (*base, 0, "", "", 1, False)
                 groups[alone] = []
-        data = {group[1]: store.data(group[1]) for group in groups}
+        # Without a clean cell there is no score, and such a cell may name a data set that is not there.
+        data = {group[1]: store.data(group[1]) for group in groups if group[:3] in clean}
     return [
         scores_of(
             data[images],

@@ -116,6 +116,11 @@ def checksum(*parts: object) -> str:
     return digest.hexdigest()
 
 
+def is_whole(key: object, content: object, known: object) -> bool:
+    """Return whether a part of a probe is what was kept; rows of before schema 3 have no checksum."""
+    return isinstance(key, str) and isinstance(content, bytes) and known in ("", checksum(key, content))
+
+
 def packed(cell: Cell, outcome: Outcome, *, images: int | None) -> dict[str, Any]:
     """Return the columns of a cell's row; `images` is the number of images of a cell that failed."""
     named = outcome.predictions
@@ -134,14 +139,14 @@ def packed(cell: Cell, outcome: Outcome, *, images: int | None) -> dict[str, Any
     return values | {"checksum": _checksum(values | logits)}
 
 
-def read_row(row: Mapping[str, Any], labels: Integers) -> tuple[Cell, Outcome]:
+def read_row(row: Mapping[str, Any], labels: Integers | None) -> tuple[Cell, Outcome]:
     """Return a cell and what it gave; of a damaged row an outcome that failed.
 
     Args:
         row: The cell's fields, `COLUMNS` and `LOGITS`.
-        labels: The labels of its data set.
+        labels: The labels of its data set; None if there is no such set.
     """
-    cell = Cell(**{field.name: row[field.name] for field in fields(Cell)})
+    cell = Cell(**{field.name: _typed(row[field.name], field.name) for field in fields(Cell)})
     seconds = row["seconds"] if isinstance(row["seconds"], float) else 0.0
     if fault := _fault(row, cell, labels):
         return cell, Outcome(bits=np.zeros(0, dtype=np.bool_), seconds=seconds, failed=f"{DAMAGED}{fault}")
@@ -154,6 +159,13 @@ def read_row(row: Mapping[str, Any], labels: Integers) -> tuple[Cell, Outcome]:
         calibration_error=row["calibration_error"],
         failed=row["failed"],
     )
+
+
+def _typed(value: object, name: str) -> Any:
+    """Return the value of a cell's field; of a damaged one something of its type, which names the cell."""
+    if type(value) is _TYPES[name]:
+        return value
+    return -1 if _TYPES[name] is int else f"{value!s:.60}"
 
 
 def packed_data(data: Stored | Source) -> dict[str, Any]:
@@ -179,11 +191,9 @@ def read_data(row: Mapping[str, Any]) -> Stored:
     *values, known = (row[name] for name in (*packed_data(_NOTHING),))
     labels, images = row["labels"], row["images"]
     is_whole = isinstance(labels, bytes) and isinstance(images, int) and len(labels) == 8 * images
-    try:
-        classes = json.loads(row["classes"])
-    except (ValueError, TypeError):
-        is_whole = False
-    if not is_whole or not isinstance(classes, list) or (known and known != checksum(*values)):
+    is_whole &= all(isinstance(row[name], str) for name in ("fingerprint", "name", "split", "classes"))
+    classes = _read_names(row["classes"])
+    if not is_whole or classes is None or (known and known != checksum(*values)):
         raise ValueError(
             f"the row of the data set {row['name']!s:.60} is damaged; evaluate a network on these images, "
             "which writes it anew"
@@ -193,14 +203,14 @@ def read_data(row: Mapping[str, Any]) -> Stored:
         name=row["name"],
         split=row["split"],
         labels=np.frombuffer(labels, "<i8"),
-        classes=tuple(classes),
+        classes=classes,
     )
 
 
 _NOTHING = Stored(fingerprint="", name="", split="", labels=np.zeros(0, dtype=np.int64), classes=())
 
 
-def _fault(row: Mapping[str, Any], cell: Cell, labels: Integers) -> str:
+def _fault(row: Mapping[str, Any], cell: Cell, labels: Integers | None) -> str:
     """Return what is wrong with a row; nothing of one that can be believed.
 
     Rows of before schema 3 have no checksum. Their bits are compared with their predictions.
@@ -210,6 +220,8 @@ def _fault(row: Mapping[str, Any], cell: Cell, labels: Integers) -> str:
             return f"{name} is no {kind.__name__}"
     if row["key"] != cell.key:
         return "its key is of another cell"
+    if labels is None:
+        return "its data set is not in the database"
     images, bits, named = row["images"], row["bits"], row["predictions"]
     if images < 0 or cell.first < 0 or cell.step < 1 or cell.first + cell.step * (images - 1) >= len(labels):
         return f"it is of {images:,} images, and the data set has {len(labels):,}"
@@ -252,17 +264,24 @@ def _wide(packed: bytes, count: int) -> Integers:
     return np.frombuffer(packed, f"<u{len(packed) // count}" if count else "<u1").astype(np.int64)
 
 
-def read_overlap(fingerprint: str, overlap: object, path: object) -> tuple[str, ...]:
+def read_overlap(fingerprint: object, overlap: object, path: object) -> tuple[str, ...]:
     """Return the names in what `json.dumps` made of them.
 
     Raises:
         ValueError: It holds something else.
     """
-    with suppress(ValueError, RecursionError):
-        names = json.loads(overlap) if isinstance(overlap, str) else None
-        if isinstance(names, list) and all(isinstance(name, str) for name in names):
-            return tuple(names)
+    if (names := _read_names(overlap)) is not None:
+        return names
     raise ValueError(
         f"{path}: what the network {fingerprint!s:.12} resembles in training is damaged ({overlap!s:.60}); "
         "bring the file back, or name another one and evaluate anew"
     )
+
+
+def _read_names(text: object) -> tuple[str, ...] | None:
+    """Return a list of names from its JSON; None of anything else."""
+    with suppress(ValueError, RecursionError):
+        names = json.loads(text) if isinstance(text, str) else None
+        if isinstance(names, list) and all(isinstance(name, str) for name in names):
+            return tuple(names)
+    return None

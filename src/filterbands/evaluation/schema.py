@@ -1,5 +1,9 @@
 """The tables of the database of results, and how those of older versions become the present ones."""
 
+import re
+from collections.abc import Iterable
+from typing import Any
+
 SCHEMA = 4
 """Number of the present schema, kept in the database's `user_version`."""
 OLDEST_READ = 3
@@ -83,3 +87,45 @@ ALTER TABLE probes ADD COLUMN checksum TEXT NOT NULL DEFAULT ''
 _FOURTH = "ALTER TABLE folders ADD COLUMN seed INTEGER"
 # From schema n to n + 1: MIGRATIONS[n]. The first one makes a database.
 MIGRATIONS = (_TABLES, _SECOND, _THIRD, _FOURTH)
+
+_OWN = frozenset(re.findall(r"CREATE TABLE (?:IF NOT EXISTS )?(\w+)", "".join(MIGRATIONS)))
+_NAME = r'("[^"]*"|[^\s("]+)'
+_TABLE = re.compile(rf"create (virtual )?table {_NAME}")
+_VIEW = re.compile(rf"create view {_NAME}")
+_INDEX = re.compile(rf"create (?:unique )?index {_NAME} on {_NAME}")
+_OWN_INDEX = "create index cells_of_a_model on cells (model, data)"
+# What makes a table compute something when it is read or written; the tables above have none of it.
+_COMPUTES = re.compile(r"\b(check|generated|collate|as)\b|\bdefault ?\(")
+
+
+def plain_tables(entries: Iterable[Any]) -> set[str]:
+    """Return the names of a database's tables; what others have added to it may stay where it runs nothing.
+
+    Args:
+        entries: The name and the statement of every table, view, index and trigger.
+
+    Raises:
+        ValueError: A view or a computed column stands where one of our tables is expected, or something
+            would run when these are read or written.
+    """
+    tables = set()
+    for name, statement in entries:
+        text = " ".join(str(statement).lower().split())
+        own = False
+        if statement is None:
+            # The index of a primary key.
+            continue
+        if found := _TABLE.match(text):
+            table = found[2].strip('"')
+            own = table in _OWN and bool(found[1] or _COMPUTES.search(text))
+            tables.add(table)
+        elif found := _VIEW.match(text):
+            own = found[1].strip('"') in _OWN
+        elif found := _INDEX.match(text):
+            own = found[2].strip('"') in _OWN and text != _OWN_INDEX
+        if found is None or own:
+            raise ValueError(
+                f"{name!s:.60} in it is no plain table and could run anything when results are read; "
+                "results are in plain tables alone, so take this out, or name another database"
+            )
+    return tables

@@ -24,6 +24,7 @@ from torch.utils.data import (
 )
 
 from ..datasets import (
+    CLASSES,
     ImageFiles,
     ImageSet,
     Remarks,
@@ -365,6 +366,8 @@ def _as_labels(labels: Any, images: int) -> Labels:
         )
     if len(numbers) == 0 or int(numbers.min()) < 0:
         raise ValueError("evaluate needs at least one image, and labels from 0")
+    if (largest := int(numbers.max())) >= CLASSES:
+        raise ValueError(f"evaluate needs class numbers below the limit of {CLASSES:,}, got {largest:,}")
     return numbers
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import logging
-import os
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -14,9 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ..platforms import NoLocksError, lock, open_lock, unlock
 from ..version import __version__
-from .address import address_of, lock_of
+from .address import Claims, address_of
 from .rows import (
     COLUMNS,
     LOGITS,
@@ -25,13 +23,14 @@ from .rows import (
     Outcome,
     Stored,
     checksum,
+    is_whole,
     packed,
     packed_data,
     read_data,
     read_overlap,
     read_row,
 )
-from .schema import MIGRATIONS, OLDEST_READ, SCHEMA
+from .schema import MIGRATIONS, OLDEST_READ, SCHEMA, plain_tables
 from .sources import Source
 
 # What a finished probe's row is called, before the fingerprint of its network.
@@ -63,9 +62,8 @@ class Store:
             FileNotFoundError: There is no such file to read.
             ValueError: Not a database of results, one of a newer version, or a place that cannot be written.
         """
-        self._locks: int | None = None
-        self._has_locks = True
         self._path = None if path is None else Path(path)
+        self._claims = Claims(self._path)
         address = ":memory:" if self._path is None else address_of(self._path, readonly=readonly)
         # Neither the file nor its folder takes what even a reader may have to write.
         self._fixed = "mode=ro" in address or "immutable" in address
@@ -74,7 +72,8 @@ class Store:
         except sqlite3.Error as error:
             raise self._explained(error) from None
         self._connection.row_factory = sqlite3.Row
-        self._labels: dict[str, Integers] = {}
+        self._labels: dict[str, Integers | None] = {}
+        self._said: set[str] = set()
         self._file = self._identity()
         try:
             self._prepare(readonly=readonly)
@@ -92,9 +91,7 @@ class Store:
     def close(self) -> None:
         """Close the database; claims end."""
         self._connection.close()
-        if self._locks is not None:
-            os.close(self._locks)
-            self._locks = None
+        self._claims.close()
 
     def has(self, key: str, *, logits: bool = False) -> bool:
         """Return whether a cell is there, whole and not failed, with its logits if they are wanted."""
@@ -149,13 +146,8 @@ class Store:
                 # A row of 0 classes is the error of logits that were not kept.
                 kept = np.zeros((0, 0)) if outcome.logits is None else outcome.logits
                 numbers = kept.astype("<f2").tobytes()
-                row = (
-                    cell.key,
-                    kept.shape[1],
-                    numbers,
-                    outcome.calibration_error,
-                    checksum(cell.key, numbers),
-                )
+                error, known = outcome.calibration_error, checksum(cell.key, numbers)
+                row = (cell.key, kept.shape[1], numbers, error, known)
                 self._execute("INSERT OR IGNORE INTO logits VALUES (?, ?, ?, ?, ?)", row)
 
     def add_folder(
@@ -184,7 +176,10 @@ class Store:
         found: dict[str, dict[str, int | None]] = {}
         seed = "seed" if self._version() > OLDEST_READ else "NULL"
         for folder, key, known in self._execute(f"SELECT folder, cell, {seed} FROM folders ORDER BY rowid"):
-            found.setdefault(key, {})[folder] = known if isinstance(known, int) else None
+            if isinstance(folder, str) and isinstance(key, str):
+                found.setdefault(key, {})[folder] = known if isinstance(known, int) else None
+            else:
+                self._say(f"a folder of the cell {key!s:.12} is damaged and left out")
         return found
 
     def cells(self, **where: str | int) -> Iterator[tuple[Cell, Outcome]]:
@@ -201,7 +196,8 @@ class Store:
         for classes, numbers, known in self._execute(
             "SELECT classes, numbers, checksum FROM logits WHERE cell = ? AND classes > 0", (key,)
         ):
-            if len(numbers) % (2 * classes) == 0 and known in ("", checksum(key, numbers)):
+            is_plain = isinstance(classes, int) and isinstance(numbers, bytes)
+            if is_plain and len(numbers) % (2 * classes) == 0 and known in ("", checksum(key, numbers)):
                 return np.frombuffer(numbers, "<f2").reshape(-1, classes)
         return None
 
@@ -211,18 +207,16 @@ class Store:
         Raises:
             ValueError: A row is damaged.
         """
-        rows = self._execute("SELECT fingerprint, overlap FROM models")
+        rows = self._execute("SELECT fingerprint, overlap FROM models WHERE typeof(fingerprint) = 'text'")
         return {fingerprint: read_overlap(fingerprint, overlap, self._path) for fingerprint, overlap in rows}
 
     def names(self) -> dict[str, tuple[str, ...]]:
         """Return the names of each network by fingerprint, in the order they came."""
-        found: dict[str, tuple[str, ...]] = {}
-        for fingerprint, name in self._execute(
+        return self._texts(
             "SELECT model, names.name FROM names JOIN models ON models.fingerprint = names.model "
-            "ORDER BY models.rowid, names.rowid"
-        ):
-            found[fingerprint] = (*found.get(fingerprint, ()), name)
-        return found
+            "ORDER BY models.rowid, names.rowid",
+            "a name of the network",
+        )
 
     def data(self, fingerprint: str) -> Stored:
         """Return a data set that cells name.
@@ -230,9 +224,11 @@ class Store:
         Raises:
             ValueError: Its row is damaged.
         """
-        [row] = self._execute("SELECT * FROM data WHERE fingerprint = ?", (fingerprint,))
+        rows = self._execute("SELECT * FROM data WHERE fingerprint = ?", (fingerprint,))
+        if not rows:
+            raise ValueError(f"{self._path} holds no data set {fingerprint!s:.12}; evaluate a network on it")
         try:
-            return read_data(dict(row))
+            return read_data(dict(rows[0]))
         except ValueError as error:
             raise ValueError(f"{self._path}: {error}") from None
 
@@ -262,46 +258,32 @@ class Store:
             "parameters, version, seed, source, precision, first, step, cells.images AS images, correct, "
             "failed, seconds, created, filterbands, calibration_error, model AS model_fingerprint, "
             "cells.data AS data_fingerprint, key FROM cells "
-            "JOIN data ON data.fingerprint = cells.data "
+            "LEFT JOIN data ON data.fingerprint = cells.data "
             "LEFT JOIN logits ON logits.cell = cells.key ORDER BY cells.rowid"
         )
         damaged = {key: outcome.failed for key, _, outcome in self._read("1", {}) if outcome.is_damaged}
+        none = {"correct": 0, "seconds": None, "calibration_error": None}
         return [
-            dict(row) | ({"correct": 0, "failed": damaged[row["key"]]} if row["key"] in damaged else {})
+            {name: None if isinstance(value, bytes) else value for name, value in dict(row).items()}
+            | ({**none, "failed": damaged[row["key"]]} if row["key"] in damaged else {})
             for row in rows
         ]
 
     def claim(self, key: str) -> bool:
-        """Return whether this process may work on a cell, which it then has until `release`.
-
-        The claim is an operating system's lock on one byte of a file beside the database, and ends with the
-        process, however that ends.
-        """
-        if self._path is None or not self._has_locks:
-            return True
-        if self._locks is None:
-            self._locks = open_lock(lock_of(self._path))
-        try:
-            return lock(self._locks, byte=int(key[:12], 16))
-        except NoLocksError as error:
-            self._has_locks = False
-            _LOG.warning(
-                "%s cannot be locked (%s); let one process alone write there", self._path, error.strerror
-            )
-            return True
+        """Return whether this process may work on a cell, which it then has until `release`; see `Claims`."""
+        return self._claims.take(key)
 
     def release(self, key: str) -> None:
         """Let others claim a cell again."""
-        if self._locks is not None:
-            unlock(self._locks, byte=int(key[:12], 16))
+        self._claims.release(key)
 
     def probed(self, key: str) -> bytes | None:
         """Return what `put_probed` kept under a key; None where nothing is, or something damaged, said."""
         for probe, content, known in self._execute(
             "SELECT probe, content, checksum FROM probes WHERE key = ?", (key,)
         ):
-            if isinstance(content, bytes) and known in ("", checksum(key, content)):
-                return content
+            if is_whole(key, content, known):
+                return bytes(content)
             _LOG.warning("%s: a part of the probe %s is damaged; it is computed anew", self._path, probe)
         return None
 
@@ -322,17 +304,18 @@ class Store:
     def _outcome(self, key: str) -> Outcome | None:
         return next((outcome for _, _, outcome in self._read("key = ?", (key,))), None)
 
-    def _labels_of(self, fingerprint: str) -> Integers:
+    def _labels_of(self, fingerprint: Any) -> Integers | None:
+        """Return the labels of a data set; None of one that is not there."""
         if fingerprint not in self._labels:
-            self._labels[fingerprint] = self.data(fingerprint).labels
+            there = self._execute("SELECT 1 FROM data WHERE fingerprint = ?", (fingerprint,))
+            self._labels[fingerprint] = self.data(fingerprint).labels if there else None
         return self._labels[fingerprint]
 
     def _identity(self) -> tuple[int, int] | None:
         """Return which file the database is now; None of one in memory, or of none."""
-        try:
+        found = None
+        with contextlib.suppress(FileNotFoundError):
             found = None if self._path is None else self._path.stat()
-        except FileNotFoundError:
-            found = None
         return None if found is None else (found.st_dev, found.st_ino)
 
     def put_record(self, key: str, model: str, content: bytes) -> None:
@@ -340,17 +323,48 @@ class Store:
         if self.probed(key) is None:
             self.put_probed(key, f"{_RECORD}{model}", content)
 
-    def records(self) -> list[bytes]:
-        """Return what `put_record` kept, oldest first."""
-        rows = self._execute("SELECT content FROM probes WHERE probe GLOB ? ORDER BY rowid", (f"{_RECORD}*",))
-        return [bytes(content) for (content,) in rows]
+    def records(self, *, of_networks: bool) -> list[tuple[str, bytes]]:
+        """Return key and content of what `put_record` kept, oldest first, without what is damaged, said.
+
+        With `of_networks` these are the records of networks, else those of no network.
+        """
+        probe, found = f"{_RECORD}?*" if of_networks else _RECORD, []
+        statement = "SELECT key, content, checksum FROM probes WHERE probe GLOB ? ORDER BY rowid"
+        for key, content, known in self._execute(statement, (probe,)):
+            if is_whole(key, content, known):
+                found.append((key, content))
+            else:
+                self.say_damaged(key)
+        return found
+
+    def say_damaged(self, key: object) -> None:
+        """Say that the record of a finished probe holds something else."""
+        self._say(f"the finished probe {key!s:.12} is damaged and left out; probe writes it anew")
+
+    def _texts(self, statement: str, what: str) -> dict[str, tuple[str, ...]]:
+        """Return the texts of rows (key, text) by key; what is no text is left out, said."""
+        found: dict[str, tuple[str, ...]] = {}
+        for key, text in self._execute(statement):
+            if isinstance(text, str) and isinstance(key, str):
+                found[key] = (*found.get(key, ()), text)
+            else:
+                self._say(f"{what} {key!s:.12} is damaged and left out")
+        return found
+
+    def _say(self, what: str) -> None:
+        if what not in self._said:
+            self._said.add(what)
+            _LOG.warning("%s: %s", self._path, what)
 
     def _prepare(self, *, readonly: bool) -> None:
         self._execute("PRAGMA foreign_keys = ON")
         # On macOS, whose plain flush stops at the disk's own memory; elsewhere without effect.
         self._execute("PRAGMA fullfsync = ON")
         # Tables first: whoever makes the database meanwhile gives it tables and version in one step.
-        tables = {name for (name,) in self._execute("SELECT name FROM sqlite_master")}
+        try:
+            tables = plain_tables(self._execute("SELECT name, sql FROM sqlite_master"))
+        except ValueError as error:
+            raise ValueError(f"{self._path} is refused: {error}") from None
         present = self._version()
         if present < 0:
             raise ValueError(

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from itertools import count
 from typing import Any
 
 from torch import Tensor
@@ -15,6 +16,8 @@ _WRAPPERS = (
 )
 # Wrappers of wrappers are opened, trees of settings are not searched.
 _DEPTH = 3
+# Dictionaries and modules that are looked at.
+_MOST = 100_000
 
 _Place = tuple[str, ...]
 
@@ -31,14 +34,21 @@ def weights_in(loaded: object, *, key: str | None, where: str) -> dict[str, Tens
     Raises:
         ValueError: There is no such entry, there are several, or the file holds no dictionary.
     """
-    entries = dict(_entries(loaded))
+    try:
+        entries = dict(_entries(loaded, count(1)))
+    except OverflowError:
+        raise ValueError(
+            f"{where} holds more than {_MOST:,} dictionaries and modules, or some of them many times; save "
+            "model.state_dict()"
+        ) from None
     if () not in entries:
         raise ValueError(
             f"{where} holds a {type(loaded).__name__}, not a state dict; save model.state_dict()"
         )
-    holders = [
-        place for place, entry in entries.items() if any(_is_weight(value) for _, value in _items(entry))
-    ]
+    # One dictionary may be there many times.
+    each = {id(entry): entry for entry in entries.values()}
+    holding = {key for key, entry in each.items() if any(_is_weight(value) for _, value in _items(entry))}
+    holders = [place for place, entry in entries.items() if id(entry) in holding]
     told = ", ".join(_name(place) for place in holders[:12]) + (" ..." if len(holders) > 12 else "")
     if key is None:
         found, fault = _most_likely((), holders), "several entries that may be the weights"
@@ -55,25 +65,31 @@ def weights_in(loaded: object, *, key: str | None, where: str) -> dict[str, Tens
     return {str(name): tensor for name, tensor in _items(taken) if isinstance(tensor, Tensor)}
 
 
-def _entries(value: object, place: _Place = ()) -> Iterator[tuple[_Place, dict[Any, Any]]]:
-    """Yield the dictionaries in what a file holds, and where they lie."""
+def _entries(
+    value: object, visits: Iterator[int], place: _Place = ()
+) -> Iterator[tuple[_Place, dict[Any, Any]]]:
+    """Yield the dictionaries in what a file holds, and where they lie; raise OverflowError at too many."""
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     attributes = getattr(value, "__dict__", {})
     if {"_parameters", "_buffers", "_modules"} <= attributes.keys():
         # A whole network, of which the unpickler has kept the attributes and not the class.
-        value = dict(_state(attributes))
+        value = dict(_state(attributes, visits))
     if not isinstance(value, dict):
         return
+    _visit(visits)
     yield place, value
     for name, inner in _items(value) if len(place) < _DEPTH else ():
         # The moments of an optimizer are tensors too, under numbers or under the names of the weights.
         if isinstance(name, str) and not name.startswith("optim"):
-            yield from _entries(inner, (*place, name))
+            yield from _entries(inner, visits, (*place, name))
 
 
-def _state(attributes: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+def _state(
+    attributes: Mapping[str, Any], visits: Iterator[int], prefix: str = ""
+) -> Iterator[tuple[str, Tensor]]:
     """Yield what `state_dict` of a network returns, from the attributes of its modules."""
+    _visit(visits)
     unsaved = attributes.get("_non_persistent_buffers_set")
     for kind in ("_parameters", "_buffers"):
         for name, tensor in _items(attributes.get(kind)):
@@ -81,7 +97,12 @@ def _state(attributes: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[st
                 yield f"{prefix}{name}", tensor
     # No network is as deep as a module that a file puts into itself.
     for name, module in _items(attributes.get("_modules")) if prefix.count(".") < 100 else ():
-        yield from _state(getattr(module, "__dict__", {}), f"{prefix}{name}.")
+        yield from _state(getattr(module, "__dict__", {}), visits, f"{prefix}{name}.")
+
+
+def _visit(visits: Iterator[int]) -> None:
+    if next(visits) > _MOST:
+        raise OverflowError
 
 
 def _most_likely(place: _Place, holders: Sequence[_Place]) -> _Place | None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ..disk import DAMAGED, check_arrays, check_input, read_json, readable
+from ..disk import DAMAGED, check_arrays, check_input, check_unpacked, read_json, readable
 from ..platforms import maps_files
 from ..run import Run
 from .entries import weights_in
@@ -200,6 +200,7 @@ def _read_archive(file: Path, key: str | None) -> _Checkpoint:
     """Read an `.npz` file, or a pickle in the archive format of torch."""
     try:
         with zipfile.ZipFile(file) as archive:
+            check_unpacked(archive)
             members = archive.infolist()
             for info in members:
                 # torch can be told to leave out the checksums, which are then 0.

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from .files import read_checkpoint
@@ -17,6 +18,8 @@ from .onnx import OnnxNetwork, is_onnx
 from .zoo import ARCHITECTURES, KNOWN, build, check_architecture, is_named, is_zoo, published, trusted_arch
 
 _log = logging.getLogger(__name__)
+# Numbers of a network that a file names, and times those in the file where that is more: a head may lack.
+_NUMBERS, _TIMES = 1 << 26, 10
 
 
 def load_model(
@@ -132,7 +135,9 @@ def _of_file(
 ) -> tuple[nn.Module, Mapping[str, Any]]:
     where, (key, prefix) = str(path), place
     weights, metadata = read_checkpoint(path, key=key)
-    arch = _known(arch, metadata, where)
+    is_said, arch = arch is None, _known(arch, metadata, where)
+    if is_said and is_zoo(arch):
+        _check_size(arch, weights, where)
     told = {name: _numbers(metadata[name], name, where) for name in given if metadata.get(name)}
     if arch not in ARCHITECTURES and not is_zoo(arch):
         _refuse_classes(arch, classes)
@@ -160,6 +165,22 @@ def _of_file(
             *(where, values, arch),
         )
     return model, {**own, **told}
+
+
+def _check_size(arch: str, weights: Mapping[str, Tensor], where: str) -> None:
+    """Refuse a small file that says it is a large network, before that takes memory."""
+    try:
+        with torch.device("meta"):
+            state = build(arch, None)[0].state_dict()
+    except RuntimeError:
+        # A network that looks at its numbers while it is made cannot be made without them.
+        return
+    own, there = (sum(one.numel() for one in every.values()) for every in (state, weights))
+    if own > max(_NUMBERS, _TIMES * there):
+        raise ValueError(
+            f"{where} says that its network is {arch}, which has {own:,} numbers, and holds {there:,}; "
+            "copy it again, or name its network with --arch (arch=)"
+        )
 
 
 def _sized(
@@ -216,5 +237,5 @@ def _widened(model: nn.Module, found: Fit) -> bool:
 def _numbers(text: str, name: str, where: str) -> tuple[float, ...]:
     try:
         return tuple(float(value) for value in json.loads(text))
-    except (ValueError, TypeError):
-        raise ValueError(f"{where} says a {name} that is no list of numbers: {text!r}") from None
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        raise ValueError(f"{where} says a {name} that is no list of numbers: {text[:60]!r}") from None

@@ -8,20 +8,23 @@ torch. Published files hold other things beside the tensors. Stand-ins take the 
   takes the items and attributes of the file.
 - A call of anything else is refused, and named.
 
-No name that a file gives is imported, whatever it is.
+No name that a file gives is imported, whatever it is. What a file would make is first gone through without
+making it (`filterbands.pickled`), since a few bytes can claim any memory, time and depth.
 """
 
 import pickle
 import pickletools
 import re
+import struct
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import Any, NoReturn
 from warnings import catch_warnings, simplefilter
 
 import torch
-from torch._utils import IMPORT_MAPPING, NAME_MAPPING
+
+from ..pickled import Bounded, Made, PickleError, Walk, check_call_of_torch
 
 # With `getattr` functions are named that are written as Class.function; it is not looked up, and a call of
 # what it makes is refused. Versions of NumPy differ in the underscore; Python 3.13 writes pathlib._local.
@@ -31,6 +34,7 @@ _CALLED = re.compile(
 )
 # torch refuses these, whatever stands in for them.
 _NEVER = re.compile(r"(os|sys|posix|nt)\.")
+_CALLS = "reading it would call {}, which may run any code"
 # The number with which files of torch begin that are no archives.
 _MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
 # The protocol that torch reads; `torch.save` writes no other unless it is told to.
@@ -58,67 +62,68 @@ def load_pickle(file: Path, *, is_archive: bool, mapped: bool) -> Any:
                 f"{file} is a pickle that torch.save has not written; load it where you trust it, and save "
                 "its tensors by name with torch.save, or as safetensors"
             )
-    names, protocol = _named(file, is_archive=is_archive)
     try:
-        if never := next(filter(_NEVER.match, sorted(names)), None):
+        found = _gone_through(file, is_archive=is_archive)
+        if never := next(filter(_NEVER.match, sorted(found.names)), None):
             raise _CallError(never)
-        with torch.serialization.safe_globals([(_stand_in(name), name) for name in names]), catch_warnings():
+    except _CallError as error:
+        raise _refused(file, f"{_CALLS.format(error)}{_or_damaged(is_archive)}") from None
+    allowed: list[Any] = [(_stand_in(name), name) for name in found.names]
+    try:
+        with torch.serialization.safe_globals(allowed), catch_warnings():
             # torch warns of the protocol, which is told below where it matters.
             simplefilter("ignore")
             return torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
     except _CallError as error:
-        why = f"reading it would call {error}, which may run any code"
-    except (RuntimeError, EOFError, OSError) as error:
+        why = _CALLS.format(error)
+    except (RuntimeError, EOFError, OSError, ArithmeticError, MemoryError, struct.error) as error:
         said = next(iter(str(error).splitlines()), "its end is missing")
         raise ValueError(f"{file} is damaged ({said}); copy it again") from None
     except (pickle.UnpicklingError, TypeError, ValueError, LookupError, AttributeError, AssertionError):
         why = "it holds more than tensors in plain containers, and reading it would run its code"
-        if protocol > _PROTOCOL:
-            why = f"pickle protocol {protocol} cannot be read without running code, only {_PROTOCOL} can"
-    raise ValueError(
+        if found.protocol > _PROTOCOL:
+            why = f"pickle protocol {found.protocol} cannot be read without running code, "
+            why += f"only {_PROTOCOL} can"
+    raise _refused(file, f"{why}{_or_damaged(is_archive)}")
+
+
+def _refused(file: Path, why: str) -> ValueError:
+    return ValueError(
         f"{file} is refused: {why}; load it where you trust it, save model.state_dict() (better: as "
         "safetensors) and name that file"
     )
 
 
-def _named(file: Path, *, is_archive: bool) -> tuple[set[str], int]:
-    """Return all that the pickles of a file name, and their protocol; nothing is built."""
-    names, protocol = set[str](), 0
+def _or_damaged(is_archive: bool) -> str:
+    """Return what else may be wrong: without checksums, a letter that has changed makes another name."""
+    return "" if is_archive else ", or it is damaged"
+
+
+def _gone_through(file: Path, *, is_archive: bool) -> Walk:
+    """Return what the pickles of a file name, after a check of all that they would make; nothing is made."""
+    size = file.stat().st_size
+    walk = Walk(size=size, check_call=_check_call)
     try:
-        for code, value, _ in _codes(file, is_archive=is_archive):
-            if code.name == "PROTO":
-                protocol = max(protocol, value)
-            elif code.name == "GLOBAL":
-                module, _, name = value.partition(" ")
-                module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
-                names.add(f"{module}.{name}")
-    except (ValueError, RuntimeError):
-        raise ValueError(f"{file} is damaged: its pickle is cut or makes no sense; copy it again") from None
-    return names, protocol
+        if is_archive:
+            content = torch._C.PyTorchFileReader(str(file)).get_record("data.pkl")
+            walk.size = max(size, len(content))
+            walk.through(pickletools.genops(content))
+        else:
+            walk.is_whole = True
+            with file.open("rb") as stream:
+                # The magic number, the version, the system, the object, and the numbers of its storages.
+                for _ in range(5):
+                    walk.through(pickletools.genops(Bounded(stream, size)))  # type: ignore[arg-type]
+    except (PickleError, RuntimeError) as error:
+        told = error if isinstance(error, PickleError) else "is missing"
+        raise ValueError(f"{file} is damaged: its pickle {told}; copy it again") from None
+    return walk
 
 
-def _codes(file: Path, *, is_archive: bool) -> Iterator[tuple[pickletools.OpcodeInfo, Any, int | None]]:
-    """Yield the operations of the pickles of a file, each with its argument."""
-    if is_archive:
-        yield from pickletools.genops(torch._C.PyTorchFileReader(str(file)).get_record("data.pkl"))
-        return
-    with file.open("rb") as stream:
-        # The magic number, the version, the system, the object; the keys and numbers behind them name none.
-        for _ in range(4):
-            yield from pickletools.genops(_Bounded(stream, file.stat().st_size))  # type: ignore[arg-type]
-
-
-class _Bounded:
-    """A file of which no more is read than it has, since memory is taken for what is asked for."""
-
-    def __init__(self, stream: IO[bytes], size: int) -> None:
-        self._stream, self._size = stream, size
-        self.readline, self.tell = stream.readline, stream.tell
-
-    def read(self, count: int) -> bytes:
-        if count > self._size - self.tell():
-            raise ValueError("it ends before what it claims to hold")
-        return self._stream.read(count)
+def _check_call(name: str, arguments: Made) -> None:
+    if not name:
+        raise _CallError("something that it makes itself")
+    check_call_of_torch(name, arguments)
 
 
 def _stand_in(name: str) -> Callable[..., Any]:

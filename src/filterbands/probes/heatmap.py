@@ -203,7 +203,7 @@ def fourier_heatmap(
                 part = {**facts, "row": i}
                 if len(columns) < len(_row(height, width, i)):
                     part["columns"] = columns.tolist()
-                found = probe.part(part, partial(compute, pairs))["wrong"]
+                found = probe.part(part, partial(compute, pairs), {"wrong": len(pairs)})["wrong"]
                 rates = torch.from_numpy(np.asarray(found, dtype=np.float64)) / len(probe.images)
                 errors[i % height, columns % width] = rates
                 errors[-i % height, -columns % width] = rates

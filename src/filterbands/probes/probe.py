@@ -9,6 +9,7 @@ import contextlib
 import io
 import json
 import math
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 
 from .. import fourier
 from ..checks import seed_number
+from ..disk import DAMAGED, check_arrays
 from ..engine import PRECISIONS, Compiled
 from ..evaluation import (
     Data,
@@ -43,6 +45,8 @@ Arrays = dict[str, np.ndarray[Any, np.dtype[Any]]]
 """What a probe's finished part consists of, by name."""
 
 _BYTES_AT_ONCE = 1 << 30
+# Images at a time, or frequencies along a side, are never more.
+_MOST = (1 << 31) - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,8 +81,8 @@ class ProbeConfig:
             raise ValueError(f"precision needs {' or '.join(PRECISIONS)}, got {self.precision!r}")
         for name in ("batch_size", "step"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} needs a number of at least 1, got {value}")
+            if value is not None and not 1 <= value <= _MOST:
+                raise ValueError(f"{name} needs a number from 1 to {_MOST:,}, got {value}")
         if self.radius is not None and not 0 < self.radius <= 1:
             raise ValueError(f"radius needs cycles per pixel above 0 and up to 1, got {self.radius:g}")
 
@@ -185,7 +189,8 @@ class Probe:
             ]
             return {"wrong": np.packbits(torch.cat(wrong).cpu().numpy())}
 
-        bits = np.unpackbits(self.part(what, compute)["wrong"], count=len(self.images))
+        packed = self.part(what, compute, {"wrong": (len(self.images) + 7) // 8})["wrong"]
+        bits = np.unpackbits(packed, count=len(self.images))
         return torch.from_numpy(bits.astype(bool))
 
     def clean(self) -> Bool[Tensor, " n"]:
@@ -201,9 +206,14 @@ class Probe:
             raise ValueError("the network gives NaN for the probed images; look for weights that overflowed")
         return found
 
-    def part(self, what: Mapping[str, Any], compute: Callable[[], Arrays]) -> Arrays:
+    def part(
+        self,
+        what: Mapping[str, Any],
+        compute: Callable[[], Arrays],
+        sizes: Mapping[str, int] | None = None,
+    ) -> Arrays:
         """Return a part of a probe: what the database holds of it, else what is computed and kept there."""
-        return kept(self.store, {**self.facts, **what}, compute)
+        return kept(self.store, {**self.facts, **what}, compute, sizes)
 
     def record(self, what: Mapping[str, Any], found: Mapping[str, Any]) -> None:
         """Keep what a finished probe found, as plain values, for those who know the network alone.
@@ -217,14 +227,25 @@ class Probe:
             self.store.put_record(key.hexdigest(), self.facts["model"], json.dumps(document).encode())
 
 
-def kept(store: Store | None, facts: Mapping[str, Any], compute: Callable[[], Arrays]) -> Arrays:
-    """Return what the database holds for these facts; what it lacks is computed and kept there."""
+def kept(
+    store: Store | None,
+    facts: Mapping[str, Any],
+    compute: Callable[[], Arrays],
+    sizes: Mapping[str, int] | None = None,
+) -> Arrays:
+    """Return what the database holds for these facts; what it lacks is computed and kept there.
+
+    `sizes` says how many values each array has; parts of before schema 3 have no checksum.
+    """
     if store is None:
         return compute()
     key = key_of_part(facts)
     content = store.probed(key)
     if content is not None:
-        return read_arrays(content)
+        with contextlib.suppress(ValueError):
+            found = read_arrays(content)
+            if {name: found[name].size for name in sizes or () if name in found} == (sizes or {}):
+                return found
     arrays = compute()
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
@@ -238,9 +259,14 @@ def key_of_part(facts: Mapping[str, Any]) -> str:
 
 
 def read_arrays(content: bytes) -> Arrays:
-    """Return the arrays of a part that a database holds."""
-    with np.load(io.BytesIO(content), allow_pickle=False) as found:
-        return dict(found)
+    """Return the arrays of a part that a database holds; raise ValueError where it holds something else."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            check_arrays(archive)
+        with np.load(io.BytesIO(content), allow_pickle=False) as found:
+            return dict(found)
+    except DAMAGED as error:
+        raise ValueError(f"a part of a probe holds something else: {error}") from None
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from ..models import load_model, read_weights
 from ..probes import HeatMap, Probing, read_added, read_probed
 from ..run import Run, check_record
 from ..scores import Scores, key_of
-from .scored import line_view, score_view
+from .scored import is_share, line_view, score_view
 from .sources import (
     Found,
     Results,
@@ -204,7 +204,7 @@ def _add_lines(found: Found, networks: list[_Network]) -> None:
         owner = (mine or networks[-1:])[0]
         if owner.facts is None:
             owner.facts = {key: value for key, value in line.items() if key not in ("kinds", "evaluation")}
-        if not owner.scores and isinstance(line.get("clean"), float):
+        if not owner.scores and is_share(line.get("clean")):
             owner.lines.append(line_view(line))
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
-from typing import Any
+from typing import Any, TypeGuard
 
 from ..corruptions import CORRUPTIONS
 from ..scores import BENCHMARK_15, EXTRA_4, Scores, compare, conditions, key_of, overlapping_kinds
@@ -81,7 +81,7 @@ def averages_of(score: Scores, resembled: frozenset[str]) -> tuple[Average, ...]
 
 def line_view(line: Mapping[str, Any]) -> ScoreView:
     """Return what a line of a study says of a network whose answers are not at hand."""
-    evaluation, kinds = mapping(line.get("evaluation")), mapping(line.get("kinds"))
+    evaluation, kinds = mapping(line.get("evaluation")), _rows_of_kinds(line.get("kinds"))
     severities = tuple(s for s in range(1, 6) if any(row[s - 1] is not None for row in kinds.values()))
     count = line["images"] if isinstance(line.get("images"), int) else None
     facts = [("data", line.get("data")), ("split", evaluation.get("split"))]
@@ -99,7 +99,7 @@ def line_view(line: Mapping[str, Any]) -> ScoreView:
     if known[0][3] is None:
         # Lines of earlier versions say a mean without the cells that failed, which is another average.
         whole = all(row[s - 1] is not None for s in severities for row in kinds.values())
-        robust = line.get("robust") if whole else None
+        robust = line.get("robust") if kinds and whole else None
         known = [(_at_hand(len(kinds)), "Corrupted images", tuple(kinds), robust)]
     return ScoreView(
         name=str(line.get("name")),
@@ -109,7 +109,7 @@ def line_view(line: Mapping[str, Any]) -> ScoreView:
         averages=tuple(
             Average(label, each, Estimate(share), title)
             for label, title, each, share in known
-            if isinstance(share, float)
+            if is_share(share)
         ),
         kinds={kind: tuple(row) for kind, row in kinds.items()},
         severities=severities,
@@ -129,6 +129,18 @@ def _key_of_line(line: Mapping[str, Any], kinds: Mapping[str, Any]) -> str:
         images = line.get("fingerprint") or spec
     cells = sorted((name, [value is not None for value in row]) for name, row in kinds.items())
     return sha256(f"a line of a study {kind} {images} {cells}".encode()).hexdigest()
+
+
+def _rows_of_kinds(said: object) -> dict[str, list[float | None]]:
+    """Return the accuracies by kind, one per severity; none at all where one of the rows is damaged."""
+    kinds = dict(mapping(said))
+    rows = [row if isinstance(row, list) and len(row) == 5 else ["damaged"] for row in kinds.values()]
+    return kinds if all(one is None or is_share(one) for row in rows for one in row) else {}
+
+
+def is_share(value: object) -> TypeGuard[float]:
+    """Return whether what a file says is an accuracy, or another number in [0, 1]."""
+    return isinstance(value, float | int) and not isinstance(value, bool) and 0 <= value <= 1
 
 
 def _at_hand(count: int) -> str:

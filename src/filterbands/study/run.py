@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from ..datasets import ImageSet, Part, load_data, shares_images
-from ..disk import check_input, make_folder, owned, write_text
+from ..disk import JSON, check_input, make_folder, owned, write_text
 from ..engine import pick_device, set_threads
 from ..evaluation import EvaluateConfig, evaluate
 from ..models import known_overlap, known_trainings, load_model
@@ -138,7 +138,7 @@ def read_lines(folder: Path) -> list[dict[str, Any]]:
     if not file.exists():
         return []
     lines = []
-    for text in check_input(file).read_text(encoding="utf-8", errors="replace").splitlines():
+    for text in check_input(file, largest=JSON).read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             line = json.loads(text)
         except (ValueError, RecursionError):

@@ -1,0 +1,358 @@
+"""What a pickle would make, found out without making it: a small file can claim memory, time and depth.
+
+A pickle is a program for a stack. Here the program is gone through with stand-ins in place of what it makes.
+Both kinds of pickles that are read, those of torch and those of CIFAR, are gone through first.
+"""
+
+import pickletools
+import re
+import struct
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import IO, Any
+
+from torch._utils import IMPORT_MAPPING, NAME_MAPPING
+
+Codes = Iterable[tuple[pickletools.OpcodeInfo, Any, int | None]]
+"""The operations of a pickle, as `pickletools.genops` yields them."""
+
+UNFOLDED = 64 << 20
+"""Most letters of what a pickle holds, written out, more than its own bytes: parts may occur many times."""
+DEPTH = 100
+"""Most containers within each other."""
+
+# Letters of keys that are looked up: each time all of a key is, however often it occurs.
+_LOOKED_UP = 1 << 30
+# Height of a container that is being measured.
+_BEGUN = -DEPTH
+# Arguments of what makes a container of keys.
+_OF_KEYS = ("builtins.set", "builtins.frozenset", "collections.Counter", "collections.OrderedDict")
+
+
+# Classes of torch whose call takes a number of values; torch.save calls none of them.
+_SIZED = re.compile(r"torch\.([\w.]+\.)?\w*(Tensor|Storage)")
+
+
+class PickleError(ValueError):
+    """A pickle is cut, makes no sense, or would take far more than its size; the text says what it does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A class or function that a pickle names."""
+
+    text: str
+    """Module and name with a dot between."""
+
+
+@dataclass(slots=True, eq=False)
+class Made:
+    """A container that a pickle makes, or what a call gives."""
+
+    kind: str
+    """`tuple`, `list`, `dict`, `set`, or `object`."""
+    parts: list[Any] = field(default_factory=list)
+    """Its entries: containers, names, texts, bytes, numbers, None; keys and values of a dictionary."""
+    weight: int = 1
+    """Letters of a tuple and the tuples in it, all of which are looked at where it is a key; 1 for others."""
+    level: int = 1
+    """Tuples within each other, itself among them."""
+    letters: int = 0
+    """Letters of the container written out."""
+    height: int = 0
+    """Containers within each other, itself among them; 0 while that is not known."""
+
+
+@dataclass(slots=True)
+class Walk:
+    """What was found by going through one or more pickles of a file."""
+
+    size: int
+    """Bytes of the file."""
+    names: set[str] = field(default_factory=set)
+    """What the pickles name, as Python 3 calls it."""
+    protocol: int = 0
+    """The largest protocol."""
+    check_call: Callable[[str, Made], None] | None = None
+    """Takes the name of what would be called, empty where it has none, and raises to refuse it."""
+    is_whole: bool = False
+    """Whether the file holds the numbers of its tensors uncompressed."""
+    looked_up: int = 0
+    """Letters of keys so far."""
+    loops: int = 0
+    """How often a container is an entry of what is in it."""
+
+    def through(self, codes: Codes) -> Any:
+        """Go through one pickle and return the stand-in of what it holds.
+
+        Raises:
+            PickleError: It is cut, makes no sense, or would take more than the limits.
+        """
+        machine = _Machine(self)
+        try:
+            for code, value, _ in codes:
+                machine.count += 1
+                if code.name in _VALUES:
+                    machine.stack.append(value)
+                else:
+                    _ACTIONS[code.name](machine, value)
+            (content,) = machine.stack
+        except PickleError:
+            raise
+        except (ValueError, LookupError, TypeError, AttributeError, struct.error, OverflowError):
+            raise PickleError("is cut or makes no sense") from None
+        except RuntimeError as error:
+            raise PickleError(str(error).partition("\n")[0]) from None
+        longest = max([self._measure(one, 1) for one in machine.made], default=0)
+        # What is within itself is not written out within itself, but again for each way that leads there.
+        self.limit(longest << min(self.loops, 64), 0)
+        return content
+
+    def keys(self, values: Iterable[Any]) -> None:
+        """Count what is looked up as keys."""
+        self.looked_up += sum(map(_weight, values))
+        if self.looked_up > _LOOKED_UP + self.size:
+            raise PickleError("has keys that would take too long to look up")
+
+    def limit(self, letters: int, height: int) -> None:
+        """Raise PickleError for what is too long or too deep."""
+        if height > DEPTH:
+            raise PickleError(f"holds more than {DEPTH} containers within each other")
+        if letters > UNFOLDED + self.size:
+            raise PickleError("holds one thing many times, which would take too much memory")
+
+    def _measure(self, value: Any, depth: int) -> int:
+        """Return the letters of a value written out."""
+        if not isinstance(value, Made):
+            return _weight(value)
+        self.limit(value.letters, depth)
+        if value.height < 0:
+            self.loops += 1
+        elif not value.height:
+            value.height = _BEGUN
+            value.letters = 1 + sum([self._measure(one, depth + 1) for one in value.parts])
+            heights = [one.height for one in value.parts if isinstance(one, Made)]
+            value.height = 1 + max([0, *heights])
+        self.limit(value.letters, value.height)
+        return value.letters
+
+
+def _weight(value: Any) -> int:
+    """Return the letters of a value that is no container, and the weight of one that is."""
+    if isinstance(value, Made):
+        return value.weight
+    if isinstance(value, int):
+        return 1 + value.bit_length() // 3
+    return 1 + (len(value) if isinstance(value, (str, bytes, bytearray)) else 0)
+
+
+@dataclass(slots=True)
+class _Machine:
+    """The stack of one pickle."""
+
+    walk: Walk
+    stack: list[Any] = field(default_factory=list)
+    below: list[list[Any]] = field(default_factory=list)
+    """The stacks below each mark."""
+    memo: dict[int, Any] = field(default_factory=dict)
+    made: list[Made] = field(default_factory=list)
+    count: int = 0
+    """Operations so far."""
+
+    def push(self, kind: str, parts: list[Any] | None = None) -> None:
+        one = Made(kind, parts or [])
+        if kind in ("tuple", "frozenset"):
+            # These alone can be keys, and what they hold does not change any more.
+            one.weight = 1 + sum(map(_weight, one.parts))
+            one.level = 1 + max([part.level for part in one.parts if isinstance(part, Made)], default=0)
+            self.walk.limit(one.weight, one.level)
+        self.made.append(one)
+        self.stack.append(one)
+
+    def marked(self) -> list[Any]:
+        """Return what lies above the last mark, and take that away."""
+        above, self.stack = self.stack, self.below.pop()
+        return above
+
+    def mark(self) -> None:
+        self.below.append(self.stack)
+        self.stack = []
+
+    def tuple_of(self, count: int) -> None:
+        if count > len(self.stack):
+            raise LookupError
+        parts = self.stack[len(self.stack) - count :]
+        del self.stack[len(self.stack) - count :]
+        self.push("tuple", parts)
+
+    def add(self, values: list[Any], *, keys: bool) -> None:
+        """Add entries to the container on top; every other one is a key, or every one."""
+        target = self.stack[-1]
+        if not isinstance(target, Made) or target.kind in ("tuple", "frozenset"):
+            raise TypeError
+        if keys:
+            self.walk.keys(values[:: 1 if target.kind == "set" else 2])
+        target.parts += values
+
+    def dictionary(self, values: list[Any]) -> None:
+        self.push("dict")
+        self.add(values, keys=True)
+
+    def frozen(self, values: list[Any]) -> None:
+        self.walk.keys(values)
+        self.push("frozenset", values)
+
+    def put(self, place: int) -> None:
+        # Numbers are given one after the other, but for those that pickletools.optimize leaves out.
+        if not 0 <= place <= self.count:
+            raise PickleError(f"numbers {place:,} objects and is much shorter")
+        self.memo[place] = self.stack[-1]
+
+    def name(self, module: Any, name: Any) -> None:
+        if not isinstance(module, str) or not isinstance(name, str):
+            raise TypeError
+        module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
+        self.walk.names.add(f"{module}.{name}")
+        self.stack.append(Name(f"{module}.{name}"))
+
+    def call(self, called: Any, arguments: Any) -> None:
+        name = called.text if isinstance(called, Name) else ""
+        if not isinstance(arguments, Made) or (not name and self.walk.check_call is None):
+            raise TypeError
+        if self.walk.check_call is not None:
+            self.walk.check_call(name, arguments)
+        if name in _OF_KEYS:
+            self.walk.keys(_entries(arguments.parts[:1]))
+        self.push("object")
+
+    def called_with(self, count: int) -> None:
+        """Make an object of a class and its arguments, `count` values on the stack."""
+        called, *arguments = self.stack[-count:]
+        del self.stack[-count:]
+        self.call(called, arguments[0])
+
+    def build(self) -> None:
+        """Set the state of the object below, which does not become a part that is written out."""
+        self.walk.keys(_entries([self.stack.pop()]))
+        if not isinstance(self.stack[-1], Made):
+            raise TypeError
+
+    def drop(self) -> None:
+        if self.stack:
+            self.stack.pop()
+        else:
+            self.stack = self.below.pop()
+
+    def load(self) -> None:
+        """Fetch a storage by its number, which is a tuple of texts and numbers."""
+        number = self.stack.pop()
+        self.walk.keys([number])
+        for part in number.parts if isinstance(number, Made) and self.walk.is_whole else ():
+            if isinstance(part, int) and part > self.walk.size:
+                # Memory is taken before it is read.
+                raise PickleError(f"claims {part:,} numbers, and the file has {self.walk.size:,} bytes")
+        self.push("object")
+
+
+def _entries(values: list[Any]) -> list[Any]:
+    """Return the entries of containers, and those of pairs in them."""
+    parts = [part for one in values if isinstance(one, Made) for part in one.parts]
+    pairs = [one for one in parts if isinstance(one, Made) and len(one.parts) == 2]
+    return [*parts, *(part for one in pairs for part in one.parts)]
+
+
+# Operations whose argument is the value.
+_VALUES = frozenset(
+    [
+        *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
+        *("STRING", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
+        *("UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"),
+    ]
+)
+
+
+def _pops(action: Callable[[_Machine, Any], None]) -> Callable[[_Machine, Any], None]:
+    return lambda machine, _: action(machine, machine.stack.pop())
+
+
+def _setitem(machine: _Machine, value: Any) -> None:
+    machine.add([machine.stack.pop(), value], keys=True)
+
+
+def _pop_mark(machine: _Machine, _: Any) -> None:
+    machine.marked()
+
+
+def _nothing(machine: _Machine, _: Any) -> None:
+    del machine
+
+
+_ACTIONS: Mapping[str, Callable[[_Machine, Any], None]] = MappingProxyType(
+    {
+        "PROTO": lambda m, value: setattr(m.walk, "protocol", max(m.walk.protocol, value)),
+        "FRAME": _nothing,
+        "STOP": _nothing,
+        "NONE": lambda m, _: m.stack.append(None),
+        "NEWTRUE": lambda m, _: m.stack.append(True),
+        "NEWFALSE": lambda m, _: m.stack.append(False),
+        "EMPTY_LIST": lambda m, _: m.push("list"),
+        "EMPTY_TUPLE": lambda m, _: m.push("tuple"),
+        "EMPTY_DICT": lambda m, _: m.push("dict"),
+        "EMPTY_SET": lambda m, _: m.push("set"),
+        "MARK": lambda m, _: m.mark(),
+        "POP": lambda m, _: m.drop(),
+        "POP_MARK": _pop_mark,
+        "DUP": lambda m, _: m.stack.append(m.stack[-1]),
+        "LIST": lambda m, _: m.push("list", m.marked()),
+        "TUPLE": lambda m, _: m.push("tuple", m.marked()),
+        "TUPLE1": lambda m, _: m.tuple_of(1),
+        "TUPLE2": lambda m, _: m.tuple_of(2),
+        "TUPLE3": lambda m, _: m.tuple_of(3),
+        "DICT": lambda m, _: m.dictionary(m.marked()),
+        "FROZENSET": lambda m, _: m.frozen(m.marked()),
+        "APPEND": _pops(lambda m, value: m.add([value], keys=False)),
+        "APPENDS": lambda m, _: m.add(m.marked(), keys=False),
+        "SETITEM": _pops(_setitem),
+        "SETITEMS": lambda m, _: m.add(m.marked(), keys=True),
+        "ADDITEMS": lambda m, _: m.add(m.marked(), keys=True),
+        "GET": lambda m, place: m.stack.append(m.memo[place]),
+        "BINGET": lambda m, place: m.stack.append(m.memo[place]),
+        "LONG_BINGET": lambda m, place: m.stack.append(m.memo[place]),
+        "PUT": lambda m, place: m.put(place),
+        "BINPUT": lambda m, place: m.put(place),
+        "LONG_BINPUT": lambda m, place: m.put(place),
+        "MEMOIZE": lambda m, _: m.put(len(m.memo)),
+        "GLOBAL": lambda m, value: m.name(*value.split(" ", 1)),
+        "STACK_GLOBAL": _pops(lambda m, name: m.name(m.stack.pop(), name)),
+        "REDUCE": lambda m, _: m.called_with(2),
+        "NEWOBJ": lambda m, _: m.called_with(2),
+        "NEWOBJ_EX": lambda m, _: m.called_with(3),
+        "BUILD": lambda m, _: m.build(),
+        "BINPERSID": lambda m, _: m.load(),
+    }
+)
+
+
+def check_call_of_torch(name: str, arguments: Made) -> None:
+    """Refuse the calls that torch allows and that take memory or time by a number or a text of the file."""
+    given = arguments.parts
+    if name in ("_codecs.encode", "builtins.bytearray") and given:
+        if not isinstance(given[0], (str, bytes, Made)) or given[1:] not in ([], ["latin1"], ["latin-1"]):
+            raise PickleError(f"would call {name} with other values than torch.save does")
+    elif given and _SIZED.fullmatch(name):
+        raise PickleError(f"would make {name} of any size")
+
+
+class Bounded:
+    """A file of which no more is read than it has, since memory is taken for what is asked for."""
+
+    def __init__(self, stream: IO[bytes], size: int) -> None:
+        self._stream, self._size = stream, size
+        self.readline, self.tell = stream.readline, stream.tell
+
+    def read(self, count: int) -> bytes:
+        """Return so many bytes; raise ValueError where there are fewer."""
+        if count > self._size - self.tell():
+            raise ValueError("it ends before what it claims to hold")
+        return self._stream.read(count)
