@@ -251,7 +251,9 @@ def check_range(flag: str, value: float, low: float, high: float, *, what: str =
     """Raise ValueError for a value outside [low, high]."""
     if not low <= value <= high:
         upper = f"of at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
-        raise ValueError(f"{flag} needs {what} {upper}, got {value:g}")
+        # Python makes no float of a whole number of 400 digits.
+        shown = f"{value:g}" if isinstance(value, float) else f"{value!s:.40}"
+        raise ValueError(f"{flag} needs {what} {upper}, got {shown}")
 
 
 # Seconds between lines where standard error is not a terminal.

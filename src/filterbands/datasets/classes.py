@@ -56,12 +56,13 @@ def read_classes(file: Path) -> tuple[tuple[str, ...], ...]:
     """
     if not file.is_file():
         raise FileNotFoundError(f"classes needs a file with a name per output, but there is no file {file}")
+    check_input(file, largest=JSON)
     try:
-        text = check_input(file, largest=JSON).read_text(encoding="utf-8-sig")
+        text = file.read_text(encoding="utf-8-sig")
         content = json.loads(text) if text.lstrip()[:1] in ("[", "{") else text.rstrip().splitlines()
     except UnicodeDecodeError:
         raise ValueError(f"classes needs text or JSON, but {file} is neither") from None
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise ValueError(f"classes: {file} begins as JSON does, but is none: {error}") from None
     except RecursionError:
         raise ValueError(f"classes: {file} is nested too deeply; give one or more names per output") from None

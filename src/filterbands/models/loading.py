@@ -18,7 +18,7 @@ from .onnx import OnnxNetwork, is_onnx
 from .zoo import ARCHITECTURES, KNOWN, build, check_architecture, is_named, is_zoo, published, trusted_arch
 
 _log = logging.getLogger(__name__)
-# Numbers of a network that a file names, and times those in the file where that is more: a head may lack.
+# Numbers of a network that a file names, and times those in the file where that is more: it may lack a head.
 _NUMBERS, _TIMES = 1 << 26, 10
 
 
