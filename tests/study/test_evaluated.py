@@ -88,6 +88,35 @@ def test_a_line_of_another_evaluation_is_made_anew_from_its_run_and_never_pooled
 
 
 @pytest.mark.parametrize(
+    "damage",
+    [
+        {"clean": None},
+        {"seconds": "1"},
+        {"kinds": {"contrast": None}},
+        {"kinds": {"contrast": [[], 0.5]}},
+        {"kinds": {"zigzag": [0.5] * 5}},
+        {"average_15": "1"},
+    ],
+)
+def test_a_damaged_line_is_made_anew(
+    damage: dict[str, Any], plain: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "s.json").write_text(json.dumps(plain))
+    words = ["study", str(tmp_path / "s.json"), "--out", str(tmp_path / "out"), "--json"]
+    assert main(words) == 0
+    file, whole = tmp_path / "out" / "runs.jsonl", capsys.readouterr().out
+    [line] = read_lines(tmp_path / "out")
+    file.write_text(json.dumps(line | damage) + "\n")
+    assert main([*words, "--plan"]) == 0
+    assert json.loads(capsys.readouterr().out)["missing"] == 1
+    assert main(words) == 0
+    caught = capsys.readouterr()
+    [again] = read_lines(tmp_path / "out")
+    assert {**again, "evaluation_seconds": 0} == {**line, "evaluation_seconds": 0}
+    assert len(json.loads(caught.out)["runs"]) == len(json.loads(whole)["runs"]) == 1
+
+
+@pytest.mark.parametrize(
     ("change", "same"),
     [
         ({"kinds": ["brightness", "contrast"]}, True),
@@ -108,7 +137,8 @@ def test_evaluations_are_equal_where_what_they_mean_is(
     plain["evaluate"]["kinds"] = ["contrast", "brightness"]
     study = as_study(plain)
     [config] = study.configs
-    line = {"name": "standard-fastnet-0", "config": to_plain(config)}
+    figures = {"clean": 0.5, "kinds": {}, "seconds": 1.0, "evaluation_seconds": 1.0}
+    line = {"name": "standard-fastnet-0", "recipe": "standard", "config": to_plain(config), **figures}
     said = {"split": "validation", "kinds": ["contrast", "brightness"], "spread": False, **change}
     for evaluation, found in ((None, True), ("spread, bfloat16", True), (said, same)):
         given = line if evaluation is None else {**line, "evaluation": evaluation}
@@ -118,7 +148,8 @@ def test_evaluations_are_equal_where_what_they_mean_is(
 def test_the_sets_of_kinds_are_the_kinds_in_them(plain: dict[str, Any], tmp_path: Path) -> None:
     study = as_study({**plain, "evaluate": {"kinds": ["c"]}})
     [config] = study.configs
-    line = {"name": "standard-fastnet-0", "config": to_plain(config)}
+    figures = {"clean": 0.5, "kinds": {}, "seconds": 1.0, "evaluation_seconds": 1.0}
+    line = {"name": "standard-fastnet-0", "recipe": "standard", "config": to_plain(config), **figures}
     line["evaluation"] = {"split": "test", "kinds": list(study.evaluation.kinds or ())}
     assert run_module.line_of(config, study, [line], tmp_path) == line
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from ..corruptions import CORRUPTIONS
 from ..datasets import ImageSet, Part, load_data, shares_images
 from ..disk import JSON, check_input, make_folder, owned, write_text
 from ..engine import pick_device, set_threads
@@ -203,7 +204,7 @@ def _run_one(
 def line_of(
     config: TrainConfig, study: StudyConfig, lines: Sequence[Mapping[str, Any]], folder: Path
 ) -> dict[str, Any] | None:
-    """Return a run's line, None where it was evaluated in another way than the study says.
+    """Return a run's line, None where it is damaged or was evaluated in another way than the study says.
 
     Raises:
         ValueError: The folder holds another run of that name.
@@ -222,8 +223,24 @@ def line_of(
                     f"{folder} holds {line['name']} with another {', '.join(changed)}; use another folder, "
                     "or give the row another name"
                 )
+            if not _is_whole(line):
+                _LOG.warning("study: the line of %s in %s is damaged; it is made anew", line["name"], folder)
+                return None
             return None if _changed_evaluation(line, study) else dict(line)
     return None
+
+
+def _is_whole(line: Mapping[str, Any]) -> bool:
+    """Return whether a line has what tables show of it."""
+    rows = line.get("kinds")
+    if not isinstance(rows, dict) or not isinstance(line.get("recipe"), str):
+        return False
+    if not all(kind in CORRUPTIONS and isinstance(row, list) for kind, row in rows.items()):
+        return False
+    needed = [line.get(name) for name in ("clean", "seconds", "evaluation_seconds")]
+    others = [line.get(name, "") for name in ("average_15", "average_19", "robust")]
+    others += [value for row in rows.values() for value in row]
+    return all(type(value) in (int, float) for value in needed + [one for one in others if one is not None])
 
 
 def _changed_evaluation(line: Mapping[str, Any], study: StudyConfig) -> dict[str, tuple[Any, Any]]:
