@@ -258,7 +258,7 @@ def test_the_tables_of_every_version_are_plain(count: int) -> None:
     with closing(sqlite3.connect(":memory:")) as connection:
         for script in MIGRATIONS[:count]:
             connection.executescript(script)
-        names = plain_tables(connection.execute("SELECT name, sql FROM sqlite_master"))
+        names = plain_tables(connection.execute("SELECT name, sql FROM sqlite_master"), "r.db")
     assert {"models", "data", "cells"} <= names
 
 
@@ -269,3 +269,26 @@ def test_a_name_that_is_no_text_is_left_out(db: Path, told: Told) -> None:
     with Store(db, readonly=True) as store:
         ((model, _),) = store.overlaps().items()
     assert {entry["name"] for entry in found["results"]} == {model[:12]}
+
+
+def test_what_is_left_of_a_cell_that_was_taken_out_is_no_part_of_the_new_one(
+    stock: Path, db: Path, told: Told
+) -> None:
+    before, _ = told("results", db)
+    change(db, "DELETE FROM cells")
+    assert told("results", db)[0] == {"results": []}
+    data = f"npz:{stock / 'd.npz'}"
+    evaluate = ("evaluate", stock / "net.pt", "--arch", "fastnet", "--data", data, "--db", db)
+    after, _ = told(*evaluate, "--kinds", "contrast,fog", "--severities", "1")
+    assert after["clean"] == before["results"][0]["clean"]
+    assert after["kinds"] == before["results"][0]["kinds"]
+
+
+def test_names_of_columns_in_another_case_are_the_same(db: Path, told: Told) -> None:
+    before, _ = told("results", db)
+    for column in ("data.fingerprint", "cells.kind", "logits.classes"):
+        table, name = column.split(".")
+        change(db, f"ALTER TABLE {table} RENAME COLUMN {name} TO other")
+        change(db, f"ALTER TABLE {table} RENAME COLUMN other TO {name.title()}")
+    assert told("results", db)[0] == before
+    assert told("results", db, "--export", db.with_suffix(".json"))[0]["exported"] == 4

@@ -23,7 +23,7 @@ from filterbands.engine import device_name
 from filterbands.version import __version__, git_revision
 
 from . import killed, malformed, pages, places, races, sameness
-from .inputs import Stock
+from .stock import Stock
 
 Attack = Callable[[Stock, Path, int, int], Generator[str, None, None]]
 

@@ -1,7 +1,8 @@
 """A process that runs command lines one after the other, with bounded memory, and tells each result.
 
-It reads a JSON object per line, `{"words": [...], "folder": "..."}`, and answers with one. It is a process of
-its own, so that a crash, a hang or memory that runs out is a result too.
+It reads a JSON object per line, `{"words": [...], "folder": "..."}`, and answers with one. The words `probed`
+and DB ask for what the finished probes of a database found. It is a process of its own, so that a crash, a
+hang or memory that runs out is a result too.
 """
 
 import contextlib
@@ -15,6 +16,8 @@ from pathlib import Path
 
 # Beyond what the libraries take before the first input.
 _MEMORY = 3 << 30
+# Letters of an answer that are kept.
+_PRINTED = 1 << 20
 
 
 def main() -> None:
@@ -24,6 +27,8 @@ def main() -> None:
     import torch
 
     from filterbands import cli
+
+    from .stock import probed_in
 
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
@@ -37,8 +42,13 @@ def main() -> None:
         os.chdir(job["folder"])
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = cli.main(job["words"])
-        answers.write(json.dumps({"code": code, "out": out.getvalue()[-4000:], "err": err.getvalue()}) + "\n")
+            if job["words"][0] == "probed":
+                code = 0
+                sys.stdout.write(json.dumps(probed_in(Path(job["words"][1]))))
+            else:
+                code = cli.main(job["words"])
+        answer = {"code": code, "out": out.getvalue()[-_PRINTED:], "err": err.getvalue()}
+        answers.write(json.dumps(answer) + "\n")
         answers.flush()
 
 

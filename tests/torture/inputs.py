@@ -4,7 +4,6 @@
 command lines that read it.
 """
 
-import io
 import json
 import os
 import pickle
@@ -14,60 +13,18 @@ import sqlite3
 import struct
 import zipfile
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 
-from filterbands import cli
-from filterbands.models import load_model
+from .stock import Stock, Words, other_figures
 
-Words = list[str]
-Kind = Callable[[random.Random, "Stock", Path], list[Words]]
+Kind = Callable[[random.Random, Stock, Path], list[Words]]
 CANARY = "FILTERBANDS_CANARY"
 """Name of the file that code in a pickle would make."""
-
-
-class Stock:
-    """Whole files of every kind, made once."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        rng = np.random.default_rng(0)
-        images = rng.integers(0, 256, (64, 3, 16, 16), dtype=np.uint8)
-        self.images = folder / "images.npz"
-        np.savez(self.images, images=images, labels=np.arange(64) % 10)
-        weights = dict(load_model(arch="fastnet").state_dict())
-        weights = {name: value.contiguous() for name, value in weights.items()}
-        self.safetensors, self.pickle = folder / "w.safetensors", folder / "w.pt"
-        self.legacy, self.npz = folder / "old.pt", folder / "w.npz"
-        save_file(weights, self.safetensors, metadata={"arch": "fastnet"})
-        torch.save(weights, self.pickle)
-        torch.save(weights, self.legacy, _use_new_zipfile_serialization=False)
-        np.savez(self.npz, **{name: value.numpy() for name, value in weights.items()})
-        self.run, self.db = folder / "run", folder / "results.db"
-        self.pictures, self.copy = folder / "pictures", folder / "copy"
-        for number in range(8):
-            place = self.pictures / "ab"[number % 2]
-            place.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(images[number].transpose(1, 2, 0)).save(
-                place / f"{number}.{('png', 'jpg', 'bmp', 'gif', 'tif', 'ppm', 'webp', 'png')[number]}"
-            )
-        spec = f"npz:{self.images}"
-        small = ["--set", "epochs=2", "--set", "batch_size=32", "--set", "precision=float32"]
-        evaluate = ["evaluate", str(self.run), "--data", spec, "--kinds", "contrast", "--severities", "1"]
-        for words in (
-            ["train", "standard", "--data", spec, "--out", str(self.run), *small],
-            [*evaluate, "--db", str(self.db)],
-            ["corrupt", spec, "--out", str(self.copy), "--kinds", "contrast", "--workers", "1"],
-        ):
-            with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()) as told:
-                if cli.main(words):
-                    raise RuntimeError(f"{words}: {told.getvalue()}")
 
 
 def changed(rng: random.Random, content: bytes) -> bytes:
@@ -240,9 +197,33 @@ class Code:
         return getattr(__import__(module), name), arguments
 
 
+def bomb(rng: random.Random, file: Path) -> str:
+    """Write a small archive of torch whose pickle claims much, and return it as a word."""
+    start = rng.choice((b")", b"]", b"}", b"X\x01\x00\x00\x00a"))
+    twice = start + b"".join(b"q%ch%c" % (place, place) + b"\x86" for place in range(40, 100))
+    value = rng.choice(
+        (
+            *(twice, start + b"\x85" * rng.choice((10, 1000, 1_000_000)), b"]" * 100_000 + b"a" * 99_999),
+            b"]r" + struct.pack("<I", rng.choice((1 << 10, 1 << 29, (1 << 32) - 1))),
+            b"cbuiltins\nbytearray\nJ\xff\xff\xff\x7f\x85R",
+            b"ctorch\nFloatTensor\nJ\xff\xff\xff\x7f\x85R",
+            b"cbuiltins\nset\n](" + twice + b"e\x85R",
+            twice + b")R",
+        )
+    )
+    key = rng.choice((b"X\x01\x00\x00\x00a", b"K\x01", twice))
+    pickled = b"\x80\x02}" + key + value + b"s."
+    writer = torch._C.PyTorchFileWriter(str(file))
+    writer.write_record("data.pkl", pickled, len(pickled))
+    writer.write_end_of_file()
+    return str(file)
+
+
 def of_pickles(rng: random.Random, stock: Stock, place: Path) -> list[Words]:
     """Weights as pickles, with code and odd tensors."""
     file = place / "w.pt"
+    if rng.random() < 0.2:
+        return readers(rng, stock, bomb(rng, file))
     if rng.random() < 0.5:
         source = rng.choice((stock.pickle, stock.legacy))
         return readers(rng, stock, written(file, changed(rng, source.read_bytes())))
@@ -331,10 +312,14 @@ def of_arrays(rng: random.Random, stock: Stock, place: Path) -> list[Words]:
     ]
 
 
+# In place of a table that is gone or renamed.
+ENDLESS = "CREATE VIEW names AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)"
+
+
 def of_databases(rng: random.Random, stock: Stock, place: Path) -> list[Words]:
     """Databases of results."""
     file = place / "results.db"
-    if rng.random() < 0.5:
+    if rng.random() < 0.4:
         file.write_bytes(changed(rng, stock.db.read_bytes()))
     else:
         shutil.copy(stock.db, file)
@@ -352,8 +337,16 @@ def of_databases(rng: random.Random, stock: Stock, place: Path) -> list[Words]:
                 (f"ALTER TABLE {table} RENAME TO gone", ()),
                 (f"PRAGMA user_version = {rng.choice((0, 1, 99, -1))}", ()),
                 ("CREATE VIEW other AS SELECT * FROM other_that_is_not_there", ()),
+                (f"CREATE TRIGGER t AFTER INSERT ON {table} BEGIN DELETE FROM cells; END", ()),
+                (f"ALTER TABLE {table} ADD COLUMN big AS (zeroblob(1000000000))", ()),
+                (f"{ENDLESS} SELECT i AS key, i AS model, i AS name FROM n", ()),
+                ("UPDATE cells SET data = 'x' WHERE kind = 'contrast'", ()),
+                ("UPDATE probes SET content = CAST(replace(CAST(content AS TEXT), '1', '2') AS BLOB)", ()),
             )
-            for statement, values in rng.sample(statements, rng.randrange(1, 3)):
+            chosen = rng.sample(statements, rng.randrange(1, 3))
+            if any(statement.startswith(ENDLESS) for statement, _ in chosen):
+                chosen.insert(0, ("DROP TABLE names", ()))
+            for statement, values in chosen:
                 try:
                     connection.execute("PRAGMA foreign_keys = OFF")
                     connection.execute(statement, values)
@@ -363,13 +356,17 @@ def of_databases(rng: random.Random, stock: Stock, place: Path) -> list[Words]:
     return [
         rng.choice(
             (
-                ["results", str(file)],
-                ["results", str(file), "--export", str(place / "t.csv")],
+                ["results", str(file), "--json"],
+                ["results", str(file), "--export", str(place / "t.json")],
                 ["report", str(file), "--out", str(place / "r.html")],
                 ["results", str(file), "--delete", "run"],
                 [
                     *("evaluate", str(stock.run), "--data", f"npz:{stock.images}", "--db", str(file)),
-                    *("--kinds", "contrast", "--severities", "1"),
+                    *("--kinds", "contrast", "--severities", "1", "--json"),
+                ],
+                [
+                    *("probe", str(stock.run), "--data", f"npz:{stock.images}", "--db", str(file)),
+                    *("--limit", "8", "--only", "passes"),
                 ],
             )
         )
@@ -401,7 +398,10 @@ def of_cifar(rng: random.Random, stock: Stock, place: Path) -> list[Words]:
                 changed(rng, content) + bytes(30_730_000 if name == "test_batch" else 0)
             )
         meta = pickle.dumps({b"label_names": [b"c%d" % n for n in range(10)]}, protocol=2)
-        (folder / "batches.meta").write_bytes(changed(rng, meta) if rng.random() < 0.5 else meta)
+        twice = b")" + b"".join(b"q%ch%c" % (place, place) + b"\x86" for place in range(40, 100))
+        bombs = (b"\x80\x02]r\xff\xff\xff\x1f.", b"\x80\x02}X\x0b\x00\x00\x00label_names" + twice + b"s.")
+        way = rng.randrange(4)
+        (folder / "batches.meta").write_bytes((meta, changed(rng, meta), *bombs)[way])
     return [["evaluate", str(stock.run), "--data", f"cifar10:{folder}", "--kinds", "none", "--limit", "8"]]
 
 
@@ -649,3 +649,6 @@ KINDS: dict[str, Kind] = {
     "settings": of_settings,
 }
 """Every kind of malformed input."""
+
+CHECKS: dict[str, Callable[[Stock, Words, str, Callable[[Words], str]], str]] = {"databases": other_figures}
+"""What else must hold, by kind, of a command line that succeeds; see `other_figures`."""

@@ -9,8 +9,8 @@ import time
 from collections.abc import Generator
 from pathlib import Path
 
-from .inputs import Stock
 from .running import command, environment
+from .stock import Stock
 from .verbs import VERBS, leftovers
 
 # On a machine that does much else; a hang is forever.

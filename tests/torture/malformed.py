@@ -5,9 +5,10 @@ import random
 import shutil
 import time
 from collections.abc import Callable, Generator
+from functools import partial
 from pathlib import Path
 
-from .inputs import CANARY, KINDS, Stock
+from .inputs import CANARY, CHECKS, KINDS, Stock
 from .running import Answer, Child, command, fault
 
 # Seconds that reading a small malformed input may take, on a machine that does other things too.
@@ -40,7 +41,10 @@ def _attack(
         faults = []
         for words in lines:
             began = time.monotonic()
-            told = fault(run(words, folder))
+            answer = run(words, folder)
+            told = fault(answer)
+            if not told and not answer.code and name in CHECKS:
+                told = CHECKS[name](stock, words, answer.out, partial(_printed, run, folder))
             if not told and (seconds := time.monotonic() - began) > SLOW:
                 told = f"took {seconds:.0f} s"
             if not told and (folder / CANARY).exists():
@@ -52,6 +56,10 @@ def _attack(
         else:
             shutil.rmtree(folder)
         yield "\n".join(faults)
+
+
+def _printed(run: Callable[[list[str], Path], Answer], folder: Path, words: list[str]) -> str:
+    return run(words, folder).out
 
 
 def _made(folder: Path) -> Path:

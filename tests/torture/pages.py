@@ -6,8 +6,8 @@ import shutil
 from collections.abc import Generator
 from pathlib import Path
 
-from .inputs import Stock
 from .running import command, fault
+from .stock import Stock
 
 CHROMIUM = Path("/usr/bin/chromium")
 NAMES = (

@@ -9,8 +9,8 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .inputs import Stock
 from .running import Answer, command, fault
+from .stock import Stock
 from .verbs import VERBS
 
 # What each verb writes, in its place.

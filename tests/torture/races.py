@@ -7,8 +7,8 @@ import time
 from collections.abc import Generator
 from pathlib import Path
 
-from .inputs import Stock
 from .running import Answer, command, environment, fault
+from .stock import Stock
 from .verbs import VERBS, leftovers
 
 

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Generator
 from pathlib import Path
 
-from .inputs import Stock
 from .running import command, environment, fault
+from .stock import Stock
 from .verbs import VERBS
 
 _CODE = """

@@ -9,8 +9,8 @@ from typing import Any
 
 from safetensors import safe_open
 
-from .inputs import Stock
 from .running import Answer
+from .stock import Stock
 
 SMALL = [word for one in ("epochs=2", "batch_size=32", "precision=float32") for word in ("--set", one)]
 

@@ -107,6 +107,11 @@ _TYPES: Mapping[str, type] = {
 }
 
 
+def by_name(row: Any) -> dict[str, Any]:
+    """Return a row of SQLite, which takes the names of columns in any case, by their names here."""
+    return {name.lower(): row[name] for name in row.keys()}  # noqa: SIM118
+
+
 def checksum(*parts: object) -> str:
     """Return the sha256 of texts, numbers and bytes, each with its type and length."""
     digest = sha256()

@@ -98,11 +98,12 @@ _OWN_INDEX = "create index cells_of_a_model on cells (model, data)"
 _COMPUTES = re.compile(r"\b(check|generated|collate|as)\b|\bdefault ?\(")
 
 
-def plain_tables(entries: Iterable[Any]) -> set[str]:
+def plain_tables(entries: Iterable[Any], place: object) -> set[str]:
     """Return the names of a database's tables; what others have added to it may stay where it runs nothing.
 
     Args:
         entries: The name and the statement of every table, view, index and trigger.
+        place: The database, for the error.
 
     Raises:
         ValueError: A view or a computed column stands where one of our tables is expected, or something
@@ -125,7 +126,7 @@ def plain_tables(entries: Iterable[Any]) -> set[str]:
             own = found[2].strip('"') in _OWN and text != _OWN_INDEX
         if found is None or own:
             raise ValueError(
-                f"{name!s:.60} in it is no plain table and could run anything when results are read; "
-                "results are in plain tables alone, so take this out, or name another database"
+                f"{place} is refused: {name!s:.60} in it is no plain table and could run anything when results are "
+                "read; results are in plain tables alone, so take this out, or name another database"
             )
     return tables

@@ -22,6 +22,7 @@ from .rows import (
     Integers,
     Outcome,
     Stored,
+    by_name,
     checksum,
     is_whole,
     packed,
@@ -141,6 +142,10 @@ class Store:
             if outcome.logits is not None and self.logits(cell.key) is None:
                 # The cell may be there without them.
                 self._execute("DELETE FROM cells WHERE key = ?", (cell.key,))
+            for table in ("logits", "folders"):
+                # Of a cell that was taken out by another program, without its parts.
+                orphan = "cell = :key AND NOT EXISTS (SELECT 1 FROM cells WHERE key = :key)"
+                self._execute(f"DELETE FROM {table} WHERE {orphan}", {"key": cell.key})
             self._execute(f"INSERT OR IGNORE INTO cells ({', '.join(values)}) VALUES ({marks})", values)
             if outcome.calibration_error is not None:
                 # A row of 0 classes is the error of logits that were not kept.
@@ -228,7 +233,7 @@ class Store:
         if not rows:
             raise ValueError(f"{self._path} holds no data set {fingerprint!s:.12}; evaluate a network on it")
         try:
-            return read_data(dict(rows[0]))
+            return read_data(by_name(rows[0]))
         except ValueError as error:
             raise ValueError(f"{self._path}: {error}") from None
 
@@ -264,7 +269,7 @@ class Store:
         damaged = {key: outcome.failed for key, _, outcome in self._read("1", {}) if outcome.is_damaged}
         none = {"correct": 0, "seconds": None, "calibration_error": None}
         return [
-            {name: None if isinstance(value, bytes) else value for name, value in dict(row).items()}
+            {name: None if isinstance(value, bytes) else value for name, value in by_name(row).items()}
             | ({**none, "failed": damaged[row["key"]]} if row["key"] in damaged else {})
             for row in rows
         ]
@@ -299,7 +304,7 @@ class Store:
     def _read(self, condition: str, values: Any) -> Iterator[tuple[str, Cell, Outcome]]:
         """Yield the key, the cell and what it gave of rows that fulfil a condition."""
         for row in self._execute(f"{_CELLS} WHERE {condition} ORDER BY cells.rowid", values):
-            yield row["key"], *read_row(dict(row), self._labels_of(row["data"]))
+            yield row["key"], *read_row(by_name(row), self._labels_of(row["data"]))
 
     def _outcome(self, key: str) -> Outcome | None:
         return next((outcome for _, _, outcome in self._read("key = ?", (key,))), None)
@@ -324,10 +329,7 @@ class Store:
             self.put_probed(key, f"{_RECORD}{model}", content)
 
     def records(self, *, of_networks: bool) -> list[tuple[str, bytes]]:
-        """Return key and content of what `put_record` kept, oldest first, without what is damaged, said.
-
-        With `of_networks` these are the records of networks, else those of no network.
-        """
+        """Return key and content of what `put_record` kept of networks, or of none; damaged ones are said."""
         probe, found = f"{_RECORD}?*" if of_networks else _RECORD, []
         statement = "SELECT key, content, checksum FROM probes WHERE probe GLOB ? ORDER BY rowid"
         for key, content, known in self._execute(statement, (probe,)):
@@ -360,11 +362,8 @@ class Store:
         self._execute("PRAGMA foreign_keys = ON")
         # On macOS, whose plain flush stops at the disk's own memory; elsewhere without effect.
         self._execute("PRAGMA fullfsync = ON")
-        # Tables first: whoever makes the database meanwhile gives it tables and version in one step.
-        try:
-            tables = plain_tables(self._execute("SELECT name, sql FROM sqlite_master"))
-        except ValueError as error:
-            raise ValueError(f"{self._path} is refused: {error}") from None
+        # Tables first: whoever makes the database meanwhile gives it both in one step.
+        tables = plain_tables(self._execute("SELECT name, sql FROM sqlite_master"), self._path)
         present = self._version()
         if present < 0:
             raise ValueError(
