@@ -408,7 +408,7 @@ def test_an_older_database_that_cannot_be_changed_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _of_version_1(tmp_path / "r.db")
-    monkeypatch.setattr("filterbands.evaluation.store.os.access", lambda *_: False)
+    monkeypatch.setattr("filterbands.evaluation.address.os.access", lambda *_: False)
     with pytest.raises(ValueError, match=r"an older version \(schema 1, here 4\) and cannot be changed"):
         Store(tmp_path / "r.db", readonly=True)
 
@@ -425,7 +425,7 @@ def test_a_database_of_schema_3_is_read_where_it_cannot_be_changed_and_brought_u
     connection.close()
     before = file.read_bytes()
     with monkeypatch.context() as fixed:
-        fixed.setattr("filterbands.evaluation.store.os.access", lambda *_: False)
+        fixed.setattr("filterbands.evaluation.address.os.access", lambda *_: False)
         with Store(file, readonly=True) as store:
             assert store.folders() == {CELL.key: {"/copies": None}}
     assert file.read_bytes() == before
