@@ -126,7 +126,7 @@ def plain_tables(entries: Iterable[Any], place: object) -> set[str]:
             own = found[2].strip('"') in _OWN and text != _OWN_INDEX
         if found is None or own:
             raise ValueError(
-                f"{place} is refused: {name!s:.60} in it is no plain table and could run anything when results "
-                "are read; results are in plain tables alone, so take this out, or name another database"
+                f"{place} is refused: {name!s:.60} in it is no plain table and could run anything when "
+                "results are read; results are in plain tables alone: take this out, or name another database"
             )
     return tables
