@@ -15,7 +15,8 @@ from filterbands.evaluation import Store, evaluate
 from filterbands.run import Run
 from filterbands.scores import Scores
 from filterbands.study import as_study, plan_study, read_lines, run_study, table
-from filterbands.training import to_plain
+from filterbands.study.file import folder_of
+from filterbands.training import TrainConfig, to_plain
 
 run_module = importlib.import_module("filterbands.study.run")
 SETTINGS = {"epochs": 1, "batch_size": 8, "precision": "float32"}
@@ -44,6 +45,13 @@ def plain(folder: Path) -> dict[str, Any]:
         "seeds": [0],
         "evaluate": {"split": "validation", "kinds": ["contrast"], "spread": False},
     }
+
+
+def _line(config: TrainConfig) -> dict[str, Any]:
+    """Return the line of a finished run, without what its evaluation was."""
+    figures = ("clean", "average_15", "average_19", "robust", "seconds", "evaluation_seconds")
+    about = {"name": folder_of(config), "recipe": config.recipe, "config": to_plain(config), "kinds": {}}
+    return about | dict.fromkeys(figures, 0.5)
 
 
 def _cells(out: Path) -> int:
@@ -137,8 +145,7 @@ def test_evaluations_are_equal_where_what_they_mean_is(
     plain["evaluate"]["kinds"] = ["contrast", "brightness"]
     study = as_study(plain)
     [config] = study.configs
-    figures = {"clean": 0.5, "kinds": {}, "seconds": 1.0, "evaluation_seconds": 1.0}
-    line = {"name": "standard-fastnet-0", "recipe": "standard", "config": to_plain(config), **figures}
+    line = _line(config)
     said = {"split": "validation", "kinds": ["contrast", "brightness"], "spread": False, **change}
     for evaluation, found in ((None, True), ("spread, bfloat16", True), (said, same)):
         given = line if evaluation is None else {**line, "evaluation": evaluation}
@@ -148,8 +155,7 @@ def test_evaluations_are_equal_where_what_they_mean_is(
 def test_the_sets_of_kinds_are_the_kinds_in_them(plain: dict[str, Any], tmp_path: Path) -> None:
     study = as_study({**plain, "evaluate": {"kinds": ["c"]}})
     [config] = study.configs
-    figures = {"clean": 0.5, "kinds": {}, "seconds": 1.0, "evaluation_seconds": 1.0}
-    line = {"name": "standard-fastnet-0", "recipe": "standard", "config": to_plain(config), **figures}
+    line = _line(config)
     line["evaluation"] = {"split": "test", "kinds": list(study.evaluation.kinds or ())}
     assert run_module.line_of(config, study, [line], tmp_path) == line
 
