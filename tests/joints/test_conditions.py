@@ -61,6 +61,7 @@ def copies(images: str, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [folder / name for name in ("7", "8", "bare")]
 
 
+@pytest.mark.slow
 def test_the_seed_of_a_copy_is_the_one_of_its_record_or_none(
     nets: list[Path], images: str, copies: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -200,6 +201,7 @@ def test_results_that_are_named_twice_count_once(
     assert "have different answers of one.safetensors to the same images; those of the first" in caplog.text
 
 
+@pytest.mark.slow
 def test_the_page_of_probe_compares_equal_conditions_alone(
     nets: list[Path],
     images: str,
