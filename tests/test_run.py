@@ -75,7 +75,7 @@ def test_the_record_of_a_finished_training_has_its_figures(odd: dict[str, object
         run.last_epoch()
 
 
-@pytest.mark.parametrize("odd", [float("inf"), [1], "x"])
+@pytest.mark.parametrize("odd", [float("inf"), [1]])
 @pytest.mark.parametrize("path", [path for paths in RECORD.values() for path in paths])
 def test_a_record_of_other_types_is_named_by_every_reader(
     path: str, odd: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -102,7 +102,16 @@ def test_of_processes_that_train_together_the_first_alone_tells(monkeypatch: pyt
         assert progress is None
 
 
-@pytest.mark.parametrize("verb", ["analyze", "corrupt", "demo", "evaluate", "probe", "report", "shrink"])
+@pytest.mark.parametrize(
+    "verb",
+    [
+        *("evaluate", "report"),
+        *(
+            pytest.param(verb, marks=pytest.mark.slow)
+            for verb in ("analyze", "corrupt", "demo", "probe", "shrink")
+        ),
+    ],
+)
 def test_every_long_verb_tells_that_it_is_at_work(
     verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -5,7 +5,9 @@ import pytest
 from filterbands.datasets import SPLITS, load_data
 
 
-@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize(
+    "split", [pytest.param(one, marks=pytest.mark.slow if "train" in one else ()) for one in SPLITS]
+)
 def test_planted_has_every_split(split):
     data = load_data("planted:low=0.5", split=split)
     assert (data.name, data.split) == ("planted:low=0.5", split)

@@ -219,7 +219,7 @@ def test_without_the_script_everything_is_there_and_no_control(browser, opened, 
     silent.context.close()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("which", ["page", "probe_page", "spectra_page"])
 def test_axe_finds_no_serious_violation(opened, request, which, scheme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed").Axe()

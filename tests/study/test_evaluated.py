@@ -98,12 +98,9 @@ def test_a_line_of_another_evaluation_is_made_anew_from_its_run_and_never_pooled
 @pytest.mark.parametrize(
     "damage",
     [
-        {"clean": None},
-        {"seconds": "1"},
-        {"kinds": {"contrast": None}},
+        {"clean": None, "seconds": "1"},
         {"kinds": {"contrast": [[], 0.5]}},
         {"kinds": {"zigzag": [0.5] * 5}},
-        {"average_15": "1"},
     ],
 )
 def test_a_damaged_line_is_made_anew(
