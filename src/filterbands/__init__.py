@@ -6,12 +6,11 @@
 0.75
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-from .version import __version__ as __version__
-
+# Nothing is imported here that takes time, since Ctrl-C in it could not be told in one line.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from .control import SpectralNoise, attract_share, modulate, set_share
     from .control.bake import bake
     from .control.recalibrate import recalibrate
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from .study import StudyConfig
     from .training import TrainConfig
     from .training.train import train
+    from .version import __version__ as __version__
 
 __all__ = [
     "CORRUPTIONS",
@@ -65,14 +65,17 @@ _ROOMS = {
     "report": ("write_report",),
     "study": ("StudyConfig",),
     "training": ("TrainConfig", "train"),
+    "version": ("__version__",),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     """Load the room of a public name at its first use, so that no other room has to load."""
     if name not in _ROOM_OF:
         raise AttributeError(f"module 'filterbands' has no attribute {name!r}")
+    from importlib import import_module
+
     value = getattr(import_module(f".{_ROOM_OF[name]}", __name__), name)
     globals()[name] = value
     return value

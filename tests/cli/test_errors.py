@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import filterbands
 from filterbands.cli import main, report
 
 CODE = """import torch
@@ -193,6 +194,33 @@ sys.exit(main(["report", "--help"]))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr, done.stdout) == (130, "stopped\n", "")
     assert time.monotonic() - began < 100
+
+
+@pytest.mark.parametrize("loading", ["filterbands.cli", "tokenize"])
+def test_ctrl_c_before_anything_is_loaded_is_one_line(loading: str) -> None:
+    code = f"""
+import os, runpy, signal, sys
+class Loading:
+    def find_spec(self, name, path=None, target=None):
+        if name == "{loading}":
+            os.kill(os.getpid(), signal.SIGINT)
+            import time; time.sleep(120)
+sys.modules.pop("{loading}", None)
+sys.meta_path.insert(0, Loading())
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.argv = ["filterbands", "report", "--help"]
+runpy.run_module("filterbands", run_name="__main__")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr, done.stdout) == (130, "stopped\n", "")
+
+
+def test_the_package_itself_imports_nothing_that_takes_time() -> None:
+    code = "import sys; before = {*sys.modules}; import filterbands; print(sorted({*sys.modules} - before))"
+    place = {"PYTHONPATH": str(Path(filterbands.__file__).parents[1])}
+    words = [sys.executable, "-S", "-c", code]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=place)
+    assert done.stdout == "['filterbands']\n", done.stderr
 
 
 def test_ctrl_c_keeps_its_exit_code_where_nobody_reads_the_line() -> None:
