@@ -190,6 +190,7 @@ def named(data: ImageSet, model: nn.Module, tmp_path_factory: pytest.TempPathFac
     return str(weights), f"npz:{folder / 'set.npz'}"
 
 
+@pytest.mark.slow
 def test_texts_name_networks_and_images_wherever_both_are_taken(
     named: tuple[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -236,6 +236,7 @@ def test_no_cell_of_a_table_is_a_formula(tmp_path: Path) -> None:
     assert lines == [*(f"'{name},-1.5" for name in names[:5]), "fine,-1.5", "a=b,-1.5"]
 
 
+@pytest.mark.slow
 def test_odd_surroundings_change_no_answer(tmp_path: Path) -> None:
     torch.save({"é.weight": torch.ones(2, 3, 3, 3)}, tmp_path / "w.pt")
     odd = {"PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0", "COLUMNS": "1", "HOME": ""}

@@ -126,6 +126,7 @@ def test_evaluate_normalizes_once_and_alike_on_the_command_line_and_in_python(
     assert given.model == model_fingerprint(plain, shape=data.images[0].shape)
 
 
+@pytest.mark.slow
 def test_probe_normalizes_once_and_alike_on_the_command_line_and_in_python(
     seen: list[Tensor], spec: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

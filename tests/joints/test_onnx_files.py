@@ -256,6 +256,7 @@ def test_every_way_to_normalize_gives_the_same_bits_under_the_same_key(
     assert not load_model(file).training
 
 
+@pytest.mark.slow
 def test_probe_takes_an_onnx_file_for_what_outputs_tell_and_says_what_is_left_out(
     spec: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -227,6 +227,7 @@ def test_large_images_get_the_constants_of_imagenet_at_every_end(
     )
 
 
+@pytest.mark.slow
 def test_probe_takes_the_constants_that_are_asked_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,7 +47,9 @@ def test_the_page_is_readable_and_silent(browser, page: Path, width, scheme):
     tab.close()
 
 
-@pytest.mark.parametrize("which", ["page", "probe_page", "spectra_page"])
+@pytest.mark.parametrize(
+    "which", ["page", *(pytest.param(one, marks=pytest.mark.slow) for one in ("probe_page", "spectra_page"))]
+)
 def test_no_page_is_wider_than_a_telephone_and_no_caption_runs_into_the_next(browser, request, which):
     tab = browser.new_page(viewport={"width": 390, "height": 900})
     tab.goto(request.getfixturevalue(which).as_uri())
