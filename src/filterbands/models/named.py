@@ -54,8 +54,8 @@ def known_overlap(model: str | os.PathLike[str]) -> tuple[str, ...] | None:
 
 def known_size(model: str | os.PathLike[str]) -> int:
     """Return the side to which a run's images of a folder were brought; 0 where none is known."""
-    size = _config(_record(model)).get("size")
-    return size if type(size) is int and size > 0 else 0
+    size: int = _record(model).get("config", {}).get("size") or 0
+    return max(0, size)
 
 
 def known_trainings(model: str | os.PathLike[str]) -> tuple[tuple[str, str], ...]:
@@ -65,7 +65,7 @@ def known_trainings(model: str | os.PathLike[str]) -> tuple[tuple[str, str], ...
     """
     record = _record(model)
     earlier = record.get("trained_before")
-    found = [_config(record), *(earlier if isinstance(earlier, list) else [])]
+    found = [record.get("config"), *(earlier if isinstance(earlier, list) else [])]
     return tuple(
         (entry["data"], entry["split"])
         for entry in found
@@ -77,20 +77,14 @@ def known_trainings(model: str | os.PathLike[str]) -> tuple[tuple[str, str], ...
 
 def known_images(model: str | os.PathLike[str]) -> str:
     """Return the fingerprint of the images that a run was trained on; nothing where it is not known."""
-    data = _record(model).get("data")
-    found = data.get("fingerprint") if isinstance(data, dict) else None
-    return found if isinstance(found, str) else ""
+    found: str | None = (_record(model).get("data") or {}).get("fingerprint")
+    return found or ""
 
 
 def _record(model: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return the record of a run; nothing where there is none that can be read."""
+    """Return the record of a run, whose types were checked; nothing where there is none that can be read."""
     try:
         run = run_of(model)
         return {} if run is None else run.read()
     except (OSError, ValueError):
         return {}
-
-
-def _config(record: dict[str, Any]) -> dict[str, Any]:
-    config = record.get("config")
-    return config if isinstance(config, dict) else {}
