@@ -83,6 +83,21 @@ def training() -> str:
     return table(heads, rows)
 
 
+def precision() -> str:
+    """Return how long a step takes in bfloat16 relative to float32, on every processor that was measured."""
+    lines = (RESULTS / "precision.jsonl").read_text().splitlines()
+    rows = [
+        [
+            f"{line['device']}, {line['capability']}, {line['threads']} threads, {line['date']}",
+            f"`{line['auto']}`",
+            *(f"{found['ratio']:.2f}" for found in line["networks"].values()),
+        ]
+        for line in map(json.loads, lines)
+    ]
+    networks = [f"`{name}`" for name in json.loads(lines[0])["networks"]]
+    return table(["processor", "`auto` is", *networks], rows)
+
+
 def methods() -> str:
     """Return what a step of each method costs."""
     seconds = read("augmentation_cost")["seconds"]

@@ -121,6 +121,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "speed of cbar kinds": lambda: performance_tables.kinds("cbar-32"),
     "speed of sets": performance_tables.sets,
     "speed of peers": performance_tables.peers,
+    "precision": performance_tables.precision,
     "cost of methods": performance_tables.methods,
     "cost of controls": performance_tables.controls,
     "budgets": performance_tables.budgets,

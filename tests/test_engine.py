@@ -10,7 +10,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from filterbands import engine, rng
-from filterbands.engine import PRECISIONS, launch, pick_device, set_threads
+from filterbands.engine import PRECISIONS, launch, pick_device, pick_precision, set_threads
 
 INDEX = torch.arange(2)
 
@@ -109,8 +109,22 @@ def test_weights_stay_float32_in_every_precision(precision: str, capfd: pytest.C
 
 @pytest.mark.parametrize("precision", ["float16", "bf16-mixed", ""])
 def test_an_unknown_precision_is_named_with_what_is_known(precision: str) -> None:
-    with pytest.raises(ValueError, match=r"unknown precision .*known are float32, bfloat16"):
+    with pytest.raises(ValueError, match=r"unknown precision .*known are auto, float32, bfloat16"):
         launch(device="cpu", precision=precision)
+
+
+@pytest.mark.parametrize("is_fast", [True, False])
+def test_auto_is_bfloat16_where_it_is_fast_and_slow_bfloat16_is_said_once(
+    is_fast: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(engine, "_computes_in_bfloat16", lambda _: is_fast)
+    engine._say_that_bfloat16_is_slow.cache_clear()
+    here = torch.device("cpu")
+    assert pick_precision("auto", here) == ("bfloat16" if is_fast else "float32")
+    assert not caplog.messages
+    assert [pick_precision(name, here) for name in (*PRECISIONS, *PRECISIONS)] == [*PRECISIONS, *PRECISIONS]
+    assert len(caplog.messages) == (not is_fast)
+    assert is_fast or "float32 can be ten times as fast" in caplog.text
 
 
 def test_launching_draws_no_random_number() -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric as Fabric
 
 PRECISIONS = ("float32", "bfloat16")
-"""The precisions in which networks are trained and evaluated."""
+"""The precisions in which networks are trained and evaluated; training also takes `auto`."""
 
 KERNELS = (
     *("log", "sqrt", "exp", "cos", "sin", "tan", "tanh", "acos", "asin", "atan", "cosh", "sinh"),
@@ -27,6 +27,7 @@ KERNELS = (
 )
 """The elementwise functions that `settle_kernels` calls, in this order."""
 
+_LOG = logging.getLogger(__name__)
 _SETTLING = threading.Lock()
 
 _FABRIC_PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed"}
@@ -48,15 +49,13 @@ def launch(*, device: str = "auto", precision: str = "float32", threads: int | N
 
     Args:
         device: `auto` (CUDA if available), `cpu`, `cuda`, or `cuda:N`.
-        precision: A name of `PRECISIONS`; `bfloat16` is mixed precision, in which weights stay float32.
+        precision: As `pick_precision` takes it; `bfloat16` is mixed precision, in which weights stay float32.
         threads: Number of threads of torch's operations; None leaves the setting unchanged.
 
     Raises:
         ValueError: The device or precision is unknown, the device does not exist, or several processes would
             share a numbered device.
     """
-    if precision not in PRECISIONS:
-        raise ValueError(f"unknown precision {precision!r}; known are {', '.join(PRECISIONS)}")
     set_threads(threads)
     settle_kernels()
     keep_memory()
@@ -65,6 +64,7 @@ def launch(*, device: str = "auto", precision: str = "float32", threads: int | N
     # Fabric prints the precision, which the record of the run contains.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     place = pick_device(device)
+    picked = pick_precision(precision, place)
     processes = process_count()
     if processes > 1 and place.index is not None:
         raise ValueError(
@@ -76,7 +76,7 @@ def launch(*, device: str = "auto", precision: str = "float32", threads: int | N
         devices=here if processes > 1 else [place.index or 0] if place.type == "cuda" else 1,
         num_nodes=processes // here if processes > 1 else 1,
         strategy="ddp" if processes > 1 else "auto",
-        precision=_FABRIC_PRECISIONS[precision],  # type: ignore[arg-type]  # a literal type of Fabric
+        precision=_FABRIC_PRECISIONS[picked],  # type: ignore[arg-type]  # a literal type of Fabric
     )
     fabric.launch()
     return fabric
@@ -122,6 +122,48 @@ def pick_device(device: str = "auto") -> torch.device:
             f"device {device} is not there: {torch.cuda.device_count()} CUDA devices found; use cpu"
         )
     return place
+
+
+def pick_precision(precision: str, device: torch.device) -> str:
+    """Return the precision of a name for a device: `auto` is bfloat16 where the device computes in it.
+
+    Elsewhere `auto` is float32, and a line says that `bfloat16` is slow, once per process; see
+    `benchmarks/precision.py`.
+
+    Args:
+        precision: `auto`, or a name of `PRECISIONS`.
+        device: Where the network is.
+
+    Raises:
+        ValueError: The name is unknown.
+
+    >>> pick_precision("float32", torch.device("cpu"))
+    'float32'
+    """
+    if precision not in ("auto", *PRECISIONS):
+        raise ValueError(f"unknown precision {precision!r}; known are auto, {', '.join(PRECISIONS)}")
+    if precision == "float32":
+        return precision
+    is_fast = _computes_in_bfloat16(device.type)
+    if precision == "bfloat16" and not is_fast:
+        _say_that_bfloat16_is_slow(device.type)
+    return "float32" if precision == "auto" and not is_fast else "bfloat16"
+
+
+def _computes_in_bfloat16(kind: str) -> bool:
+    if kind == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    has: Any = torch.backends.mkldnn
+    operations: Any = torch.ops.mkldnn
+    return bool(has.is_available() and operations._is_mkldnn_bf16_supported())
+
+
+@cache
+def _say_that_bfloat16_is_slow(kind: str) -> None:
+    _LOG.warning(
+        "bfloat16 is slow here, since %s does not compute in it; float32 can be ten times as fast",
+        "this GPU" if kind == "cuda" else "this processor",
+    )
 
 
 def settle_kernels() -> None:

@@ -1,6 +1,6 @@
 """Run: one training on disk, in a folder that is complete, resumable, or not a run at all.
 
-run.json                  the record: config, seed, version, git revision, data, device, seconds
+run.json                  the record: config, seed, version, git revision, data, device, precision, seconds
 log.jsonl                 a line per epoch; epoch 0 is before training
 checkpoint.pt             the state to resume from; removed when the run is finished
 failed.pt                 the state and the images of a loss that became NaN or infinite
@@ -31,7 +31,7 @@ _LINE = 1 << 20
 _RECALIBRATED = ("images", "accuracy_before", "accuracy_after")
 RECORD: Mapping[str, tuple[str, ...]] = {
     "text": (
-        *("started", "finished", "version", "git", "device", "torch"),
+        *("started", "finished", "version", "git", "device", "precision", "torch"),
         *("data.name", "data.split", "data.fingerprint"),
         *("config.recipe", "config.method", "config.arch", "config.data", "config.split", "config.init"),
     ),

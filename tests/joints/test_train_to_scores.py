@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from filterbands import engine
 from filterbands.cli import main
 from filterbands.datasets import load_data
 from filterbands.evaluation import EvaluateConfig, Store, evaluate, load_scores
-from filterbands.models import load_model
+from filterbands.models import load_model, read_weights
 from filterbands.run import Run
 from filterbands.training import METHODS, RECIPES, TrainConfig, train, with_settings
 
@@ -42,6 +43,31 @@ def stop_at(step: int) -> Callable[[int, int, str], None]:
             raise StoppedError
 
     return progress
+
+
+@pytest.mark.parametrize("is_fast", [True, False])
+def test_a_training_ends_in_the_precision_that_it_began_in(
+    is_fast: bool, config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = replace(config, precision="auto")
+    began_in, other = ("bfloat16", "float32")[:: 1 if is_fast else -1]
+    monkeypatch.setattr(engine, "_computes_in_bfloat16", lambda _: is_fast)
+    whole = train(plain, tmp_path / "whole")
+    assert whole.read()["precision"] == began_in
+    with pytest.raises(StoppedError):
+        train(plain, tmp_path / "run", progress=stop_at(7))
+    # The processor on which it goes on is of another kind.
+    monkeypatch.setattr(engine, "_computes_in_bfloat16", lambda _: not is_fast)
+    run = train(plain, tmp_path / "run", resume=True)
+    assert run.read()["precision"] == began_in
+    one, two = (read_weights(there.weights) for there in (whole, run))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert train(plain, tmp_path / "new").read()["precision"] == other
+    # A run that was begun in one by name is finished for one who asks for none.
+    named = replace(config, precision=began_in)
+    assert train(
+        replace(named, precision="auto"), train(named, tmp_path / "named").folder, resume=True
+    ).finished
 
 
 def test_scores_of_a_trained_network_are_the_same_in_memory_and_in_the_file(

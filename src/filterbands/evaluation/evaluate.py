@@ -12,7 +12,7 @@ from torch import nn
 
 from ..checks import seed_number, whole_number
 from ..corruptions import CORRUPTIONS, PARAMETERS, corrupt, expand_kinds, kinds_of, parameters_for
-from ..engine import PRECISIONS, Compiled
+from ..engine import PRECISIONS, Compiled, pick_precision
 from ..models import Named, known_overlap, name_of, opened, scaled
 from ..scores import PRESENT_ONLY, SEVERITIES, Scores, overlapping_kinds
 from ..types import Progress
@@ -185,6 +185,7 @@ def evaluate(
     with Store(db) as store, running_on(network, config.device) as device, contextlib.ExitStack() as stack:
         if config.compile:
             stack.callback(Compiled.forget)
+        pick_precision(config.precision, device)
         runner = Runner(
             network=network,
             source=source,

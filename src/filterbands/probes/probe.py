@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from .. import fourier
 from ..checks import seed_number
 from ..disk import DAMAGED, check_arrays
-from ..engine import PRECISIONS, Compiled
+from ..engine import PRECISIONS, Compiled, pick_precision
 from ..evaluation import (
     Data,
     Source,
@@ -292,6 +292,7 @@ def probing(
             f"{len(source.labels):,} of shape {source.shape}; set a limit (--limit)"
         )
     with running_on(model, config.device) as device, contextlib.ExitStack() as stack:
+        pick_precision(config.precision, device)
         facts = {
             "data": source.fingerprint,
             "seed": config.seed,

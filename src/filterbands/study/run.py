@@ -195,6 +195,7 @@ def _run_one(
         "seconds": described["seconds"],
         "evaluation_seconds": time.perf_counter() - began,
         "device": described["device"],
+        "training_precision": described.get("precision"),
         "git": described["git"],
         "config": described["config"],
         "evaluation": dict(study.evaluate),

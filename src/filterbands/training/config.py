@@ -206,8 +206,8 @@ class TrainConfig:
     """Random horizontal flips."""
     crop: int = 4
     """Random shifts by up to this many pixels, the border reflected; 0 for none."""
-    precision: str = "bfloat16"
-    """`float32`, or `bfloat16` mixed precision."""
+    precision: str = "auto"
+    """`float32`; `bfloat16`, mixed precision; `auto`, bfloat16 where the device computes in it."""
     channels_last: bool = True
     """Memory layout of the convolutions."""
     compile: bool = False
@@ -265,7 +265,13 @@ class TrainConfig:
             raise ValueError(f"unknown arch {self.arch!r}{hint(self.arch, ARCHITECTURES)}; known are {known}")
         check_architecture(self.arch)
         names = ("method", "precision", "optimizer", "schedule", "recalibrate")
-        tables: tuple[Collection[str], ...] = (METHODS, PRECISIONS, OPTIMIZERS, SCHEDULES, RECALIBRATE)
+        tables: tuple[Collection[str], ...] = (
+            METHODS,
+            ("auto", *PRECISIONS),
+            OPTIMIZERS,
+            SCHEDULES,
+            RECALIBRATE,
+        )
         for name, table in zip(names, tables, strict=True):
             if (value := getattr(self, name)) not in table:
                 known = ", ".join(table)
@@ -366,6 +372,8 @@ def from_plain(plain: dict[str, Any]) -> TrainConfig:
 def changed_fields(before: dict[str, Any], now: TrainConfig) -> dict[str, tuple[Any, Any]]:
     """Return the fields in which a plain config differs from another, each with its value before and now.
 
+    `precision=auto` now takes whatever it was before.
+
     Raises:
         ValueError: As for `from_plain`.
 
@@ -373,6 +381,8 @@ def changed_fields(before: dict[str, Any], now: TrainConfig) -> dict[str, tuple[
     {'epochs': (3, 4)}
     """
     was, plain = to_plain(from_plain(before)), to_plain(now)
+    if now.precision == "auto":
+        plain["precision"] = was["precision"]
     return {name: (was[name], plain[name]) for name in plain if was[name] != plain[name]}
 
 

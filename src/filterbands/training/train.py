@@ -24,6 +24,7 @@ from ..engine import (
     is_first_process,
     launch,
     pick_device,
+    pick_precision,
     process_count,
 )
 from ..filters import analyze
@@ -126,11 +127,14 @@ def _begin(
             f"{run.folder} was begun from other weights than {config.init} holds now; bring those back, or "
             "train anew in another folder"
         )
-    fabric = launch(device=device, precision=config.precision, threads=threads)
+    # A training goes on in the precision that it began in, also on another device.
+    begun_in = before.get("precision") or before.get("config", {}).get("precision", config.precision)
+    precision = pick_precision(begun_in, pick_device(device))
+    fabric = launch(device=device, precision=precision, threads=threads)
     cuda = [fabric.device.index or 0] if fabric.device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda), compiling():
         torch.manual_seed(config.seed)
-        _train(config, run, data, fabric, progress, on_epoch)
+        _train(config, run, data, fabric, precision, progress, on_epoch)
 
 
 def _train(
@@ -138,6 +142,7 @@ def _train(
     run: Run,
     data: ImageSet,
     fabric: Fabric,
+    precision: str,
     progress: Progress | None,
     on_epoch: Callable[[dict[str, Any]], None] | None,
 ) -> None:
@@ -189,6 +194,7 @@ def _train(
             "fingerprint": data.fingerprint(),
         },
         "device": device_name(fabric.device),
+        "precision": precision,
         "threads": torch.get_num_threads(),
         "processes": processes,
         "torch": torch.__version__,
