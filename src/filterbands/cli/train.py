@@ -23,7 +23,7 @@ class TrainOptions(DeviceOptions):
     recipe: tyro.conf.Positional[str]
     """standard, gaussian, augmix, apr_sp, spectral ...: each method has a recipe of its name."""
     data: str | None = None
-    """planted, cifar10:DIR, cifar100:DIR, folder:DIR or npz:FILE; the recipe's own by default."""
+    """planted, digits, cifar10:DIR, cifar100:DIR, folder:DIR or npz:FILE; the recipe's own by default."""
     split: str | None = None
     """train, validation, full_train or test; the recipe's own by default."""
     size: int = 0

@@ -29,9 +29,8 @@ def load_data(
 
     Args:
         spec: `planted` or `planted:low=1,high=0,seed=3` (generated; see `planted`), `digits` (handwritten
-            digits that come with the package), `cifar10:DIR`,
-            `cifar100:DIR` (without DIR: the folder that `filterbands data` has filled), `folder:DIR` (one
-            subfolder per class) or `npz:FILE`.
+            digits that come with the package), `cifar10:DIR`, `cifar100:DIR` (without DIR: the folder that
+            `filterbands data` has filled), `folder:DIR` (one subfolder per class) or `npz:FILE`.
         split: `train`, `validation`, `full_train` (both) or `test`. Of CIFAR's 50,000 training images the
             last 5,000 are `validation`.
         size: Side in pixels to which `folder` resizes and crops images; None leaves them unchanged.
