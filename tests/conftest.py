@@ -3,15 +3,34 @@
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import settings
 
+from filterbands.datasets import ImageSet, loading, planted
+
 settings.register_profile("filterbands", deadline=None, derandomize=True)
 settings.load_profile("filterbands")
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _generated_images_are_made_once() -> Iterator[None]:
+    """Let `load_data` copy generated images that an earlier test made: they take a second."""
+    made = lru_cache(maxsize=24)(planted)
+
+    def copied(*knobs: Any, **more: Any) -> ImageSet:
+        found = made(*knobs, **more)
+        return replace(found, images=found.images.clone(), labels=found.labels.clone())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loading, "planted", copied)
+        yield
 
 
 @pytest.fixture(autouse=True)

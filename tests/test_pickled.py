@@ -130,7 +130,8 @@ def test_a_storage_of_more_numbers_than_the_file_has_is_refused(tmp_path: Path) 
         read_weights(tmp_path / "a.pt")
 
 
-@pytest.mark.parametrize("is_archive", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("is_archive", [True, False])
 def test_dictionaries_in_dictionaries_are_not_searched_for_ever(is_archive: bool, tmp_path: Path) -> None:
     inner: dict[str, Any] = {"x": torch.ones(1)}
     for _ in range(3):

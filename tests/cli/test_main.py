@@ -241,6 +241,7 @@ def test_a_checkpoint_saved_in_training_is_folded_and_its_figures_shown(
     assert err.startswith(f"filterbands bake: {tmp_path / 'held.pt'} does not fit cifar_resnet20")
 
 
+@pytest.mark.slow
 def test_shrink_writes_a_network_and_says_what_it_costs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -261,6 +262,7 @@ def test_shrink_writes_a_network_and_says_what_it_costs(
     assert _run(capsys, *words, "--noise", "2")[0] == 2
 
 
+@pytest.mark.slow
 def test_corrupt_writes_the_published_layout_and_keeps_what_is_there(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -159,6 +159,7 @@ def _killed_and_resumed(work: Any, tmp_path: Path, moments: list[float]) -> None
         assert _bits(again) == whole
 
 
+@pytest.mark.slow
 def test_a_killed_evaluation_leaves_no_worker_and_goes_on_where_it_was(work: Any, tmp_path: Path) -> None:
     _killed_and_resumed(work, tmp_path, [0.25])
 

@@ -260,6 +260,7 @@ def test_help_ends_in_a_terminal_of_one_column(
     assert os.environ["COLUMNS"] == "1"
 
 
+@pytest.mark.slow
 def test_a_database_that_a_full_disk_left_empty_is_filled(tmp_path: Path) -> None:
     rng, file, db = np.random.default_rng(0), tmp_path / "d.npz", tmp_path / "r.db"
     np.savez(file, images=rng.integers(0, 256, (10, 3, 8, 8), np.uint8), labels=np.arange(10))

@@ -146,8 +146,8 @@ def test_the_probe_page_has_the_figures_of_the_probes_and_of_the_scores(
     results: Results, tmp_path: Path
 ) -> None:
     model = load_model(results.run.folder)
-    heat = fourier_heatmap(model, results.data, norm=0.5, limit=8, config=ProbeConfig(radius=0.15))
-    passes = pass_curves(model, results.data, limit=8)
+    heat = fourier_heatmap(model, results.data, norm=0.5, limit=40, config=ProbeConfig(radius=0.15))
+    passes = pass_curves(model, results.data, limit=40)
     added = corruption_spectra(results.data, kinds=KINDS, severities=[3], limit=10)
     probed = Probed(
         name=results.run.name,

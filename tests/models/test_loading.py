@@ -287,7 +287,9 @@ def test_public_checkpoints_load_as_they_are(shared: Path) -> None:
 
 
 def test_a_run_whose_first_layer_was_blurred_is_read_with_its_wider_kernel(tmp_path):
-    settings = ["arch=fastnet", "epochs=1", "split=validation", "blur=0.2"]
+    np.savez(tmp_path / "few.npz", images=np.zeros((32, 3, 32, 32), np.uint8), labels=np.arange(32) % 10)
+    data = [f"data=npz:{tmp_path / 'few.npz'}", "batch_size=16", "precision=float32"]
+    settings = ["arch=fastnet", "epochs=1", "blur=0.2", *data]
     run = train(with_settings(RECIPES["standard"](), settings), tmp_path / "run")
     model = load_model(run.folder)
     assert model.conv1.kernel_size == (5, 5)

@@ -220,7 +220,9 @@ def test_without_the_script_everything_is_there_and_no_control(browser, opened, 
 
 
 @pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("which", ["page", "probe_page", "spectra_page"])
+@pytest.mark.parametrize(
+    "which", ["page", *(pytest.param(one, marks=pytest.mark.slow) for one in ("probe_page", "spectra_page"))]
+)
 def test_axe_finds_no_serious_violation(opened, request, which, scheme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed").Axe()
     tab = opened(request.getfixturevalue(which))

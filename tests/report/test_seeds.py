@@ -55,6 +55,7 @@ def test_runs_that_differ_in_the_seed_are_one_row_with_students_interval(study):
     assert reference.kinds["fog"][0] == pytest.approx(mean(fog))
 
 
+@pytest.mark.slow
 def test_a_row_opens_to_its_single_runs_without_a_script(study):
     folder, scores = study
     report = gather([folder], title="")

@@ -157,6 +157,7 @@ def test_noise_on_some_of_the_images_is_a_setting() -> None:
     assert "clean=0.9" in repr(network)
 
 
+@pytest.mark.slow
 def test_the_report_draws_what_was_learned(
     config_of: Configs, whole: Callable[[str], Run], tmp_path: Path
 ) -> None:

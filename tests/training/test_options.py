@@ -45,10 +45,10 @@ def test_every_recipe_is_a_config_of_its_name(recipe: str) -> None:
     "change",
     [
         {"ema": 0.9},
-        {"learning_rate": 0.1, "schedule": "cosine", "clip": 0.5},
+        pytest.param({"learning_rate": 0.1, "schedule": "cosine", "clip": 0.5}, marks=pytest.mark.slow),
         {"optimizer": "adamw", "learning_rate": 1e-3, "schedule": "cosine"},
         {"accumulate": 2, "method": "apr_p"},
-        {"checkpoint_every": 2},
+        pytest.param({"checkpoint_every": 2}, marks=pytest.mark.slow),
     ],
     ids=lambda change: "-".join(change),
 )

@@ -44,7 +44,7 @@ def _settings(config: Any, prefix: str = "") -> list[str]:
     return found
 
 
-_DATA = ("planted", *CIFARS, "folder:", "npz:")
+_DATA = ("planted", "digits", *CIFARS, "folder:", "npz:")
 _KNOWN: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "arch": tuple(ARCHITECTURES),
@@ -74,6 +74,9 @@ def known(verb: str, name: str) -> tuple[str, ...]:
     """Return the values that an option of a verb is known to take; none where any word will do."""
     if (verb, name) == ("data", "name"):
         return (*CIFARS, "frost", "list")
+    if (verb, name) == ("corrupt", "kinds"):
+        # A copy of nothing is none.
+        return tuple(kind for kind in _KNOWN[name] if kind != "none")
     return _KNOWN.get(name, ())
 
 
@@ -82,7 +85,7 @@ def end_of_help(verb: str, options: type[Any]) -> str:
     names = {*field_names(options), *(("arch",) if verb == "train" else ())}
     width = min(shutil.get_terminal_size().columns, 110)
     lists = [
-        textwrap.fill(f"{title}: {', '.join(_KNOWN[name])}", width, subsequent_indent="  ", **_WHOLE)
+        textwrap.fill(f"{title}: {', '.join(known(verb, name))}", width, subsequent_indent="  ", **_WHOLE)
         for name, title in _TITLES.items()
         if name in names
     ]

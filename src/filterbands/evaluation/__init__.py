@@ -1,7 +1,7 @@
 """Evaluation: accuracy on clean and corrupted images, kept in a database."""
 
 from ..models import OnnxNetwork, is_onnx
-from .evaluate import EvaluateConfig, evaluate
+from .evaluate import EvaluateConfig, check_kinds, evaluate
 from .export import export_cells, leaderboard_entry, write_leaderboard_entry
 from .files import Files, named_images, reading_for
 from .fingerprint import known_fingerprints, model_fingerprint
@@ -20,6 +20,7 @@ __all__ = [
     "Source",
     "Store",
     "as_source",
+    "check_kinds",
     "check_outputs",
     "check_seen",
     "chunk_size",

@@ -176,11 +176,8 @@ def evaluate(
         # Where nothing is corrupted, no constants are chosen.
         height, width = source.shape[1:] if config.kinds != () else (1, 1)
         config = replace(config, parameters=parameters_for(config.parameters, height, width))
-    kinds = config.kinds
-    if kinds is None:
-        kinds = kinds_of("c") if folder is None else folder.kinds()
     # A kind that does not exist and an array that does not fit are refused before any file is hashed or made.
-    _check_kinds(kinds, source, config, folder)
+    kinds = check_kinds(source, config, folder)
     _say_choice(source, config)
     with Store(db) as store, running_on(network, config.device) as device, contextlib.ExitStack() as stack:
         if config.compile:
@@ -252,18 +249,27 @@ def _plan(
     return cells
 
 
-def _check_kinds(
-    kinds: Sequence[str], source: Source, config: EvaluateConfig, folder: Corrupted | None
-) -> None:
-    """Make or read one image of each kind, so that no kind fails after hours of work."""
+def check_kinds(source: Source, config: EvaluateConfig, folder: Corrupted | None = None) -> tuple[str, ...]:
+    """Return the kinds after making or reading one image of each, so that none fails after hours of work.
+
+    Raises:
+        ValueError: A kind that does not exist or does not fit, or fewer images than `spread` needs.
+        FileNotFoundError: A corrupted array, or the textures of frost, are missing.
+    """
+    kinds = config.kinds
+    if kinds is None:
+        kinds = kinds_of("c") if folder is None else folder.kinds()
     first = source.read(torch.arange(1))
+    height, width = source.shape[1:]
+    parameters = parameters_for(config.parameters, height, width) if kinds and folder is None else ""
     for kind in kinds:
         if folder is not None:
             folder.check(kind, config.severities)
         else:
-            corrupt(first, kind, severity=config.severities[0], seed=0, parameters=str(config.parameters))
+            corrupt(first, kind, severity=config.severities[0], seed=0, parameters=parameters)
     if config.spread and len(source.labels) < len(SEVERITIES):
         raise ValueError(f"spread needs at least {len(SEVERITIES)} images, got {len(source.labels)}")
+    return kinds
 
 
 def _say_choice(source: Source, config: EvaluateConfig) -> None:

@@ -1,6 +1,7 @@
 """Spectra: of what a corruption adds to images, and of the gradient by which a network sees them."""
 
 import json
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .. import fourier
-from ..corruptions import CORRUPTIONS, corrupt, expand_kinds, parameters_for
+from ..corruptions import CORRUPTIONS, corrupt, expand_kinds, find_textures, parameters_for
 from ..evaluation import Data, Source, Store, as_source, chunk_size
 from ..filters import EQUAL_AREA, gradient_power
 from ..models import Named
@@ -30,6 +31,18 @@ from .probe import (
     key_of_part,
     probing,
 )
+
+_LOG = logging.getLogger(__name__)
+
+
+def _at_hand(kinds: tuple[str, ...]) -> tuple[str, ...]:
+    """Return kinds that nobody named, without frost where its textures are missing, which a line says."""
+    try:
+        find_textures()
+    except FileNotFoundError:
+        _LOG.warning("frost is left out: its textures are not there; `filterbands data frost` gets them")
+        return tuple(kind for kind in kinds if kind != "frost")
+    return kinds
 
 
 def by_kind(cells: Mapping[tuple[str, int], Any]) -> dict[str, dict[str, Any]]:
@@ -56,6 +69,8 @@ class Corruptions:
     ) -> dict[tuple[str, int], Arrays]:
         """Return, by kind and severity, what is kept or else computed of (corrupted - clean) in [-1, 1]."""
         wanted = expand_kinds(self.kinds or ("c",), parameters=self.parameters)
+        if not self.kinds:
+            wanted = _at_hand(wanted)
         if not self.severities or not set(self.severities) <= set(SEVERITIES):
             raise ValueError(f"severities need numbers from 1 to 5, got {tuple(self.severities)}")
         for kind in wanted:
@@ -145,7 +160,8 @@ def corruption_spectra(
 
     Args:
         data: Images, as `evaluate` takes them.
-        kinds: Kinds, or sets of them, of `CORRUPTIONS`; None for the 19 of CIFAR-10-C.
+        kinds: Kinds, or sets of them, of `CORRUPTIONS`; None for the 19 of CIFAR-10-C, without frost where
+            its textures are missing.
         severities: From 1 to 5.
         parameters: Table of constants, cifar or imagenet; None for cifar up to 64 pixels, else imagenet.
         seed: Seed of the random kinds.

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import altair as alt
+from altair.utils.schemapi import debug_mode
 from markupsafe import Markup
 from torch import Tensor
 
@@ -70,6 +71,8 @@ def points(x: Tensor, y: Tensor) -> Points:
     return list(zip(x.tolist(), y.tolist(), strict=True))
 
 
+# Altair checks each part of a chart against a schema, which takes half of the time of a page.
+@debug_mode(False)
 def bar_chart(bars: Sequence[Bar], *, label: str) -> Markup:
     """Return horizontal bars from 0 to 100 %, each under its name and figure, with its 95 % interval.
 
@@ -119,6 +122,7 @@ def bar_chart(bars: Sequence[Bar], *, label: str) -> Markup:
     return _svg(chart, height=46 * len(bars) + 24, label=label)
 
 
+@debug_mode(False)
 def line_chart(
     lines: Sequence[Line], *, x: Axis, y: Axis, label: str, dots: bool = False, mark: float | None = None
 ) -> Markup:

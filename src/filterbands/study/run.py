@@ -20,7 +20,7 @@ from ..corruptions import CORRUPTIONS
 from ..datasets import ImageSet, Part, load_data, shares_images
 from ..disk import JSON, check_input, make_folder, owned, write_text
 from ..engine import pick_device, set_threads
-from ..evaluation import EvaluateConfig, evaluate
+from ..evaluation import EvaluateConfig, as_source, check_kinds, evaluate
 from ..models import known_overlap, known_trainings, load_model
 from ..run import Run
 from ..training import TrainConfig, changed_fields, check_count, train
@@ -86,10 +86,12 @@ def _run_missing(
     device: str,
     progress: Progress | None,
 ) -> list[dict[str, Any]]:
-    load(study)
+    _, test = load(study)
     lines = read_lines(folder)
     say_evaluated_anew(study, lines)
     todo = [config for config in study.configs if line_of(config, study, lines, folder) is None]
+    if todo:
+        check_kinds(as_source(test), study.evaluation)
     # The runs that start from others come last, when these are finished.
     rounds = [
         [config for config in todo if config.recipe not in study.starts],
