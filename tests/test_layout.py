@@ -305,6 +305,16 @@ def test_importing_the_package_prints_nothing_and_loads_no_heavy_library() -> No
     }
 
 
+def test_help_loads_neither_lightning_nor_pages() -> None:
+    code = (
+        "import sys; from filterbands.cli import main; main(['train', '--help']); print(sorted(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    roots = set(re.findall(r"'(\w+)'", done.stdout.splitlines()[-1]))
+    assert {"filterbands", "torch"} <= roots
+    assert not roots & {"lightning_fabric", "altair", "vl_convert", "ray"}
+
+
 def test_the_oldest_versions_that_are_tested_are_those_that_are_admitted() -> None:
     root = Path(__file__).parents[1]
     needed = re.findall(r'"([a-z0-9-]+)>=([0-9.]+)', (root / "pyproject.toml").read_text())

@@ -14,11 +14,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from .. import engine
 from ..control import bake, recalibrate
 from ..datasets import ImageSet, load_data
 from ..disk import check_input, make_folder, owned, write_weights, write_whole
 from ..engine import (
-    Fabric,
     compiling,
     device_name,
     is_first_process,
@@ -141,7 +141,7 @@ def _train(
     config: TrainConfig,
     run: Run,
     data: ImageSet,
-    fabric: Fabric,
+    fabric: "engine.Fabric",
     precision: str,
     progress: Progress | None,
     on_epoch: Callable[[dict[str, Any]], None] | None,
@@ -363,7 +363,7 @@ def _now() -> str:
 
 
 def _recalibrated(
-    model: nn.Module, batches: Batches, config: TrainConfig, fabric: Fabric
+    model: nn.Module, batches: Batches, config: TrainConfig, fabric: "engine.Fabric"
 ) -> dict[str, float]:
     """Recalibrate the batch norms on clean images and return the clean accuracy before and after."""
     before = _clean_accuracy(model, batches, fabric)
@@ -377,7 +377,7 @@ def _recalibrated(
 
 
 @torch.no_grad()
-def _clean_accuracy(model: nn.Module, batches: Batches, fabric: Fabric) -> float:
+def _clean_accuracy(model: nn.Module, batches: Batches, fabric: "engine.Fabric") -> float:
     """Return the accuracy on the first training images as they are."""
     count, hits = min(_WITNESSES, len(batches.labels)), 0
     with evaluating(model), fabric.autocast():
@@ -425,7 +425,7 @@ def _is_done(run: Run, config: TrainConfig, *, resume: bool) -> bool:
     return run.finished
 
 
-def _random_state(fabric: Fabric) -> dict[str, Tensor]:
+def _random_state(fabric: "engine.Fabric") -> dict[str, Tensor]:
     """Return the generators' states, with one row per process where there are several."""
     state = {"cpu": torch.get_rng_state()}
     if fabric.device.type == "cuda":
@@ -438,7 +438,7 @@ def _random_state(fabric: Fabric) -> dict[str, Tensor]:
     return state
 
 
-def _set_random_state(state: dict[str, Tensor], fabric: Fabric) -> None:
+def _set_random_state(state: dict[str, Tensor], fabric: "engine.Fabric") -> None:
     if fabric.world_size > 1:
         state = {name: value[fabric.global_rank] for name, value in state.items()}
     torch.set_rng_state(state["cpu"])
