@@ -150,6 +150,7 @@ def test_files_of_class_names_and_lines_of_studies_have_a_size(tmp_path: Path, t
     assert "more than the limit of 64.0 MiB" in told("report", study, "--out", tmp_path / "r.html")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "value"),
     [
