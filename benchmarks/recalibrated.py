@@ -43,7 +43,7 @@ def main() -> None:
         of = (config.recipe, config.arch, config.epochs, config.seed)
         known = verdict.select(before, *of[:3])[config.seed]
         model = load_model(run.folder)
-        fabric = launch(device="cpu", precision=config.precision, threads=1)
+        fabric = launch(device="cpu", precision=run.precision, threads=1)
         batches = Batches.of(load_data(config.data, split=config.split), config, fabric.device)
         with fabric.autocast():
             recalibrate((batch.images for batch in batches.epoch(config.epochs + 1)), model)

@@ -70,6 +70,12 @@ class Run:
         return self.facts.is_file()
 
     @property
+    def precision(self) -> str:
+        """The precision that it is trained in; where its record does not say so, that of its config."""
+        record = self.read()
+        return str(record.get("precision") or record["config"].get("precision", "auto"))
+
+    @property
     def log(self) -> Path:
         """The file of the epochs."""
         return self.folder / "log.jsonl"

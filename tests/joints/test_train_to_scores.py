@@ -1,6 +1,7 @@
 """From a config through a Run and a database to scores: the same numbers in memory and on disk."""
 
 import copy
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -63,6 +64,12 @@ def test_a_training_ends_in_the_precision_that_it_began_in(
     one, two = (read_weights(there.weights) for there in (whole, run))
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert train(plain, tmp_path / "new").read()["precision"] == other
+    # Records of before this entry have the precision in their config alone.
+    record = json.loads((run.folder / "run.json").read_text())
+    old = {**record, "config": {**record["config"], "precision": other}}
+    del old["precision"]
+    (run.folder / "run.json").write_text(json.dumps(old))
+    assert (whole.precision, run.precision) == (began_in, other)
     # A run that was begun in one by name is finished for one who asks for none.
     named = replace(config, precision=began_in)
     assert train(

@@ -98,7 +98,7 @@ def _scores(
         # Frost needs textures that cannot come with the package.
         kinds=kinds,
         overlap=config.resembles or None,
-        precision=str(done.read()["precision"]),
+        precision=done.precision,
         device=options.device,
     )
     with progress_bar("evaluate") as progress:

@@ -71,7 +71,7 @@ def points(x: Tensor, y: Tensor) -> Points:
     return list(zip(x.tolist(), y.tolist(), strict=True))
 
 
-# Altair checks each part of a chart against a schema, which takes half of the time of a page.
+# Altair checks each part of a chart against a schema, which takes much of the time of a page.
 @debug_mode(False)
 def bar_chart(bars: Sequence[Bar], *, label: str) -> Markup:
     """Return horizontal bars from 0 to 100 %, each under its name and figure, with its 95 % interval.

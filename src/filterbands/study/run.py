@@ -197,7 +197,7 @@ def _run_one(
         "seconds": described["seconds"],
         "evaluation_seconds": time.perf_counter() - began,
         "device": described["device"],
-        "training_precision": described.get("precision"),
+        "training_precision": run.precision,
         "git": described["git"],
         "config": described["config"],
         "evaluation": dict(study.evaluate),

@@ -128,8 +128,7 @@ def _begin(
             "train anew in another folder"
         )
     # A training goes on in the precision that it began in, also on another device.
-    begun_in = before.get("precision") or before.get("config", {}).get("precision", config.precision)
-    precision = pick_precision(begun_in, pick_device(device))
+    precision = pick_precision(run.precision if before else config.precision, pick_device(device))
     fabric = launch(device=device, precision=precision, threads=threads)
     cuda = [fabric.device.index or 0] if fabric.device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda), compiling():
