@@ -1,13 +1,17 @@
-"""What the collectors of finished study runs share: the facts of a run, and the loop that appends lines."""
+"""What collectors of study runs share: a run's facts, the bits of its cells, the loop that appends lines."""
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from filterbands.disk import write_whole
 from filterbands.run import Run
+from filterbands.scores import Scores
 from filterbands.study import read_lines
 
 Line = dict[str, Any]
@@ -46,6 +50,45 @@ def facts(run: Run, line: Line) -> Line:
         "recalibrated": found.get("recalibrated"),
         "config": found["config"],
     }
+
+
+def pack(scores: Scores, file: Path) -> None:
+    """Write one bit per image and cell; `cells` names kind, severity, first image and step of each."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    names, bits = [], []
+    for (kind, severity), answers in scores.cells.items():
+        positions = answers.positions
+        step = int(positions[1] - positions[0])
+        if not np.array_equal(positions, np.arange(positions[0], len(scores.labels), step)):
+            raise SystemExit(f"{file.name}: {kind} {severity} saw images that no step describes")
+        names.append(f"{kind} {severity} {int(positions[0])} {step}")
+        bits.append(np.packbits(answers.bits))
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as stream:
+            np.savez_compressed(
+                stream, cells=np.array(names), bits=np.concatenate(bits), images=len(scores.labels)
+            )
+
+    write_whole(file, write)
+
+
+def unpack(file: Path, kinds: Sequence[str]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return each image's share of correct answers over the kinds, each of which shows it once.
+
+    The kind `clean` is the images as they are.
+    """
+    found = np.load(file, allow_pickle=False)
+    images, packed, start = int(found["images"]), found["bits"], 0
+    shares = np.zeros(images)
+    for cell in found["cells"].tolist():
+        kind, _, first, step = cell.split()
+        positions = np.arange(int(first), images, int(step))
+        size = -(-len(positions) // 8)
+        if kind in kinds:
+            shares[positions] += np.unpackbits(packed[start : start + size], count=len(positions))
+        start += size
+    return shares / len(kinds)
 
 
 def append_missing(

@@ -15,16 +15,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from collecting import append_missing, described, facts
+from collecting import append_missing, described, facts, pack
 
 from filterbands.corruptions import kinds_of
 from filterbands.datasets import load_data
-from filterbands.disk import write_weights, write_whole
+from filterbands.disk import write_weights
 from filterbands.evaluation import EvaluateConfig, evaluate
 from filterbands.models import load_model, read_weights
 from filterbands.run import Run
-from filterbands.scores import Scores
 
 RESULTS = Path(__file__).parents[1] / "results"
 LINES = RESULTS / "protocol.jsonl"
@@ -32,27 +30,6 @@ LINES = RESULTS / "protocol.jsonl"
 KEPT_SEED = 10
 KEPT = {("share_0", 12), ("share_low", 12)}
 KEPT_EPOCHS = 40
-
-
-def pack(scores: Scores, file: Path) -> None:
-    """Write one bit per image and cell; `cells` names kind, severity, first image and step of each."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    names, bits = [], []
-    for (kind, severity), answers in scores.cells.items():
-        positions = answers.positions
-        step = int(positions[1] - positions[0])
-        if not np.array_equal(positions, np.arange(positions[0], len(scores.labels), step)):
-            raise SystemExit(f"{file.name}: {kind} {severity} saw images that no step describes")
-        names.append(f"{kind} {severity} {int(positions[0])} {step}")
-        bits.append(np.packbits(answers.bits))
-
-    def write(temporary: Path) -> None:
-        with temporary.open("wb") as stream:
-            np.savez_compressed(
-                stream, cells=np.array(names), bits=np.concatenate(bits), images=len(scores.labels)
-            )
-
-    write_whole(file, write)
 
 
 def collect(folder: Path, line: dict[str, Any]) -> dict[str, Any]:

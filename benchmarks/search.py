@@ -2,6 +2,8 @@
 
 python benchmarks/search.py                   both tables, as Markdown
 python benchmarks/search.py --candidates      writes the study of 40 epochs, by the rules of docs/search.md
+python benchmarks/search.py --finalists       writes that of the finalists' other seeds, when candidates ran
+python benchmarks/search.py --open            opens the finalists' 15 kinds, when all of these ran
 """
 
 import argparse
@@ -12,10 +14,12 @@ from statistics import mean
 from typing import Any
 
 import altair as alt
-from collecting import read_finished
+from collecting import read_finished, unpack
+from verdict import signed
 
+from filterbands.control import PROFILE, SpectralNoise
 from filterbands.report.style import MUTED
-from filterbands.scores import student_interval
+from filterbands.scores import BENCHMARK_15
 from filterbands.training import from_plain
 
 HERE = Path(__file__).parent
@@ -27,7 +31,10 @@ BAR = (
 )
 LEFT_OUT = ("cocentric_sine_waves",)
 """Kinds that are invisible or hopeless on the standard network."""
-ALLOWED: Mapping[int, float] = {12: 1.0, 40: 0.3}
+SHORT, LONG = 12, 40
+SEED, OTHER_SEEDS = 100, (101, 102)
+"""Epochs and seed by which all is chosen, and the seeds that finalists get as well."""
+ALLOWED: Mapping[int, float] = {SHORT: 1.0, LONG: 0.3}
 """Clean loss in points that costs nothing in the rank, by epochs."""
 PENALTY = 3.0
 GOAL = (14.0, 0.3)
@@ -38,7 +45,17 @@ Line = dict[str, Any]
 
 def read() -> list[Line]:
     """Return the lines of the finished runs."""
-    return read_finished(RESULTS / "search.jsonl")
+    return [line for line in read_finished(RESULTS / "search.jsonl") if "of" not in line]
+
+
+def read_opened() -> list[Line]:
+    """Return the lines of the finalists under their names, with the 15 kinds; `of` is their row."""
+    return [line for line in read_finished(RESULTS / "search.jsonl") if "of" in line]
+
+
+def sealed(row: str, epochs: int, seed: int) -> Path:
+    """Return the file of a run's bits on test images."""
+    return RESULTS / "search" / "sealed" / f"{row}-{epochs}-{seed}.npz"
 
 
 def selection(kinds: Mapping[str, Sequence[float | None]], *, without: Sequence[str] = ()) -> float:
@@ -115,18 +132,51 @@ def table(lines: Sequence[Line], epochs: int) -> str:
             str(len(runs)),
             f"{100 * mean(line['clean'] for line in runs):.2f}",
             f"{100 * mean(selection(line['kinds'], without=resembled(line)) for line in runs):.2f}",
-            *(("", "", "") if row == "standard" else (_signed(of_clean), _signed(of_selection))),
+            *(("", "", "") if row == "standard" else (signed(of_clean), signed(of_selection))),
             *(() if row == "standard" else (f"{rank(rows[row], epochs):.2f}",)),
         ]
         text.append(f"| {' | '.join(cells)} |")
     return "\n".join(text)
 
 
-def _signed(values: Sequence[float]) -> str:
-    if len(values) == 1:
-        return f"{values[0]:+.2f}"
-    low, high = student_interval(values)
-    return f"{mean(values):+.2f} ({low:+.2f} to {high:+.2f})"
+def finals() -> str:
+    """Return the finalists on test images as Markdown, with gains over `standard` paired by seed."""
+    lines = read_opened()
+    if not lines:
+        return "Not opened yet."
+    standard = {line["seed"]: line for line in lines if line["row"] == "standard"}
+    heads = ("name", "row", "passes", "seeds", "clean, %", "15 kinds, %", "clean, points", "15 kinds, points")
+    text = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for name in dict.fromkeys(line["row"] for line in lines):
+        runs = {line["seed"]: line for line in lines if line["row"] == name}
+        first = next(iter(runs.values()))
+        shown = [f"`{name}`", f"`{first['of']}`", str(first["passes"]), str(len(runs))]
+        shown += [
+            f"{100 * mean(line[key] for line in runs.values()):.2f}" for key in ("test_clean", "average_15")
+        ]
+        if name != "standard":
+            shown += [
+                signed([100 * (line[key] - standard[seed][key]) for seed, line in runs.items()])
+                for key in ("test_clean", "average_15")
+            ]
+        else:
+            shown += ["", ""]
+        text.append(f"| {' | '.join(shown)} |")
+    return "\n".join(text)
+
+
+def learned(lines: Sequence[Line]) -> str:
+    """Return what the learned strengths ended at, by row and seed, as Markdown."""
+    rows = [line for line in lines if line["epochs"] == SHORT and "spectral" in line]
+    rows.sort(key=lambda line: (line["row"], line["seed"]))
+    ends = [("start", "", SpectralNoise().strengths())]
+    ends += [(f"`{line['row']}`", str(line["seed"]), line["spectral"]) for line in rows]
+    heads = ("row", "seed", *(f"band {band + 1}" for band in range(len(PROFILE))), "shared gain", "noise")
+    text = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for row, seed, found in ends:
+        cells = [f"{value:.3f}" for name in ("bands", "gain", "noise") for value in found[name]]
+        text.append(f"| {' | '.join([row, seed, *cells])} |")
+    return "\n".join(text)
 
 
 def chart(lines: Sequence[Line]) -> alt.LayerChart:
@@ -153,27 +203,90 @@ def chart(lines: Sequence[Line]) -> alt.LayerChart:
     ).properties(width=560, height=360)
 
 
+def _best(lines: Sequence[Line], epochs: int, count: int, belongs: Callable[[Line], bool]) -> list[str]:
+    """Return the rows of the highest ranks at the deciding seed."""
+    made = {
+        line["row"]: line
+        for line in lines
+        if (line["epochs"], line["seed"]) == (epochs, SEED) and line["row"] != "standard" and belongs(line)
+    }
+    own = [line for line in lines if line["seed"] == SEED]
+    return sorted(made, key=lambda row: -rank(gains(own, row, epochs), epochs))[:count]
+
+
+def _is_plain(line: Line, method: str) -> bool:
+    config = from_plain(line["config"])
+    return config.method == method and not config.spectral.on
+
+
+def _is_gaussian(line: Line) -> bool:
+    return _is_plain(line, "standard") and line["config"]["white_noise"] > 0
+
+
+def _passes(count: int) -> Callable[[Line], bool]:
+    return lambda line: line["passes"] == count
+
+
 def candidates(lines: Sequence[Line]) -> list[str]:
     """Return the rows that go from 12 to 40 epochs, `standard` first, by their ranks and the rules alone."""
-    made = {line["row"]: line for line in lines if line["epochs"] == 12 and line["row"] != "standard"}
-    ranks = {row: rank(gains(lines, row, 12), 12) for row in made}
-
-    def best(count: int, belongs: Callable[[Line], bool]) -> list[str]:
-        return sorted((row for row in made if belongs(made[row])), key=lambda row: -ranks[row])[:count]
-
-    def is_plain(line: Line, method: str) -> bool:
-        config = from_plain(line["config"])
-        return config.method == method and not config.spectral.on
-
     found = ["standard"]
     for passes, count in ((1, 4), (2, 2), (3, 1)):
-        found += best(count, lambda line, passes=passes: line["passes"] == passes)
-    found += best(1, lambda line: is_plain(line, "standard") and line["config"]["white_noise"] > 0)
-    found += best(1, lambda line: is_plain(line, "trivial"))
+        found += _best(lines, SHORT, count, _passes(passes))
+    found += _best(lines, SHORT, 1, _is_gaussian)
+    found += _best(lines, SHORT, 1, lambda line: _is_plain(line, "trivial"))
     return list(dict.fromkeys(found))
 
 
-def study_of(rows: Sequence[str]) -> dict[str, Any]:
+def finalists(lines: Sequence[Line]) -> dict[str, str]:
+    """Return the rows of 40 epochs whose 15 kinds are opened, by the names that they get."""
+    missing = [row for row in candidates(lines) if not gains(lines, row, LONG)]
+    if missing:
+        raise SystemExit(f"finalists are drawn when all candidates ran; not run yet: {', '.join(missing)}")
+    belongs = {
+        "best_one_pass": _passes(1),
+        "gaussian_matched": _is_gaussian,
+        "trivial": lambda line: _is_plain(line, "trivial"),
+        "best_two_pass": _passes(2),
+        "best_three_pass": _passes(3),
+    }
+    found = {name: _best(lines, LONG, 1, rule) for name, rule in belongs.items()}
+    return {"standard": "standard", **{name: rows[0] for name, rows in found.items() if rows}}
+
+
+def several(found: Mapping[str, str]) -> list[str]:
+    """Return the finalists that get three seeds."""
+    names = ("standard", "best_one_pass", "gaussian_matched", "trivial")
+    return list(dict.fromkeys(found[name] for name in names if name in found))
+
+
+def opened(lines: Sequence[Line]) -> list[Line]:
+    """Return the finalists' lines under their names, with the 15 kinds read from the sealed bits."""
+    found = finalists(lines)
+    of = {(line["row"], line["epochs"], line["seed"]): line for line in lines}
+    missing = [
+        f"{row} {seed}" for row in several(found) for seed in OTHER_SEEDS if (row, LONG, seed) not in of
+    ]
+    if missing:
+        raise SystemExit(f"the 15 kinds are opened when all finalists ran; not run yet: {', '.join(missing)}")
+    made = []
+    for name, row in found.items():
+        for seed in (SEED, *OTHER_SEEDS):
+            if (row, LONG, seed) in of:
+                bits = sealed(row, LONG, seed)
+                average, clean = (float(unpack(bits, kinds).mean()) for kinds in (BENCHMARK_15, ("clean",)))
+                made.append(
+                    {
+                        **of[row, LONG, seed],
+                        "row": name,
+                        "of": row,
+                        "average_15": average,
+                        "test_clean": clean,
+                    }
+                )
+    return made
+
+
+def study_of(name: str, rows: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
     """Return the study of 40 epochs of some rows of the studies of 12."""
     studies = [json.loads(file.read_text()) for file in sorted((HERE / "search").glob("*_12.json"))]
     known = {
@@ -181,24 +294,39 @@ def study_of(rows: Sequence[str]) -> dict[str, Any]:
     }
     return {
         **studies[0],
-        "name": "search_candidates_40",
+        "name": f"search_{name}_{LONG}",
         "recipes": [known[row] for row in rows],
-        "set": {**studies[0]["set"], "epochs": 40, "ema": 0.995},
+        "set": {**studies[0]["set"], "epochs": LONG, "ema": 0.995},
+        "seeds": list(seeds),
     }
 
 
+def _write_study(name: str, rows: Sequence[str], seeds: Sequence[int]) -> None:
+    file = HERE / "search" / f"{name}_{LONG}.json"
+    file.write_text(json.dumps(study_of(name, rows, seeds), indent=2) + "\n")
+    print(", ".join(rows))
+
+
 def main() -> None:
-    """Print both tables, or write the study of the candidates."""
+    """Print the tables, write the study of the candidates or finalists, or open the finalists' kinds."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--candidates", action="store_true")
-    lines = read()
-    if parser.parse_args().candidates:
-        rows = candidates(lines)
-        (HERE / "search" / "candidates_40.json").write_text(json.dumps(study_of(rows), indent=2) + "\n")
-        print(", ".join(rows))
-        return
-    for epochs in ALLOWED:
-        print(f"## {epochs} epochs\n\n{table(lines, epochs)}\n")
+    what = parser.add_mutually_exclusive_group()
+    for name in ("--candidates", "--finalists", "--open"):
+        what.add_argument(name, action="store_true")
+    given, lines = parser.parse_args(), read()
+    if given.candidates:
+        _write_study("candidates", candidates(lines), [SEED])
+    elif given.finalists:
+        _write_study("finalists", several(finalists(lines)), OTHER_SEEDS)
+    elif given.open:
+        if read_opened():
+            raise SystemExit("the 15 kinds were opened before; they are opened once")
+        with (RESULTS / "search.jsonl").open("a") as stream:
+            stream.writelines(json.dumps(line) + "\n" for line in opened(lines))
+    else:
+        for epochs in ALLOWED:
+            print(f"## {epochs} epochs\n\n{table(lines, epochs)}\n")
+        print(f"## Finalists\n\n{finals()}")
 
 
 if __name__ == "__main__":

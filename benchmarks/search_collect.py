@@ -4,19 +4,24 @@ Reads folders that `filterbands study benchmarks/search/NAME.json --out DIR` fil
 under the study's kinds come from its database; the five kinds of ImageNet-C-bar alone are computed here and
 kept there. A run of a revision that was not clean is refused.
 
+Of a run of 40 epochs the 15 kinds on test images are computed as well, since its weights are not kept. Their
+bits are written unread to results/search/sealed; `python benchmarks/search.py --open` opens the finalists'.
+
     python benchmarks/search_collect.py DIR [DIR ...]
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import search
-from collecting import append_missing, described, facts
+from collecting import append_missing, described, facts, pack
 
 from filterbands.datasets import load_data
 from filterbands.evaluation import EvaluateConfig, evaluate
 from filterbands.models import load_model
 from filterbands.run import Run
+from filterbands.scores import BENCHMARK_15
 from filterbands.training import METHODS
 
 LINES = Path(__file__).parents[1] / "results" / "search.jsonl"
@@ -37,6 +42,11 @@ def collect(folder: Path, line: dict[str, Any]) -> dict[str, Any]:
     model = load_model(run.folder)
     bar = evaluate(model, data, config=config, db=folder / "results.db").to_json()["kinds"]
     kinds = {**line["kinds"], **bar}
+    if line["epochs"] == search.LONG:
+        test = load_data(made["config"]["data"], split="test")
+        own = replace(config, kinds=BENCHMARK_15, parameters="cifar")
+        of = (line["recipe"], line["epochs"], line["seed"])
+        pack(evaluate(model, test, config=own), search.sealed(*of))
     shown = (*search.OWN, *search.BAR, "speckle_noise", "gaussian_blur")
     front = run.last_epoch().get("spectral")
     return {

@@ -137,6 +137,8 @@ TABLES: Mapping[str, Callable[[], str]] = {
     ),
     "search 12": lambda: search.table(search.read(), 12),
     "search 40": lambda: search.table(search.read(), 40),
+    "search finals": search.finals,
+    "search learned": lambda: search.learned(search.read()),
     "protocol contrasts": lambda: verdict.contrasts(verdict.read()),
     "kept weights": lambda: verdict.kept(verdict.read()),
     "protocol dose": lambda: verdict.dose(verdict.read()),

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import altair as alt
 import numpy as np
-from collecting import read_finished
+from collecting import read_finished, unpack
 from scipy import stats
 
 from filterbands.corruptions import CORRUPTIONS, kinds_of
@@ -123,17 +123,7 @@ def over_images(one: Line, other: Line, kinds: Sequence[str] = BENCHMARK_15) -> 
 
 def per_image(line: Line, kinds: Sequence[str]) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Return each test image's share of correct answers over the kinds; each kind shows it once."""
-    file = np.load(RESULTS / line["bits"], allow_pickle=False)
-    images, packed, start = int(file["images"]), file["bits"], 0
-    found = np.zeros(images)
-    for cell in file["cells"].tolist():
-        kind, _, first, step = cell.split()
-        positions = np.arange(int(first), images, int(step))
-        size = -(-len(positions) // 8)
-        if kind in kinds:
-            found[positions] += np.unpackbits(packed[start : start + size], count=len(positions))
-        start += size
-    return found / len(kinds)
+    return unpack(RESULTS / line["bits"], kinds)
 
 
 def signed(values: Sequence[float]) -> str:
