@@ -15,6 +15,8 @@ from filterbands.scores import Scores
 from filterbands.study import read_lines
 
 Line = dict[str, Any]
+Positions = np.ndarray[Any, np.dtype[np.int64]]
+Bits = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 def read_finished(file: Path) -> list[Line]:
@@ -73,21 +75,29 @@ def pack(scores: Scores, file: Path) -> None:
     write_whole(file, write)
 
 
+def cells(file: Path) -> Iterator[tuple[str, int, Positions, Bits]]:
+    """Yield the cells of such a file: kind, severity, positions of the images, and whether each was right."""
+    found = np.load(file, allow_pickle=False)
+    images, packed, start = int(found["images"]), found["bits"], 0
+    for cell in found["cells"].tolist():
+        kind, severity, first, step = cell.split()
+        positions = np.arange(int(first), images, int(step))
+        size = -(-len(positions) // 8)
+        bits = np.unpackbits(packed[start : start + size], count=len(positions)).astype(bool)
+        yield kind, int(severity), positions, bits
+        start += size
+
+
 def unpack(file: Path, kinds: Sequence[str]) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Return each image's share of correct answers over the kinds, each of which shows it once.
 
     The kind `clean` is the images as they are.
     """
-    found = np.load(file, allow_pickle=False)
-    images, packed, start = int(found["images"]), found["bits"], 0
-    shares = np.zeros(images)
-    for cell in found["cells"].tolist():
-        kind, _, first, step = cell.split()
-        positions = np.arange(int(first), images, int(step))
-        size = -(-len(positions) // 8)
+    found = list(cells(file))
+    shares = np.zeros(1 + max(int(positions[-1]) for _, _, positions, _ in found))
+    for kind, _, positions, bits in found:
         if kind in kinds:
-            shares[positions] += np.unpackbits(packed[start : start + size], count=len(positions))
-        start += size
+            shares[positions] += bits
     return shares / len(kinds)
 
 

@@ -76,6 +76,7 @@ def _protocol(name: str, arch: str, epochs: int) -> dict[str, Callable[[], str]]
     return {
         f"protocol {name}": lambda: verdict.table(verdict.read(), arch, epochs),
         f"protocol {name} gains": lambda: verdict.gains_table(verdict.read(), arch, epochs),
+        f"protocol {name} cbar": lambda: verdict.witness(verdict.read(), arch, epochs),
     }
 
 

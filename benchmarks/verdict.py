@@ -6,7 +6,7 @@
     python benchmarks/verdict.py --dose docs/images/dose.png        accuracy against share, as a picture
     python benchmarks/verdict.py --arms docs/images/arms.png        corrupted against clean accuracy
 
-C-bar is not read here until the protocol's confirmation opens it.
+C-bar is not read here until `protocol_open.py` opens it, when all runs are done.
 """
 
 import argparse
@@ -80,6 +80,12 @@ FIGURES: dict[str, Figure] = {
     },
 }
 """Every figure of a run, in percent."""
+RESEMBLE_NOISE = ("blue_noise_sample", "brownish_noise")
+BAR = {
+    "8 kinds of C-bar": [kind for kind in kinds_of("cbar") if kind not in RESEMBLE_NOISE],
+    "10 kinds of C-bar": kinds_of("cbar"),
+}
+"""The second witness: C-bar without the kinds that resemble additive noise, and whole."""
 OVER = {
     "clean": ("clean",),
     "15 kinds": BENCHMARK_15,
@@ -196,6 +202,31 @@ def gains_table(lines: Sequence[Line], arch: str, epochs: int) -> str:
         cells = [str(len(seeds)), *(gain(runs, standard, name) for name in GAINS), *relative]
         text.append(f"| {row} | {' | '.join(cells)} |")
     return "\n".join(text)
+
+
+def witness(lines: Sequence[Line], arch: str, epochs: int) -> str:
+    """Return C-bar of one network and budget and its gains over `standard` as Markdown, once it is opened."""
+    lines = [line for line in lines if "cbar" in line]
+    standard = select(lines, "standard", arch, epochs)
+    if not standard:
+        return "Not opened yet."
+    heads = ["row", "seeds"] + [f"{name}{unit}" for name in BAR for unit in (", %", ", points")]
+    text = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for row in ORDER:
+        runs = select(lines, row, arch, epochs)
+        if not runs:
+            continue
+        cells = [row, str(len(runs))]
+        for kinds in BAR.values():
+            of = _over_bar(kinds)
+            cells.append(f"{mean(of(line) for line in runs.values()):.2f}")
+            cells.append("" if row == "standard" else signed(differences(runs, standard, of)))
+        text.append(f"| {' | '.join(cells)} |")
+    return "\n".join(text)
+
+
+def _over_bar(kinds: Sequence[str]) -> Figure:
+    return lambda line: 100 * mean(mean(line["cbar"][kind]) for kind in kinds)
 
 
 def kept(lines: Sequence[Line]) -> str:
