@@ -2,6 +2,10 @@
 
 import hashlib
 import json
+import os
+import re
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+import filterbands
 from filterbands import rng
 from filterbands.corruptions import CORRUPTIONS, CORRUPTIONS_VERSION, PARAMETERS, corrupt, kinds_of
 from filterbands.corruptions.table import _check_index, check_images
@@ -267,3 +272,33 @@ def test_bytes_do_not_depend_on_how_numpy_rounds(kind: str, monkeypatch: pytest.
     after = [corrupt(images, kind, severity=severity, seed=0, parameters=table) for severity in (1, 5)]
     forget()
     assert all(map(torch.equal, before, after))
+
+
+def test_a_kind_of_no_published_set_enters_no_sets_average(tmp_path: Path) -> None:
+    """A copy of the package is extended as docs/extend.md says."""
+    package = Path(filterbands.__file__).parent
+    shutil.copytree(package, tmp_path / "filterbands", ignore=shutil.ignore_patterns("__pycache__"))
+    corruptions = tmp_path / "filterbands" / "corruptions"
+    with (corruptions / "digital.py").open("a") as file:
+        file.write("def negative(images, parameters, *, key):\n    return 255 - images\n")
+    kinds = (corruptions / "kinds.py").read_text()
+    kinds = re.sub(r"(MORE: .* = ){}", r'\1{"digital": (digital.negative,)}', kinds)
+    kinds = re.sub(r"((?:CIFAR|IMAGENET): .* = {)", r'\1"negative": ((0,),) * 5,', kinds)
+    (corruptions / "kinds.py").write_text(kinds)
+    code = """
+import filterbands as fb
+from filterbands.corruptions import kinds_of
+from filterbands.scores import BENCHMARK_15, EXTRA_4
+
+data = fb.load_data("planted", limit=20)
+config = fb.EvaluateConfig(kinds=("brightness", "negative"), spread=True)
+scores = fb.evaluate(fb.load_model(arch="fastnet").eval(), data, config=config)
+assert list(scores.kinds) == ["brightness", "negative"], scores.kinds
+assert kinds_of("more") == ("negative",)
+assert "negative" not in kinds_of("c") + kinds_of("cbar") + BENCHMARK_15 + EXTRA_4
+"""
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr

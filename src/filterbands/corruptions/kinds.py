@@ -64,7 +64,10 @@ OTHERS: Mapping[Family, tuple[Corrupt, ...]] = {
         cbar_fields.single_frequency_greyscale,
     ),
 }
-"""The other kinds by family."""
+"""The other kinds of the published sets by family."""
+
+MORE: Mapping[Family, tuple[Corrupt, ...]] = {}
+"""Kinds of no published set by family: evaluated where they are named, and in no set's average."""
 
 TOGETHER = {"zoom_blur": 16, "spatter": 8}
 """Smallest number of images to process at once, where that is not 1."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from .. import rng
 from ..checks import hint, whole_number
 from ..types import Images
-from .kinds import BENCHMARK, OTHERS, PARAMETERS, TOGETHER, Corrupt, Family
+from .kinds import BENCHMARK, MORE, OTHERS, PARAMETERS, TOGETHER, Corrupt, Family
 from .pixels import Severities
 
 CORRUPTIONS_VERSION = 1
@@ -29,8 +29,8 @@ _LOG = logging.getLogger(__name__)
 # Values that are processed at once: on a CPU, what a core's cache holds; on a GPU, enough to keep it busy.
 _VALUES_AT_A_TIME = {"cpu": 1 << 17, "other": 1 << 24}
 
-Suite = Literal["c", "cbar"]
-"""The published sets: the 19 kinds of CIFAR-10-C and ImageNet-C, or the ten dissimilar kinds of C-bar."""
+Suite = Literal["c", "cbar", "more"]
+"""The published sets (the 19 kinds of CIFAR-10-C and ImageNet-C, the ten of C-bar), and all other kinds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +41,8 @@ class Corruption:
     """Its name in the benchmarks."""
     family: Family
     """Its group in the benchmarks."""
+    suite: Suite
+    """The published set that it belongs to."""
     benchmark: bool
     """Whether it is one of the 15 kinds of the benchmark's average; the other 4 are extras."""
     version: int = 1
@@ -49,11 +51,6 @@ class Corruption:
     """The function that makes it."""
     together: int = 1
     """Smallest number of images to process at once: kinds of many small steps are slow on single images."""
-
-    @property
-    def suite(self) -> Suite:
-        """The published set that it belongs to."""
-        return "cbar" if self.family == "cbar" else "c"
 
     @property
     def tables(self) -> tuple[str, ...]:
@@ -65,22 +62,24 @@ CORRUPTIONS: Mapping[str, Corruption] = {
     function.__name__: Corruption(
         name=function.__name__,
         family=family,
+        suite="more" if families is MORE else "cbar" if family == "cbar" else "c",
         benchmark=families is BENCHMARK,
         function=function,
         together=TOGETHER.get(function.__name__, 1),
     )
-    for families in (BENCHMARK, OTHERS)
+    for families in (BENCHMARK, OTHERS, MORE)
     for family, functions in families.items()
     for function in functions
 }
-"""All kinds by name: the 15 of the benchmark's average in its order, then the extras, then C-bar."""
+"""All kinds by name: the 15 of the benchmark's average in its order, the extras, C-bar, then others."""
 
 
 def kinds_of(suite: Suite, *, parameters: str = "cifar") -> tuple[str, ...]:
-    """Return the kinds of a published set, in its order.
+    """Return the kinds of a set, in its order.
 
     Args:
-        suite: `c` (the 15 kinds of the average, then the four extras) or `cbar` (ten kinds).
+        suite: `c` (the 15 kinds of the average, then the four extras), `cbar` (ten kinds) or `more`
+            (kinds of neither).
         parameters: The table of constants; the kinds of C-bar differ between the tables.
 
     >>> len(kinds_of("c"))
