@@ -94,6 +94,8 @@ def unpack(file: Path, kinds: Sequence[str]) -> np.ndarray[Any, np.dtype[np.floa
     The kind `clean` is the images as they are.
     """
     found = list(cells(file))
+    if missing := set(kinds) - {kind for kind, *_ in found}:
+        raise SystemExit(f"{file.name} lacks {', '.join(sorted(missing))}, so that a mean would be too low")
     shares = np.zeros(1 + max(int(positions[-1]) for _, _, positions, _ in found))
     for kind, _, positions, bits in found:
         if kind in kinds:

@@ -104,6 +104,9 @@ def rank(found: Sequence[tuple[float, float]], epochs: int) -> float:
 def table(lines: Sequence[Line], epochs: int) -> str:
     """Return all rows of a budget as Markdown, the best rank first."""
     lines = [line for line in lines if line["epochs"] == epochs]
+    # A row's accuracies and gains are of the same seeds: those that `standard` has.
+    seeds = {line["seed"] for line in lines if line["row"] == "standard"}
+    lines = [line for line in lines if line["seed"] in seeds]
     if not lines:
         return "No runs yet."
     rows = {line["row"]: gains(lines, line["row"], epochs) for line in lines}
