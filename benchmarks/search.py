@@ -233,7 +233,7 @@ def _passes(count: int) -> Callable[[Line], bool]:
 def candidates(lines: Sequence[Line]) -> list[str]:
     """Return the rows that go from 12 to 40 epochs, `standard` first, by their ranks and the rules alone."""
     found = ["standard"]
-    for passes, count in ((1, 4), (2, 2), (3, 1)):
+    for passes, count in ((1, 4), (2, 1), (3, 1)):
         found += _best(lines, SHORT, count, _passes(passes))
     found += _best(lines, SHORT, 1, _is_gaussian)
     found += _best(lines, SHORT, 1, lambda line: _is_plain(line, "trivial"))

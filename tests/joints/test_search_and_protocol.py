@@ -1,0 +1,269 @@
+"""The recipe search and the protocol: which rows go on, and whose bits are opened, when, and once."""
+
+import importlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from filterbands.corruptions import kinds_of
+from filterbands.datasets import load_data
+from filterbands.evaluation import EvaluateConfig, evaluate
+from filterbands.models import load_model
+from filterbands.scores import BENCHMARK_15
+from filterbands.study import as_study, run_study
+from filterbands.training import RECIPES, from_plain, to_plain
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Return a module of benchmarks/ by name, where it is, as its command imports it."""
+    if not BENCHMARKS.is_dir():
+        pytest.skip("benchmarks/ is not here")
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    before = set(sys.modules)
+    yield importlib.import_module
+    for name in set(sys.modules) - before:
+        if str(BENCHMARKS) in (getattr(sys.modules[name], "__file__", None) or ""):
+            del sys.modules[name]
+
+
+def _line(row: str, epochs: int, seed: int, clean: float, score: float, **changed: Any) -> dict[str, Any]:
+    """Return a line of the search with the same accuracy under all selection kinds."""
+    kinds = ("spatter", "saturate", "caustic_refraction", "perlin_noise", "plasma_noise")
+    recipe = changed.pop("recipe", "standard")
+    return {
+        "row": row,
+        "epochs": epochs,
+        "seed": seed,
+        "passes": changed.pop("passes", 1),
+        "clean": clean / 100,
+        "kinds": {kind: [score / 100] * 5 for kind in (*kinds, "single_frequency_greyscale")},
+        "config": to_plain(RECIPES[recipe]()) | changed,
+    }
+
+
+def _rows(epochs: int, seed: int) -> list[dict[str, Any]]:
+    """Return lines of a made-up search; by rank the spectral rows are c, b, a, e, d."""
+    of = (epochs, seed)
+    return [
+        _line("standard", *of, 88, 64),
+        _line("a", *of, 87.9, 66, recipe="spectral"),
+        _line("b", *of, 87.9, 67, recipe="spectral"),
+        _line("c", *of, 87.9, 68, recipe="spectral"),
+        _line("d", *of, 85, 69, recipe="spectral"),
+        _line("e", *of, 87.9, 65, recipe="spectral"),
+        _line("white_weak", *of, 87.9, 64.5, white_noise=0.03),
+        _line("white", *of, 87.9, 64.8, white_noise=0.05),
+        _line("trivial", *of, 84, 62, recipe="trivial"),
+        _line("pair", *of, 87.5, 67, recipe="pair", passes=2),
+        _line("pair_better", *of, 87.5, 67.5, recipe="pair", passes=2),
+        _line("three", *of, 87, 68, recipe="augmix_jsd", passes=3),
+    ]
+
+
+def test_ranks_choose_the_candidates_and_the_finalists_as_the_rules_say(bench: Any) -> None:
+    search: ModuleType = bench("search")
+    short = _rows(12, 100)
+    # Other seeds choose nothing: this one would be first of all.
+    others = [_line("a", 12, 101, 88, 90, recipe="spectral"), _line("standard", 12, 101, 88, 64)]
+    assert search.candidates(short + others) == [
+        *("standard", "c", "b", "a", "e"),
+        *("pair_better", "three", "white", "trivial"),
+    ]
+    with pytest.raises(SystemExit, match="not run yet: standard, c, b, a, e"):
+        search.finalists(short)
+    found = search.finalists(short + _rows(40, 100))
+    assert found == {
+        "standard": "standard",
+        "best_one_pass": "c",
+        "gaussian_matched": "white",
+        "trivial": "trivial",
+        "best_two_pass": "pair_better",
+        "best_three_pass": "three",
+    }
+    assert search.several(found) == ["standard", "c", "white", "trivial"]
+
+
+@pytest.mark.parametrize(
+    ("epochs", "clean", "expected"), [(12, 87.0, 4.0), (12, 86.5, 2.5), (40, 87.7, 4.0), (40, 87.5, 3.4)]
+)
+def test_a_rank_is_the_gain_less_thrice_what_the_clean_loss_exceeds(
+    bench: Any, epochs: int, clean: float, expected: float
+) -> None:
+    search = bench("search")
+    lines = [
+        _line("standard", epochs, 100, 88, 64),
+        _line("row", epochs, 100, clean, 68, recipe="spectral"),
+    ]
+    assert search.rank(search.gains(lines, "row", epochs), epochs) == pytest.approx(expected)
+
+
+def test_a_row_is_compared_on_the_kinds_that_its_training_does_not_resemble(bench: Any) -> None:
+    search = bench("search")
+    standard, trivial = (
+        _line("standard", 12, 100, 88, 64),
+        _line("trivial", 12, 100, 88, 64, recipe="trivial"),
+    )
+    assert search.resembled(trivial) == ("saturate",)
+    trivial["kinds"]["saturate"] = [1.0] * 5
+    assert search.gains([standard, trivial], "trivial", 12) == [(0.0, 0.0)]
+
+
+def _write_bits(file: Path, right: int) -> None:
+    """Write the bits of 50 images by hand: the first `right` are right under every kind, all when clean."""
+    names, parts = ["clean 0 0 1"], [np.packbits(np.ones(50, bool))]
+    for kind in BENCHMARK_15:
+        for severity in range(1, 6):
+            names.append(f"{kind} {severity} {severity - 1} 5")
+            parts.append(np.packbits(np.arange(severity - 1, 50, 5) < right))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(file, cells=np.array(names), bits=np.concatenate(parts), images=50)
+
+
+def _opened(search: Any, results: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Run `search.py --open` and return the lines of its file that have the 15 kinds."""
+    monkeypatch.setattr(sys, "argv", ["search.py", "--open"])
+    search.main()
+    lines = [json.loads(text) for text in (results / "search.jsonl").read_text().splitlines()]
+    return [line for line in lines if "of" in line]
+
+
+def test_the_15_kinds_are_opened_once_when_all_finalists_ran(
+    bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = bench("search")
+    monkeypatch.setattr(search, "RESULTS", tmp_path)
+    lines = [*_rows(12, 100), *_rows(40, 100)]
+    file = tmp_path / "search.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(SystemExit, match="not run yet: standard 101, standard 102, c 101"):
+        _opened(search, tmp_path, monkeypatch)
+    assert search.finals() == "Not opened yet."
+
+    runs = [line for seed in (101, 102) for line in _rows(40, seed)]
+    file.write_text("".join(json.dumps(line) + "\n" for line in [*lines, *runs]))
+    for line in [*lines[12:], *runs]:
+        right = {"standard": 30, "c": 40}.get(line["row"], 35)
+        _write_bits(search.sealed(line["row"], 40, line["seed"]), right)
+    found = _opened(search, tmp_path, monkeypatch)
+    names = ("standard", "best_one_pass", "gaussian_matched", "trivial")
+    assert {line["row"] for line in found} == {*names, "best_two_pass", "best_three_pass"}
+    for name in names:
+        assert [line["seed"] for line in found if line["row"] == name] == [100, 101, 102]
+    best = next(line for line in found if line["row"] == "best_one_pass")
+    assert (best["of"], best["average_15"], best["test_clean"]) == ("c", 0.8, 1.0)
+    assert "| `best_one_pass` | `c` | 1 | 3 | 100.00 | 80.00 |" in search.finals()
+    # Rows that the search reads are its own again: names of finalists are not candidates.
+    assert len(search.read()) == len(lines) + len(runs)
+    with pytest.raises(SystemExit, match="opened before"):
+        _opened(search, tmp_path, monkeypatch)
+
+
+def test_bits_that_lack_a_kind_are_refused_not_averaged(bench: Any, tmp_path: Path) -> None:
+    collecting = bench("collecting")
+    _write_bits(tmp_path / "run.npz", 30)
+    assert collecting.unpack(tmp_path / "run.npz", BENCHMARK_15).mean() == pytest.approx(0.6)
+    with pytest.raises(SystemExit, match=r"run.npz lacks blue_noise_sample"):
+        collecting.unpack(tmp_path / "run.npz", [*BENCHMARK_15, "blue_noise_sample"])
+
+
+@pytest.fixture
+def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a finished study of one short run, made by a revision that is clean."""
+    monkeypatch.setattr(sys.modules["filterbands.training.train"], "git_revision", lambda: "0123abc")
+    study = {
+        "data": "planted",
+        "recipes": ["spectral"],
+        "set": {"epochs": 1, "batch_size": 500, "precision": "float32", "spectral.learn": "joint"},
+        "seeds": [100],
+        "evaluate": {
+            "split": "validation",
+            "kinds": ["spatter", "saturate", "speckle_noise", "gaussian_blur"],
+            "spread": True,
+        },
+    }
+    run_study(as_study(study), tmp_path / "out")
+    return tmp_path / "out"
+
+
+@pytest.mark.slow
+def test_collecting_a_run_keeps_what_evaluating_it_would_say(
+    bench: Any, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search, collector, collecting = (bench(name) for name in ("search", "search_collect", "collecting"))
+    # Without frost, whose textures are not everywhere.
+    kinds = ("gaussian_noise", "contrast", "jpeg_compression")
+    for module, name, value in (
+        (collector, "BENCHMARK_15", kinds),
+        (collector, "LINES", tmp_path / "search.jsonl"),
+        (search, "RESULTS", tmp_path),
+        (search, "LONG", 1),
+    ):
+        monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(sys, "argv", ["search_collect.py", str(trained)])
+    collector.main()
+    collector.main()
+    (line,) = [json.loads(text) for text in (tmp_path / "search.jsonl").read_text().splitlines()]
+    assert line["average_15"] is None
+    assert (line["row"], line["seed"], line["passes"], line["git"]) == ("spectral", 100, 1, "0123abc")
+    assert from_plain(line["config"]).spectral.learn == "joint"
+
+    folder = next(place for place in trained.iterdir() if place.is_dir())
+    model, split = load_model(folder), line["config"]["data"]
+    validation = evaluate(
+        model,
+        load_data(split, split="validation"),
+        config=EvaluateConfig(kinds=search.BAR, parameters="imagenet", spread=True),
+    ).to_json()
+    assert {kind: line["kinds"][kind] for kind in search.BAR} == validation["kinds"]
+    assert line["clean"] == validation["clean"]["accuracy"]
+    assert line["selection"] == pytest.approx(search.selection(line["kinds"]))
+    test = evaluate(model, load_data(split, split="test"), config=EvaluateConfig(kinds=kinds, spread=True))
+    bits = search.sealed("spectral", 1, 100)
+    assert collecting.unpack(bits, ("clean",)).mean() == pytest.approx(test.clean)
+    found = test.to_json()["kinds"]
+    of_kinds = [np.nanmean(np.array(found[kind], float)) for kind in kinds]
+    assert collecting.unpack(bits, kinds).mean() == pytest.approx(np.mean(of_kinds))
+
+    record = folder / "run.json"
+    record.write_text(record.read_text().replace("0123abc", "0123abc-dirty"))
+    (tmp_path / "search.jsonl").unlink()
+    with pytest.raises(SystemExit, match="not clean"):
+        collector.main()
+    assert not (tmp_path / "search.jsonl").exists()
+
+
+def test_the_second_witness_is_opened_once_for_all_runs(
+    bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opener = bench("protocol_open")
+    lines = [{"row": row, "bits": f"protocol/bits/{row}.npz"} for row in ("standard", "spectral")]
+    file = tmp_path / "protocol.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in [*lines, {"row": "lost", "failed": True}]))
+    for number, line in enumerate(lines):
+        cells = [
+            f"{kind} {severity} {severity - 1} 5" for kind in kinds_of("cbar") for severity in range(1, 6)
+        ]
+        right = [np.arange(10) < 5 + number for _ in cells]
+        sealed = tmp_path / "protocol" / "sealed" / f"{line['row']}.npz"
+        sealed.parent.mkdir(parents=True, exist_ok=True)
+        bits = np.concatenate([np.packbits(some) for some in right])
+        np.savez(sealed, cells=np.array(cells), bits=bits, images=50)
+    monkeypatch.setattr(opener, "LINES", file)
+    monkeypatch.setattr(opener, "RESULTS", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["protocol_open.py", "--all-runs-are-done"])
+    opener.main()
+    first, second, failed = (json.loads(text) for text in file.read_text().splitlines())
+    assert (first["average_cbar"], second["average_cbar"]) == pytest.approx((0.5, 0.6))
+    assert set(first["cbar"]) == set(kinds_of("cbar"))
+    assert "cbar" not in failed
+    with pytest.raises(SystemExit, match="opened before"):
+        opener.main()
