@@ -98,6 +98,7 @@ def test_every_part_of_what_is_required_must_hold(network, capsys):
     assert "it needs --data" in out
 
 
+@pytest.mark.slow
 def test_a_run_tells_its_course(tmp_path, capsys):
     settings = ["--set", "epochs=1", "--set", "precision=float32", "--split", "test"]
     assert _run(capsys, "train", "standard", *settings, "--out", tmp_path / "run")[0] == 0

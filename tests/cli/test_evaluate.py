@@ -69,6 +69,7 @@ def test_a_baseline_that_is_met_exits_0_and_one_that_is_not_exits_1(
     assert _run(capsys, *words, "--baseline", "perfect", "--max-drop", "1")[0] == 0
 
 
+@pytest.mark.slow
 def test_a_candidate_with_the_weights_of_the_baseline_leaves_it_its_name(
     words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -104,6 +105,7 @@ def net():
 """
 
 
+@pytest.mark.slow
 def test_a_retrained_file_leaves_the_baseline_its_name(
     words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

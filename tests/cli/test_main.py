@@ -203,6 +203,7 @@ def test_what_is_required_and_does_not_hold_exits_1(
     assert "does not hold: conv1.low_energy>0.99" in out
 
 
+@pytest.mark.slow
 def test_train_bake_and_analyze_go_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = ["--set", "epochs=1", "--set", "precision=float32", "--split", "test"]
     code, out, err = _run(capsys, "train", "share_low", *settings, "--out", str(tmp_path / "r"), "--json")

@@ -192,6 +192,7 @@ def test_the_bytes_of_this_version_are_known():
     assert planted(images=50).fingerprint().startswith(GOLDEN)
 
 
+@pytest.mark.slow
 def test_full_train_is_train_then_validation():
     full = planted(split="full_train")
     assert len(full) == 10_000

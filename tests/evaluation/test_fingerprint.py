@@ -391,6 +391,7 @@ def net():
 """
 
 
+@pytest.mark.slow
 def test_keys_and_images_are_the_same_in_processes_of_other_threads_and_hash_seeds(tmp_path: Path) -> None:
     (tmp_path / "theirs.py").write_text(THEIRS)
     found = []

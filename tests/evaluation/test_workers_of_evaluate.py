@@ -82,6 +82,7 @@ def _alone(work: Any) -> dict[tuple[str, int], list[bool]]:
     return _bits(evaluate(work.Net(), work.data(), config=EvaluateConfig(kinds=work.CONFIG["kinds"])))
 
 
+@pytest.mark.slow
 def test_two_workers_give_the_bits_of_one_process_though_one_dies(
     work: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -99,6 +99,7 @@ train(from_plain(json.loads(sys.argv[1])), sys.argv[2], threads=1, progress=prog
 """
 
 
+@pytest.mark.slow
 def test_a_killed_process_resumed_in_another_gives_the_same_bits(
     config_of: Configs, whole: Runs, tmp_path: Path
 ) -> None:
