@@ -206,6 +206,51 @@ def chart(lines: Sequence[Line]) -> alt.LayerChart:
     ).properties(width=560, height=360)
 
 
+def frontier(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return the points of which none has both more clean accuracy and more gain, by clean accuracy."""
+    return [
+        one
+        for one in sorted(set(points))
+        if not any(other != one and other[0] >= one[0] and other[1] >= one[1] for other in points)
+    ]
+
+
+def finals_chart(lines: Sequence[Line]) -> alt.LayerChart:
+    """Return the finalists' gain over the 15 kinds against their clean change, and what was hoped for.
+
+    A large point is the mean of a row's seeds, a small one a seed; the line joins the best means.
+    """
+    standard = {line["seed"]: line for line in lines if line["row"] == "standard"}
+    seeds, means = [], []
+    for row in dict.fromkeys(line["row"] for line in lines if line["row"] != "standard"):
+        runs = [line for line in lines if line["row"] == row]
+        passes = f"{runs[0]['passes']}" + (" pass" if runs[0]["passes"] == 1 else " passes")
+        clean, gain = (
+            [100 * (line[key] - standard[line["seed"]][key]) for line in runs]
+            for key in ("test_clean", "average_15")
+        )
+        of = {"row": row, "passes": passes}
+        seeds += [{**of, "clean": x, "gain": y} for x, y in zip(clean, gain, strict=True)]
+        means.append({**of, "clean": mean(clean), "gain": mean(gain)})
+    best = frontier([(point["clean"], point["gain"]) for point in means])
+    x = alt.X("clean:Q", title="change in clean accuracy, points").scale(zero=False, padding=40)
+    y = alt.Y("gain:Q", title="gain over the 15 kinds, points").scale(zero=False, padding=12)
+    color = alt.Color("passes:N", title=None)
+    drawn = alt.Chart(alt.Data(values=means)).encode(x=x, y=y)
+    goal = alt.Data(values=[{"clean": -GOAL[1], "gain": GOAL[0], "row": "hoped for"}])
+    line = alt.Data(values=[{"clean": one[0], "gain": one[1]} for one in best])
+    return alt.layer(
+        alt.Chart(line).mark_line(color=MUTED[0], strokeDash=[4, 3]).encode(x=x, y=y),
+        alt.Chart(alt.Data(values=seeds)).mark_point(filled=True, size=18).encode(x=x, y=y, color=color),
+        drawn.mark_point(filled=True, size=90).encode(color=color),
+        drawn.mark_text(align="left", dx=8, dy=-8, fontSize=10, color=MUTED[0]).encode(text="row:N"),
+        alt.Chart(goal).mark_point(shape="cross", size=90, color=MUTED[0]).encode(x=x, y=y),
+        alt.Chart(goal)
+        .mark_text(align="left", dx=8, dy=-8, fontSize=10, color=MUTED[0])
+        .encode(x=x, y=y, text="row:N"),
+    ).properties(width=560, height=360)
+
+
 def _best(lines: Sequence[Line], epochs: int, count: int, belongs: Callable[[Line], bool]) -> list[str]:
     """Return the rows of the highest ranks at the deciding seed."""
     made = {
