@@ -113,6 +113,8 @@ def append_missing(
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument("folders", nargs="+", type=Path, metavar="DIR")
     given = parser.parse_args()
+    if wrong := [str(folder) for folder in given.folders if not folder.is_dir()]:
+        parser.error(f"needs folders of studies, got {', '.join(wrong)}")
     there = [json.loads(text) for text in lines.read_text().splitlines()] if lines.exists() else []
     known = {(line["row"], line["arch"], line["epochs"], line["seed"]) for line in there}
     for folder in given.folders:
