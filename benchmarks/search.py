@@ -14,11 +14,11 @@ from statistics import mean
 from typing import Any
 
 import altair as alt
+import scatter
 from collecting import read_finished, unpack
 from verdict import signed
 
 from filterbands.control import PROFILE, SpectralNoise
-from filterbands.report.style import MUTED
 from filterbands.scores import BENCHMARK_15
 from filterbands.training import from_plain
 
@@ -37,6 +37,8 @@ SEED, OTHER_SEEDS = 100, (101, 102)
 ALLOWED: Mapping[int, float] = {SHORT: 1.0, LONG: 0.3}
 """Clean loss in points that costs nothing in the rank, by epochs."""
 PENALTY = 3.0
+SHOWN = 2.5
+"""Clean loss in points beyond which the picture names a row alone."""
 GOAL = (14.0, 0.3)
 """The gain over the 15 kinds and the clean loss that the search is for, in points."""
 
@@ -182,28 +184,30 @@ def learned(lines: Sequence[Line]) -> str:
     return "\n".join(text)
 
 
-def chart(lines: Sequence[Line]) -> alt.LayerChart:
-    """Return gain against clean change: what can be had, by passes and budget."""
-    points = []
+def chart(lines: Sequence[Line]) -> Any:
+    """Return gain against clean change by budget: what can be had, and at how many passes."""
+    drawn = []
     for epochs in sorted({line["epochs"] for line in lines}):
-        for row in sorted({line["row"] for line in lines if line["epochs"] == epochs}):
-            found = gains(lines, row, epochs)
-            if row != "standard" and found:
+        of = [line for line in lines if line["epochs"] == epochs]
+        points = []
+        for row in dict.fromkeys(line["row"] for line in of if line["row"] != "standard"):
+            if found := gains(of, row, epochs):
                 clean, gain = (mean(values) for values in zip(*found, strict=True))
-                passes = next(line["passes"] for line in lines if line["row"] == row)
-                points.append(
-                    {"row": row, "clean": clean, "gain": gain, "passes": passes, "epochs": f"{epochs} epochs"}
-                )
-    base = alt.Chart(alt.Data(values=points)).encode(
-        x=alt.X("clean:Q", title="change in clean accuracy, points").scale(zero=False, padding=40),
-        y=alt.Y("gain:Q", title="gain in the selection score, points").scale(zero=False, padding=12),
-    )
-    return alt.layer(
-        base.mark_point(filled=True, size=60).encode(
-            color=alt.Color("passes:N", title="passes per step"), shape=alt.Shape("epochs:N", title=None)
-        ),
-        base.mark_text(align="left", dx=6, fontSize=9, color=MUTED[0]).encode(text="row:N"),
-    ).properties(width=560, height=360)
+                passes = next(line["passes"] for line in of if line["row"] == row)
+                points.append(scatter.Named(row, clean, gain, scatter.PASSES[passes]))
+        far = [point for point in points if -point.x > SHOWN]
+        near = [point for point in points if point not in far]
+        left = ", ".join(f"{point.name} ({point.x:.1f}, {point.y:+.1f})" for point in far)
+        drawn.append(
+            scatter.scatter(
+                near,
+                x="change in clean accuracy, points",
+                y="gain in the selection score, points",
+                title=f"{epochs} epochs" + (f"; further left: {left}" if left else ""),
+                joined=frontier([(point.x, point.y) for point in near]),
+            )
+        )
+    return scatter.styled(alt.vconcat(*drawn))
 
 
 def frontier(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -215,40 +219,31 @@ def frontier(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]
     ]
 
 
-def finals_chart(lines: Sequence[Line]) -> alt.LayerChart:
+def finals_chart(lines: Sequence[Line]) -> Any:
     """Return the finalists' gain over the 15 kinds against their clean change, and what was hoped for.
 
     A large point is the mean of a row's seeds, a small one a seed; the line joins the best means.
     """
     standard = {line["seed"]: line for line in lines if line["row"] == "standard"}
-    seeds, means = [], []
+    points = []
     for row in dict.fromkeys(line["row"] for line in lines if line["row"] != "standard"):
         runs = [line for line in lines if line["row"] == row]
-        passes = f"{runs[0]['passes']}" + (" pass" if runs[0]["passes"] == 1 else " passes")
         clean, gain = (
             [100 * (line[key] - standard[line["seed"]][key]) for line in runs]
             for key in ("test_clean", "average_15")
         )
-        of = {"row": row, "passes": passes}
-        seeds += [{**of, "clean": x, "gain": y} for x, y in zip(clean, gain, strict=True)]
-        means.append({**of, "clean": mean(clean), "gain": mean(gain)})
-    best = frontier([(point["clean"], point["gain"]) for point in means])
-    x = alt.X("clean:Q", title="change in clean accuracy, points").scale(zero=False, padding=40)
-    y = alt.Y("gain:Q", title="gain over the 15 kinds, points").scale(zero=False, padding=12)
-    color = alt.Color("passes:N", title=None)
-    drawn = alt.Chart(alt.Data(values=means)).encode(x=x, y=y)
-    goal = alt.Data(values=[{"clean": -GOAL[1], "gain": GOAL[0], "row": "hoped for"}])
-    line = alt.Data(values=[{"clean": one[0], "gain": one[1]} for one in best])
-    return alt.layer(
-        alt.Chart(line).mark_line(color=MUTED[0], strokeDash=[4, 3]).encode(x=x, y=y),
-        alt.Chart(alt.Data(values=seeds)).mark_point(filled=True, size=18).encode(x=x, y=y, color=color),
-        drawn.mark_point(filled=True, size=90).encode(color=color),
-        drawn.mark_text(align="left", dx=8, dy=-8, fontSize=10, color=MUTED[0]).encode(text="row:N"),
-        alt.Chart(goal).mark_point(shape="cross", size=90, color=MUTED[0]).encode(x=x, y=y),
-        alt.Chart(goal)
-        .mark_text(align="left", dx=8, dy=-8, fontSize=10, color=MUTED[0])
-        .encode(x=x, y=y, text="row:N"),
-    ).properties(width=560, height=360)
+        seeds = list(zip(clean, gain, strict=True)) if len(runs) > 1 else []
+        group = scatter.PASSES[runs[0]["passes"]]
+        points.append(scatter.Named(row, mean(clean), mean(gain), group, seeds))
+    hoped = scatter.Named("hoped for", -GOAL[1], GOAL[0])
+    return scatter.styled(
+        scatter.scatter(
+            [*points, hoped],
+            x="change in clean accuracy, points",
+            y="gain over the 15 kinds, points",
+            joined=frontier([(point.x, point.y) for point in points]),
+        )
+    )
 
 
 def _best(lines: Sequence[Line], epochs: int, count: int, belongs: Callable[[Line], bool]) -> list[str]:

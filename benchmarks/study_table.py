@@ -18,6 +18,7 @@ from typing import Any
 
 import altair as alt
 from PIL import Image
+from scatter import PASSES
 
 from filterbands.corruptions import CORRUPTIONS
 from filterbands.report.style import GRID, INK, MUTED, RUN_COLORS
@@ -27,7 +28,6 @@ from filterbands.training.methods import METHODS
 
 RESULTS = Path(__file__).parents[1] / "results"
 OTHERS = [kind for kind in BENCHMARK_15 if CORRUPTIONS[kind].family != "noise"]
-PASSES = {1: "one pass a step", 2: "two passes", 3: "three passes"}
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import altair as alt
 import numpy as np
+import scatter
 from collecting import read_finished, unpack
 from scipy import stats
 
@@ -344,40 +345,31 @@ def dose_chart(lines: Sequence[Line]) -> alt.FacetChart:
     )
 
 
-def arms_chart(lines: Sequence[Line]) -> alt.FacetChart:
+def arms_chart(lines: Sequence[Line]) -> Any:
     """Return clean against corrupted accuracy of every row: means over seeds, by network and budget."""
-    points = []
-    for arch, epochs in dict.fromkeys((line["arch"], line["epochs"]) for line in lines):
+    drawn = []
+    of = {(line["arch"], line["epochs"]) for line in lines}
+    for arch, epochs in (budget for budget in BUDGETS if budget in of):
+        points, bars = [], {}
         for row in dict.fromkeys(ORDER):
             runs = list(select(lines, row, arch, epochs).values())
             if runs:
                 clean, corrupted = ([FIGURES[name](line) for line in runs] for name in ("clean", "15 kinds"))
-                low, high = student_interval(corrupted) if len(runs) > 2 else (None, None)
-                points.append(
-                    {
-                        "row": row,
-                        "of": f"{arch}, {epochs} epochs",
-                        "clean": mean(clean),
-                        "corrupted": mean(corrupted),
-                        "low": low,
-                        "high": high,
-                    }
-                )
-    base = alt.Chart().encode(
-        x=alt.X("clean:Q", title="clean accuracy, %").scale(zero=False, padding=20),
-        y=alt.Y("corrupted:Q", title="accuracy over the 15 kinds, %").scale(zero=False, padding=12),
-    )
-    layers = alt.layer(
-        base.mark_rule(color=MUTED[0]).encode(y="low:Q", y2="high:Q"),
-        base.mark_point(filled=True, size=50),
-        base.mark_text(align="left", dx=6, fontSize=9).encode(text="row:N"),
-        data=alt.Data(values=points),
-    )
-    return (
-        layers.properties(width=360, height=280)
-        .facet(alt.Facet("of:N", title=None), columns=2)
-        .resolve_scale(x="independent", y="independent")
-    )
+                points.append(scatter.Named(row, mean(clean), mean(corrupted)))
+                if len(runs) > 2:
+                    bars[row] = student_interval(corrupted)
+        drawn.append(
+            scatter.scatter(
+                points,
+                x="clean accuracy, %",
+                y="accuracy over the 15 kinds, %",
+                title=f"{arch}, {epochs} epochs",
+                bars=bars,
+                width=360,
+                height=280,
+            )
+        )
+    return scatter.styled(alt.concat(*drawn, columns=2))
 
 
 def main() -> None:

@@ -167,6 +167,23 @@ def test_the_15_kinds_are_opened_once_when_all_finalists_ran(
         _opened(search, tmp_path, monkeypatch)
 
 
+def test_the_frontier_is_what_no_other_point_beats(bench: Any) -> None:
+    points = [(-1.0, 4.0), (-0.5, 3.0), (-0.5, 2.0), (-2.0, 4.0), (0.0, 1.0), (-0.7, 3.5), (-0.6, 2.5)]
+    expected = [(-1.0, 4.0), (-0.7, 3.5), (-0.5, 3.0), (0.0, 1.0)]
+    assert bench("search").frontier(points) == expected
+
+
+def test_names_in_a_picture_hide_no_point_and_no_other_name(bench: Any) -> None:
+    scatter = bench("scatter")
+    points = [(f"row_{number}", 100.0 + 4 * number, 50.0) for number in range(5)]
+    places = scatter._placed(points, [], 300, 200)
+    boxes = [(x, y - 5, x + 5 * len(name), y + 5) for (name, *_), (x, y) in zip(points, places, strict=True)]
+    boxes += [(x - 4, y - 4, x + 4, y + 4) for _, x, y in points]
+    names = range(len(points))
+    shared = [scatter._shared(boxes[one], other) for one in names for other in boxes[one + 1 :]]
+    assert max(shared) == 0
+
+
 def test_bits_that_lack_a_kind_are_refused_not_averaged(bench: Any, tmp_path: Path) -> None:
     collecting = bench("collecting")
     _write_bits(tmp_path / "run.npz", 30)
