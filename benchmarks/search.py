@@ -197,6 +197,9 @@ def chart(lines: Sequence[Line]) -> Any:
                 points.append(scatter.Named(row, clean, gain, scatter.PASSES[passes]))
         far = [point for point in points if -point.x > SHOWN]
         near = [point for point in points if point not in far]
+        if not near:
+            # Nothing but `standard` so far, or nothing that the picture can hold.
+            continue
         left = ", ".join(f"{point.name} ({point.x:.1f}, {point.y:+.1f})" for point in far)
         drawn.append(
             scatter.scatter(

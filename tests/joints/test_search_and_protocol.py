@@ -173,6 +173,16 @@ def test_the_frontier_is_what_no_other_point_beats(bench: Any) -> None:
     assert bench("search").frontier(points) == expected
 
 
+def test_pictures_and_tables_are_drawn_from_any_part_of_the_runs(bench: Any) -> None:
+    search = bench("search")
+    short, long = _rows(12, 100), _rows(40, 100)
+    for some in (short[:2], short, [*short, long[0]], [*short, *long]):
+        assert "standard" not in json.dumps(search.chart(some).to_dict())
+        budgets = {line["epochs"] for line in some}
+        for epochs in (12, 40):
+            assert (search.table(some, epochs) == "No runs yet.") == (epochs not in budgets)
+
+
 def test_names_in_a_picture_hide_no_point_and_no_other_name(bench: Any) -> None:
     scatter = bench("scatter")
     points = [(f"row_{number}", 100.0 + 4 * number, 50.0) for number in range(5)]
