@@ -181,7 +181,18 @@ def learned(lines: Sequence[Line]) -> str:
     for row, seed, found in ends:
         cells = [f"{value:.3f}" for name in ("bands", "gain", "noise") for value in found[name]]
         text.append(f"| {' | '.join([row, seed, *cells])} |")
+    for row in dict.fromkeys(line["row"] for line in rows):
+        found = [line["spectral"] for line in rows if line["row"] == row]
+        if len(found) > 1:
+            most = f"{_spread(found):.1f} %"
+            text += ["", f"Between {len(found)} seeds of `{row}` no strength differs by more than {most}."]
     return "\n".join(text)
+
+
+def _spread(found: Sequence[Mapping[str, Sequence[float]]]) -> float:
+    """Return how far the largest of a strength lies above the smallest, in percent, at most."""
+    strengths = zip(*([*one["bands"], *one["gain"], *one["noise"]] for one in found), strict=True)
+    return 100 * max(max(values) / min(values) - 1 for values in strengths)
 
 
 def chart(lines: Sequence[Line]) -> Any:

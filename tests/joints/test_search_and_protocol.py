@@ -161,10 +161,27 @@ def test_the_15_kinds_are_opened_once_when_all_finalists_ran(
     best = next(line for line in found if line["row"] == "best_one_pass")
     assert (best["of"], best["average_15"], best["test_clean"]) == ("c", 0.8, 1.0)
     assert "| `best_one_pass` | `c` | 1 | 3 | 100.00 | 80.00 |" in search.finals()
+    drawn = json.dumps(search.finals_chart(found).to_dict())
+    assert all(f'"{name}"' in drawn for name in (*names[1:], "best_two_pass", "best_three_pass", "hoped for"))
     # Rows that the search reads are its own again: names of finalists are not candidates.
     assert len(search.read()) == len(lines) + len(runs)
     with pytest.raises(SystemExit, match="opened before"):
         _opened(search, tmp_path, monkeypatch)
+
+
+def test_strengths_of_several_seeds_are_said_to_differ_by_the_most_that_any_does(bench: Any) -> None:
+    rows = [
+        {
+            "row": "row",
+            "epochs": 12,
+            "seed": seed,
+            "spectral": {"bands": [1.0] * 8, "gain": [0.5], "noise": [noise]},
+        }
+        for seed, noise in ((100, 0.04), (101, 0.05))
+    ]
+    said = "Between 2 seeds of `row` no strength differs by more than 25.0 %."
+    assert bench("search").learned(rows).endswith(said)
+    assert "differs" not in bench("search").learned(rows[:1])
 
 
 def test_the_frontier_is_what_no_other_point_beats(bench: Any) -> None:
