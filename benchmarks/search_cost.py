@@ -1,4 +1,4 @@
-"""What a step of every row of the recipe search takes, beside a step of `standard` in the same run.
+"""What a step of every row of the recipe search that ran takes, beside a step of `standard` in the same run.
 
     python benchmarks/search_cost.py [--rounds 5] [--threads 1]
 
@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 from statistics import median
 
+import search
 from machine import machine
 
 from filterbands.datasets import load_data
@@ -22,9 +23,11 @@ RESULTS = HERE.parent / "results" / "search_cost.json"
 
 
 def rows() -> dict[str, TrainConfig]:
-    """Return the configs of all rows of benchmarks/search/ at 12 epochs, `standard` first."""
+    """Return the configs of the rows at 12 epochs that ran, `standard` first."""
     studies = [read_study(file) for file in sorted((HERE / "search").glob("*_12.json"))]
-    found = {config.recipe: config for study in studies for config in study.configs}
+    ran = {line["row"] for line in search.read()}
+    configs = [config for study in studies for config in study.configs]
+    found = {config.recipe: config for config in configs if config.recipe in ran}
     return {"standard": found.pop("standard"), **found}
 
 
