@@ -168,3 +168,9 @@ def test_white_noise_is_gaussian_on_its_part_of_the_images_and_absent_in_evaluat
 def test_mistakes_are_refused(call, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_white_noise_takes_one_image_and_cuts_none() -> None:
+    assert WhiteNoise(0.1, clean=0.0)(torch.rand(3, 8, 8)).shape == (3, 8, 8)
+    with pytest.raises(ValueError, match=r"WhiteNoise needs images in \[0, 1\], got values from"):
+        WhiteNoise(0.1)(torch.randn(4, 3, 8, 8))

@@ -142,3 +142,22 @@ def test_nothing_is_learned_or_seen_in_evaluation() -> None:
 def test_the_strengths_are_printed_as_they_are_now() -> None:
     assert "learn='joint'; now bands=(0.025, 0.05" in repr(SpectralNoise(learn="joint"))
     assert "now" not in repr(SpectralNoise())
+
+
+@pytest.mark.parametrize("learn", LEARNED[1:])
+def test_every_process_of_a_training_takes_part_in_the_gradient(
+    learn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise = SpectralNoise(learn=learn)
+    noise.chance = 0.0
+    for together in (False, True):
+        monkeypatch.setattr(torch.distributed, "is_initialized", lambda there=together: there)
+        noise.zero_grad()
+        images = torch.rand(4, 3, 16, 16)
+        out = noise(images)
+        assert torch.equal(out, images)
+        # Outside of several processes nothing is learned from images that stay as they are.
+        assert out.requires_grad == together
+        if together:
+            out.sum().backward()
+            assert all(not parameter.grad.any() for parameter in noise.parameters())

@@ -10,12 +10,13 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations, parametrize
+from torch.nn.utils import parametrizations, parametrize, prune
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from filterbands.control.bake import bake
 from filterbands.control.modulation import modulate
 from filterbands.control.noise import SpectralNoise
+from filterbands.control.penalty import attract_share
 from filterbands.control.proportion import set_share
 from filterbands.filters.bands import filters_low_energy, line, spans
 
@@ -475,3 +476,41 @@ def test_a_filter_with_nothing_in_its_part_is_refused_and_leaves_the_layer_plain
     with pytest.raises(ValueError, match="filter 0 has nothing in the high part"):
         modulate(layer)
     assert type(layer) is nn.Conv2d
+
+
+def test_a_pruned_filter_in_half_precision_stays_zero() -> None:
+    plain = nn.Conv2d(3, 8, 3)
+    plain.weight.data[2] = 0
+    assert not set_share(copy.deepcopy(plain).half(), low=0.5).weight.isnan().any()
+    held = set_share(nn.Conv2d(3, 8, 3), low=0.5)
+    held.load_state_dict(plain.half().state_dict())
+    assert held.weight.dtype == torch.float32
+    assert not held.weight[2].any()
+    assert held.weight.isfinite().all()
+
+
+def test_a_layer_that_torch_made_plain_again_loads_and_runs() -> None:
+    for make in (lambda layer: set_share(layer, low=0.5), modulate):
+        layer = make(nn.Conv2d(3, 8, 3))
+        parametrize.remove_parametrizations(layer, "weight")
+        layer.load_state_dict(nn.Conv2d(3, 8, 3).state_dict())
+        assert layer.train()(torch.rand(2, 3, 8, 8)).shape == (2, 8, 6, 6)
+
+
+def test_no_images_go_through_a_modulated_layer() -> None:
+    assert modulate(nn.Conv2d(3, 8, 3)).train()(torch.rand(0, 3, 8, 8)).shape == (0, 8, 6, 6)
+
+
+def test_layers_without_numbers_are_refused() -> None:
+    layer = nn.Conv2d(3, 8, 3, device="meta")
+    for call in (lambda: set_share(layer, low=0.5), lambda: attract_share(layer, target=0.5)):
+        with pytest.raises(ValueError, match="needs a layer with numbers, got one on the meta device"):
+            call()
+
+
+def test_a_bias_that_a_hook_sets_is_refused_before_anything_is_baked() -> None:
+    layer = set_share(nn.Conv2d(3, 8, 3), low=0.5)
+    prune.random_unstructured(layer, "bias", 0.3)
+    with pytest.raises(ValueError, match="its bias is set by a hook"):
+        bake(layer.eval())
+    assert parametrize.is_parametrized(layer)

@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 from filterbands.control import modulate, set_share
 from filterbands.control.shrink import CleanCost, choose_noise, clean_cost, shrink
@@ -350,3 +351,23 @@ def test_patches_are_those_that_torch_unfolds(options: dict[str, object]) -> Non
     seen = padded(layer, torch.rand(2, 3, 17, 19))
     shape = {"dilation": layer.dilation, "stride": layer.stride}
     assert torch.equal(unfold(layer, seen), F.unfold(seen, layer.kernel_size, **shape))
+
+
+def test_weights_that_a_hook_sets_anew_are_refused() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    prune.random_unstructured(model[0], "weight", 0.3)
+    with pytest.raises(ValueError, match="shrink needs plain weights, that of 0 is set anew by a hook"):
+        shrink(model, torch.rand(8, 3, 16, 16), noise=0.1)
+
+
+def test_a_first_layer_that_runs_twice_is_refused() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.conv(images).mean(dim=(2, 3)) + self.conv(F.avg_pool2d(images, 2)).mean(dim=(2, 3))
+
+    with pytest.raises(ValueError, match="needs a first layer that runs once, conv runs 2 times"):
+        shrink(Twice(), torch.rand(8, 3, 16, 16), noise=0.1)

@@ -95,3 +95,30 @@ def test_a_file_of_predictions_names_kinds_and_severities(tmp_path: Path) -> Non
     file.write_text("text")
     with pytest.raises(ValueError, match=r"is not an \.npz of plain arrays"):
         read_predictions(file)
+
+
+def test_predictions_of_the_first_images_come_back(tmp_path: Path) -> None:
+    given: dict[Any, Any] = {("clean", 0): LABELS, ("fog", 3): (np.arange(8), LABELS[:8])}
+    scores = Scores.from_predictions(LABELS, given, name="mine")
+    save_scores(scores, tmp_path / "r.db")
+    (found,) = load_scores(tmp_path / "r.db")
+    _same(found, scores)
+    assert found.kinds["fog"][2] == 1
+
+
+@pytest.mark.parametrize("images", [1, 5, 7, 9])
+def test_spread_cells_of_single_images_come_back(images: int, tmp_path: Path) -> None:
+    labels = LABELS[:images]
+    given: dict[Any, Any] = {("clean", 0): labels}
+    for severity in range(1, min(images, 5) + 1):
+        places = np.arange(severity - 1, images, 5)
+        given["fog", severity] = (places, labels[places])
+    scores = Scores.from_predictions(labels, given, name="mine")
+    save_scores(scores, tmp_path / "r.db")
+    (found,) = load_scores(tmp_path / "r.db")
+    _same(found, scores)
+
+
+def test_a_seed_that_no_database_holds_is_refused() -> None:
+    with pytest.raises(ValueError, match="seed needs a whole number of 64 bits"):
+        Scores.from_predictions(LABELS, GIVEN, name="mine", seed=2**63)

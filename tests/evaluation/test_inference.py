@@ -235,3 +235,33 @@ class _Pairs(torch.utils.data.Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, number: int) -> tuple[Tensor, int]:
         return self.pairs[number]
+
+
+def test_infinite_logits_cost_the_calibration_error_and_no_answer(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Infinite(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            logits = images.flatten(1)[:, :10].clone()
+            logits[0, 3] = torch.inf
+            return logits
+
+    data = load_data("planted", limit=20)
+    config = {"name": "mine", "kinds": ("fog",), "severities": (1,)}
+    plain = evaluate(Infinite(), data, config=EvaluateConfig(**config))
+    scores = evaluate(Infinite(), data, config=EvaluateConfig(**config, logits=True), db=tmp_path / "r.db")
+    assert scores.to_json()["kinds"] == plain.to_json()["kinds"]
+    assert scores.calibration_errors() == {}
+    assert "the network gives infinity for 1 of 20 images" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["uint16", "uint32", "uint64", ">i8", "float32"])
+def test_labels_of_any_type_of_number_are_taken(kind: str) -> None:
+    images, labels = np.zeros((4, 3, 8, 8), np.uint8), np.arange(4)
+    assert as_source((images, labels.astype(kind))).labels.tolist() == labels.tolist()
+
+
+@pytest.mark.parametrize("labels", [["0", "1"], None])
+def test_labels_that_are_no_numbers_get_one_line(labels: object) -> None:
+    with pytest.raises(ValueError, match="evaluate needs images and labels that are numbers, got"):
+        as_source((np.zeros((2, 3, 8, 8), np.uint8), labels))

@@ -128,3 +128,17 @@ def test_what_has_no_gradient_is_refused():
         input_gradient_spectrum(load_model(arch="fastnet"), few(4, side=2))
     with pytest.raises(ValueError, match="cannot take"):
         input_gradient_spectrum(nn.Conv2d(1, 2, 3), load_data("planted").subset(torch.arange(2)))
+
+
+def test_a_network_without_gradients_gets_one_line():
+    class Frozen(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
+
+        @torch.no_grad()
+        def forward(self, images):
+            return self.inner(images)
+
+    with pytest.raises(ValueError, match="answer has no gradient with respect to the image"):
+        input_gradient_spectrum(Frozen(), load_data("planted", limit=4))

@@ -96,3 +96,24 @@ def test_white_filters_have_what_the_table_says(name):
 def test_a_figure_that_is_not_there_is_named():
     with pytest.raises(AttributeError, match="no 'low_shares'; its figures are low_share, "):
         _ = analyze(network())["conv1"].low_shares
+
+
+def test_the_heading_is_that_of_the_layers_dimensions():
+    assert str(analyze(nn.Conv1d(3, 8, 9))).startswith(
+        "low: within 0.2500 cycles per pixel, where a white filter has 0.500"
+    )
+    both = str(analyze(nn.Sequential(nn.Conv1d(3, 8, 9), nn.Conv2d(8, 3, 3)), cutoff=0.3)).partition("\n")[0]
+    assert "of 1-D layers within 0.3000" in both
+    assert "0.600 of its energy; of 2-D layers within 0.3000" in both
+
+
+def test_images_out_of_range_are_refused():
+    with pytest.raises(ValueError, match=r"data needs bytes or floats in .* got values from 0 to 255"):
+        analyze(nn.Conv2d(3, 8, 3), data=torch.tensor([0.0, 255.0]).expand(1, 3, 8, 2).repeat(1, 1, 1, 4))
+
+
+def test_a_network_in_bfloat16_responds_to_images_as_in_float32():
+    torch.manual_seed(0)
+    layer, images = nn.Conv2d(3, 8, 3).bfloat16(), torch.rand(2, 3, 16, 16)
+    half = analyze(layer, data=images)["weight"].response_low_energy
+    assert half == pytest.approx(analyze(layer.float(), data=images)["weight"].response_low_energy, abs=0.01)

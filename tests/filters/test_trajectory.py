@@ -13,6 +13,7 @@ from torch import nn
 
 from filterbands import SpectrumLogger, load_model
 from filterbands.filters import Trajectory, analyze, trajectory
+from filterbands.filters.trajectory import steps_of_training
 
 
 def white(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -239,3 +240,11 @@ def test_the_share_of_cifar10_full_falls_along_its_training(shared):
     assert (shares[0], shares[-1]) == (1.0, 28 / 32)
     assert energies[0] == pytest.approx(0.824, abs=6e-4)
     assert energies[-1] == pytest.approx(0.725, abs=6e-4)
+
+
+def test_digits_that_count_no_steps_hide_no_file(tmp_path):
+    for rate in ("0.1", "0.01", "0.001"):
+        save_file({"conv1.weight": white(8, 3, 3, 3)}, tmp_path / f"lr={rate}.pt.safetensors")
+    files = sorted(tmp_path.iterdir())
+    assert steps_of_training(files) == {}
+    assert steps_of_training([files[0].with_name(f"epoch_{number}.pt") for number in ("1", "01")]) == {}

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from filterbands.cli import main
-from filterbands.corruptions import textures
+from filterbands.corruptions import CopyConfig, Corrupting, copy_arrays, textures
+from filterbands.datasets import load_data
 from filterbands.disk import write_weights
 from filterbands.models import load_model
 
@@ -54,3 +55,14 @@ def test_a_study_is_refused_before_its_first_training(
     assert "frost needs six texture files" in capsys.readouterr().err
     assert not (tmp_path / "out" / "standard-0").exists()
     assert not [*(tmp_path / "out").glob("*/run.json")]
+
+
+def test_what_will_need_them_is_refused_before_any_work(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="frost needs six texture files"):
+        Corrupting(["fog", "frost"])
+    (tmp_path / "out").mkdir()
+    data = load_data("planted", limit=4)
+    with pytest.raises(FileNotFoundError, match="frost needs six texture files"):
+        copy_arrays(data, tmp_path / "out", CopyConfig(kinds=("fog", "frost")))
+    assert not list((tmp_path / "out").glob("*.npy"))
+    assert Corrupting("all-but-frost").kinds

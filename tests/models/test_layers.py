@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from filterbands.control import set_share
+from filterbands.filters import analyze
 from filterbands.models import batch_norms, convolutions, first_layer, run_on
 
 
@@ -127,3 +128,43 @@ def test_a_network_that_asserts_its_image_size_refuses_images_in_one_line(messag
     expected = re.escape(message) or "it asserts something else"
     with pytest.raises(ValueError, match=rf"cannot take images of \(3, 8, 8\): {expected}"):
         run_on(Fixed(), IMAGES)
+
+
+def test_all_batch_norms_that_read_one_convolution_are_found() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.bn1, self.bn2 = conv(), norm(), norm()
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.bn1(self.conv(images)) + self.bn2(input=self.conv(images.flip(3)))
+
+    (found,) = convolutions(Twice(), torch.rand(2, 3, 8, 8))
+    assert list(found.norms) == ["bn1", "bn2"]
+    assert found.runs == 2
+
+
+def test_a_module_called_module_is_not_its_sibling() -> None:
+    class Box(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = nn.Sequential()
+            self.module.conv1 = conv()
+            self.conv1 = conv(4)
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.conv1(self.module(images))
+
+    images = torch.rand(2, 3, 8, 8)
+    names = {"module.conv1", "conv1"}
+    assert {found.name for found in convolutions(Box(), images)} == names
+    assert {found.name for found in convolutions(Box())} == names
+    assert {layer.name for layer in analyze(Box(), data=images).layers} == names
+    assert {layer.name for layer in analyze(Box().state_dict()).layers} == names
+    assert [layer.name for layer in analyze(nn.DataParallel(Wrapper(conv()))).layers] == ["inner"]
+
+
+def test_a_network_with_a_compiled_part_is_looked_into() -> None:
+    inner = torch.compile(nn.Sequential(conv(), norm()), backend="aot_eager")
+    model = nn.Sequential(nn.Identity(), inner).eval()
+    assert [list(found.norms) for found in convolutions(model, torch.rand(2, 3, 8, 8))] == [["1.1"]]

@@ -40,3 +40,8 @@ def test_numbers_that_cannot_normalize_are_refused(
         check_mean_std(mean, std)
     with pytest.raises(ValueError, match=line):
         scaled(nn.Identity(), mean, std)
+
+
+def test_numbers_go_where_the_network_is() -> None:
+    network = scaled(nn.Conv2d(3, 4, 3).half(), (0.5,) * 3, (0.25,) * 3)
+    assert network(torch.rand(1, 3, 8, 8).half()).dtype == torch.float16

@@ -14,7 +14,9 @@ from filterbands.datasets import ImageSet, load_data
 from filterbands.models import load_model
 from filterbands.probes import (
     ProbeConfig,
+    Spectrum,
     cifar10_moments,
+    correlate,
     corruption_spectra,
     filters_vulnerability,
     gradient_spectrum,
@@ -23,7 +25,7 @@ from filterbands.probes import (
     patch_moments,
     vulnerability,
 )
-from filterbands.probes.passes import BANDS, CORNER, SHAPES, STEPS, pass_gain, reached
+from filterbands.probes.passes import BANDS, CORNER, SHAPES, STEPS, _filtered, pass_gain, reached
 
 
 def waves(count: int = 24, cycles: int = 6, size: int = 16) -> ImageSet:
@@ -278,3 +280,56 @@ def test_the_moments_that_come_with_the_package_are_what_they_say(tmp_path: Path
     with np.load(file, allow_pickle=False) as found:
         assert int(found["images"]) == moments.images
     assert file.stat().st_size < 300_000
+
+
+@pytest.mark.parametrize("size", [32, 96, 224])
+def test_images_of_their_amplitudes_alone_have_random_phases_at_any_size(size: int) -> None:
+    images = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0))
+    mean, index = fourier.amplitude_image(images), torch.arange(1)
+    one, other = (_filtered("amplitude_only", 0, mean, seed, images, index) for seed in (0, 1))
+    phases = [torch.fft.rfft2(found - found.mean(dim=(2, 3), keepdim=True)).angle() for found in (one, other)]
+    assert float((phases[0].abs() < 1e-3).float().mean()) < 0.05
+    assert abs(float(torch.corrcoef(torch.stack([one.flatten(), other.flatten()]))[0, 1])) < 0.1
+    kept, were = (torch.fft.rfft2(found).abs() for found in (one, images))
+    assert torch.allclose(kept, were, rtol=1e-3, atol=1e-3 * float(were.max()))
+
+
+def test_one_very_confident_image_does_not_swamp_the_gradients_of_others() -> None:
+    class Confident(nn.Module):
+        """Its second logit lies as far below the first as the first pixel says."""
+
+        def forward(self, images: Tensor) -> Tensor:
+            return torch.stack([100 * images[:, 0, 0, 0], -100 * images.mean(dim=(1, 2, 3))], dim=1)
+
+    images = torch.zeros(3, 3, 8, 8, dtype=torch.uint8)
+    images[1, 0, 0, 0], images[2, 0, 0, 0] = 140, 255
+    two = torch.zeros(3, dtype=torch.int64)
+    data = ImageSet(name="set", split="test", images=images, labels=two, classes=("a", "b"), index=two)
+    # Each image's gradient has unit norm: the mean of its square over channels and frequencies adds up to it.
+    assert gradient_spectrum(Confident(), data).total * 3 * 64 == pytest.approx(1, rel=1e-3)
+
+
+def test_frequency_zero_has_a_ring_of_its_own_where_one_side_is_longer() -> None:
+    power = torch.zeros(8, 64)
+    power[4, 32], power[4, 33] = 1, 100
+    found = Spectrum(power=power)
+    assert found.profile[0] == 1
+    assert found.radii[0] == 0
+
+
+def test_a_kind_that_was_not_measured_is_refused() -> None:
+    found = corruption_spectra(waves(4), kinds=["fog"], severities=[3])
+    assert found.low_energy("fog") > 0
+    with pytest.raises(ValueError, match=r"no kind 'fogg' here \(did you mean fog\?\); there are fog"):
+        found.low_energy("fogg")
+
+
+@pytest.mark.parametrize("severities", [[6], []])
+def test_severities_that_do_not_exist_get_one_line(severities: list[int]) -> None:
+    with pytest.raises(ValueError, match="severities needs numbers from 1 to 5"):
+        corruption_spectra(waves(4), kinds=["fog"], severities=severities)
+
+
+def test_a_correlation_of_what_is_no_number_is_refused() -> None:
+    with pytest.raises(ValueError, match="correlate needs finite numbers"):
+        correlate([1, 2, math.nan, 4, 5, 6], range(6))

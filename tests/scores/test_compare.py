@@ -258,3 +258,35 @@ def test_one_image_that_got_worse_does_not_fail_a_gate_beyond_doubt() -> None:
     many = compare(_scores((), level=-1.0), _scores((), level=2.0))
     assert -1 <= many.ci95[0] <= many.ci95[1] < -0.97
     assert compare(right, right).ci95 == (0, 0)
+
+
+def test_the_average_without_overlap_is_over_the_same_kinds_for_all_seeds() -> None:
+    labels = [0, 1, 1, 0]
+    right = {("clean", 0): labels, **{(kind, level): labels for kind in BENCHMARK_15 for level in SEVERITIES}}
+    one = Scores.from_predictions(labels, right, name="one", overlap=("noise",))
+    other = replace(one, name="other", overlap=("noise", "blur"))
+    assert "average_ex_overlap" in over_seeds(
+        [one, replace(one, overlap=tuple(overlapping_kinds(["noise"])))]
+    )
+    assert "average_ex_overlap" not in over_seeds([one, other])
+    assert "average_15" in over_seeds([one, other])
+
+
+def test_the_same_pixels_under_another_name_are_the_same_images() -> None:
+    given = {("clean", 0): [0, 1, 0], ("fog", 3): [0, 1, 1]}
+    one = Scores.from_predictions([0, 1, 1], given, name="one")
+    renamed = replace(one, data="npz:moved.npz", split="test")
+    assert compare(one, renamed, ["fog"]).difference == 0
+    with pytest.raises(ValueError, match="were not evaluated on the same images"):
+        compare(one, replace(one, pixels="others"), ["fog"])
+
+
+def test_errors_relative_to_a_network_on_other_images_are_refused() -> None:
+    labels = [0, 1, 1, 0]
+    right = {("clean", 0): labels, **{(kind, level): labels for kind in BENCHMARK_15 for level in SEVERITIES}}
+    one = Scores.from_predictions(labels, right, name="one")
+    other = Scores.from_predictions(labels, right, name="other", data="others")
+    assert one.mean_corruption_error() == 0
+    for figure in (one.mean_corruption_error, one.relative_mean_corruption_error):
+        with pytest.raises(ValueError, match="one and other were not evaluated on the same images"):
+            figure(other)

@@ -10,9 +10,9 @@ from ..corruptions import (
     CORRUPTIONS_VERSION,
     CopyConfig,
     Machine,
+    check_files,
     copy_arrays,
     copy_folders,
-    find_textures,
 )
 from ..datasets import ImageSet, read_images
 from ..disk import make_folder
@@ -49,8 +49,7 @@ _SMALL = 5000
 def run(options: CorruptOptions) -> Answer:
     """Write the missing kinds and return what the folder holds."""
     config = options.config
-    if "frost" in config.kinds:
-        find_textures()  # before any work, not after half of it
+    check_files(config.kinds)
     device = options.start(options.device)
     out = make_folder(options.out)
     with progress_bar("corrupt") as progress:

@@ -69,7 +69,7 @@ def run(options: EvaluateOptions) -> Answer:
     config = replace(
         options.config,
         name=options.config.name or name_of(options.model),
-        overlap=options.config.overlap or known_overlap(options.model),
+        overlap=known_overlap(options.model) if options.config.overlap is None else options.config.overlap,
     )
     if options.config.compile and is_onnx(options.model):
         raise ValueError("--compile is for networks of torch; onnxruntime has compiled an ONNX file already")

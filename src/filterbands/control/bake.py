@@ -44,6 +44,11 @@ def bake(model: _Model) -> _Model:
                 f"bake cannot fold {name or 'the layer'}: it carries other parametrizations as well "
                 f"({names}); remove them first"
             )
+        if "bias" not in module._parameters:
+            raise ValueError(
+                f"bake cannot fold {name or 'the layer'}: its bias is set by a hook, as of pruning; "
+                "remove that first"
+            )
         found.append(module)
     for module in found:
         _fold(module)

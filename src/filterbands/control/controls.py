@@ -18,11 +18,12 @@ from torch import Tensor, nn
 from .. import rng
 from ..filters import EQUAL_AREA, PatchSums, image_batches, spans
 from ..models import held
-from ..types import Filters, FloatImages
+from ..types import Filters
 from .proportion import (
     Held,
     check_options,
     check_plain_forward,
+    check_range_of_images,
     checked_layer,
     checked_spans,
     hold,
@@ -155,7 +156,7 @@ class WhiteNoise(nn.Module):
         clean_first: Share of every batch, from its beginning, that stays as it is, in [0, 1].
 
     Raises:
-        ValueError: An option out of range.
+        ValueError: An option out of range, or, at the call, images out of [0, 1].
 
     >>> images = torch.rand(4, 3, 8, 8)
     >>> bool((WhiteNoise(0.1).eval()(images) == images).all())
@@ -171,10 +172,14 @@ class WhiteNoise(nn.Module):
         self.clean = clean
         self.clean_first = clean_first
 
-    def forward(self, images: FloatImages) -> FloatImages:
+    def forward(self, images: Float[Tensor, "*b c h w"]) -> Float[Tensor, "*b c h w"]:
         """Return the images, noisy where the module is in training mode; never in place."""
         if not self.training:
             return images
+        if images.ndim == 3:
+            one: Tensor = self(images[None])[0]
+            return one
+        check_range_of_images("WhiteNoise", images, "place it before the normalization")
         noisy = (images + self.sigma * torch.randn_like(images)).clamp(0, 1)
         stays = torch.rand(len(images), 1, 1, 1, device=images.device) < self.clean
         stays[: round(self.clean_first * len(images))] = True

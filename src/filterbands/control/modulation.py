@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from ..filters import EQUAL_AREA, energy_matrix, padded, unfold
 from ..models import held
@@ -349,9 +350,12 @@ def _perturb(
     layer: nn.Conv2d, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Tensor
 ) -> Tensor | None:
     """Let each image see perturbed filters; a forward hook, idle in evaluation."""
+    # torch's `remove_parametrizations` leaves the hook behind.
+    if not layer.training or not parametrize.is_parametrized(layer) or not output.numel():
+        return None
     steps: Any = layer.parametrizations
     *before, part = steps.weight
-    if not layer.training or part.spread.is_off:
+    if part.spread.is_off:
         return None
     images: Tensor = args[0] if args else kwargs["input"]
     weight = steps.weight.original

@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import NoReturn
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ from ..fourier import filter_images, radius_grid, shape_noise
 from ..models import held
 from ..types import FloatImages
 from .division import Division
-from .proportion import check_options
+from .proportion import check_options, check_range_of_images
 
 BAND_EDGES = (0.5, 2.0, 4.0, 6.0, 8.0, 11.0, 14.0, 17.0, 23.0)
 """Edges of the bands in cycles per 32 pixels; a band's center is the geometric mean of its two."""
@@ -182,6 +183,9 @@ class SpectralNoise(nn.Module):
                 out = _changed(out, gained, self._with_gains, share=share)
             if has_noise:
                 out = _changed(out, noised, self._with_noise, share=share)
+            if self.learn and dist.is_available() and dist.is_initialized():
+                # Other processes wait for this one's gradient, even if none of its images is perturbed.
+                out = out + 0.0 * sum(parameter.sum() for parameter in self.parameters())
             if self.clamp:
                 out = out.clamp_(0, 1)
             return out.to(images.dtype)
@@ -255,16 +259,9 @@ class SpectralNoise(nn.Module):
                 f"SpectralNoise with {self.padding} padding needs images of at least {least} pixels per "
                 f"side, got {height}x{width}; enlarge them"
             )
-        if not self.clamp or images.numel() == 0:
-            return
-        needs = "SpectralNoise needs images in [0, 1]"
-        remedy = "place it before the normalization, or pass clamp=False"
-        low, high = images.detach().aminmax()
-        if torch.compiler.is_compiling():
-            # Reading the two numbers would break the graph.
-            torch._assert_async((low >= 0) & (high <= 1), f"{needs}; {remedy}")
-        elif not (low >= 0 and high <= 1):
-            raise ValueError(f"{needs}, got values from {float(low):.4g} to {float(high):.4g}; {remedy}")
+        if self.clamp:
+            remedy = "place it before the normalization, or pass clamp=False"
+            check_range_of_images("SpectralNoise", images, remedy)
 
     def _with_gains(self, images: FloatImages) -> FloatImages:
         count, device, dtype = len(images), images.device, images.dtype

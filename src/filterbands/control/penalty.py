@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..filters import EQUAL_AREA, filters_low_energy, live_filters
 from ..models import check_applies_weight
-from .proportion import check_options
+from .proportion import check_has_numbers, check_options
 
 
 def attract_share(
@@ -47,6 +47,7 @@ def attract_share(
     for layer in layers:
         check_applies_weight("attract_share", layer)
         weight = layer.weight
+        check_has_numbers("attract_share", weight)
         shares = filters_low_energy(weight[live_filters(weight)], cutoff, dilation=tuple(layer.dilation))
         distances.append((shares.mean() - target).square())
     penalty: Tensor = strength * torch.stack(distances).sum()

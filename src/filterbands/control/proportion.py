@@ -171,8 +171,10 @@ class Share(Held):
         return f"{int(self.is_low.sum())} of {len(self.is_low)} filters low, cutoff={self.cutoff:.4g}"
 
     def _nearest(self, weight: Filters, is_low: Int64[Tensor, " f"]) -> Filters:
-        inside = held.projected(weight, self.projectors, is_low)
-        before = torch.linalg.vector_norm(weight, dim=(1, 2, 3), keepdim=True)
+        # In float16 squares of small weights vanish, and so would the least norm that is divided by.
+        full = weight.to(held.working(weight.dtype))
+        inside = held.projected(full, self.projectors, is_low)
+        before = torch.linalg.vector_norm(full, dim=(1, 2, 3), keepdim=True)
         after = torch.linalg.vector_norm(inside, dim=(1, 2, 3), keepdim=True)
         lost = (after <= NOTHING * before) & (before > 0)
         if lost.any():
@@ -182,8 +184,7 @@ class Share(Held):
                 f"{self.verb}: filter {number} has nothing in the {part} span, which would hold it; choose "
                 "the filters by what they are (seed=None), or take another seed"
             )
-        rescaled: Tensor = inside * (before / after.clamp_min(held.TINY))
-        return rescaled
+        return held.laid_out_as(weight, inside * (before / after.clamp_min(held.TINY)))
 
 
 def check_options(verb: str, needed: str, *, highest: float = math.inf, **options: float) -> None:
@@ -191,6 +192,19 @@ def check_options(verb: str, needed: str, *, highest: float = math.inf, **option
     for name, value in options.items():
         if not (0 <= value <= highest and math.isfinite(value)):
             raise ValueError(f"{verb}: {name} needs {needed}, got {value}")
+
+
+def check_range_of_images(verb: str, images: Tensor, remedy: str) -> None:
+    """Raise ValueError for images outside of [0, 1], which clamping would cut; compiled code asserts it."""
+    if images.numel() == 0:
+        return
+    needs = f"{verb} needs images in [0, 1]"
+    low, high = images.detach().aminmax()
+    if torch.compiler.is_compiling():
+        # Reading the two numbers would break the graph.
+        torch._assert_async((low >= 0) & (high <= 1), f"{needs}; {remedy}")
+    elif not (low >= 0 and high <= 1):
+        raise ValueError(f"{needs}, got values from {float(low):.4g} to {float(high):.4g}; {remedy}")
 
 
 def checked_layer(verb: str, layer: nn.Module, *, held: type[Held] | None = None) -> nn.Conv2d:
@@ -207,6 +221,7 @@ def checked_layer(verb: str, layer: nn.Module, *, held: type[Held] | None = None
         weight = steps.weight.original
     if weight is None or isinstance(weight, nn.parameter.UninitializedParameter) or weight.is_complex():
         raise ValueError(f"{verb} needs a layer whose weight is an initialized real parameter of its own")
+    check_has_numbers(verb, weight)
     if math.prod(layer.kernel_size) == 1:
         raise ValueError(f"{verb} needs a kernel larger than 1x1, which has no spatial spectrum")
     if max(layer.dilation) > 1:
@@ -216,6 +231,14 @@ def checked_layer(verb: str, layer: nn.Module, *, held: type[Held] | None = None
         )
     check_applies_weight(verb, layer)
     return layer
+
+
+def check_has_numbers(verb: str, weight: Tensor) -> None:
+    """Raise ValueError for a weight on the meta device."""
+    if weight.is_meta:
+        raise ValueError(
+            f"{verb} needs a layer with numbers, got one on the meta device; load its weights first"
+        )
 
 
 def check_plain_forward(verb: str, conv: nn.Conv2d) -> None:
@@ -239,8 +262,8 @@ def hold(conv: nn.Conv2d, part: Held, *, reshapes: bool = False) -> None:
 
 def _take_plain(layer: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
     """Turn a plain weight in a state dict into what the layer holds; a hook before loading."""
-    weight = state.pop(f"{prefix}weight", None)
-    if weight is None:
+    # torch's `remove_parametrizations` leaves the hook behind.
+    if not parametrize.is_parametrized(layer) or (weight := state.pop(f"{prefix}weight", None)) is None:
         return
     steps: Any = layer.parametrizations
     current: Any = layer.weight

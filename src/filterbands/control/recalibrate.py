@@ -34,13 +34,19 @@ def recalibrate(loader: Iterable[Any] | ImageSet, model: nn.Module) -> None:
         model: On any device, to which the images are moved.
 
     Raises:
-        ValueError: There is no batch, or images are not floating point. Statistics are as before then.
+        ValueError: The network is none, there is no batch, or images are not floating point. Statistics are
+            as before then.
 
     >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))
     >>> recalibrate([torch.rand(16, 3, 8, 8), torch.rand(16, 3, 8, 8)], model)
     >>> int(model[1].num_batches_tracked)
     2
     """
+    if not isinstance(model, nn.Module):
+        raise ValueError(
+            f"recalibrate takes the images first and then the network, as torch's update_bn, got "
+            f"{type(model).__name__} for the network"
+        )
     norms = batch_norms(model)
     if not norms:
         return

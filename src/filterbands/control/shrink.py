@@ -218,6 +218,16 @@ def _observe(verb: str, model: nn.Module, data: Data) -> "_Original":
     first = first_layer(verb, model, sample)
     if parametrize.is_parametrized(first.layer):
         raise ValueError(f"{verb} needs plain weights, {first.name} is parametrized; bake the network first")
+    if "weight" not in first.layer._parameters:
+        raise ValueError(
+            f"{verb} needs plain weights, that of {first.name} is set anew by a hook at every pass; remove "
+            "that first, as with torch.nn.utils.prune.remove or remove_weight_norm"
+        )
+    if first.runs > 1:
+        raise ValueError(
+            f"{verb} needs a first layer that runs once, {first.name} runs {first.runs} times on one image, "
+            "and no weights suit what it sees each time"
+        )
     layer, seen = first.layer, patch_statistics(verb, model, first, chain([sample], batches))
     return _Original(
         layer=layer,

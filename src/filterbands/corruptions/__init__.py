@@ -10,10 +10,12 @@ from .table import (
     CORRUPTIONS,
     CORRUPTIONS_VERSION,
     Corruption,
+    check_files,
     corrupt,
     expand_kinds,
     kinds_of,
     parameters_for,
+    read_severities,
 )
 from .textures import find_textures, install_textures
 from .transform import Corrupting
@@ -27,6 +29,7 @@ __all__ = [
     "Corrupting",
     "Corruption",
     "Machine",
+    "check_files",
     "copy_arrays",
     "copy_folders",
     "corrupt",
@@ -35,4 +38,5 @@ __all__ = [
     "install_textures",
     "kinds_of",
     "parameters_for",
+    "read_severities",
 ]

@@ -26,7 +26,7 @@ from ..types import Progress
 from ..version import __version__
 from ..workers import run_jobs
 from .plan import CopyConfig, Job, Machine, plan_jobs
-from .table import CORRUPTIONS_VERSION
+from .table import CORRUPTIONS_VERSION, check_files
 
 _RECORD, _LABELS = "corrupt.json", "labels.npy"
 # Records of folders that earlier versions wrote have none.
@@ -52,6 +52,7 @@ def copy_arrays(
 
     Raises:
         ValueError: The folder contains another copy, another process writes it, or the disk is too small.
+        FileNotFoundError: The textures of `frost` are missing.
         OSError: A file cannot be written; no partial file is left.
     """
     machine = machine or Machine()
@@ -61,6 +62,7 @@ def copy_arrays(
     made_by = {"layout": "arrays", **described}
     with _owned(out, made_by):
         missing = [kind for kind in config.kinds if not (out / f"{kind}.npy").exists()]
+        check_files(missing)
         # The images themselves are written for the workers to read.
         needed, free = (len(missing) * copies + 1) * data.images.numel(), shutil.disk_usage(out).free
         if missing and needed > free:
@@ -117,6 +119,7 @@ def copy_folders(
 
     Raises:
         ValueError: As for `copy_arrays`, or a file is not an image.
+        FileNotFoundError: As for `copy_arrays`.
         OSError: A file cannot be written; no partial cell is left.
     """
     machine, reading = machine or Machine(), reading or Reading()
@@ -146,6 +149,7 @@ def copy_folders(
         if not cells:
             begin()
             return []
+        check_files(kind for kind, _, _ in cells)
         with _working_folder(out) as work:
             for _, _, target in cells:
                 for place in dict.fromkeys(name.rpartition("/")[0] for name in names):

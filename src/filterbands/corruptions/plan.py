@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 
-from ..checks import seed_number, whole_number
+from ..checks import seed_number
 from ..types import Images
 from .kinds import PARAMETERS
-from .table import CORRUPTIONS, corrupt, expand_kinds, parameters_for
+from .table import CORRUPTIONS, corrupt, expand_kinds, parameters_for, read_severities
 
 # Pixels of one job: enough to hide its cost, and few enough to keep progress and cores even.
 _PIXELS_PER_JOB = 1 << 20
@@ -34,11 +34,9 @@ class CopyConfig:
         if self.parameters not in (None, *PARAMETERS):
             raise ValueError(f"parameters needs {' or '.join(PARAMETERS)}, got {self.parameters!r}")
         object.__setattr__(self, "kinds", expand_kinds(self.kinds, parameters=self.parameters))
-        severities = tuple(whole_number("severities", one) for one in self.severities)
-        object.__setattr__(self, "severities", severities)
+        object.__setattr__(self, "severities", read_severities(self.severities))
         object.__setattr__(self, "seed", seed_number(self.seed))
-        ascending = tuple(sorted(set(self.severities) & {1, 2, 3, 4, 5}))
-        if not ascending or ascending != tuple(self.severities):
+        if tuple(sorted(set(self.severities))) != self.severities:
             raise ValueError(f"severities needs numbers from 1 to 5, ascending, got {self.severities}")
         if self.jpeg85 and self.parameters not in (None, "imagenet"):
             raise ValueError(

@@ -1,9 +1,9 @@
 """The table of kinds, the named sets of kinds, and `corrupt`."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, SupportsIndex
+from typing import Any, Literal, SupportsIndex
 
 import torch
 from jaxtyping import Int64
@@ -14,6 +14,7 @@ from ..checks import hint, whole_number
 from ..types import Images
 from .kinds import BENCHMARK, MORE, OTHERS, PARAMETERS, TOGETHER, Corrupt, Family
 from .pixels import Severities
+from .textures import find_textures
 
 CORRUPTIONS_VERSION = 1
 """Increased when any kind gives other bytes for the same pixels, seed and index."""
@@ -51,12 +52,16 @@ class Corruption:
     """The function that makes it."""
     together: int = 1
     """Smallest number of images to process at once: kinds of many small steps are slow on single images."""
+    needs: Callable[[], object] | None = None
+    """Raises FileNotFoundError where files that it reads are missing; None for a kind that reads none."""
 
     @property
     def tables(self) -> tuple[str, ...]:
         """The tables of constants that contain it, of `cifar` and `imagenet`."""
         return tuple(name for name, table in PARAMETERS.items() if self.name in table)
 
+
+_NEEDS: Mapping[str, Callable[[], object]] = {"frost": find_textures}
 
 CORRUPTIONS: Mapping[str, Corruption] = {
     function.__name__: Corruption(
@@ -66,6 +71,7 @@ CORRUPTIONS: Mapping[str, Corruption] = {
         benchmark=families is BENCHMARK,
         function=function,
         together=TOGETHER.get(function.__name__, 1),
+        needs=_NEEDS.get(function.__name__),
     )
     for families in (BENCHMARK, OTHERS, MORE)
     for family, functions in families.items()
@@ -138,6 +144,14 @@ def expand_kinds(names: Iterable[str], *, parameters: str | None = "cifar") -> t
     return tuple(dict.fromkeys(kinds))
 
 
+def check_files(kinds: Iterable[str]) -> None:
+    """Raise FileNotFoundError where a file that one of the kinds reads is missing: before any work."""
+    for kind in kinds:
+        # The set `cbar` may not be expanded yet; its kinds read no files.
+        if (entry := CORRUPTIONS.get(kind)) is not None and entry.needs is not None:
+            entry.needs()
+
+
 def corrupt(
     images: Images,
     kind: str,
@@ -197,6 +211,22 @@ def check_severity(verb: str, severity: SupportsIndex) -> int:
     if not 1 <= number <= 5:
         raise ValueError(f"{verb} needs a severity of 1, 2, 3, 4 or 5, got {severity!r}")
     return number
+
+
+def read_severities(severities: Any) -> tuple[int, ...]:
+    """Return severities of any integer type as `int`.
+
+    Raises:
+        ValueError: There is none, or one is not from 1 to 5.
+
+    >>> read_severities(range(1, 3))
+    (1, 2)
+    """
+    listed = isinstance(severities, Iterable) and not isinstance(severities, str)
+    numbers = tuple(whole_number("severities", one) for one in (severities if listed else ()))
+    if not numbers or not set(numbers) <= {1, 2, 3, 4, 5}:
+        raise ValueError(f"severities needs numbers from 1 to 5, got {numbers if listed else severities!r}")
+    return numbers
 
 
 def check_images(images: object) -> Images:

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..datasets import IMAGE_NAMES
-from .table import check_images, check_severity, corrupt, expand_kinds
+from .table import check_files, check_images, check_severity, corrupt, expand_kinds
 
 
 class Corrupting(nn.Module):
@@ -31,6 +31,7 @@ class Corrupting(nn.Module):
     Raises:
         ValueError: The kind, severity or table is unknown, or, at the call, there is no image or `corrupt`
             refuses it.
+        FileNotFoundError: Files that a kind reads, such as the textures of `frost`, are missing.
 
     >>> image = torch.full((3, 32, 32), 128, dtype=torch.uint8)
     >>> image, label = Corrupting("brightness", severity=3)((image, 7))
@@ -54,10 +55,7 @@ class Corrupting(nn.Module):
         for what, given in (("kind", self.kinds), ("severity", self.severities)):
             if not given:
                 raise ValueError(f"Corrupting needs at least one {what}, got none")
-        for one in self.kinds:
-            # Finds what is missing, such as textures, before training.
-            nothing = torch.empty(0, 3, 8, 8, dtype=torch.uint8)
-            corrupt(nothing, one, severity=self.severities[0], seed=0, parameters=parameters)
+        check_files(self.kinds)
 
     def forward(self, sample: object) -> Any:
         """Return the sample with its image corrupted.

@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import torch
 from jaxtyping import Int64
 from torch import Tensor
 
@@ -18,7 +19,12 @@ SPLITS = ("train", "validation", "full_train", "test")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageSet:
-    """Labeled images of one size, with the number of each image in its split."""
+    """Labeled images of one size, with the number of each image in its split.
+
+    Raises:
+        ValueError: The images are no bytes of shape (b, c, h, w), there is not one label and one number per
+            image, or a label is that of no class.
+    """
 
     name: str
     """Name of the data set, such as `cifar10`."""
@@ -32,6 +38,25 @@ class ImageSet:
     """Names of all classes."""
     index: Int64[Tensor, " b"]
     """Number of each image in its split; it is the key of corruptions, so that a subset keeps its noise."""
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != torch.uint8 or self.images.ndim != 4:
+            raise ValueError(
+                f"ImageSet needs uint8 images of shape (b, c, h, w), got {self.images.dtype} of shape "
+                f"{tuple(self.images.shape)}; convert floats in [0, 1] with "
+                "(images * 255).round().to(torch.uint8)"
+            )
+        for what, given in (("labels", self.labels), ("index", self.index)):
+            if given.dtype != torch.int64 or given.shape != self.images.shape[:1]:
+                raise ValueError(
+                    f"ImageSet needs int64 {what}, one per image, got {given.dtype} of shape "
+                    f"{tuple(given.shape)} for {len(self.images):,} images"
+                )
+        if len(self.labels) and not 0 <= self.labels.min() <= self.labels.max() < len(self.classes):
+            raise ValueError(
+                f"ImageSet needs labels from 0 to {len(self.classes) - 1}, since it has {len(self.classes)} "
+                f"class names, got {int(self.labels.min())} to {int(self.labels.max())}"
+            )
 
     def __len__(self) -> int:
         return len(self.labels)

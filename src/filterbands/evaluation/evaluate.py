@@ -11,7 +11,15 @@ import torch
 from torch import nn
 
 from ..checks import seed_number, whole_number
-from ..corruptions import CORRUPTIONS, PARAMETERS, corrupt, expand_kinds, kinds_of, parameters_for
+from ..corruptions import (
+    CORRUPTIONS,
+    PARAMETERS,
+    corrupt,
+    expand_kinds,
+    kinds_of,
+    parameters_for,
+    read_severities,
+)
 from ..engine import PRECISIONS, Compiled, pick_precision
 from ..models import Named, known_overlap, name_of, opened, scaled
 from ..scores import PRESENT_ONLY, SEVERITIES, Scores, overlapping_kinds
@@ -86,8 +94,7 @@ class EvaluateConfig:
                 raise ValueError(f"{name} needs {' or '.join(known)}, got {given[name]!r}")
         if self.kinds is not None:
             object.__setattr__(self, "kinds", self._expanded(self.kinds))
-        severities = tuple(whole_number("severities", one) for one in self.severities)
-        object.__setattr__(self, "severities", severities)
+        object.__setattr__(self, "severities", read_severities(self.severities))
         object.__setattr__(self, "seed", seed_number(self.seed))
         own = {"seed": self.seed, "parameters": self.parameters}
         if self.corrupted is not None and (set_too := [f"{name} {one}" for name, one in own.items() if one]):
@@ -95,18 +102,19 @@ class EvaluateConfig:
                 "corrupted needs no seed and no parameters, since copies on disk were made with their own; "
                 f"leave out {' and '.join(set_too)}"
             )
-        if not self.severities or not set(self.severities) <= set(SEVERITIES):
-            raise ValueError(f"severities needs numbers from 1 to 5, got {self.severities}")
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size needs a number of at least 1, got {self.batch_size}")
-        if not 1 <= self.workers <= 1024:
-            raise ValueError(f"workers needs a number from 1 to 1024, got {self.workers}")
+        for name, most in (("batch_size", None), ("workers", 1024)):
+            number = whole_number(name, getattr(self, name))
+            object.__setattr__(self, name, number)
+            if not 1 <= number <= (most or number):
+                limit = f"from 1 to {most}" if most else "of at least 1"
+                raise ValueError(f"{name} needs a number {limit}, got {number}")
         overlapping_kinds(self.overlap or ())
 
     def _expanded(self, kinds: tuple[str, ...]) -> tuple[str, ...]:
         """Return single kinds; those of arrays on disk may be unknown here."""
         if isinstance(kinds, str):
             raise ValueError(f"kinds needs a tuple of names, got the text {kinds!r}")
+        kinds = tuple(kinds)
         if "clean" in kinds:
             raise ValueError("clean accuracy is always measured; leave clean out of kinds")
         if kinds == ("none",):
@@ -165,7 +173,7 @@ def evaluate(
     network, known = scaled(opened(model), mean, std), type(model).__name__
     if not isinstance(model, nn.Module):
         known = name_of(model)
-        config = replace(config, overlap=config.overlap or known_overlap(model))
+        config = replace(config, overlap=known_overlap(model) if config.overlap is None else config.overlap)
     source = as_source(data, networks=[] if isinstance(model, nn.Module) else [str(model)])
     if not isinstance(model, nn.Module):
         check_seen(model, data, source)
@@ -259,6 +267,14 @@ def check_kinds(source: Source, config: EvaluateConfig, folder: Corrupted | None
     kinds = config.kinds
     if kinds is None:
         kinds = kinds_of("c") if folder is None else folder.kinds()
+    elif folder is not None and "cbar" in kinds:
+        # The kinds of C-bar differ between the tables, and a folder says which were made.
+        there = tuple(
+            kind for kind in folder.kinds() if getattr(CORRUPTIONS.get(kind), "suite", "") == "cbar"
+        )
+        if not there:
+            raise ValueError(f"{folder.path} has none of the kinds of cbar; leave it out of kinds")
+        kinds = tuple(dict.fromkeys(one for kind in kinds for one in (there if kind == "cbar" else (kind,))))
     first = source.read(torch.arange(1))
     height, width = source.shape[1:]
     parameters = parameters_for(config.parameters, height, width) if kinds and folder is None else ""

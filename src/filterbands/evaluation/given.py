@@ -93,21 +93,26 @@ def save_scores(scores: Scores, db: str | Path) -> None:
     data = Stored(
         fingerprint=scores.pixels, name=scores.data, split=scores.split, labels=scores.labels, classes=classes
     )
-    # A failed cell has no images of its own; it stands with the others in one set of scores.
-    step = max((step for (kind, _), (_, step) in spans.items() if kind != "clean"), default=1)
+    # A failed cell has no images of its own, and one of a single image no step; they stand with the others in
+    # one set of scores.
+    step = max((step for (kind, _), (_, step) in spans.items() if kind != "clean"), default=1) or 1
     with Store(db) as store:
         store.add_model(scores.model, scores.name, overlap=scores.overlap)
         store.add_data(data)
         for place in (*scores.cells, *scores.failed):
             kind, severity = place
-            first, every = spans.get(place, (0, step))
+            first, every = spans.get(place, (0, 0))
+            every = every or step
             cell = replace(clean, kind=kind, severity=severity, first=first, step=every)
             if kind != "clean" and scores.parameters:
                 version = CORRUPTIONS[kind].version if kind in CORRUPTIONS else 0
                 cell = replace(cell, parameters=scores.parameters, version=version, seed=scores.seed or 0)
             elif kind != "clean":
                 cell = replace(cell, source=UNKNOWN_FILE, seed=scores.seed or 0)
-            store.put(cell, _outcome(scores, place), images=len(range(first, len(scores.labels), every)))
+            # A cell of a part of the images may end before the data do.
+            there, whole = scores.cells.get(place), range(first, len(scores.labels), every)
+            images = len(whole if there is None else there.positions)
+            store.put(cell, _outcome(scores, place), images=images)
 
 
 def read_predictions(file: str | Path) -> tuple[dict[tuple[str, int], Any], Any]:
@@ -131,7 +136,7 @@ def read_predictions(file: str | Path) -> tuple[dict[tuple[str, int], Any], Any]
 
 
 def _check(scores: Scores) -> dict[tuple[str, int], tuple[int, int]]:
-    """Return the first image and the step of each cell; raise ValueError for what a database cannot hold."""
+    """Return the first image and the step of each cell, 0 for one image; raise ValueError for other cells."""
     if not scores.model.startswith(GIVEN):
         raise ValueError(
             f"save_scores keeps scores of predictions that were given, not those of {scores.name}, which "
@@ -147,7 +152,7 @@ def _check(scores: Scores) -> dict[tuple[str, int], tuple[int, int]]:
 
 def _span(name: str, place: tuple[str, int], positions: Integers) -> tuple[int, int]:
     first = int(positions[0])
-    step = int(positions[1]) - first if len(positions) > 1 else 1
+    step = int(positions[1]) - first if len(positions) > 1 else 0
     if not np.array_equal(positions, first + step * np.arange(len(positions))):
         raise ValueError(
             f"{name} has {place[0]} {place[1]} on images that are not every k-th; a database holds only such "

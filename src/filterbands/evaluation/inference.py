@@ -76,8 +76,17 @@ class Runner:
         outcome = Outcome(bits=(named == labels).numpy(), seconds=seconds, predictions=named.numpy())
         if not self.keep_logits:
             return outcome
+        largest = logits.max(dim=1, keepdim=True).values
+        if bad := int((~largest.isfinite()).sum()):
+            # Confidence is not defined there; the answer is.
+            _LOG.warning(
+                "the network gives infinity for %d of %d images, which have no calibration error and no "
+                "logits are kept",
+                *(bad, len(logits)),
+            )
+            return outcome
         # Softmax ignores a constant added to all logits of an image, and float16 is finest near 0.
-        shifted = (logits - logits.max(dim=1, keepdim=True).values).clamp(min=-65504)
+        shifted = (logits - largest).clamp(min=-65504)
         error = calibration_error(shifted.numpy(), labels.numpy())
         return replace(outcome, logits=shifted.to(torch.float16).numpy(), calibration_error=error)
 

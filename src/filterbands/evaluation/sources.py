@@ -394,5 +394,14 @@ def _as_bytes(images: Any) -> Images:
 def _as_tensor(values: Any) -> Tensor:
     if isinstance(values, Tensor):
         return values.detach().cpu()
+    array = np.asarray(values)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(
+            f"evaluate needs images and labels that are numbers, got {array.dtype} from "
+            f"{type(values).__name__}"
+        )
+    # torch calculates with signed numbers, and with bytes of the machine's order.
+    native = array.dtype.newbyteorder("=")
+    array = array.astype(np.int64 if native in (np.uint16, np.uint32, np.uint64) else native, copy=False)
     # A mapped file cannot be written, and torch warns of tensors that share its memory.
-    return torch.as_tensor(np.require(np.asarray(values), requirements=("W", "C")))
+    return torch.as_tensor(np.require(array, requirements=("W", "C")))

@@ -201,7 +201,9 @@ def check_cutoff(cutoff: float) -> None:
 
 def check_kernel(size: Sides, dilation: Sides | None = None) -> Sides:
     """Return the dilation, by default 1; raise ValueError unless one to three sides are at least 1."""
-    spread = dilation if dilation is not None else (1,) * len(size)
+    if isinstance(dilation, int):
+        raise ValueError(f"a kernel needs a dilation per axis, as ({dilation}, {dilation}), got {dilation}")
+    spread = tuple(dilation) if dilation is not None else (1,) * len(size)
     if not (1 <= len(size) <= 3 and len(size) == len(spread) and min(*size, *spread) >= 1):
         sides = "x".join(map(str, size))
         raise ValueError(

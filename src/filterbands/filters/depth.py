@@ -217,10 +217,19 @@ def gradient_power(
     with torch.enable_grad():
         logits = answer(leaf)
         loss = F.cross_entropy(logits, labels.to(logits.device), reduction="sum")
-    gradient: Tensor = torch.autograd.grad(loss, leaf)[0]
-    norms = gradient.flatten(1).norm(dim=1)
-    unit = gradient / norms.clamp_min(1e-30)[:, None, None, None]
-    return power_spectrum(unit), norms
+    if not loss.requires_grad:
+        raise ValueError(
+            "the network's answer has no gradient with respect to the image; look for torch.no_grad, detach "
+            "or steps without a gradient in its forward"
+        )
+    (found,) = torch.autograd.grad(loss, leaf, allow_unused=True)
+    gradient = torch.zeros_like(leaf) if found is None else found
+    # Squares of small values vanish in float32 where the values do not, so the largest is divided out first.
+    largest = gradient.flatten(1).abs().amax(dim=1)
+    scaled = gradient / largest.clamp_min(torch.finfo(gradient.dtype).tiny)[:, None, None, None]
+    norms = scaled.flatten(1).norm(dim=1)
+    unit = scaled / torch.where(norms > 0, norms, 1.0)[:, None, None, None]
+    return power_spectrum(unit), largest.double() * norms
 
 
 def _dense(weight: Filters, groups: int) -> Float[Tensor, "f d kh kw"]:

@@ -350,15 +350,22 @@ class ModelSpectrum:
         depends = [layer.name for layer in self.layers if layer.sensitivity and layer.sensitivity.depends]
         more = f" and {len(depends) - 6} more" if len(depends) > 6 else ""
         below = f"whether low or high depends on the definition for {', '.join(depends[:6])}{more}"
-        return "\n".join([_heading(self.cutoff), _text(self.layers), *([below] if depends else [])])
+        return "\n".join([self._heading(), _text(self.layers), *([below] if depends else [])])
 
     def _repr_html_(self) -> str:
-        return f"<p>{_heading(self.cutoff)}</p>{_html(self.layers)}"
+        return f"<p>{self._heading()}</p>{_html(self.layers)}"
 
-
-def _heading(cutoff: float) -> str:
-    white = line(cutoff)
-    return f"low: within {cutoff:.4f} cycles per pixel, where a white filter has {white:.3f} of its energy"
+    def _heading(self) -> str:
+        """Return what is called low, by the layers' cutoffs and dimensions."""
+        found = dict.fromkeys((layer.cutoff, len(layer.shape) - 2) for layer in self.layers)
+        whole = {
+            dimensions: f"within {cutoff:.4f} cycles per pixel, where a white filter has "
+            f"{line(cutoff, dimensions):.3f} of its energy"
+            for cutoff, dimensions in found or {(self.cutoff, 2): None}
+        }
+        if len(whole) == 1:
+            return f"low: {next(iter(whole.values()))}"
+        return "low: " + "; ".join(f"of {dimensions}-D layers {text}" for dimensions, text in whole.items())
 
 
 def _text(layers: Sequence[LayerSpectrum]) -> str:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from ..models import Convolution, convolutions, plain_name
+from ..models import Convolution, convolutions, plainly
 from ..types import FloatImages
 from .integrals import Sides
 
@@ -74,8 +74,9 @@ def layers_of_network(
     With `images`, batch norms are found by running the network; see `models.convolutions`.
     """
     found = []
+    plain = plainly(path for path, _ in model.named_modules())
     for path, module in model.named_modules():
-        name = plain_name(path) or "weight"
+        name = plain(path) or "weight"
         weight = getattr(module, "weight", None)
         if isinstance(weight, nn.parameter.UninitializedParameter) and isinstance(module, _ConvNd):
             raise ValueError(f"layer {name} is not initialized yet; run the network once on an image")
@@ -119,11 +120,12 @@ def _folded(layer: Layer, entry: Convolution | None) -> Layer:
 def layers_of_tensors(tensors: Mapping[str, Tensor]) -> list[Layer]:
     """Return the tensors that are named like a weight and have the axes of a convolution's."""
     found: dict[str, Layer] = {}
-    wrapping = _wrapping(tensors)
+    plain = plainly(tensors)
+    wrapping = _wrapping({plain(key): tensor for key, tensor in tensors.items()})
     for key, tensor in tensors.items():
         if not isinstance(tensor, Tensor) or tensor.ndim not in (3, 4, 5):
             continue
-        path, last = _split(plain_name(key).removeprefix(wrapping))
+        path, last = _split(plain(key).removeprefix(wrapping))
         facts: dict[str, Any] = {"dilation": (1,) * (tensor.ndim - 2)}
         if last in _NAMES:
             kind = _KIND.get(tensor.ndim - 2)
@@ -152,9 +154,7 @@ def layers_of_tensors(tensors: Mapping[str, Tensor]) -> list[Layer]:
 
 def _wrapping(tensors: Mapping[str, Tensor]) -> str:
     """Return the chain of wrappers that the names of all convolutions begin with, such as `model.net.`."""
-    names = [
-        plain_name(key) for key, tensor in tensors.items() if isinstance(tensor, Tensor) and tensor.ndim > 3
-    ]
+    names = [key for key, tensor in tensors.items() if isinstance(tensor, Tensor) and tensor.ndim > 3]
     chain = ""
     while names:
         first = names[0].removeprefix(chain).partition(".")[0]

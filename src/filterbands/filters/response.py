@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 
 from ..datasets import ImageSet, tensors_in
 from ..fourier import filter_images, radius_grid
-from ..models import evaluating, plain_name, run_on
+from ..models import evaluating, plainly, run_on
 from ..types import Filters, FloatImages, Taps
 from .bands import EQUAL_AREA, check_cutoff, cutoff_of
 from .integrals import Sides
@@ -115,9 +115,10 @@ def response_of_network(
     images = images_of(data)
     wanted = {layer.name: layer for layer in layers if _is_planar(layer)}
     tallies: dict[str, _Tally] = {}
+    plain = plainly(path for path, _ in model.named_modules())
     with ExitStack() as hooks, evaluating(model), torch.no_grad():
         for path, module in model.named_modules():
-            name = plain_name(path) or "weight"
+            name = plain(path) or "weight"
             if name in wanted:
                 tallies[name] = _Tally(wanted[name], cutoff_of(cutoff, 2))
                 catch = partial(
@@ -158,6 +159,13 @@ def images_of(data: ImageSet | Tensor | Iterable[Any] | Dataset[Any]) -> Tensor:
         raise ValueError(f"data needs at least one image, NCHW, got shape {tuple(images.shape)}")
     if images.dtype != torch.uint8 and not images.is_floating_point():
         raise ValueError(f"data needs bytes or floats in [0, 1], got {images.dtype}")
+    if images.dtype != torch.uint8:
+        low, high = (float(bound) for bound in images.aminmax())
+        if not (low >= 0 and high <= 1):
+            raise ValueError(
+                f"data needs bytes or floats in [0, 1], got values from {low:.4g} to {high:.4g}; of a "
+                "network that takes normalized images pass scaled(model, mean, std), which takes these"
+            )
     return images
 
 
@@ -188,6 +196,8 @@ class _Tally:
 
     def add(self, inputs: FloatImages) -> None:
         layer = self.layer
+        # The transform of torch knows no shorter numbers.
+        inputs = inputs if inputs.dtype == torch.float64 else inputs.float()
         if not _fits(inputs.shape[2:], [2 * side for side in layer.size], layer.dilation):
             return
         if self.origin is None:

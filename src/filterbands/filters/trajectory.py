@@ -194,7 +194,11 @@ def steps_of_training(files: Sequence[Path]) -> dict[int, Path]:
     word = re.findall(r"[a-z]*$", parts[0][differ[0] - 1].lower().rstrip("-_.= "))[0]
     if word in _NO_STEPS:
         return {}
-    return {int(one[differ[0]]): file for one, file in zip(parts, files, strict=True)}
+    if re.search(r"\d\.$", "".join(parts[0][: differ[0]])[-2:]):
+        # Digits behind a point, as of a learning rate, count no steps.
+        return {}
+    steps = {int(one[differ[0]]): file for one, file in zip(parts, files, strict=True)}
+    return steps if len(steps) == len(files) else {}
 
 
 def _number(file: Path) -> int:

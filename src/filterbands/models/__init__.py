@@ -4,7 +4,7 @@ from . import held
 from .files import find_checkpoints, read_checkpoint, read_weights
 from .geometry import Geometry, published_geometry
 from .held import bake_weights, held_weights
-from .layers import Convolution, batch_norms, convolutions, first_layer, plain_name, run_on
+from .layers import Convolution, batch_norms, convolutions, first_layer, plain_name, plainly, run_on
 from .loading import architecture_of, describe, load_model
 from .named import (
     Named,
@@ -66,6 +66,7 @@ __all__ = [
     "name_of",
     "opened",
     "plain_name",
+    "plainly",
     "published_geometry",
     "read_checkpoint",
     "read_weights",

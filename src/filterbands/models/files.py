@@ -19,7 +19,7 @@ from ..platforms import maps_files
 from ..run import Run
 from .entries import weights_in
 from .foreign import what_archive_is, what_is
-from .layers import plain_name
+from .layers import plainly
 from .pickles import load_pickle
 
 # Files of the weights in a Run and in a Hugging Face repository; the first one found is used.
@@ -75,7 +75,8 @@ def read_checkpoint(path: str | Path, *, key: str | None = None) -> _Checkpoint:
         raise ValueError(f"{path} holds no tensors")
     for name, tensor in tensors.items():
         _check_tensor(tensor, f"{path}: {name}")
-    return {plain_name(name): tensor for name, tensor in tensors.items()}, metadata
+    plain = plainly(tensors)
+    return {plain(name): tensor for name, tensor in tensors.items()}, metadata
 
 
 def _check_tensor(tensor: Tensor, where: str) -> None:

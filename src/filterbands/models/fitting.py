@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from .layers import plain_name
+from .layers import plain_name, plainly
 
 Shape = tuple[int, ...]
 
@@ -69,7 +69,8 @@ def fit(model: nn.Module, weights: Mapping[str, Tensor], *, prefix: str | None, 
         ValueError: No name has the given prefix, or several prefixes fit alike.
     """
     state = model.state_dict()
-    own = {plain_name(name): name for name, tensor in state.items() if isinstance(tensor, Tensor)}
+    plain = plainly(state)
+    own = {plain(name): name for name, tensor in state.items() if isinstance(tensor, Tensor)}
     # Checkpoints from before torch 0.4.1 lack the batch counters, which are not used.
     needed = [name for name in own if not name.endswith("num_batches_tracked")]
     removed, inner = _prefixes(
@@ -80,7 +81,7 @@ def fit(model: nn.Module, weights: Mapping[str, Tensor], *, prefix: str | None, 
     )
     named = {name: f"{removed}{name.removeprefix(inner)}" for name in own}
     found = {name: weights[file] for name, file in named.items() if file in weights}
-    modules = {plain_name(name).removeprefix(inner) for name, _ in model.named_modules()}
+    modules = {plain(name).removeprefix(inner) for name, _ in model.named_modules()}
     used = set(named.values())
     unused = [file for file in weights if file not in used]
     inside = [file for file in unused if file.startswith(removed)]

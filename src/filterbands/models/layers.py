@@ -7,9 +7,10 @@ same number of features; identities do not count). Each result says which of the
 """
 
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain, pairwise
+from itertools import pairwise
 from math import prod
 from typing import Any
 
@@ -20,7 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from ..types import FloatImages
-from .normalizing import evaluating
+from .normalizing import evaluating, place_of
 
 # Modules whose output is that of the last module inside, or their input.
 _TRANSPARENT = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.Identity)
@@ -39,6 +40,8 @@ class Convolution:
     """Batch norms by name; only execution finds more than one."""
     found_by: str
     """`execution` or `registration`."""
+    runs: int = 1
+    """How often it runs on one image; 1 where only registration is known."""
 
     @property
     def is_spatial(self) -> bool:
@@ -120,6 +123,23 @@ def plain_name(path: str) -> str:
     return _WRAPPED.sub("", path)
 
 
+def plainly(paths: Iterable[str]) -> Callable[[str], str]:
+    """Return `plain_name`, or where that gives two of the paths one name, what keeps `module.` in all.
+
+    >>> plainly(["module.conv1", "module.conv2"])("module.conv1")
+    'conv1'
+    >>> plainly(["module.conv1", "conv1"])("module.conv1")
+    'module.conv1'
+    """
+    names = [name for name in map(plain_name, set(paths)) if name]
+    return plain_name if len(set(names)) == len(names) else _compiled_name
+
+
+def _compiled_name(path: str) -> str:
+    """Return a name without the prefixes of torch.compile alone."""
+    return ".".join(part for part in path.split(".") if part != "_orig_mod")
+
+
 def run_on(model: nn.Module, images: FloatImages) -> Any:
     """Return what a network gives for images, which are moved to its device and precision.
 
@@ -128,12 +148,13 @@ def run_on(model: nn.Module, images: FloatImages) -> Any:
     Raises:
         ValueError: The network does not accept them.
     """
-    tensors = chain(model.parameters(), model.buffers())
-    place = next((tensor for tensor in tensors if tensor.is_floating_point()), images)
+    place = place_of(model, images)
     # Compiled code ignores hooks that were added to the modules after the compilation.
     plain: nn.Module = getattr(model, "_orig_mod", model)
     try:
-        return plain(images.to(place.device, place.dtype))
+        # Nor do hooks go well with modules inside that were compiled.
+        with torch.compiler.set_stance("force_eager"):
+            return plain(images.to(place.device, place.dtype))
     except (RuntimeError, AssertionError) as error:
         reason = str(error).partition("\n")[0] or "it asserts something else"
         raise ValueError(f"the network cannot take images of {tuple(images.shape[1:])}: {reason}") from None
@@ -141,11 +162,12 @@ def run_on(model: nn.Module, images: FloatImages) -> Any:
 
 def _registered(model: nn.Module) -> tuple[Convolution, ...]:
     found: dict[_ConvNd, Convolution] = {}
+    plain = plainly(path for path, _ in model.named_modules())
     for (path, layer), (after, norm) in pairwise([*_in_order("", model), ("", model)]):
         if isinstance(layer, _ConvNd) and layer not in found:
             follows = isinstance(norm, _BatchNorm) and norm.num_features == layer.out_channels
-            norms = {plain_name(after): norm} if isinstance(norm, _BatchNorm) and follows else {}
-            found[layer] = Convolution(plain_name(path) or "weight", layer, norms, "registration")
+            norms = {plain(after): norm} if isinstance(norm, _BatchNorm) and follows else {}
+            found[layer] = Convolution(plain(path) or "weight", layer, norms, "registration")
     return tuple(found.values())
 
 
@@ -170,27 +192,29 @@ def _in_order(path: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _executed(model: nn.Module, images: FloatImages) -> tuple[Convolution, ...]:
-    found: dict[_ConvNd, Convolution] = {}
-    outputs: dict[_ConvNd, tuple[Tensor, int]] = {}
+    found: dict[_ConvNd, dict[str, _BatchNorm]] = {}
+    outputs: list[tuple[_ConvNd, Tensor, int]] = []
 
     def on_convolution(module: _ConvNd, _: Any, output: Tensor) -> None:
-        if module not in found:
-            found[module] = Convolution(names[module] or "weight", module, {}, "execution")
-            # An activation in place changes the version of the tensor, but not its identity.
-            outputs[module] = output, output._version
+        found.setdefault(module, {})
+        # An activation in place changes the version of the tensor, but not its identity.
+        outputs.append((module, output, output._version))
 
-    def on_norm(module: _BatchNorm, inputs: tuple[Any, ...]) -> None:
-        for layer, (output, version) in outputs.items():
-            if inputs and inputs[0] is output and output._version == version:
-                found[layer].norms[names[module]] = module
+    def on_norm(module: _BatchNorm, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        read = inputs[0] if inputs else named.get("input")
+        for layer, output, version in outputs:
+            if read is output and output._version == version:
+                found[layer][names[module]] = module
 
-    names = {module: plain_name(path) for path, module in model.named_modules()}
+    paths = {module: path for path, module in model.named_modules()}
+    plain = plainly(paths.values())
+    names = {module: plain(path) for module, path in paths.items()}
     hooks = []
     for module in names:
         if isinstance(module, _ConvNd):
             hooks.append(module.register_forward_hook(on_convolution))
         elif isinstance(module, _BatchNorm):
-            hooks.append(module.register_forward_pre_hook(on_norm))
+            hooks.append(module.register_forward_pre_hook(on_norm, with_kwargs=True))
     try:
         # Tensors of inference mode have no version.
         with evaluating(model), torch.inference_mode(False), torch.no_grad():
@@ -198,4 +222,8 @@ def _executed(model: nn.Module, images: FloatImages) -> tuple[Convolution, ...]:
     finally:
         for hook in hooks:
             hook.remove()
-    return tuple(found.values())
+    runs = Counter(layer for layer, _, _ in outputs)
+    return tuple(
+        Convolution(names[layer] or "weight", layer, norms, "execution", runs[layer])
+        for layer, norms in found.items()
+    )

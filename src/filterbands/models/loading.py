@@ -152,6 +152,13 @@ def _of_file(
                 "data have, or leave classes out"
             )
         raise ValueError(f"{where} does not fit {arch}: {found.faults()}")
+    state = model.state_dict()
+    for name, tensor in found.weights.items():
+        if state[name].is_floating_point() and not tensor.is_floating_point():
+            raise ValueError(
+                f"{where}: {name} needs real floating-point values, got {tensor.dtype}; convert them "
+                "(quantized ones with dequantize) first"
+            )
     if (held := held_weights(weights)) and not held_weights(model.state_dict()):
         _log.warning("%s: baked on the way in, since they were held when it was saved: %s", where, some(held))
     if found.left:

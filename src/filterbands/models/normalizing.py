@@ -4,8 +4,9 @@ The architectures of this package are `Normalizing`. `load_model` adds a hook to
 (`normalizing`). `scaled` puts a `Scale` in front of a network from Python code or an ONNX file.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import torch
@@ -72,7 +73,7 @@ def scaled(model: nn.Module, mean: Numbers, std: Numbers) -> nn.Module:
     if mean is None and std is None:
         return model
     _refuse_twice(model)
-    return nn.Sequential(Scale(mean, std), model)
+    return nn.Sequential(Scale(mean, std).to(place_of(model, torch.zeros(()))), model)
 
 
 def normalizing(model: nn.Module, mean: Numbers, std: Numbers) -> nn.Module:
@@ -90,7 +91,8 @@ def normalizing(model: nn.Module, mean: Numbers, std: Numbers) -> nn.Module:
     if not _normalizes(model):
         _refuse_twice(model)
         for name, neutral in (("mean", 0), ("std", 1)):
-            model.register_buffer(f"input_{name}", _channels((neutral,) * 3), persistent=False)
+            numbers = _channels((neutral,) * 3).to(place_of(model, torch.zeros(())))
+            model.register_buffer(f"input_{name}", numbers, persistent=False)
         model.register_forward_pre_hook(_normalize_input)
     for buffer, values in zip(_buffers(model), (mean, std), strict=True):
         if values is not None:
@@ -119,8 +121,17 @@ def check_mean_std(mean: Numbers, std: Numbers) -> None:
         ("mean", mean, -torch.inf, "that are finite"),
         ("std", std, 0.0, "above 0"),
     ):
-        if values is not None and not (len(values) == 3 and all(low < one < torch.inf for one in values)):
-            raise ValueError(f"{name} needs 3 numbers {rule} (red, green, blue), got {tuple(values)}")
+        if values is None:
+            continue
+        given = tuple(values) if isinstance(values, Iterable) else values
+        if not (isinstance(given, tuple) and len(given) == 3 and all(low < one < torch.inf for one in given)):
+            raise ValueError(f"{name} needs 3 numbers {rule} (red, green, blue), got {given}")
+
+
+def place_of(model: nn.Module, otherwise: Tensor) -> Tensor:
+    """Return a tensor of the device and precision of a network; the other one where it has no numbers."""
+    tensors = chain(model.parameters(), model.buffers())
+    return next((tensor for tensor in tensors if tensor.is_floating_point()), otherwise)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from .. import fourier
-from ..checks import seed_number
+from ..checks import seed_number, whole_number
 from ..disk import DAMAGED, check_arrays
 from ..engine import PRECISIONS, Compiled, pick_precision
 from ..evaluation import (
@@ -76,12 +76,15 @@ class ProbeConfig:
     """Device: auto (CUDA where there is one), cpu, cuda or cuda:N; without one, where the network is."""
 
     def __post_init__(self) -> None:
-        seed_number(self.seed)
+        object.__setattr__(self, "seed", seed_number(self.seed))
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision needs {' or '.join(PRECISIONS)}, got {self.precision!r}")
         for name in ("batch_size", "step"):
             value = getattr(self, name)
-            if value is not None and not 1 <= value <= _MOST:
+            if value is None:
+                continue
+            object.__setattr__(self, name, value := whole_number(name, value))
+            if not 1 <= value <= _MOST:
                 raise ValueError(f"{name} needs a number from 1 to {_MOST:,}, got {value}")
         if self.radius is not None and not 0 < self.radius <= 1:
             raise ValueError(f"radius needs cycles per pixel above 0 and up to 1, got {self.radius:g}")
@@ -131,7 +134,8 @@ class Spectrum:
 def _rings(height: int, width: int) -> tuple[Tensor, Tensor]:
     radius = fourier.centered(fourier.radius_grid(height, width)).flatten()
     step = 1 / min(height, width)
-    ring = (radius / step).round().long()
+    # Where one side is longer, its lowest frequencies are nearer to zero than half a ring.
+    ring = torch.where(radius > 0, (radius / step).round().long().clamp_min(1), 0)
     return ring, torch.arange(int(ring.max()) + 1) * step
 
 
@@ -353,13 +357,17 @@ def correlate(first: Sequence[float], second: Sequence[float], *, seed: int = 0)
         seed: Of the bootstrap's draws.
 
     Raises:
-        ValueError: Lists of different lengths.
+        ValueError: Lists of different lengths, or a number that is NaN or infinite.
 
     >>> correlate(range(9), range(9)).value
     1.0
     """
     if len(first) != len(second):
         raise ValueError(f"correlate needs lists of one length, got {len(first)} and {len(second)}")
+    if not np.isfinite(np.array([first, second], dtype=np.float64)).all():
+        raise ValueError(
+            "correlate needs finite numbers, got NaN or infinity; leave out these items in both lists"
+        )
     value = rank_correlation(first, second) if len(first) >= 5 else math.nan
     if np.isnan(value):
         return None

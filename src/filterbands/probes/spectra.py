@@ -7,14 +7,22 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .. import fourier
-from ..corruptions import CORRUPTIONS, corrupt, expand_kinds, find_textures, parameters_for
+from ..checks import hint, seed_number
+from ..corruptions import (
+    CORRUPTIONS,
+    corrupt,
+    expand_kinds,
+    find_textures,
+    parameters_for,
+    read_severities,
+)
 from ..evaluation import Data, Source, Store, as_source, chunk_size
 from ..filters import EQUAL_AREA, gradient_power
 from ..models import Named
@@ -33,6 +41,7 @@ from .probe import (
 )
 
 _LOG = logging.getLogger(__name__)
+_Found = TypeVar("_Found")
 
 
 def _at_hand(kinds: tuple[str, ...]) -> tuple[str, ...]:
@@ -53,6 +62,14 @@ def by_kind(cells: Mapping[tuple[str, int], Any]) -> dict[str, dict[str, Any]]:
     return table
 
 
+def of_kind(cells: Mapping[tuple[str, int], _Found], kind: str) -> list[_Found]:
+    """Return what there is of a kind, one per severity; raise ValueError where there is nothing."""
+    if found := [value for (name, _), value in cells.items() if name == kind]:
+        return found
+    known = dict.fromkeys(name for name, _ in cells)
+    raise ValueError(f"no kind {kind!r} here{hint(kind, known)}; there are {', '.join(known)}")
+
+
 @dataclass(frozen=True, slots=True)
 class Corruptions:
     """Which corruptions are compared with clean images, and where the results are kept."""
@@ -64,6 +81,10 @@ class Corruptions:
     db: str | Path | None
     progress: Progress | None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "severities", read_severities(self.severities))
+        object.__setattr__(self, "seed", seed_number(self.seed))
+
     def parts(
         self, source: Source, facts: Mapping[str, Any], compute: Callable[[Iterable[FloatImages]], Arrays]
     ) -> dict[tuple[str, int], Arrays]:
@@ -71,8 +92,6 @@ class Corruptions:
         wanted = expand_kinds(self.kinds or ("c",), parameters=self.parameters)
         if not self.kinds:
             wanted = _at_hand(wanted)
-        if not self.severities or not set(self.severities) <= set(SEVERITIES):
-            raise ValueError(f"severities need numbers from 1 to 5, got {tuple(self.severities)}")
         for kind in wanted:
             # Finds what is missing, such as textures, before the first long step.
             self._added(source, kind, self.severities[0], torch.arange(1))
@@ -128,8 +147,7 @@ class CorruptionSpectra:
 
     def low_energy(self, kind: str, cutoff: float = EQUAL_AREA) -> float:
         """Return the share of a kind's power within the cutoff, the mean over its severities."""
-        found = [spectrum.low_energy(cutoff) for (name, _), spectrum in self.spectra.items() if name == kind]
-        return float(np.mean(found))
+        return float(np.mean([spectrum.low_energy(cutoff) for spectrum in of_kind(self.spectra, kind)]))
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -237,7 +255,7 @@ def gradient_spectrum(
     (32, 32)
     """
     with probing(model, data, limit=limit, config=config, db=db) as probe:
-        power = probe.part({"probe": "gradient"}, partial(_gradient, probe))["power"]
+        power = probe.part({"probe": "gradient", "version": "2"}, partial(_gradient, probe))["power"]
     return Spectrum(power=torch.from_numpy(np.asarray(power)))
 
 

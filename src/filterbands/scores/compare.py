@@ -8,7 +8,7 @@ import numpy as np
 
 from .conditions import check_alike, shared_cells, unlike
 from .estimates import per_image
-from .scores import AVERAGES, Scores
+from .scores import AVERAGES, Scores, overlapping_kinds
 from .statistics import Integers, binomial_interval, bootstrap, holm, mcnemar
 
 
@@ -264,7 +264,7 @@ def over_seeds(runs: Sequence[Scores]) -> dict[str, OverSeeds]:
     """Return mean, standard deviation and number of runs' clean accuracy and averages.
 
     An average is there where every run has it: `clean`, `average_15`, `average_19`, `average_ex_noise`,
-    `average_ex_overlap`, `average_cbar`.
+    `average_ex_overlap` (where their trainings resemble the same kinds), `average_cbar`.
 
     Raises:
         ValueError: No runs, or runs on different images, clean or corrupted, as `compare` says.
@@ -274,6 +274,9 @@ def over_seeds(runs: Sequence[Scores]) -> dict[str, OverSeeds]:
     for run in runs[1:]:
         check_alike(runs[0], run, shared_cells(runs[0], run))
     figures = {"clean": Scores.clean_estimate, **{name: average for name, (average, _) in AVERAGES.items()}}
+    if len({frozenset(overlapping_kinds(run.overlap)) for run in runs}) > 1:
+        # It would be a mean over different kinds.
+        del figures["average_ex_overlap"]
     table = {}
     for name, figure in figures.items():
         values = [found.accuracy for run in runs if (found := figure(run)) is not None]

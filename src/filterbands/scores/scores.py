@@ -7,7 +7,7 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
-from ..checks import hint, whole_number
+from ..checks import hint, seed_number, whole_number
 from ..corruptions import CORRUPTIONS, PARAMETERS, kinds_of
 from ..disk import as_frame
 from .answers import Answers, fingerprint_of, read_answers, read_labels
@@ -108,7 +108,7 @@ class Scores:
         if parameters and parameters not in PARAMETERS:
             raise ValueError(f"parameters needs {' or '.join(PARAMETERS)}, or nothing, got {parameters!r}")
         overlapping_kinds(overlap)
-        drawn = whole_number("seed", 0 if seed is None else seed)
+        drawn = seed_number(0 if seed is None else seed)
         count = None if classes is None else whole_number("classes", classes)
         truth = read_labels(labels, count)
         cells, failed = read_answers(predictions, truth, count)
@@ -206,8 +206,13 @@ class Scores:
             reference: Divide the error of each kind by that of this network, as is usual for ImageNet-C; None
                 does not divide, as is usual for CIFAR-10-C.
 
+        Raises:
+            ValueError: The reference was evaluated on other images, clean or corrupted, as `compare` says.
+
         Source: Hendrycks, Dietterich 2019, arXiv:1903.12261, section 4, CE and mCE.
         """
+        if reference:
+            self._check_alike(reference)
         return _mean_ratio(self._errors(), reference._errors() if reference else np.ones(len(BENCHMARK_15)))
 
     def relative_mean_corruption_error(self, reference: "Scores") -> float | None:
@@ -216,8 +221,12 @@ class Scores:
         The mean is over the benchmark's 15 kinds. None if a kind is missing in one of the two, or if a kind
         adds no error to the reference.
 
+        Raises:
+            ValueError: As for `mean_corruption_error`.
+
         Source: Hendrycks, Dietterich 2019, arXiv:1903.12261, section 4, relative CE.
         """
+        self._check_alike(reference)
         return _mean_ratio(self._errors(added=True), reference._errors(added=True))
 
     def flips(self) -> dict[str, list[float | None]] | None:
@@ -248,6 +257,13 @@ class Scores:
         """Return a value of each cell of a kind; None where the cell is missing."""
         found = (self.cells.get((kind, severity)) for severity in severities)
         return [None if answers is None else value(answers) for answers in found]
+
+    def _check_alike(self, reference: "Scores") -> None:
+        """Raise ValueError where the reference saw other images of the 15 kinds."""
+        # The conditions of two scores are defined on scores.
+        from .conditions import check_alike
+
+        check_alike(self, reference, [cell for cell in self.cells if cell[0] in BENCHMARK_15])
 
     def _errors(self, *, added: bool = False) -> Floats | None:
         """Return the mean error of each of the 15 kinds, or what corruption adds to the clean error."""
