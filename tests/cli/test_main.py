@@ -159,6 +159,14 @@ def test_version_and_usage(capsys: pytest.CaptureFixture[str]) -> None:
         ("report --out {folder}/r.html", "name at least one SOURCE"),
         ("report {folder}/none --out {folder}/r.html", "none"),
         ("data cifar11", "known are cifar10, cifar100, frost"),
+        ("data list {folder}", "data list shows the cache"),
+        ("analyze {model} --limit 3", "options of images, such as --split and --limit, need --data SPEC"),
+        ("report {model} --out {folder}/r.html --split train", "need --data SPEC"),
+        ("probe {model} --only gradient --norm 7", "--norm and --layer are of the heat map"),
+        ("shrink {model} --out {folder}/s.st --noise 0.1 --budget 0.1", "--noise and --budget exclude each"),
+        ("results {folder}/r.db --model a --export {folder}/e.csv", "--model lists one network"),
+        ("results {folder}/r.db --split train", "need --data SPEC"),
+        ("results {folder}/r.db --seed 7", "--parameters and --seed are for --add"),
     ],
 )
 def test_a_mistake_gets_one_clear_line_and_exit_2(

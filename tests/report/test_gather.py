@@ -28,6 +28,12 @@ def test_runs_meet_their_scores_by_their_weights_whatever_the_names(results, tmp
     assert [entry.run is not None for entry in report.entries] == [True, False, False]
 
 
+def test_a_network_that_is_named_twice_keeps_its_first_place(results):
+    last = results.runs[-1]
+    report = gather([last, *results.runs, results.database], title="")
+    assert [entry.name for entry in report.entries] == [last.name, *(run.name for run in results.runs[:-1])]
+
+
 def test_results_of_another_network_of_the_same_name_stay_apart(results, tmp_path):
     folder = shutil.copytree(results.runs[1], tmp_path / "plain")
     model = load_model(folder)

@@ -120,6 +120,20 @@ def test_rows_come_seed_by_seed_with_their_own_settings(plain: dict[str, Any]) -
             {"recipes": ["standard", {"recipe": "finetune", "from": "standard", "set": {"init": "a.pt"}}]},
             "row 'finetune' starts from 'standard' and from init 'a.pt'; leave one out",
         ),
+        (
+            {
+                "recipes": [
+                    "standard",
+                    {"recipe": "finetune", "from": "standard", "set": {"arch": "cifar_resnet20"}},
+                ]
+            },
+            "row 'finetune' has arch cifar_resnet20 and starts from 'standard', which has fastnet",
+        ),
+        (
+            {"recipes": [{"recipe": "standard", "set": {"epochs": 5}}], "grid": {"epochs": [1, 2]}},
+            "row 'standard' and grid both set epochs, and the grid would win; leave it out of one",
+        ),
+        ({"grid": {"epochs": [1, 2], "epochs ": [3, 4]}}, "grid has epochs twice"),
     ],
 )
 def test_a_mistake_in_the_file_gets_one_line(
@@ -236,6 +250,83 @@ def test_a_row_starts_from_the_weights_of_another_of_the_same_seed(
     assert run_study(study, tmp_path / "moved") == lines
     with pytest.raises(ValueError, match="from needs a row that itself starts from no other, got 'tuned'"):
         as_study({**plain, "recipes": ["standard", tuned, {**tuned, "name": "again", "from": "tuned"}]})
+
+
+def test_a_row_that_starts_from_another_one_now_is_another_row(plain: dict[str, Any], tmp_path: Path) -> None:
+    other = {"name": "other", "recipe": "standard", "set": {"flip": False}}
+    tuned = {"name": "tuned", "recipe": "finetune", "from": "standard", "set": {"epochs": 1}}
+    rows = ["standard", other, tuned]
+    run_study(as_study({**plain, "recipes": rows, "seeds": [0]}), tmp_path)
+    changed = as_study({**plain, "recipes": [*rows[:2], {**tuned, "from": "other"}], "seeds": [0]})
+    with pytest.raises(ValueError, match="holds tuned-fastnet-0 with another start"):
+        run_study(changed, tmp_path)
+
+
+def test_a_killed_row_that_starts_from_another_goes_on_in_a_folder_of_another_name(
+    plain: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tuned = {"name": "tuned", "recipe": "finetune", "from": "standard", "set": {"epochs": 3}}
+    study = as_study({**plain, "recipes": ["standard", tuned], "seeds": [0]})
+    monkeypatch.chdir(tmp_path)
+    train = run_module.train
+
+    def killed(config: Any, place: Path, **given: Any) -> Run:
+        def stop(done: int, total: int, what: str) -> None:
+            if config.recipe == "tuned" and done > 2 * total // 3:
+                raise KeyboardInterrupt
+
+        found: Run = train(config, place, progress=stop, **given)
+        return found
+
+    monkeypatch.setattr(run_module, "train", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run_study(study, "out")
+    assert Run(tmp_path / "out" / "tuned-fastnet-0").checkpoint.exists()
+    monkeypatch.setattr(run_module, "train", train)
+    (tmp_path / "out").rename(tmp_path / "moved")
+    assert [line["recipe"] for line in run_study(study, tmp_path / "moved")] == ["standard", "tuned"]
+
+
+def test_seeds_of_other_images_or_precisions_do_not_enter_one_mean(
+    plain: dict[str, Any], tmp_path: Path
+) -> None:
+    file = tmp_path / "own.npz"
+    with np.load(plain["data"].removeprefix("npz:")) as arrays:
+        images, labels = arrays["images"], arrays["labels"]
+    np.savez(file, images=images, labels=labels)
+    fixed = {**plain["set"], "precision": "float32"}
+    given = {**plain, "data": f"npz:{file}", "recipes": ["standard"], "set": fixed}
+    run_study(as_study({**given, "seeds": [0]}), tmp_path / "out")
+    (line,) = read_lines(tmp_path / "out")
+    record = tmp_path / "out" / "runs.jsonl"
+    record.write_text(json.dumps({**line, "training_precision": "bfloat16"}) + "\n")
+    with pytest.raises(ValueError, match="trained in bfloat16, and its other seeds would be in float32"):
+        run_study(as_study(given), tmp_path / "out")
+    record.write_text(json.dumps(line) + "\n")
+    np.savez(file, images=255 - images, labels=labels)
+    with pytest.raises(ValueError, match=r"trained on other images than npz:.* holds now; bring those back"):
+        run_study(as_study(given), tmp_path / "out")
+    # What is finished stays readable.
+    assert run_study(as_study({**given, "seeds": [0]}), tmp_path / "out") == [line]
+
+
+def test_what_cannot_be_trained_is_refused_before_the_first_training(
+    plain: dict[str, Any], tmp_path: Path
+) -> None:
+    for change, said in (
+        ({"init": str(tmp_path / "none.pt")}, "row 'last' starts from init .*, and there is no such file"),
+        ({"crop": 40}, "crop needs less than the images' side of 16 pixels, got 40"),
+    ):
+        rows = ["standard", {"name": "last", "recipe": "standard", "set": change}]
+        with pytest.raises(ValueError, match=said):
+            run_study(as_study({**plain, "recipes": rows}), tmp_path / "out")
+        assert not [*(tmp_path / "out").glob("*/run.json")]
+
+
+def test_workers_share_no_run_in_the_plan(plain: dict[str, Any], tmp_path: Path) -> None:
+    study = as_study({**plain, "recipes": ["standard"], "seeds": [0]})
+    plan = plan_study(study, tmp_path / "none", workers=8)
+    assert plan.hours == pytest.approx(sum(plan.seconds["standard"]) / 3600)
 
 
 def test_a_run_that_fails_does_not_stop_the_others(plain: dict[str, Any], tmp_path: Path) -> None:

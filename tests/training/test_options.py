@@ -17,9 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from filterbands.models import load_model, read_weights
+from filterbands.control import set_share
+from filterbands.models import first_layer, load_model, read_weights
 from filterbands.run import Run
-from filterbands.training import RECIPES, TrainConfig, build, to_plain, train
+from filterbands.training import RECIPES, ShareConfig, TrainConfig, build, to_plain, train
 from filterbands.training.optimizing import FACTORS, Averages, cosine, make_optimizer
 
 Configs = Callable[[str], TrainConfig]
@@ -213,6 +214,55 @@ def test_a_loss_that_is_no_number_leaves_something_to_look_at(config_of: Configs
     state = torch.load(tmp_path / "failed.pt", weights_only=True)
     assert state["images"].shape == (32, 3, 16, 16)
     assert {"epoch", "step", "seed", "key", "labels", "network", "optimizer"} < set(state)
+    # The weights are those that the batch met, so that the failure can be had again; running statistics have
+    # met it already.
+    weights = {name: one for name, one in state["network"].items() if "running" not in name}
+    assert not any(tensor.isnan().any() for tensor in weights.values())
+    model = build(config, classes=10)
+    model.load_state_dict(state["network"])
+    assert not F.cross_entropy(model.train()(state["images"]), state["labels"]).isfinite()
+
+
+def test_a_start_may_move_and_a_training_goes_on(whole: Runs, config_of: Configs, tmp_path: Path) -> None:
+    start = tmp_path / "start.safetensors"
+    shutil.copy(whole("standard").weights, start)
+    config = replace(config_of("standard"), init=str(start))
+
+    def stop(record: dict[str, Any]) -> None:
+        if record["epoch"] == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "run", on_epoch=stop)
+    moved = start.rename(tmp_path / "moved.safetensors")
+    assert train(replace(config, init=str(moved)), tmp_path / "run", resume=True).finished
+
+
+def test_a_training_starts_from_a_folder_of_weights_too(
+    whole: Runs, config_of: Configs, tmp_path: Path
+) -> None:
+    folder = tmp_path / "downloaded"
+    folder.mkdir()
+    shutil.copy(whole("standard").weights, folder / "model.safetensors")
+    config = replace(config_of("standard"), init=str(folder), epochs=1)
+    assert train(config, tmp_path / "run").finished
+
+
+def test_filters_of_a_trained_network_are_held_where_they_are(whole: Runs) -> None:
+    trained = whole("standard").folder
+    config = TrainConfig(init=str(trained), share=ShareConfig(low=0.5), seed=3)
+    held = first_layer("test", build(config, classes=10)).layer
+    plain = load_model(trained)
+    expected = set_share(first_layer("test", plain).layer, low=0.5)
+    assert torch.equal(held.weight, expected.weight)
+
+
+def test_a_training_of_one_step_says_that_it_trains_nothing(
+    config_of: Configs, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = replace(config_of("standard"), epochs=1, batch_size=96, accumulate=1)
+    train(config, tmp_path)
+    assert "one step alone, and the learning rate of schedule triangle begins at 0" in caplog.text
 
 
 @pytest.mark.parametrize(

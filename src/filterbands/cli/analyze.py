@@ -33,6 +33,9 @@ from .shared import Answer, DeviceOptions, ImageOptions, NetworkOptions, names_o
 _COMPARISONS: dict[str, Any] = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 
 
+_IMAGES = 2000
+
+
 @dataclass(frozen=True, kw_only=True)
 class AnalyzeOptions(DeviceOptions):
     """Show how low- or high-frequency the filters of every convolution are."""
@@ -48,10 +51,10 @@ class AnalyzeOptions(DeviceOptions):
     """Scale each filter by the batch norm behind it; needs the network, so --arch for plain weights."""
     data: str | None = None
     """Images for the response low energy and the input gradient: planted, cifar10:DIR, folder:DIR ..."""
-    images: ImageOptions = field(default_factory=lambda: ImageOptions(limit=2000))
+    images: ImageOptions = field(default_factory=lambda: ImageOptions(limit=_IMAGES))
     """Which images of the data set are taken."""
     layer: str | None = None
-    """Show this layer alone."""
+    """Show this layer alone; a page (--html) shows all."""
     require: str | None = None
     """Exit 1 unless this holds, for example "conv1.low_energy>0.7"; separate several by commas."""
     html: str | None = None
@@ -63,6 +66,7 @@ class AnalyzeOptions(DeviceOptions):
         super().__post_init__()
         if not self.models:
             raise ValueError("name a MODEL: a checkpoint, a Run folder, timm:NAME or module:function")
+        self.images.check_used(self.data, ImageOptions(limit=_IMAGES))
         if not 0 < self.cutoff <= 0.5:
             raise ValueError(f"--cutoff needs cycles per pixel above 0 and up to 0.5, got {self.cutoff:g}")
 

@@ -26,6 +26,8 @@ class DataOptions(Options):
 def run(options: DataOptions) -> Answer:
     """Fetch what is named, or list what is there."""
     if options.name == "list":
+        if options.folder is not None:
+            raise ValueError(f"data list shows the cache, {cache_folder()}; leave out {options.folder}")
         found = cached()
         lines = [f"{entry.name:<12} {entry.bytes / 2**20:8.1f} MiB  {entry.path}" for entry in found]
         return Answer(

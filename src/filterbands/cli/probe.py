@@ -46,6 +46,9 @@ _WITH_WEIGHTS = ("gradient", "vulnerability")
 _LOG = logging.getLogger(__name__)
 
 
+_NORM = 4.0
+
+
 @dataclass(frozen=True, kw_only=True)
 class ProbeOptions(ComputeOptions):
     """Show which frequencies a network looks at: Fourier heat map, filtered images, what corruptions add."""
@@ -60,7 +63,7 @@ class ProbeOptions(ComputeOptions):
     """Which images of the data set are taken."""
     config: ProbeConfig = field(default_factory=lambda: ProbeConfig(device="auto"))
     """How the network is probed."""
-    norm: float = 4.0
+    norm: float = _NORM
     """L2 norm of the perturbation of the heat map in each color channel, images in [0, 1]."""
     layer: str = ""
     """Perturb the output of this module instead of the image."""
@@ -82,6 +85,10 @@ class ProbeOptions(ComputeOptions):
         if unknown := [part for part in self.only if part not in PARTS]:
             near = hint(unknown[0], PARTS)
             raise ValueError(f"--only knows no {unknown[0]!r}{near}; parts are {', '.join(PARTS)}")
+        if "heatmap" not in self.only and (self.layer or self.norm != _NORM):
+            raise ValueError(
+                "--norm and --layer are of the heat map; name heatmap in --only, or leave them out"
+            )
         if not self.models:
             raise ValueError("name a MODEL (filterbands probe --help shows the options)")
 

@@ -35,6 +35,7 @@ class ReportOptions(Options):
                 "name at least one SOURCE: a Run folder, a result database, a checkpoint, an ONNX file, or a "
                 "folder of these, such as a study's"
             )
+        self.images.check_used(self.data, ImageOptions())
 
 
 @progress_bar("report")

@@ -56,6 +56,14 @@ class ResultsOptions(Options):
             raise ValueError("--add FILE and --name NAME, of the network that made it, go together")
         if self.data and not self.add:
             raise ValueError("--data is for --add; --model NAME lists the results of one network")
+        self.images.check_used(self.data, ImageOptions())
+        if not self.add and (self.parameters != "cifar" or self.seed is not None):
+            raise ValueError("--parameters and --seed are for --add")
+        if self.model and (self.export or self.delete or self.add):
+            raise ValueError(
+                "--model lists one network, or names that of --robustbench; leave it out with --export, "
+                "--delete and --add"
+            )
         if self.robustbench and not self.model:
             raise ValueError("--robustbench needs --model NAME, the network to write")
 

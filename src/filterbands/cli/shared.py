@@ -163,6 +163,11 @@ class ImageOptions:
             raise ValueError(f"--split needs one of {', '.join(SPLITS)}, got {self.split!r}{near}")
         check_range("--limit", self.limit, 0, math.inf)
 
+    def check_used(self, data: str | None, usual: "ImageOptions") -> None:
+        """Raise ValueError where these options are given and no data set is named that they are about."""
+        if data is None and self != usual:
+            raise ValueError("options of images, such as --split and --limit, need --data SPEC")
+
     def of(self, data: str | None, models: Sequence[str]) -> tuple[str, "ImageOptions"]:
         """Return the spec of the images of MODEL arguments, and these options at its size; see `data_of`."""
         spec, reading = data_of(data, models, split=self.split, reading=self.reading)

@@ -1,6 +1,7 @@
 """`filterbands shrink`: folds the best linear denoiser of a patch into a trained network."""
 
 import copy
+import logging
 import math
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,7 +12,7 @@ import tyro
 from ..control import CleanCost, choose_noise, clean_cost, shrink
 from ..datasets import Reading, load_data
 from ..disk import check_output, write_weights
-from ..evaluation import reading_for
+from ..evaluation import has_seen, reading_for
 from ..filters import analyze
 from ..models import is_onnx, read_checkpoint
 from .shared import (
@@ -24,6 +25,9 @@ from .shared import (
     data_of,
     progress_bar,
 )
+
+_LOG = logging.getLogger(__name__)
+_NOISE = 0.03
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +45,8 @@ class ShrinkOptions(DeviceOptions):
     data: SpecOfRun = None
     out: OutFile
     """The .safetensors file to write."""
-    noise: float = 0.03
-    """Standard deviation of the noise to be ready for, in units of [0, 1]."""
+    noise: float | None = None
+    """Standard deviation of the noise to be ready for, in units of [0, 1]; 0.03 by default."""
     budget: float = 0.0
     """Choose the largest noise that costs at most this much clean accuracy (0.005 is half a point)."""
     images: int = 1000
@@ -53,7 +57,9 @@ class ShrinkOptions(DeviceOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.noise <= 1:
+        if self.noise is not None and self.budget:
+            raise ValueError("--noise and --budget exclude each other: a budget chooses the noise")
+        if self.noise is not None and not 0 < self.noise <= 1:
             raise ValueError(f"--noise needs a number above 0 and up to 1, got {self.noise:g}")
         if not 0 <= self.budget < 1:
             raise ValueError(f"--budget needs a share of accuracy from 0 to below 1, got {self.budget:g}")
@@ -75,8 +81,14 @@ def run(options: ShrinkOptions) -> Answer:
         # Refused: the line says that weights are needed by name.
         read_checkpoint(options.model)
     model = options.network.load(options.model).to(device)
-    noise, trials = options.noise, tuple[CleanCost, ...]()
+    noise, trials = _NOISE if options.noise is None else options.noise, tuple[CleanCost, ...]()
     if options.budget:
+        if has_seen(options.model, spec, "validation"):
+            _LOG.warning(
+                "%s was trained on the validation images on which the budget is spent, and may lose more on "
+                "others; the cost on test images stands below",
+                options.model,
+            )
         noise, trials = choose_noise(model, seen, images(split="validation"), budget=options.budget)
     before = copy.deepcopy(model)
     shrink(model, seen, noise=noise)

@@ -22,6 +22,9 @@ class StudyOptions(ComputeOptions):
     """Only show the cost of the study and the difference that it can detect."""
     workers: int = 1
     """Trainings at once."""
+    threads: int = 0
+    """Threads of torch's operations in each process; 0 leaves the setting as it is, and gives each of several
+    workers one."""
     ray: str | None = None
     """A Ray cluster to train on: auto, HOST:PORT or local."""
     device: str = "auto"

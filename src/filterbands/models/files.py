@@ -138,12 +138,24 @@ def _read_safetensors(file: Path, key: str | None) -> _Checkpoint:
 
 
 def _read_folder(folder: Path, key: str | None) -> _Checkpoint:
+    read = [read_checkpoint(part, key=key) for part in weight_files(folder)]
+    tensors = {name: tensor for part, _ in read for name, tensor in part.items()}
+    return tensors, read[0][1] if len(read) == 1 else {}
+
+
+def weight_files(path: str | Path) -> list[Path]:
+    """Return the files that hold the weights of a checkpoint: itself, or those of a Run or another folder.
+
+    Raises:
+        FileNotFoundError: A folder without weights, or that lacks a part of them.
+        ValueError: A folder of several checkpoints.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        return [folder]
     found = next((folder / name for name in _FILES if (folder / name).exists()), None)
     if found is not None:
-        parts = _shards(found) if found.suffix == ".json" else [found]
-        read = [read_checkpoint(part, key=key) for part in parts]
-        tensors = {name: tensor for part, _ in read for name, tensor in part.items()}
-        return tensors, read[0][1] if len(read) == 1 else {}
+        return _shards(found) if found.suffix == ".json" else [found]
     inside = [] if Run(folder).exists else sorted(filter(_is_checkpoint, folder.iterdir()))
     if inside:
         raise ValueError(

@@ -168,7 +168,8 @@ def _of_file(
     if assumed := [name for name in known if given[name] is None and name not in told]:
         values = " and ".join(f"{name} {','.join(f'{value:g}' for value in own[name])}" for name in assumed)
         _log.warning(
-            "%s: %s as usual for %s; give --mean and --std (mean=, std=) if these weights need others",
+            "%s: %s as usual for %s; give --mean and --std (mean=, std=) if these weights need others; a "
+            "training starts from the file that `filterbands bake` writes with them",
             *(where, values, arch),
         )
     return model, {**own, **told}

@@ -239,7 +239,8 @@ def _recipe_key(network: _Network) -> str:
         return ""
     if isinstance(start := config.get("init"), str):
         # A run of a study that starts from another one starts from that of its own seed.
-        config["init"] = start.removesuffix(f"-{seed}")
+        # The folder of the study may be named in several ways.
+        config["init"] = Path(start).name.removesuffix(f"-{seed}")
     data = mapping(mapping(network.facts).get("data")).get("fingerprint")
     return json.dumps([config, data], sort_keys=True, default=str)
 

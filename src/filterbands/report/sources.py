@@ -148,7 +148,10 @@ def _place(network: Run | Weights) -> str:
 
 def _once(networks: Sequence[Run | Weights]) -> list[Run | Weights]:
     """Return the networks without those that come a second time."""
-    return list({_place(network): network for network in reversed(networks)}.values())[::-1]
+    found: dict[str, Run | Weights] = {}
+    for network in networks:
+        found.setdefault(_place(network), network)
+    return list(found.values())
 
 
 def _joined(networks: Sequence[Run | Weights]) -> list[Run | Weights]:

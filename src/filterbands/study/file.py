@@ -126,6 +126,7 @@ def as_study(content: Any, *, name: str = "study") -> StudyConfig:
         if not isinstance(values, list) or not values:
             raise ValueError(f"grid.{setting} needs a list of values, got {_short(values)}")
         _different(f"grid.{setting}", [_text((setting, value)) for value in values])
+    _different_settings(grid)
     count = len(seeds) * len(content["recipes"]) * math.prod(map(len, grid.values()))
     if count > LARGEST:
         raise ValueError(f"a study has at most {LARGEST:,} trainings, got {count:,}; split it")
@@ -140,6 +141,12 @@ def as_study(content: Any, *, name: str = "study") -> StudyConfig:
             f"from needs a row that itself starts from no other, got {unknown[0]!r}; "
             f"such are {', '.join(names)}"
         )
+    for row, _, own, _ in rows:
+        if both := {_setting(name) for name, _ in own} & {_setting(name) for name in grid}:
+            raise ValueError(
+                f"row {row!r} and grid both set {', '.join(sorted(both))}, and the grid would win; leave it "
+                "out of one"
+            )
     configs = [
         _config(row, recipe, [*content.get("set", {}).items(), *own, *point], content["data"], seed, point)
         for seed in seeds
@@ -187,9 +194,21 @@ def _row(entry: Any) -> tuple[str, str, list[tuple[str, Any]], str]:
 def _no_own_keys(what: str, settings: Mapping[str, Any]) -> None:
     """Refuse fields that a study has of its own."""
     for key in settings:
-        name = str(key).partition("=")[0].strip()
+        name = _setting(key)
         if where := _ELSEWHERE.get(name):
             raise ValueError(f"{what} cannot have {name}, which belongs to {where}")
+
+
+def _setting(key: object) -> str:
+    """Return the field that a key of `set` or `grid` names."""
+    return str(key).partition("=")[0].strip()
+
+
+def _different_settings(grid: Mapping[str, Any]) -> None:
+    """Refuse a grid that has one setting twice."""
+    names = [_setting(key) for key in grid]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"grid has {', '.join(twice)} twice")
 
 
 def _at(point: Sequence[tuple[str, Any]], row: str) -> str:
@@ -216,10 +235,18 @@ def _check_starts(
 ) -> None:
     """Refuse rows that lack the network that their recipe starts from, and rows that name two."""
     inits = {config.recipe: config.init for config in configs}
+    archs = {config.recipe: config.arch for config in configs}
     for row, recipe, _, start in rows:
         init = next((init for point in points if (init := inits[_at(point, row)])), "")
         if start and init:
             raise ValueError(f"row {row!r} starts from {start!r} and from init {init!r}; leave one out")
+        for point in points if start else ():
+            own, other = archs[_at(point, row)], archs[_at(point, start)]
+            if own != other:
+                raise ValueError(
+                    f"row {row!r} has arch {own} and starts from {start!r}, which has {other}; give both "
+                    "one arch"
+                )
         if recipe in FROM_TRAINED and not start and not all(inits[_at(point, row)] for point in points):
             raise ValueError(
                 f"row {row!r} has the recipe {recipe}, which starts from a trained network; name it as "

@@ -68,6 +68,8 @@ def plan_study(
     say_evaluated_anew(study, lines)
     found = [line_of(config, study, lines, Path(out)) for config in study.configs]
     missing = [config for config, line in zip(study.configs, found, strict=True) if line is None]
+    # As workers are given, unless a number is named.
+    threads = threads or (1 if workers > 1 else None)
     seconds: dict[str, tuple[float, float]] = {}
     first = {config.recipe: config for config in reversed(study.configs)}
     for number, row in enumerate(study.rows):
@@ -79,14 +81,19 @@ def plan_study(
         if progress is not None:
             progress(number + 1, len(study.rows), row)
     trained = {config for config in missing if Run(Path(out) / folder_of(config)).finished}
-    total = sum(seconds[config.recipe][1] for config in missing)
-    total += sum(seconds[config.recipe][0] for config in missing if config not in trained)
+    # Rows that start from others wait for these, and workers share no run.
+    rounds: dict[bool, list[float]] = {}
+    for config in missing:
+        training_seconds, evaluation_seconds = seconds[config.recipe]
+        one = evaluation_seconds + (0 if config in trained else training_seconds)
+        rounds.setdefault(config.recipe in study.starts, []).append(one)
+    total = sum(max(max(each), sum(each) / workers) for each in rounds.values())
     spread = seed_spread([line for line in found if line is not None])
     seeds = len({config.seed for config in study.configs})
     return Plan(
         runs=len(study.configs),
         missing=len(missing),
-        hours=total / workers / 3600,
+        hours=total / 3600,
         seconds=seconds,
         spread=USUAL_SPREAD if spread is None else spread,
         detectable=detectable(seeds, USUAL_SPREAD if spread is None else spread),

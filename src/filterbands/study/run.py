@@ -19,9 +19,9 @@ import torch
 from ..corruptions import CORRUPTIONS
 from ..datasets import ImageSet, Part, load_data, shares_images
 from ..disk import JSON, check_input, make_folder, owned, write_text
-from ..engine import pick_device, set_threads
+from ..engine import pick_device, pick_precision, set_threads
 from ..evaluation import EvaluateConfig, as_source, check_kinds, evaluate
-from ..models import known_overlap, known_trainings, load_model
+from ..models import is_named, known_overlap, known_trainings, load_model
 from ..run import Run
 from ..training import TrainConfig, changed_fields, check_count, train
 from ..types import Progress
@@ -30,6 +30,7 @@ from .file import EVALUATE, StudyConfig, folder_of
 from .table import average_of
 
 _LOG = logging.getLogger(__name__)
+_APART = "bring those back, or study these in another folder"
 
 
 def run_study(
@@ -92,6 +93,7 @@ def _run_missing(
     todo = [config for config in study.configs if line_of(config, study, lines, folder) is None]
     if todo:
         check_kinds(as_source(test), study.evaluation)
+        _check_same(study, todo, lines, folder, device)
     # The runs that start from others come last, when these are finished.
     rounds = [
         [config for config in todo if config.recipe not in study.starts],
@@ -129,10 +131,64 @@ def _run_missing(
     return [line for line in finished if line is not None]
 
 
+def _start_of(config: TrainConfig, study: StudyConfig) -> str:
+    """Return the name of the run that a training starts from; nothing where that is none of the study."""
+    start = study.starts.get(config.recipe)
+    return "" if start is None else folder_of(replace(config, recipe=start))
+
+
 def _started(config: TrainConfig, study: StudyConfig, folder: Path) -> TrainConfig:
-    """Return a training with the run that it starts from."""
-    start = replace(config, recipe=study.starts[config.recipe])
-    return replace(config, init=str(folder / folder_of(start)))
+    """Return a training with the run that it starts from.
+
+    One that has finished keeps the path that it began with: the folder may have moved since.
+    """
+    start, run = _start_of(config, study), Run(folder / folder_of(config))
+    if run.exists and run.finished:
+        recorded = str(run.read()["config"].get("init", ""))
+        if Path(recorded).name == start:
+            return replace(config, init=recorded)
+    return replace(config, init=str(folder / start))
+
+
+def _check_same(
+    study: StudyConfig,
+    todo: Sequence[TrainConfig],
+    lines: Sequence[Mapping[str, Any]],
+    folder: Path,
+    device: str,
+) -> None:
+    """Refuse new runs of a row that would be trained or measured on other images, or in another precision.
+
+    A table has one mean over all runs of a row.
+    """
+    rows = {config.recipe: config for config in todo}
+    known = {folder_of(config): config.recipe for config in study.configs}
+    images: dict[tuple[str, int | None, int], str] = {}
+
+    def fingerprint(split: str, limit: int | None, size: int) -> str:
+        part = (split, limit, size)
+        if part not in images:
+            images[part] = load_data(study.data, split=split, size=size or None, limit=limit).fingerprint()
+        return images[part]
+
+    for line in lines:
+        config = rows.get(known.get(line["name"], ""))
+        if config is None or _changed_evaluation(line, study):
+            continue
+        run = Run(folder / line["name"])
+        data = run.read().get("data") if run.exists else None
+        trained = data.get("fingerprint") if isinstance(data, dict) else None
+        where = f"{folder} has {line['name']}"
+        if trained not in (None, fingerprint(config.split, None, config.size)):
+            raise ValueError(f"{where}, trained on other images than {study.data} holds now; {_APART}")
+        measured = fingerprint(study.evaluate["split"], study.evaluate["limit"], config.size)
+        if line.get("fingerprint", measured) != measured:
+            raise ValueError(f"{where}, measured on other images than {study.data} holds now; {_APART}")
+        now = pick_precision(config.precision, pick_device(device))
+        if (was := line.get("training_precision", now)) != now:
+            raise ValueError(
+                f"{where}, trained in {was}, and its other seeds would be in {now}; set precision to {was}"
+            )
 
 
 def read_lines(folder: Path) -> list[dict[str, Any]]:
@@ -161,16 +217,13 @@ def _run_one(
     place = Path(folder) / name
     run = Run(place)
     try:
-        if run.exists and run.finished and config.recipe in study.starts:
-            # The folder may have moved since, and with it the run that this one started from.
-            config = replace(config, init=str(run.read()["config"].get("init", "")))
         run = train(config, place, resume=run.exists, device=device)
         described = run.read()
         began = time.perf_counter()
         model = load_model(run.folder)
         settings = replace(study.evaluation, name=name, device=device, overlap=known_overlap(place) or None)
         scores = evaluate(model, _test_images(study, config), config=settings, db=Path(folder) / "results.db")
-    except ValueError as error:
+    except (ValueError, FileNotFoundError) as error:
         return {"name": name, "stopped": str(error)}
     plain = scores.to_json()
     averages = {
@@ -218,9 +271,11 @@ def line_of(
                 changed = changed_fields(line["config"], config)
             except ValueError as error:
                 raise ValueError(f"{folder} holds {line['name']}: {error}") from None
-            if config.recipe in study.starts:
-                # The study says which row a run starts from; the folder may have moved.
+            if start := _start_of(config, study):
+                # The folder may have moved, or be named in another way.
                 changed.pop("init", None)
+                if (was := Path(str(line["config"].get("init", ""))).name) != start:
+                    changed["start"] = was, start
             if changed:
                 raise ValueError(
                     f"{folder} holds {line['name']} with another {', '.join(changed)}; use another folder, "
@@ -287,6 +342,10 @@ def load(study: StudyConfig) -> tuple[dict[tuple[str, int], ImageSet], ImageSet]
     }
     for entry in study.configs:
         check_count(sets[entry.split, entry.size], entry)
+        if entry.init and not is_named(entry.init) and not Path(entry.init).exists():
+            raise ValueError(
+                f"row {entry.recipe!r} starts from init {entry.init}, and there is no such file or Run"
+            )
     test = _test_images(study, study.configs[0])
     _say_seen(study)
     return sets, test

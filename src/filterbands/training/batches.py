@@ -114,15 +114,21 @@ class Batches:
 
 
 def check_count(data: ImageSet, config: TrainConfig) -> None:
-    """Raise a `ValueError` where there are fewer images than a batch."""
+    """Raise a `ValueError` where there are fewer images than a batch, or they are smaller than crops."""
     if len(data) < config.batch_size:
         raise ValueError(f"batch_size {config.batch_size} exceeds the {len(data)} images of {data.name}")
+    check_crop(min(data.images.shape[2:]), config.crop)
+
+
+def check_crop(side: int, by: int) -> None:
+    """Raise ValueError where a side's reflected border would be as long as the side."""
+    if by >= side:
+        raise ValueError(f"crop needs less than the images' side of {side} pixels, got {by}")
 
 
 def _reflected(side: int, by: int) -> Int64[Tensor, " s"]:
     """Return the positions of a line of pixels with `by` more on both ends, the border reflected."""
-    if by >= side:
-        raise ValueError(f"crop needs less than the images' side of {side} pixels, got {by}")
+    check_crop(side, by)
     return torch.from_numpy(np.pad(np.arange(side), by, mode="reflect"))
 
 

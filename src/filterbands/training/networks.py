@@ -26,7 +26,11 @@ def build(config: TrainConfig, *, classes: int) -> nn.Module:
     hold = set_random_share if share.pop("random") else set_share
     fixed = share.pop("fixed")
     if config.share.low is not None:
-        hold(layer, **share, seed=config.seed)
+        # The filters of a trained network are low or high already; those of a fresh one are chosen by key.
+        if config.init and hold is set_share:
+            set_share(layer, **share)
+        else:
+            hold(layer, **share, seed=config.seed)
     del modulation["on"], modulation["learning_rate"]
     if config.modulate.on:
         modulate(layer, **modulation)

@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -28,7 +29,15 @@ from ..engine import (
     process_count,
 )
 from ..filters import analyze
-from ..models import describe, evaluating, first_layer, known_overlap, known_trainings, read_weights
+from ..models import (
+    describe,
+    evaluating,
+    first_layer,
+    known_overlap,
+    known_trainings,
+    read_weights,
+    weight_files,
+)
 from ..run import Run
 from ..types import Progress
 from ..version import __version__, git_revision
@@ -38,6 +47,7 @@ from .networks import build, compiled, in_training, learned_spectrum, set_progre
 from .optimizing import FACTORS, Averages, make_optimizer
 from .recipes import check_start
 
+_LOG = logging.getLogger(__name__)
 # Images on which the effect of recalibrating the batch norms is shown.
 _WITNESSES = 5000
 # Steps between looks at the loss on a device that would have to wait for it.
@@ -152,6 +162,12 @@ def _train(
     rank, processes = fabric.global_rank, fabric.world_size
     batches = Batches.of(data, config, fabric.device, rank=rank, processes=processes)
     steps = config.epochs * batches.count
+    if steps == 1 and FACTORS[config.schedule](0, config.peak) == 0:
+        _LOG.warning(
+            "train: one step alone, and the learning rate of schedule %s begins at 0: the weights stay as "
+            "they were; take more epochs, more images or a smaller batch_size",
+            config.schedule,
+        )
     averages = Averages(network, config.ema) if config.ema else None
 
     def learned() -> dict[str, Any]:
@@ -235,6 +251,10 @@ def _train(
             hits += (step.logits.detach().argmax(dim=1) == batch.labels).sum()
             if not last_part:
                 continue
+            looks = fabric.device.type == "cpu" or done % _CHECK_EVERY == 0
+            if looks and not bool(loss_sum.isfinite()):
+                # Before the step, so that the state that is kept is the one that this batch met.
+                raise _stopped(run, batches, epoch, done, float(loss_sum), learned())
             if config.clip:
                 # What is not finite is told below, with its step.
                 fabric.clip_gradients(
@@ -245,9 +265,6 @@ def _train(
             if averages is not None:
                 averages.update(network)
             shown = done + 1 - (epoch - 1) * batches.count
-            looks = fabric.device.type == "cpu" or done % _CHECK_EVERY == 0
-            if looks and not bool(loss_sum.isfinite()):
-                raise _stopped(run, batches, epoch, done, float(loss_sum), learned())
             if looks and progress is not None and rank == 0:
                 seen = shown * config.batch_size
                 figures = (
@@ -345,10 +362,10 @@ def _stopped(
 
 
 def _start(config: TrainConfig) -> str:
-    """Return the hash of the file of weights that training starts from."""
-    start = Path(config.init)
-    start = Run(start).weights if start.is_dir() else start
-    return hashlib.sha256(check_input(start).read_bytes()).hexdigest()
+    """Return the hash of the file of weights that training starts from, of a folder those of its files."""
+    files = weight_files(config.init)
+    hashes = [hashlib.sha256(check_input(file).read_bytes()).hexdigest() for file in files]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 
 def _resembled(config: TrainConfig) -> tuple[str, ...]:
@@ -413,6 +430,9 @@ def _is_done(run: Run, config: TrainConfig, *, resume: bool) -> bool:
         changed = changed_fields(run.read()["config"], config)
     except ValueError as error:
         raise ValueError(f"{run.folder} cannot be resumed: {error}") from None
+    if list(changed) == ["init"] and run.read().get("init") == _start(config):
+        # The same weights at another place, or named in another way.
+        changed = {}
     if changed:
         differences = ", ".join(f"{name} was {was!r}, now {now!r}" for name, (was, now) in changed.items())
         raise ValueError(f"{run.folder} cannot be resumed with another configuration: {differences}")
