@@ -205,3 +205,14 @@ def test_a_pipe_among_the_copies_is_refused_and_not_waited_for(
     (tmp_path / "new").mkdir()
     with pytest.raises(ValueError, match=r"7\.png is a pipe, not a file"):
         copy_folders(files, tmp_path / "new", COPY, name="folder:pictures", split="test")
+
+
+def test_the_set_of_cbar_means_the_kinds_of_it_that_a_folder_has(
+    data: ImageSet, network: nn.Module, tmp_path: Path
+) -> None:
+    config = _copied(data, tmp_path / "copy")
+    scores = evaluate(network, data, config=replace(config, kinds=("cbar", "fog")))
+    assert list(scores.kinds) == ["fog", "sparkles"]
+    (tmp_path / "copy" / "sparkles.npy").unlink()
+    with pytest.raises(ValueError, match="has none of the kinds of cbar; leave it out of kinds"):
+        evaluate(network, data, config=replace(config, kinds=("cbar",)))

@@ -294,3 +294,12 @@ def test_a_run_whose_first_layer_was_blurred_is_read_with_its_wider_kernel(tmp_p
     model = load_model(run.folder)
     assert model.conv1.kernel_size == (5, 5)
     assert model(torch.rand(2, 3, 32, 32)).shape == (2, 10)
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.complex64])
+def test_weights_that_are_no_real_numbers_are_refused(kind: torch.dtype, tmp_path: Path) -> None:
+    state = dict(load_model(arch="fastnet").state_dict())
+    state["conv1.weight"] = (100 * state["conv1.weight"]).to(kind)
+    torch.save(state, tmp_path / "odd.pt")
+    with pytest.raises(ValueError, match=f"conv1.weight needs real floating-point values, got {kind}"):
+        load_model(tmp_path / "odd.pt", arch="fastnet", mean=(0.5,) * 3, std=(0.5,) * 3)

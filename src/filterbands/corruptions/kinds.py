@@ -14,12 +14,13 @@ github.com/facebookresearch/augmentation-corruption. Its lengths grow with the i
 image's side here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal, Protocol, runtime_checkable
 
 from ..types import Images, Keys
 from . import blur, cbar_fields, cbar_lenses, cbar_overlays, digital, elastic, noise, spatter, weather
 from .pixels import Constants, Severities
+from .textures import find_textures
 
 Family = Literal["noise", "blur", "weather", "digital", "cbar"]
 """The groups of the benchmarks; the kinds of C-bar form a group of their own."""
@@ -71,6 +72,9 @@ MORE: Mapping[Family, tuple[Corrupt, ...]] = {}
 
 TOGETHER = {"zoom_blur": 16, "spatter": 8}
 """Smallest number of images to process at once, where that is not 1."""
+
+NEEDS: Mapping[str, Callable[[], object]] = {"frost": find_textures}
+"""What finds the files that a kind reads, or raises FileNotFoundError."""
 
 CIFAR: Mapping[str, Severities] = {
     "gaussian_noise": ((0.04,), (0.06,), (0.08,), (0.09,), (0.1,)),

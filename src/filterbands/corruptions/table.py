@@ -12,9 +12,8 @@ from torch import Tensor
 from .. import rng
 from ..checks import hint, whole_number
 from ..types import Images
-from .kinds import BENCHMARK, MORE, OTHERS, PARAMETERS, TOGETHER, Corrupt, Family
+from .kinds import BENCHMARK, MORE, NEEDS, OTHERS, PARAMETERS, TOGETHER, Corrupt, Family
 from .pixels import Severities
-from .textures import find_textures
 
 CORRUPTIONS_VERSION = 1
 """Increased when any kind gives other bytes for the same pixels, seed and index."""
@@ -61,8 +60,6 @@ class Corruption:
         return tuple(name for name, table in PARAMETERS.items() if self.name in table)
 
 
-_NEEDS: Mapping[str, Callable[[], object]] = {"frost": find_textures}
-
 CORRUPTIONS: Mapping[str, Corruption] = {
     function.__name__: Corruption(
         name=function.__name__,
@@ -71,7 +68,7 @@ CORRUPTIONS: Mapping[str, Corruption] = {
         benchmark=families is BENCHMARK,
         function=function,
         together=TOGETHER.get(function.__name__, 1),
-        needs=_NEEDS.get(function.__name__),
+        needs=NEEDS.get(function.__name__),
     )
     for families in (BENCHMARK, OTHERS, MORE)
     for family, functions in families.items()
