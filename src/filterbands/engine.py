@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -318,3 +318,25 @@ def device_name(device: torch.device) -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.exists() else []
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "CPU")
+
+
+def random_state(fabric: "Fabric") -> dict[str, Tensor]:
+    """Return the generators' states, with one row per process where there are several."""
+    state = {"cpu": torch.get_rng_state()}
+    if fabric.device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(fabric.device)
+    if fabric.world_size > 1:
+        state = {
+            name: cast(Tensor, fabric.all_gather(value.to(fabric.device))).cpu()
+            for name, value in state.items()
+        }
+    return state
+
+
+def set_random_state(state: dict[str, Tensor], fabric: "Fabric") -> None:
+    """Restore what `random_state` returned, of each process its own row."""
+    if fabric.world_size > 1:
+        state = {name: value[fabric.global_rank] for name, value in state.items()}
+    torch.set_rng_state(state["cpu"])
+    if fabric.device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], fabric.device)

@@ -58,7 +58,7 @@ def test_two_networks_stand_on_one_page(
     assert main([*words, "--html", str(page), "--db", str(tmp_path / "r.db")]) == 0
     assert str(page) in capsys.readouterr().out
     assert page.read_text().startswith("<!doctype html>")
-    assert main([*words, "--layer", "conv9", "--db", str(tmp_path / "r.db")]) == 2
+    assert main([*words, "--only", "heatmap", "--layer", "conv9", "--db", str(tmp_path / "r.db")]) == 2
     assert "no module 'conv9'" in capsys.readouterr().err
 
 

@@ -1,7 +1,7 @@
 """Models: architectures under public parameter names, and loading of weights."""
 
 from . import held
-from .files import find_checkpoints, read_checkpoint, read_weights, weight_files
+from .files import find_checkpoints, read_checkpoint, read_weights, weights_hash
 from .geometry import Geometry, published_geometry
 from .held import bake_weights, held_weights
 from .layers import Convolution, batch_norms, convolutions, first_layer, plain_name, plainly, run_on
@@ -74,5 +74,5 @@ __all__ = [
     "run_on",
     "scaled",
     "trusted_arch",
-    "weight_files",
+    "weights_hash",
 ]

@@ -5,6 +5,7 @@ import struct
 import zipfile
 from collections.abc import Callable, Mapping
 from glob import glob
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
@@ -138,19 +139,24 @@ def _read_safetensors(file: Path, key: str | None) -> _Checkpoint:
 
 
 def _read_folder(folder: Path, key: str | None) -> _Checkpoint:
-    read = [read_checkpoint(part, key=key) for part in weight_files(folder)]
+    read = [read_checkpoint(part, key=key) for part in _weight_files(folder)]
     tensors = {name: tensor for part, _ in read for name, tensor in part.items()}
     return tensors, read[0][1] if len(read) == 1 else {}
 
 
-def weight_files(path: str | Path) -> list[Path]:
+def weights_hash(path: str | Path) -> str:
+    """Return the sha256 of the file of a checkpoint, or of the hashes of all files where it has several."""
+    hashes = [sha256(check_input(file).read_bytes()).hexdigest() for file in _weight_files(Path(path))]
+    return hashes[0] if len(hashes) == 1 else sha256("\n".join(hashes).encode()).hexdigest()
+
+
+def _weight_files(folder: Path) -> list[Path]:
     """Return the files that hold the weights of a checkpoint: itself, or those of a Run or another folder.
 
     Raises:
         FileNotFoundError: A folder without weights, or that lacks a part of them.
         ValueError: A folder of several checkpoints.
     """
-    folder = Path(path)
     if not folder.is_dir():
         return [folder]
     found = next((folder / name for name in _FILES if (folder / name).exists()), None)

@@ -1,7 +1,6 @@
 """The training loop, read from top to bottom."""
 
 import copy
-import hashlib
 import logging
 import math
 import time
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from .. import engine
 from ..control import bake, recalibrate
 from ..datasets import ImageSet, load_data
-from ..disk import check_input, make_folder, owned, write_weights, write_whole
+from ..disk import make_folder, owned, write_weights, write_whole
 from ..engine import (
     compiling,
     device_name,
@@ -36,7 +35,7 @@ from ..models import (
     known_overlap,
     known_trainings,
     read_weights,
-    weight_files,
+    weights_hash,
 )
 from ..run import Run
 from ..types import Progress
@@ -132,7 +131,7 @@ def _begin(
             f"{run.folder} was begun on other images than {config.data} holds now; bring those back, or "
             "train anew in another folder"
         )
-    if before and config.init and before.get("init") != _start(config):
+    if before and config.init and before.get("init") != weights_hash(config.init):
         raise ValueError(
             f"{run.folder} was begun from other weights than {config.init} holds now; bring those back, or "
             "train anew in another folder"
@@ -190,7 +189,7 @@ def _train(
             optimizer.load_state_dict(state["optimizer"])
             if averages is not None:
                 averages.load(state["averages"])
-            _set_random_state(state["random"], fabric)
+            engine.set_random_state(state["random"], fabric)
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             said = f"{type(error).__name__}: {error}".splitlines()[0]
             raise ValueError(
@@ -222,7 +221,7 @@ def _train(
         # A part of it was trained by other code.
         description["revisions"] = [*others, description["git"]]
     if config.init:
-        description["init"] = _start(config)
+        description["init"] = weights_hash(config.init)
         if earlier := known_trainings(config.init):
             names = [{"data": data, "split": split} for data, split in earlier]
             description["trained_before"] = names
@@ -298,7 +297,7 @@ def _train(
                 **layer_record,
             }
         )
-        random = _random_state(fabric)
+        random = engine.random_state(fabric)
         if rank == 0:
             run.write_log(records)
             if on_epoch is not None:
@@ -359,13 +358,6 @@ def _stopped(
         f"{config.seed}, first key of the batch {int(batch.key[0])}); {file} has the state and the images; "
         f"lower learning_rate (now {config.learning_rate}) and train anew in another folder than {run.folder}"
     )
-
-
-def _start(config: TrainConfig) -> str:
-    """Return the hash of the file of weights that training starts from, of a folder those of its files."""
-    files = weight_files(config.init)
-    hashes = [hashlib.sha256(check_input(file).read_bytes()).hexdigest() for file in files]
-    return hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 
 def _resembled(config: TrainConfig) -> tuple[str, ...]:
@@ -430,7 +422,7 @@ def _is_done(run: Run, config: TrainConfig, *, resume: bool) -> bool:
         changed = changed_fields(run.read()["config"], config)
     except ValueError as error:
         raise ValueError(f"{run.folder} cannot be resumed: {error}") from None
-    if list(changed) == ["init"] and run.read().get("init") == _start(config):
+    if list(changed) == ["init"] and run.read().get("init") == weights_hash(config.init):
         # The same weights at another place, or named in another way.
         changed = {}
     if changed:
@@ -442,24 +434,3 @@ def _is_done(run: Run, config: TrainConfig, *, resume: bool) -> bool:
         except ValueError as error:
             raise ValueError(f"{error}, or train anew in another folder") from None
     return run.finished
-
-
-def _random_state(fabric: "engine.Fabric") -> dict[str, Tensor]:
-    """Return the generators' states, with one row per process where there are several."""
-    state = {"cpu": torch.get_rng_state()}
-    if fabric.device.type == "cuda":
-        state["cuda"] = torch.cuda.get_rng_state(fabric.device)
-    if fabric.world_size > 1:
-        state = {
-            name: cast(Tensor, fabric.all_gather(value.to(fabric.device))).cpu()
-            for name, value in state.items()
-        }
-    return state
-
-
-def _set_random_state(state: dict[str, Tensor], fabric: "engine.Fabric") -> None:
-    if fabric.world_size > 1:
-        state = {name: value[fabric.global_rank] for name, value in state.items()}
-    torch.set_rng_state(state["cpu"])
-    if fabric.device.type == "cuda" and "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"], fabric.device)
