@@ -56,6 +56,9 @@ def facts(run: Run, line: Line) -> Line:
 
 def pack(scores: Scores, file: Path) -> None:
     """Write one bit per image and cell; `cells` names kind, severity, first image and step of each."""
+    if scores.failed:
+        cells = ", ".join(f"{kind} {severity}" for kind, severity in scores.failed)
+        raise SystemExit(f"{file.name}: cells failed ({cells}), so that no average of them can be kept")
     file.parent.mkdir(parents=True, exist_ok=True)
     names, bits = [], []
     for (kind, severity), answers in scores.cells.items():
@@ -93,14 +96,31 @@ def unpack(file: Path, kinds: Sequence[str]) -> np.ndarray[Any, np.dtype[np.floa
 
     The kind `clean` is the images as they are.
     """
-    found = list(cells(file))
-    if missing := set(kinds) - {kind for kind, *_ in found}:
-        raise SystemExit(f"{file.name} lacks {', '.join(sorted(missing))}, so that a mean would be too low")
-    shares = np.zeros(1 + max(int(positions[-1]) for _, _, positions, _ in found))
-    for kind, _, positions, bits in found:
-        if kind in kinds:
+    found = whole_kinds(file, kinds)
+    images = 1 + max(int(positions[-1]) for parts in found.values() for _, positions, _ in parts)
+    shares = np.zeros(images)
+    for parts in found.values():
+        for _, positions, bits in parts:
             shares[positions] += bits
     return shares / len(kinds)
+
+
+def whole_kinds(file: Path, kinds: Sequence[str]) -> dict[str, list[tuple[int, Positions, Bits]]]:
+    """Return the cells of some kinds; end where one is missing, or does not show every image once."""
+    found: dict[str, list[tuple[int, Positions, Bits]]] = {kind: [] for kind in kinds}
+    images = 0
+    for kind, severity, positions, bits in cells(file):
+        images = max(images, int(positions[-1]) + 1)
+        if kind in found:
+            found[kind].append((severity, positions, bits))
+    for kind, parts in found.items():
+        shown = np.bincount(np.concatenate([at for _, at, _ in parts] or [[]]).astype(int), minlength=images)
+        if not (shown == 1).all():
+            raise SystemExit(
+                f"{file.name} lacks {kind} of {int((shown != 1).sum())} of {images} images, so that a mean "
+                "would be wrong"
+            )
+    return found
 
 
 def append_missing(

@@ -16,7 +16,7 @@ from typing import Any
 import altair as alt
 import scatter
 from collecting import read_finished, unpack
-from verdict import signed
+from verdict import elsewhere, signed
 
 from filterbands.control import PROFILE, SpectralNoise
 from filterbands.scores import BENCHMARK_15
@@ -48,6 +48,17 @@ Line = dict[str, Any]
 def read() -> list[Line]:
     """Return the lines of the finished runs."""
     return [line for line in read_finished(RESULTS / "search.jsonl") if "of" not in line]
+
+
+def failed(epochs: int) -> set[str]:
+    """Return the rows whose loss became NaN or infinite at the deciding seed: they ran, and have no rank."""
+    file = RESULTS / "search.jsonl"
+    lines = [json.loads(text) for text in file.read_text().splitlines()] if file.exists() else []
+    return {
+        line["row"]
+        for line in lines
+        if line.get("failed") and (line["epochs"], line["seed"]) == (epochs, SEED)
+    }
 
 
 def read_opened() -> list[Line]:
@@ -112,7 +123,11 @@ def table(lines: Sequence[Line], epochs: int) -> str:
     if not lines:
         return "No runs yet."
     rows = {line["row"]: gains(lines, line["row"], epochs) for line in lines}
-    order = sorted((row for row in rows if rows[row]), key=lambda row: -rank(rows[row], epochs))
+    # The deciding seed alone gives the rank.
+    deciding = [line for line in lines if line["seed"] == SEED]
+    ranks = {row: rank(found, epochs) for row in rows if (found := gains(deciding, row, epochs))}
+    order = sorted(ranks, key=lambda row: -ranks[row])
+    standard = {line["seed"]: line for line in lines if line["row"] == "standard"}
     costs = RESULTS / "search_cost.json"
     ratios = json.loads(costs.read_text())["ratios"] if costs.exists() else {}
     heads = (
@@ -129,16 +144,19 @@ def table(lines: Sequence[Line], epochs: int) -> str:
     text = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for row in order:
         runs = [line for line in lines if line["row"] == row]
+        by_seed = {line["seed"]: line for line in runs}
         of_clean, of_selection = ([pair[place] for pair in rows[row]] for place in (0, 1))
         cells = [
-            f"`{row}`" + (" *" if resembled(runs[0]) else ""),
+            f"`{row}`"
+            + (" *" if resembled(runs[0]) else "")
+            + (" †" if elsewhere(by_seed, standard) else ""),
             str(runs[0]["passes"]),
             f"{ratios[row]:.2f}" if row in ratios else "",
             str(len(runs)),
             f"{100 * mean(line['clean'] for line in runs):.2f}",
             f"{100 * mean(selection(line['kinds'], without=resembled(line)) for line in runs):.2f}",
             *(("", "", "") if row == "standard" else (signed(of_clean), signed(of_selection))),
-            *(() if row == "standard" else (f"{rank(rows[row], epochs):.2f}",)),
+            *(() if row == "standard" else (f"{ranks[row]:.2f}",)),
         ]
         text.append(f"| {' | '.join(cells)} |")
     return "\n".join(text)
@@ -172,20 +190,30 @@ def finals() -> str:
 
 def learned(lines: Sequence[Line]) -> str:
     """Return what the learned strengths ended at, by row and seed, as Markdown."""
-    rows = [line for line in lines if line["epochs"] == SHORT and "spectral" in line]
-    rows.sort(key=lambda line: (line["row"], line["seed"]))
-    ends = [("start", "", SpectralNoise().strengths())]
-    ends += [(f"`{line['row']}`", str(line["seed"]), line["spectral"]) for line in rows]
-    heads = ("row", "seed", *(f"band {band + 1}" for band in range(len(PROFILE))), "shared gain", "noise")
+    rows = [line for line in lines if "spectral" in line]
+    rows.sort(key=lambda line: (line["row"], line["epochs"], line["seed"]))
+    ends = [("start", "", "", SpectralNoise().strengths())]
+    ends += [(f"`{line['row']}`", str(line["epochs"]), str(line["seed"]), line["spectral"]) for line in rows]
+    heads = (
+        "row",
+        "epochs",
+        "seed",
+        *(f"band {band + 1}" for band in range(len(PROFILE))),
+        "shared gain",
+        "noise",
+    )
     text = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-    for row, seed, found in ends:
+    for row, epochs, seed, found in ends:
         cells = [f"{value:.3f}" for name in ("bands", "gain", "noise") for value in found[name]]
-        text.append(f"| {' | '.join([row, seed, *cells])} |")
-    for row in dict.fromkeys(line["row"] for line in rows):
-        found = [line["spectral"] for line in rows if line["row"] == row]
+        text.append(f"| {' | '.join([row, epochs, seed, *cells])} |")
+    for row, length in dict.fromkeys((line["row"], line["epochs"]) for line in rows):
+        found = [line["spectral"] for line in rows if (line["row"], line["epochs"]) == (row, length)]
         if len(found) > 1:
             most = f"{_spread(found):.1f} %"
-            text += ["", f"Between {len(found)} seeds of `{row}` no strength differs by more than {most}."]
+            said = (
+                f"Between {len(found)} seeds of `{row}` at {length} epochs no strength differs by more than"
+            )
+            text += ["", f"{said} {most}."]
     return "\n".join(text)
 
 
@@ -296,7 +324,8 @@ def candidates(lines: Sequence[Line]) -> list[str]:
 
 def finalists(lines: Sequence[Line]) -> dict[str, str]:
     """Return the rows of 40 epochs whose 15 kinds are opened, by the names that they get."""
-    missing = [row for row in candidates(lines) if not gains(lines, row, LONG)]
+    lost = failed(LONG)
+    missing = [row for row in candidates(lines) if row not in lost and not gains(lines, row, LONG)]
     if missing:
         raise SystemExit(f"finalists are drawn when all candidates ran; not run yet: {', '.join(missing)}")
     belongs = {

@@ -133,9 +133,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     **_protocol("narrow 40", verdict.NARROW, 40),
     **_protocol("full 30", verdict.FULL, 30),
     "protocol words": lambda: decisions.table(verdict.read()),
-    "protocol checks": lambda: "\n\n".join(
-        check(verdict.read()) for check in (decisions.positive_control, decisions.at_equal_clean)
-    ),
+    "protocol checks": lambda: decisions.checks(verdict.read()),
     "search 12": lambda: search.table(search.read(), 12),
     "search 40": lambda: search.table(search.read(), 40),
     "search finals": search.finals,
@@ -155,6 +153,8 @@ PICTURES: Mapping[str, Callable[[], Any]] = {
     "arms.png": lambda: verdict.arms_chart(verdict.read()),
     "dose.png": lambda: verdict.dose_chart(verdict.read()),
     "search.png": lambda: search.chart(search.read()),
+    # Nothing to draw before the finalists' kinds are opened.
+    **({"finals.png": lambda: search.finals_chart(search.read_opened())} if search.read_opened() else {}),
 }
 """Every picture of docs/images that is a chart of results."""
 
@@ -185,6 +185,8 @@ def _source(name: str) -> list[Line]:
         found = [line for line in known if (line["band"], line["amplitude"], line["epochs"]) == wanted]
     elif kind == "runs":
         found = [line for line in lines_of("runs") if line["arch"] == rest]
+    elif kind == "search":
+        found = [line for line in search.read() if line["epochs"] == int(rest)]
     elif kind in ("control", "benchmark"):
         known = lines_of("control_study" if kind == "control" else "control_benchmark")
         found = [line for line in known if line["epochs"] == int(rest)]
@@ -220,9 +222,11 @@ FIGURES: Mapping[str, Callable[[Line], float]] = {
     "15_recalibrated": lambda line: 100 * line["average_15_recalibrated"],
     "accuracy": lambda line: 100 * line["accuracy"],
     "4": lambda line: 100 * line["extra_4"],
+    "selection": lambda line: 100 * line["selection"],
     "15": lambda line: 100 * line["average_15"],
     "19": lambda line: 100 * line["average_19"],
     "12": _over(BENCHMARK_15[3:]),
+    "cbar": lambda line: 100 * line["average_cbar"],
     "low_energy": lambda line: line["mean_low_energy"],
     "low_share": lambda line: line["low_share"],
     "minutes": lambda line: line["seconds"] / 60,

@@ -121,7 +121,10 @@ def over_images(one: Line, other: Line, kinds: Sequence[str] = BENCHMARK_15) -> 
     The kind `clean` is the images as they are.
     """
     answers = [per_image(line, kinds) for line in (one, other)]
-    found = 100 * (answers[0] - answers[1])
+    return _over_images(100 * (answers[0] - answers[1]))
+
+
+def _over_images(found: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[float, float, float]:
     count = len(found)
     # Image i is seen at severity i modulo 5.
     low, high = bootstrap(found, np.full(count, 1 / count), np.arange(count, dtype=np.int64) % 5)
@@ -129,7 +132,14 @@ def over_images(one: Line, other: Line, kinds: Sequence[str] = BENCHMARK_15) -> 
 
 
 def per_image(line: Line, kinds: Sequence[str]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Return each test image's share of correct answers over the kinds; each kind shows it once."""
+    """Return each test image's share of correct answers over the kinds; each kind shows it once.
+
+    Kinds of C-bar are read from the sealed bits, once these are opened.
+    """
+    if set(kinds) <= set(kinds_of("cbar")):
+        if "cbar" not in line:
+            raise SystemExit(f"C-bar of {line['bits']} is not opened")
+        return unpack(RESULTS / "protocol" / "sealed" / Path(line["bits"]).name, kinds)
     return unpack(RESULTS / line["bits"], kinds)
 
 
@@ -156,11 +166,16 @@ def measured(runs: dict[int, Line], others: dict[int, Line], name: str) -> Gain 
 
 
 def gain(runs: dict[int, Line], others: dict[int, Line], name: str) -> str:
-    """Return the same as text: an interval over seeds in parentheses, one over images in brackets."""
+    """Return the same as text: an interval over seeds in parentheses, one over images in brackets.
+
+    A difference below the protocol's limit is called a tie, whatever its interval.
+    """
     found = measured(runs, others, name)
-    if found is None:
-        return ""
-    interval = f"{found.low:+.2f} to {found.high:+.2f}"
+    return "" if found is None else _told(found, is_tie=abs(found.mean) < TIE)
+
+
+def _told(found: Gain, *, is_tie: bool = False) -> str:
+    interval = f"{found.low:+.2f} to {found.high:+.2f}{', a tie' if is_tie else ''}"
     return f"{found.mean:+.2f} " + (f"[{interval}]" if found.seeds == 1 else f"({interval})")
 
 
@@ -182,8 +197,16 @@ def table(lines: Sequence[Line], arch: str, epochs: int) -> str:
         for figure in FIGURES.values():
             values = [figure(line) for line in runs.values()]
             cells.append(f"{mean(values):.2f}" + (f" ± {stdev(values):.2f}" if len(values) > 1 else ""))
-        text.append(f"| {row} | {len(runs)} | {' | '.join(cells)} |")
+        mark = " †" if elsewhere(runs, select(lines, "standard", arch, epochs)) else ""
+        text.append(f"| {row}{mark} | {len(runs)} | {' | '.join(cells)} |")
     return "\n".join(text)
+
+
+def elsewhere(runs: dict[int, Line], standard: dict[int, Line]) -> bool:
+    """Return whether a run of a row was trained on another processor than `standard` of its seed."""
+    return any(
+        run["processor"] != standard[seed]["processor"] for seed, run in runs.items() if seed in standard
+    )
 
 
 def gains_table(lines: Sequence[Line], arch: str, epochs: int) -> str:
@@ -197,12 +220,24 @@ def gains_table(lines: Sequence[Line], arch: str, epochs: int) -> str:
         if not seeds:
             continue
         relative = [
-            signed([100 * (runs[seed][key] / standard[seed][key] - 1) for seed in seeds])
-            for key in ("average_15", "average_19")
+            _told(relative_gain(runs, standard, key, kinds))
+            for key, kinds in (("average_15", BENCHMARK_15), ("average_19", kinds_of("c")))
         ]
         cells = [str(len(seeds)), *(gain(runs, standard, name) for name in GAINS), *relative]
         text.append(f"| {row} | {' | '.join(cells)} |")
     return "\n".join(text)
+
+
+def relative_gain(runs: dict[int, Line], others: dict[int, Line], key: str, kinds: Sequence[str]) -> Gain:
+    """Return how much more accurate a row is than another, in percent of that one's accuracy."""
+    seeds = sorted(runs.keys() & others.keys())
+    values = [100 * (runs[seed][key] / others[seed][key] - 1) for seed in seeds]
+    if len(seeds) > 1:
+        return Gain(len(values), mean(values), *student_interval(values))
+    one, other = (per_image(of[seeds[0]], kinds) for of in (runs, others))
+    ratio = float(one.mean() / other.mean())
+    # What each image adds to the ratio of two means (delta method).
+    return Gain(1, *_over_images(100 * ((one - ratio * other) / other.mean() + ratio - 1)))
 
 
 def witness(lines: Sequence[Line], arch: str, epochs: int) -> str:
@@ -221,7 +256,13 @@ def witness(lines: Sequence[Line], arch: str, epochs: int) -> str:
         for kinds in BAR.values():
             of = _over_bar(kinds)
             cells.append(f"{mean(of(line) for line in runs.values()):.2f}")
-            cells.append("" if row == "standard" else signed(differences(runs, standard, of)))
+            seeds = sorted(runs.keys() & standard.keys())
+            if row == "standard" or not seeds:
+                cells.append("")
+            elif len(seeds) == 1:
+                cells.append(_told(Gain(1, *over_images(runs[seeds[0]], standard[seeds[0]], kinds))))
+            else:
+                cells.append(signed(differences(runs, standard, of)))
         text.append(f"| {' | '.join(cells)} |")
     return "\n".join(text)
 
