@@ -10,7 +10,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from filterbands import engine, rng
-from filterbands.engine import PRECISIONS, launch, pick_device, pick_precision, set_threads
+from filterbands.engine import PRECISIONS, exact_float32, launch, pick_device, pick_precision, set_threads
 
 INDEX = torch.arange(2)
 
@@ -177,3 +177,11 @@ def test_kernels_are_settled_on_the_cpu_under_another_default_device(kernel_call
         engine.settle_kernels()
     assert kernel_calls
     assert counting.devices == {"cpu"}
+
+
+def test_float32_is_exact_for_a_while_and_then_what_it_was() -> None:
+    places = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)
+    before = [place.fp32_precision for place in places]
+    with exact_float32():
+        assert [place.fp32_precision for place in places] == ["ieee", "ieee"]
+    assert [place.fp32_precision for place in places] == before

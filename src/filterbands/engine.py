@@ -124,6 +124,24 @@ def pick_device(device: str = "auto") -> torch.device:
     return place
 
 
+@contextmanager
+def exact_float32() -> Iterator[None]:
+    """Let convolutions and products of float32 be computed as such on CUDA, which else rounds them to TF32.
+
+    TF32 keeps ten bits of a number; results under `float32` would differ from those of a CPU by that.
+    """
+    cudnn: Any = torch.backends.cudnn
+    places = (cudnn.conv, torch.backends.cuda.matmul)
+    before = [place.fp32_precision for place in places]
+    try:
+        for place in places:
+            place.fp32_precision = "ieee"
+        yield
+    finally:
+        for place, precision in zip(places, before, strict=True):
+            place.fp32_precision = precision
+
+
 def pick_precision(precision: str, device: torch.device) -> str:
     """Return the precision of a name for a device: `auto` is bfloat16 where the device computes in it.
 

@@ -265,3 +265,9 @@ def test_labels_of_any_type_of_number_are_taken(kind: str) -> None:
 def test_labels_that_are_no_numbers_get_one_line(labels: object) -> None:
     with pytest.raises(ValueError, match="evaluate needs images and labels that are numbers, got"):
         as_source((np.zeros((2, 3, 8, 8), np.uint8), labels))
+
+
+def test_a_network_on_a_device_of_another_kind_is_refused() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 4)).to("meta")
+    with pytest.raises(ValueError, match=r"a network on meta needs another device: set device \(--device\)"):
+        evaluate(network, load_data("planted", limit=4))

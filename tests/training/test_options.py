@@ -21,6 +21,7 @@ from filterbands.control import set_share
 from filterbands.models import first_layer, load_model, read_weights
 from filterbands.run import Run
 from filterbands.training import RECIPES, ShareConfig, TrainConfig, build, to_plain, train
+from filterbands.training.networks import _check_plain_norms
 from filterbands.training.optimizing import FACTORS, Averages, cosine, make_optimizer
 
 Configs = Callable[[str], TrainConfig]
@@ -407,3 +408,15 @@ except ValueError as error:
 def test_shared_statistics_need_devices_that_have_them(config_of: Configs, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="sync_batch_norm needs CUDA"):
         train(replace(config_of("standard"), sync_batch_norm=True), tmp_path, device="cpu")
+
+
+def test_batch_norms_that_synchronizing_would_cut_are_refused(config_of: Configs) -> None:
+    class NormAndActivation(nn.BatchNorm2d):
+        """As of timm."""
+
+        def forward(self, images: Tensor) -> Tensor:
+            return super().forward(images).relu()
+
+    with pytest.raises(ValueError, match="sync_batch_norm needs plain batch norms, 1 is a NormAndActivation"):
+        _check_plain_norms(nn.Sequential(nn.Conv2d(3, 4, 3), NormAndActivation(4)))
+    _check_plain_norms(build(config_of("standard"), classes=10))

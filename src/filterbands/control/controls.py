@@ -228,7 +228,7 @@ def _tap_covariance(images: Data, size: tuple[int, int]) -> Float[Tensor, "taps 
     for part in chain([sample], batches):
         sums.add(part)
     sums.check("equal_gain_blur", "the images")
-    return sums.moments()[1].mean(dim=0)
+    return sums.moments()[1].mean(dim=0).cpu()
 
 
 def _noise_ratio(

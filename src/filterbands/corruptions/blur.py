@@ -13,7 +13,18 @@ from torch import Tensor
 
 from ..rng import integers, uniform
 from ..types import Images, Keys
-from .pixels import Constants, border_index, correlate, exponential, extend, pick, smooth, to_bytes, to_unit
+from .pixels import (
+    Constants,
+    border_index,
+    correlate,
+    divided,
+    exponential,
+    extend,
+    pick,
+    smooth,
+    to_bytes,
+    to_unit,
+)
 
 
 def defocus_blur(images: Images, parameters: Constants, *, key: Keys) -> Images:  # noqa: ARG001
@@ -21,7 +32,7 @@ def defocus_blur(images: Images, parameters: Constants, *, key: Keys) -> Images:
 
     The parameters are the radius of the disk and the standard deviation of the Gaussian, in pixels.
     """
-    return to_bytes(correlate(images, disk(*parameters), border="reflect-101").div_(255))
+    return to_bytes(divided(correlate(images, disk(*parameters), border="reflect-101"), 255))
 
 
 def glass_blur(images: Images, parameters: Constants, *, key: Keys) -> Images:
@@ -56,7 +67,7 @@ def zoom_blur(images: Images, parameters: Constants, *, key: Keys) -> Images:  #
     matrix = _zoom_sum(h, w, factors).to(images.device)
     # Weights are multiples of 2^-40, so that each sum below is exact in any order.
     line = images.reshape(b * c, h * w).to(torch.float64).T.contiguous()
-    level = torch.sparse.mm(matrix, line).div_(len(factors) + 1)
+    level = divided(torch.sparse.mm(matrix, line), len(factors) + 1)
     whole = level.round()
     # Where the mean is a whole level, the float32 sum of the original decides between it and the level below.
     exact = (level - whole).abs_() < 1e-5
@@ -137,7 +148,7 @@ def smear(images: Images, degrees: Float[Tensor, " b"], *, radius: float, sigma:
         index = (place + offset[:, step, None, None, None]).flatten()
         total.add_(line.index_select(0, index).mul_(257 * weights[step]))
     quantum = total.add_(0.5).floor_()
-    return quantum.div_(257).to(torch.uint8).reshape(b, c, h, w)
+    return divided(quantum, 257).to(torch.uint8).reshape(b, c, h, w)
 
 
 @lru_cache(maxsize=32)

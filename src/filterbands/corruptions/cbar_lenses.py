@@ -17,6 +17,7 @@ from ..types import FloatImages, Images, Keys
 from .pixels import (
     Constants,
     cut,
+    divided,
     filter_matrix,
     pick,
     reflect_101,
@@ -190,7 +191,7 @@ def refract(
     angle = cosine.arccos()
     length = (angle - (angle.sin() / 4).asin_()).sin_().mul_(lens * side).div_(slope)
     length.masked_fill_((cosine >= 0.999) | (slope == 0), 0)
-    shift = torch.stack([(part * length).mul_(1000).round_().div_(1000) for part in (down, across)], 1)
+    shift = torch.stack([divided((part * length).mul_(1000).round_(), 1000) for part in (down, across)], 1)
     unit = to_unit(images, torch.float32).to(torch.float64)
     return to_bytes(read(unit, shift).add_((down - across).mul_(lighting)[:, None]))
 
@@ -292,7 +293,7 @@ def _turned(
         total = torch.zeros(value.shape[1], dtype=torch.float32, device=value.device)
         for turned, share in zip(value.mul_(inside).to(torch.float32), _TURN_WEIGHTS, strict=True):
             total.add_(turned.mul_(share))
-        result[part] = total.div_(sum(_TURN_WEIGHTS)).clamp_(0, 1).mul_(255).to(torch.uint8)
+        result[part] = divided(total, sum(_TURN_WEIGHTS)).clamp_(0, 1).mul_(255).to(torch.uint8)
     return result
 
 

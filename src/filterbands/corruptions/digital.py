@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..types import FloatImages, Images, Keys
-from .pixels import Constants, to_bytes, to_unit
+from .pixels import Constants, divided, to_bytes, to_unit
 
 Plane = Float[Tensor, "b h w"]
 
@@ -47,7 +47,9 @@ def contrast(images: Images, parameters: Constants, *, key: Keys) -> Images:  # 
     (factor,) = parameters
     unit = to_unit(images)
     # A running sum adds in the order of the original; the last bit decides where the result is a whole level.
-    mean = unit.flatten(2).cumsum(2)[:, :, -1, None, None] / unit[0, 0].numel()
+    # Other devices add in an order of their own.
+    sums = unit.flatten(2).cpu().cumsum(2)[:, :, -1, None, None].to(unit.device)
+    mean = divided(sums, unit[0, 0].numel())
     return to_bytes(unit.sub_(mean).mul_(factor).add_(mean))
 
 
@@ -95,7 +97,8 @@ def rgb_to_hsv(unit: FloatImages) -> tuple[Plane, Plane, Plane]:
     safe = torch.where(spread == 0, 1.0, spread)
     # The last of several equal largest channels decides; each sextant is 1/6 of the circle.
     hue = torch.where(green == value, (blue - red).div_(safe).add_(2), (green - blue).div_(safe))
-    hue = torch.where(blue == value, (red - green).div_(safe).add_(4), hue).div_(6)
+    hue = torch.where(blue == value, (red - green).div_(safe).add_(4), hue)
+    hue = divided(hue, 6)
     hue = torch.where(hue < 0, hue + 1, hue).masked_fill_(spread == 0, 0)
     saturation = torch.where(spread == 0, 0.0, spread / value)
     return hue, saturation, value

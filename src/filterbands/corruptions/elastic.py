@@ -19,6 +19,7 @@ from ..rng import uniform
 from ..types import FloatImages, Images, Keys
 from .pixels import (
     Constants,
+    divided,
     filter_matrix,
     gaussian_taps,
     pick,
@@ -86,7 +87,7 @@ def _move_affinely(images: FloatImages, jitter: Float[Tensor, "b 3 2"]) -> Float
     )
     after = (corner + jitter).to(torch.float64)
     # The columns and the translation of the map, (x, y) each; its inverse gives the source of each pixel.
-    right, down = (after[:, 1] - after[:, 2]) / (2 * side), (after[:, 0] - after[:, 1]) / (2 * side)
+    right, down = (divided(after[:, one] - after[:, one + 1], 2 * side) for one in (1, 0))
     shift = after[:, 0] - right * corner[0, 0] - down * corner[0, 1]
     determinant = right[:, 0] * down[:, 1] - right[:, 1] * down[:, 0]
     scale = torch.where(determinant == 0, 0.0, 1 / determinant)

@@ -31,7 +31,15 @@ _PADDINGS: Mapping[Border, Literal["edge", "symmetric", "reflect"]] = {
 
 def to_unit(images: Images, dtype: torch.dtype = torch.float64) -> FloatImages:
     """Return images as floats in [0, 1]."""
-    return images.to(dtype).div_(255)
+    return divided(images.to(dtype), 255)
+
+
+def divided(values: Float[Tensor, "..."], by: float) -> Float[Tensor, "..."]:
+    """Return values divided by a number, in place and rounded alike on every device.
+
+    CUDA multiplies by the reciprocal of a plain number, which would round whole levels down.
+    """
+    return values.div_(torch.tensor(by, dtype=values.dtype, device=values.device))
 
 
 def to_bytes(images: FloatImages) -> Images:

@@ -130,7 +130,7 @@ def cover_with_snow(
     for axis in (2, 3):
         layer = _stretch(layer, axis, zoom)
     flakes = to_bytes(torch.where(layer < threshold, 0.0, layer))
-    streaks = smear(flakes, degrees, radius=radius, sigma=sigma).to(torch.float64).div_(255)
+    streaks = to_unit(smear(flakes, degrees, radius=radius, sigma=sigma))
     unit = to_unit(images, torch.float32)
     red, green, blue = unit.unbind(1)
     gray = (red * 0.299).add_(green * 0.587).add_(blue * 0.114)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as modules
 
 from .. import rng
+from ..engine import exact_float32
 from ..models import evaluating
 from ..types import FloatImages
 from .contents import PLAIN, Contents, is_shown, settings, without_address
@@ -184,8 +185,7 @@ def _answers(model: nn.Module, shape: tuple[int, int, int]) -> tuple[str, str]:
 def _fixed_numbers(device: torch.device) -> Iterator[None]:
     """Give a network that draws random numbers the same ones, in full precision, without a graph."""
     cuda = [device.index or 0] if device.type == "cuda" else []
-    precise = torch.backends.cudnn.flags(allow_tf32=False) if cuda else contextlib.nullcontext()
-    with torch.inference_mode(), torch.random.fork_rng(devices=cuda), precise:
+    with torch.inference_mode(), torch.random.fork_rng(devices=cuda), exact_float32():
         torch.manual_seed(0)
         yield
 

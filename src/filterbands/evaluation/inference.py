@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..checks import users_line
 from ..corruptions import corrupt
-from ..engine import Compiled, logits_in, pick_device, settle_kernels
+from ..engine import Compiled, exact_float32, logits_in, pick_device, settle_kernels
 from ..models import evaluating
 from ..scores import calibration_error
 from ..types import FloatImages, Images, Labels
@@ -59,9 +59,10 @@ class Runner:
         settle_kernels()
         started = time.perf_counter()
         logits, labels = [], []
-        for images, truth in ahead(self._pieces(cell)):
-            logits.append(self._on_all(images).cpu())
-            labels.append(truth)
+        with exact_float32():
+            for images, truth in ahead(self._pieces(cell)):
+                logits.append(self._on_all(images).cpu())
+                labels.append(truth)
         return self._outcome(torch.cat(logits), torch.cat(labels), time.perf_counter() - started)
 
     def _outcome(self, logits: Tensor, labels: Labels, seconds: float) -> Outcome:
@@ -181,10 +182,18 @@ def running_on(network: nn.Module, device: str | None) -> Iterator[torch.device]
     Args:
         network: Changed in place.
         device: As `pick_device` takes it; None is where the network is.
+
+    Raises:
+        ValueError: The network is neither on a CPU nor on a CUDA device, and no device is named.
     """
     home = next((tensor.device for tensor in network.parameters()), torch.device("cpu"))
     place = home if device is None else pick_device(device)
-    with evaluating(network):
+    if place.type not in ("cpu", "cuda"):
+        raise ValueError(f"a network on {place} needs another device: set device (--device) to cpu or cuda")
+    if place.type == "cuda" and place.index is None:
+        # Threads that read ahead have a current device of their own.
+        place = torch.device("cuda", torch.cuda.current_device())
+    with evaluating(network), exact_float32():
         try:
             network.to(place)
             yield place

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ..datasets import ImageSet
+from ..engine import pick_device
 from ..evaluation import evaluate
 from ..models import load_model
 from ..run import Run
@@ -137,6 +138,9 @@ def _evaluation_seconds(study: StudyConfig, config: TrainConfig, test: ImageSet,
     few = test.subset(torch.arange(min(100, len(test))))
     settings = replace(study.evaluation, device=device, spread=False, severities=(3,))
     model = load_model(arch=config.arch, classes=len(test.classes))
+    if pick_device(device).type == "cuda":
+        # The first evaluation loads kernels, once.
+        evaluate(model, few, config=settings)
     began = time.perf_counter()
     evaluate(model, few, config=settings)
     return (time.perf_counter() - began) * len(test) / len(few) * (1 if study.evaluation.spread else 5)

@@ -93,7 +93,7 @@ def _run_missing(
     todo = [config for config in study.configs if line_of(config, study, lines, folder) is None]
     if todo:
         check_kinds(as_source(test), study.evaluation)
-        _check_same(study, todo, lines, folder, device)
+        _check_same(study, todo, lines, folder, device, on_cluster=ray is not None)
     # The runs that start from others come last, when these are finished.
     rounds = [
         [config for config in todo if config.recipe not in study.starts],
@@ -156,6 +156,8 @@ def _check_same(
     lines: Sequence[Mapping[str, Any]],
     folder: Path,
     device: str,
+    *,
+    on_cluster: bool,
 ) -> None:
     """Refuse new runs of a row that would be trained or measured on other images, or in another precision.
 
@@ -184,8 +186,9 @@ def _check_same(
         measured = fingerprint(study.evaluate["split"], study.evaluate["limit"], config.size)
         if line.get("fingerprint", measured) != measured:
             raise ValueError(f"{where}, measured on other images than {study.data} holds now; {_APART}")
-        now = pick_precision(config.precision, pick_device(device))
-        if (was := line.get("training_precision", now)) != now:
+        # Workers of a cluster may compute on other devices than this process.
+        now = "" if on_cluster else pick_precision(config.precision, pick_device(device))
+        if now and (was := line.get("training_precision", now)) != now:
             raise ValueError(
                 f"{where}, trained in {was}, and its other seeds would be in {now}; set precision to {was}"
             )

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..control import SpectralNoise, WhiteNoise, modulate, set_blur, set_random_share, set_share
 from ..engine import Compiled
@@ -51,10 +52,22 @@ def in_training(config: TrainConfig, *, classes: int) -> tuple[nn.Module, nn.Mod
         front.append(WhiteNoise(config.white_noise, clean=config.white_clean, clean_first=first))
     network: nn.Module = nn.Sequential(*front, model) if front else model
     if config.sync_batch_norm:
+        _check_plain_norms(network)
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
     if config.channels_last:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model, network
+
+
+def _check_plain_norms(network: nn.Module) -> None:
+    """Refuse batch norms that do more than that, such as timm's with an activation: torch would drop it."""
+    plain = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+    for name, module in network.named_modules():
+        if isinstance(module, _BatchNorm) and type(module) not in plain:
+            raise ValueError(
+                f"sync_batch_norm needs plain batch norms, {name} is a {type(module).__name__}, which torch "
+                "would replace by one without its own forward; set it to false"
+            )
 
 
 def _spectral(config: TrainConfig, clean_first: float) -> SpectralNoise:
