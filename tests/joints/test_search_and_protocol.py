@@ -411,3 +411,18 @@ def test_simple_noise_is_said_to_do_as_well_where_it_does(bench: Any) -> None:
         lines = [_long("gaussian_matched", seed, 91, 80 + 0.1 * (seed % 2)) for seed in seeds]
         lines += [_long("spectral", seed, 91, 80 + gain + 0.05 * (seed % 3)) for seed in seeds]
         assert f"`spectral` against Gaussian noise: {word}, +" in decisions.simple_noise(lines)
+
+
+def test_dose_and_response_have_intervals_over_the_seeds_that_all_shares_have(bench: Any) -> None:
+    verdict = bench("verdict")
+    lines = [
+        _long(row, seed, 88, 60 + 10 * share + 0.1 * seed) | {"epochs": 12}
+        for row, share in verdict.SHARES.items()
+        for seed in range(10, 15 if share else 16)
+    ]
+    said = verdict.dose(lines)
+    assert "| 0.0 | 61.20 (61.00 to 61.40) |" in said
+    # Runs of one share tie in it, so that not even a perfect order has 1.
+    assert re.search(r"correlation of share and accuracy .*: 0.9\d \(0.9\d to .*, 5 seeds\)", said)
+    few = [line for line in lines if (line["row"], line["seed"]) != ("share_25", 12)]
+    assert verdict.dose(few).endswith("not computed (seeds with every share: 4 of 5).")

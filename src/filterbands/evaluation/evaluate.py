@@ -48,7 +48,8 @@ class EvaluateConfig:
     """
 
     name: str | None = None
-    """Name to list the results under; by default the known one, or that of the run, file or class."""
+    """Name to list the results under; by default that of the run or file, of a module the known one or the
+    class."""
     kinds: tuple[str, ...] | None = None
     """Kinds of corruption or sets: c (all 19), cbar, all-but-frost, none; by default c, of a folder all."""
     severities: tuple[int, ...] = SEVERITIES
