@@ -88,7 +88,7 @@ def test_kinds_that_lack_a_severity_leave_no_average_and_stay_out_of_the_means(r
     values = group.rows[0].by_severity.values
     assert [severity for severity, _ in values] == [0, 1, 2]
     assert values[1][1] == pytest.approx((score.kinds["fog"][0] + score.kinds["contrast"][0]) / 2)
-    assert "since some severities were not measured: pixelate." in render_report(report)
+    assert "since some severities are missing: pixelate." in render_report(report)
 
 
 def test_only_whole_averages_have_the_benchmarks_name(results, images):

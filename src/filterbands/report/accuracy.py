@@ -79,8 +79,10 @@ class Standing(NamedTuple):
     def by_severity(self) -> Line:
         """Its mean accuracy at each severity, 0 being clean."""
         # With kinds that lack a severity the mean would jump there, whatever the network does.
-        kinds = self.kinds
-        rows = [kinds[kind] for kind in self.whole]
+        kinds, families = self.kinds, self.members[0].score.families
+        # As in the averages, those of C-bar count only where there are no others.
+        counted = [kind for kind in self.whole if families.get(kind) != "cbar"] or self.whole
+        rows = [kinds[kind] for kind in counted]
         means = [(s, mean_at_hand([row[s - 1] for row in rows])) for s in self.members[0].score.severities]
         values = known([(0, self.clean.value), *means])
         return Line(self.recipe.position, self.recipe.name, values)

@@ -87,9 +87,11 @@ def _glance(recipes: Sequence[Recipe], groups: Sequence[Comparison], several: bo
         if has_layer:
             energies = [one.mean_low_energy for one in layers if one.mean_low_energy is not None]
             shares = [one.low_share for one in layers if one.low_share is not None]
-            row += [Cell(number(_mean(energies))), Cell(percent(_mean(shares)))]
+            energy, share = _mean(energies), _mean(shares)
+            row += [Cell(number(energy), value=energy), Cell(percent(share), value=share)]
         if has_time:
-            row.append(Cell(duration(_mean([s for s in map(_seconds, entries) if s is not None]))))
+            seconds = _mean([s for s in map(_seconds, entries) if s is not None])
+            row.append(Cell(duration(seconds), value=seconds))
         return row
 
     rows = []
@@ -153,5 +155,9 @@ def _accuracy(
     dots = tuple(of(member.score).value for member in standing.members)
     estimate = of(standing)
     return Cell(
-        percent(estimate.value), under=interval(estimate), dots=dots if len(dots) > 1 else (), ends=ends
+        percent(estimate.value),
+        under=interval(estimate),
+        value=estimate.value,
+        dots=dots if len(dots) > 1 else (),
+        ends=ends,
     )

@@ -65,7 +65,7 @@ def by_depth(networks: Iterable[tuple[int, str, ModelSpectrum]]) -> list[Figure]
             for position, name, spectrum in networks
         ],
         x=Axis("Convolution, from the input on", whole=True),
-        y=Axis("Mean low energy", percent=True),
+        y=Axis("Mean low energy", percent=True, domain=(0, 1)),
         label="Mean low energy of every convolution in the order of the network",
         several=True,
     )

@@ -163,7 +163,15 @@ def _answers(probed: Sequence[Probed]) -> list[tuple[int, str, dict[str, Any]]]:
         error = None if heat is None or isnan(heat.mean_error()) else heat.mean_error()
         if reach is None and error is None:
             continue
-        about = {} if heat is None else {"norm": f"{heat.norm:g}", "clean": heat.clean_error}
+        about = (
+            {}
+            if heat is None
+            else {
+                "norm": f"{heat.norm:g}",
+                "clean": heat.clean_error,
+                "where": f" to the output of {heat.layer}" if heat.layer else "",
+            }
+        )
         found.append((position, entry.name, {"reach": reach, "error": error, **about}))
     return found
 
@@ -214,7 +222,14 @@ def _errors(maps: Sequence[tuple[int, str, HeatMap]]) -> Table:
     rows: list[Row] = [["no perturbation", *(percent(heat.clean_error) for _, _, heat in maps)]]
     for low, high in _BANDS:
         rows.append([f"{low:g} to {high:g}", *(_percent(heat.mean_error(low, high)) for _, _, heat in maps)])
-    return Table("Mean error by radius", ["Radius", *_names(maps)], rows)
+    heads = [Cell(name, position, _about(heat, maps)) for position, name, heat in maps]
+    return Table("Mean error by radius", ["Radius", *heads], rows)
+
+
+def _about(heat: HeatMap, maps: Sequence[tuple[int, str, HeatMap]]) -> str:
+    """Return the norm and the layer of a map where those of the maps beside it differ."""
+    same = len({(other.norm, other.layer) for _, _, other in maps}) == 1
+    return "" if same else f"norm {heat.norm:g}" + (f" at {heat.layer}" if heat.layer else "")
 
 
 def _percent(error: float) -> str:
@@ -300,7 +315,7 @@ def added_pictures(corruptions: CorruptionSpectra) -> list[Picture]:
         within = [spectrum.low_energy(RING * number) for number in range(1, _RINGS + 1)]
         shares = ",".join(f"{above - below:.4f}" for below, above in pairwise([0.0, *within]))
         decades = (power / power.max().clamp_min(1e-30)).clamp_min(1e-30).log10() + _DECADES
-        under = f"severity {severity}, low energy {number(corruptions.low_energy(kind))}"
+        under = f"severity {severity}, low energy {number(spectrum.low_energy())}"
         address = spectrum_picture(decades, peak=_DECADES, levels=24)
         label = Cell(spaced(kind), under=under, kind=kind)
         rings = {"shares": shares}

@@ -258,7 +258,9 @@ def _facts(entry: Entry) -> list[tuple[str, list[tuple[str, str]]]]:
         blocks.append(("Evaluation", {"name": score.name, **dict(score.conditions), "kinds": kinds}))
     for one in entry.probed:
         what = "Heat map" if isinstance(one.found, HeatMap) else "Filtered images"
-        norm = {"norm": f"{one.found.norm:g}"} if isinstance(one.found, HeatMap) else {}
+        norm = {}
+        if isinstance(one.found, HeatMap):
+            norm = {"norm": f"{one.found.norm:g}", "layer": one.found.layer or "the image"}
         blocks.append((what, {**dict(_conditions(one)), **norm}))
     return [(heading, list(_flat(facts))) for heading, facts in blocks]
 

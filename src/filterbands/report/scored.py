@@ -6,7 +6,7 @@ from typing import Any, TypeGuard
 
 from ..corruptions import CORRUPTIONS
 from ..scores import BENCHMARK_15, EXTRA_4, Scores, compare, conditions, key_of, overlapping_kinds
-from .text import brief, cleaned
+from .text import brief, cleaned, spaced
 from .views import Average, Estimate, ScoreView, mapping
 
 _AVERAGE_15 = ("average over the 15 benchmark kinds", "Corrupted images, 15 kinds")
@@ -43,6 +43,9 @@ def score_view(score: Scores, alike: Sequence[Scores]) -> ScoreView:
         families={kind: CORRUPTIONS[kind].family for kind in score.kinds if kind in CORRUPTIONS},
         overlap=tuple(kind for kind in score.kinds if kind in overlapping_kinds(score.overlap)),
         warnings=score.warnings,
+        failed=tuple(
+            (f"{spaced(kind)}, severity {level}", why) for (kind, level), why in score.failed.items()
+        ),
         source=score,
         gains=(gain(("clean",)), gain(averages[0].kinds if averages else ())),
     )

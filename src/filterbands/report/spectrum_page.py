@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..datasets import ImageSet
 from ..disk import check_output
-from ..filters import Analyzed, GradientSpectrum, Sensitivity, Trajectory
+from ..filters import Analyzed, GradientSpectrum, Sensitivity, Trajectory, line
 from .charts import Axis, Line, line_chart, points
 from .layers import by_depth, course, having, layers_table, radial_figures, spectra_pictures
 from .page import render, write_page
@@ -56,10 +56,13 @@ def write_spectra(
         names=[(position, one.path, names[position]) for position, one in enumerate(networks)],
         firsts=[(n, one.path, one.first) for n, one in enumerate(networks) if one.first is not None],
         ends=_ends(together),
+        white=line(networks[0].spectrum.cutoff),
         conditions=[] if data is None else _conditions(data),
         curves=_curves(networks),
         courses=_courses(networks, together),
-        courses_of=[] if together else [(n, name) for n, name, _ in _logged(networks)],
+        courses_of=[(len(networks), "the checkpoints")]
+        if together
+        else [(n, name) for n, name, _ in _logged(networks)],
         gradients=pictures,
         peak=peak,
         layers=[layers_table(n, one.path, one.layers) for n, one in enumerate(networks)],
@@ -106,7 +109,11 @@ def _curves(networks: Sequence[Analyzed]) -> list[Figure]:
         chart = line_chart(
             orientations,
             x=Axis("Direction, degrees", domain=(0, 180)),
-            y=Axis("Power, white filter = 1"),
+            # From 0 on, so that the noise of white filters looks as small as it is.
+            y=Axis(
+                "Power, white filter = 1",
+                domain=(0, max(1.5, 1.1 * max(y for one in orientations for _, y in one.values))),
+            ),
             label="Mean power of the first layer's filters in each direction",
         )
         note = "0 and 180 are horizontal frequencies, which vertical edges have; 90 are vertical ones."
@@ -117,7 +124,8 @@ def _curves(networks: Sequence[Analyzed]) -> list[Figure]:
 def _courses(networks: Sequence[Analyzed], together: Trajectory | None) -> list[Figure]:
     """Return figures against the step: of the checkpoints together, or of each network's own log."""
     own = _logged(networks)
-    courses = own if together is None else [(0, "the checkpoints", together)]
+    # A position of its own: the course is that of no single checkpoint.
+    courses = own if together is None else [(len(networks), "the checkpoints", together)]
     figures = []
     for title, key in (("Low share", "low_share"), ("Mean low energy", "mean_low_energy")):
         found = [
@@ -125,7 +133,7 @@ def _courses(networks: Sequence[Analyzed], together: Trajectory | None) -> list[
             for position, path, one in courses
         ]
         label, y = f"{title} of the first layer against the step", Axis(title, percent=True)
-        figures += course(title, found, x=Axis("Step"), y=y, label=label, several=True)
+        figures += course(title, found, x=Axis("Step", whole=True), y=y, label=label, several=True)
     return figures
 
 

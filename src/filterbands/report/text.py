@@ -67,7 +67,11 @@ def isolated(text: str) -> str:
 
 def number(value: float | None, digits: int = 3) -> str:
     """Return a number; a dash for None."""
-    return _NONE if value is None else f"{value:.{digits}f}".replace("-", _MINUS)
+    if value is None:
+        return _NONE
+    text = f"{value:.{digits}f}"
+    # Nothing is less than nothing.
+    return text.removeprefix("-") if float(text) == 0 else text.replace("-", _MINUS)
 
 
 def hundredths(share: float | None, digits: int = 1) -> str:

@@ -139,6 +139,8 @@ class ScoreView:
     """Kinds that the network's training resembles."""
     warnings: tuple[str, ...] = ()
     """Reasons to doubt the scores."""
+    failed: tuple[tuple[str, str], ...] = ()
+    """Cells that failed, such as `fog, severity 3`, and why."""
     source: Scores | None = None
     """The scores that it shows, with the answers per image."""
     gains: tuple[Estimate | None, Estimate | None] = (None, None)

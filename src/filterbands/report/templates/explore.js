@@ -112,8 +112,7 @@ async function copyTable(pressed) {
   catch {
     // The clipboard is for pages from https and from the disk alone.
     const box = make("textarea", {}, text);
-    pressed.after(box);
-    box.select();
+    pressed.after(box), box.select();
     document.execCommand("copy");
     box.remove();
   }
@@ -147,8 +146,8 @@ document.body.append(dialog);
 function open(title, ...inside) {
   dialog.querySelector("h2").textContent = title;
   dialog.querySelector("div").replaceChildren(...inside);
+  if (!dialog.open) dialog.showModal();  // Before anything is drawn anew: closing returns the focus to what has it.
   showNetworks();
-  if (!dialog.open) dialog.showModal();
   dialog.scrollTop = 0;
 }
 function openKind(kind) {
@@ -158,14 +157,19 @@ function openKind(kind) {
   if (of(".strip").length) found.push(...titled("Pictures", make("div", {"class": "strips"}, ...pictures)));
   const spectra = of(".spectra > figure").map(one => one.cloneNode(true));
   if (spectra.length) found.push(...titled("Spectrum of what it adds", make("div", {"class": "spectra small"}, ...spectra)));
-  const rows = of(".heat th").map(head => [head.closest("table").dataset.network, [...head.parentElement.cells].slice(1, 6).map(cell => Number(cell.dataset.value ?? NaN))]);
-  if (rows.length) {
+  // Networks that were measured otherwise have a chart and a table of their own, as on the page.
+  const compared = new Map();
+  for (const head of of(".heat th")) {
+    const where = head.closest("[data-comparison]")?.dataset.comparison ?? "", values = [...head.parentElement.cells].slice(1, 6).map(cell => Number(cell.dataset.value ?? NaN));
+    compared.set(where, [...(compared.get(where) ?? []), [head.closest("table").dataset.network, values]]);
+  }
+  for (const [where, rows] of compared) {
     const lines = rows.map(([network, values]) => ({network, "color": colorOf(network), "points": values.map((value, at) => [at + 1, value])}));
     const head = make("tr", {}, ...["Network", 1, 2, 3, 4, 5].map((one, at) => make("th", {"scope": "col", "class": at ? "n" : ""}, one === 1 ? "Severity 1" : String(one))));
     const body = rows.map(([network, values]) => make("tr", {}, make("th", {"scope": "row", "data-network": network}, chipOf(network)),
       ...values.map(value => make("td", {"class": "n"}, Number.isNaN(value) ? "\u2013" : percents(value)))));
     const table = make("table", {}, make("thead", {}, head), make("tbody", {}, ...body));
-    found.push(...titled("Accuracy by severity", plot(lines, [1, 5], "Severity", "Accuracy against severity under " + spaced(kind)),
+    found.push(...titled("Accuracy by severity" + (compared.size > 1 ? ", " + where : ""), plot(lines, [1, 5], "Severity", "Accuracy against severity under " + spaced(kind)),
       make("div", {"class": "scroll", "role": "region", "tabindex": "0", "aria-label": "Accuracy by severity"}, table)));
   }
   for (const head of of("tbody th").filter(one => !one.closest(".heat"))) {
@@ -232,8 +236,7 @@ function brush(maps) {
   const about = kinds.length ? "Each share is of the power that the kind adds." : "The page has no spectra of corruptions: probe a network into the database with --only corruptions.";
   maps[0].closest(".card").append(make("div", {"class": "brush"}, make("h3", {}, kinds.length ? "Which kinds live in a ring" : "Error in a ring"),
     make("p", {"class": "note"}, "Drag over a map, or move the sliders. " + about), make("p", {"class": "sliders"}, ...sliders.map((slider, at) => make("label", {}, ["From", "To"][at], slider))), told, list));
-  refresh = show;
-  show();
+  (refresh = show)();
 }
 
 // The controls. Without this script none of them is on the page.
@@ -255,10 +258,10 @@ document.addEventListener("click", event => {
 const wrap = (holder, action, facts) => { const made = button(action, "", facts); made.append(...holder.childNodes); holder.append(made); };
 if (names.size > 1) all(".legend li").forEach(item => wrap(item, "network", {"aria-pressed": "true"}));
 all(".scroll > table").forEach(table => {
-  if (table.tBodies.length > 1 || table.tBodies[0].rows.length > 1) all("thead th", table).forEach(head => wrap(head, "sort"));
-  const box = make("div", {"class": "tabled"});
-  table.parentElement.replaceWith(box);
-  box.append(table.parentElement, button("copy", "Copy as CSV"));
+  if (table.tBodies.length > 1 || !table.matches(".glance") && table.tBodies[0].rows.length > 1) all("thead th", table).forEach(head => wrap(head, "sort"));
+  const box = make("div", {"class": "tabled"}), scroll = table.parentElement;
+  scroll.replaceWith(box);
+  box.append(scroll, button("copy", "Copy as CSV"));
 });
 all("tbody th[data-kind], .strip:not([data-kind=clean]) h4").forEach(head => wrap(head, "kind"));
 all(".tiles").forEach(tiles => {
@@ -269,17 +272,14 @@ all(".tiles").forEach(tiles => {
     const next = step && buttons[buttons.indexOf(event.target) + step];
     if (!next) return;
     buttons.forEach(one => { one.tabIndex = one === next ? 0 : -1; });
-    next.focus();
-    event.preventDefault();
+    next.focus(), event.preventDefault();
   });
 });
 const maps = all("figure[data-errors]");
 if (maps.length) brush(maps);
 
 const tools = make("aside", {"class": "tools", "aria-label": "Explore"});
-const chooser = (label, options) => {
-  return make("label", {}, label + " ", make("select", {}, ...options.map(([value, text]) => make("option", {"value": value}, text))));
-};
+const chooser = (label, options) => make("label", {}, label + " ", make("select", {}, ...options.map(([value, text]) => make("option", {"value": value}, text))));
 const reference = all("th .sub").find(sub => sub.textContent === "reference");
 if (reference) {
   const picked = chooser("Compare tables with", [...names.keys()].map(one => [one, nameOf(one)])), select = picked.querySelector("select");
@@ -294,6 +294,6 @@ if (tools.childNodes.length) document.querySelector("main").before(tools);
 
 // What is folded belongs on paper.
 let folded = [];
-addEventListener("beforeprint", () => { folded = all("details:not([open])"); folded.forEach(one => { one.open = true; }); });
+addEventListener("beforeprint", () => (folded = all("details:not([open])")).forEach(one => { one.open = true; }));
 addEventListener("afterprint", () => folded.forEach(one => { one.open = false; }));
 })();
