@@ -353,8 +353,9 @@ def random_state(fabric: "Fabric") -> dict[str, Tensor]:
 
 def set_random_state(state: dict[str, Tensor], fabric: "Fabric") -> None:
     """Restore what `random_state` returned, of each process its own row."""
+    # torch reads a state from the beginning of its storage, which a row without a copy of its own is not.
     if fabric.world_size > 1:
-        state = {name: value[fabric.global_rank] for name, value in state.items()}
+        state = {name: value[fabric.global_rank].clone() for name, value in state.items()}
     torch.set_rng_state(state["cpu"])
     if fabric.device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"], fabric.device)

@@ -91,7 +91,7 @@ def test_with_a_file_of_names_an_empty_or_single_class_folder_keeps_its_number(
         ("ant\n\nbee", "no name for output 1"),
         ("", "no name for output 0|holds no names"),
         ('{"0": "ant", "2": "bee"}', 'lacks "1"'),
-        ('{"ant": 0, "bee": 1}', 'lacks "0"'),
+        ('{"ant": 0, "bee": 2}', 'lacks "0"'),
         ('["ant", 3]', "no name for output 1"),
         ('["ant", "bee"', "begins as JSON does, but is none"),
         (b"\xff\xfe\x00", "needs text or JSON"),
@@ -117,3 +117,19 @@ def test_a_missing_file_of_names_is_named(tmp_path: Path) -> None:
 def test_options_of_files_are_refused_for_other_data(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"--\S+ says how files of folder:DIR alone are read, got 'planted'"):
         load_data("planted", reading=Reading(**options))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "n01440764 tench, Tinca tinca\nn01443537 goldfish",
+        "n01440764\ttench\nn01443537\tgoldfish",
+        '{"n01443537": 1, "n01440764": 0}',
+        '{"model_type": "resnet", "id2label": {"1": "n01443537", "0": "n01440764"}}',
+    ],
+)
+def test_files_of_names_that_people_have_are_read(text: str, tmp_path: Path) -> None:
+    root = make(tmp_path / "d", "n01443537")
+    (tmp_path / "names").write_text(text)
+    found = list_images(root, reading=Reading(classes=str(tmp_path / "names")))
+    assert (found.labels, len(found.classes)) == ((1,), 2)

@@ -181,3 +181,61 @@ def test_folders_beside_those_of_the_splits_are_named(tmp_path, caplog):
     list_images(tmp_path)
     assert "2 files or folders are not read" in caplog.text
     assert "extra" in caplog.text
+
+
+def test_a_split_folder_without_class_folders_of_train_numbers_no_class(tmp_path):
+    for name in ("n1", "n2"):
+        write(tmp_path / "train" / name / "images" / "a.png")
+    write(tmp_path / "val" / "images" / "a.png")
+    assert list_images(tmp_path, split="train").labels == (0, 1)
+    with pytest.raises(
+        ValueError, match=r"val has no class folder that train has \(images\); sort its files"
+    ):
+        list_images(tmp_path, split="validation")
+
+
+def test_a_class_that_train_lacks_is_said(tmp_path, caplog):
+    for place in ("train/ant", "train/bee", "test/ant", "test/cow"):
+        write(tmp_path / place / "a.png")
+    assert list_images(tmp_path, split="test").labels == (0, 2)
+    assert "test has class folders that train lacks, numbered with the others: cow" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("train", "test"), [("Train", "Test"), ("training", "testing"), ("TRAIN", "Testing")]
+)
+def test_split_folders_of_other_names_are_split_folders(tmp_path, train, test):
+    for place in (train, test):
+        write(tmp_path / place / "ant" / "a.png")
+        write(tmp_path / place / "bee" / "b.png")
+    for split in ("train", "test"):
+        assert list_images(tmp_path, split=split).classes == ("ant", "bee")
+    write(tmp_path / "valid" / "bee" / "c.png")
+    assert list_images(tmp_path, split="validation").labels == (1,)
+
+
+def test_a_flat_split_folder_and_a_folder_too_many_are_named(tmp_path):
+    write(tmp_path / "d" / "train" / "ant" / "a.png")
+    write(tmp_path / "d" / "train" / "bee" / "a.png")
+    write(tmp_path / "d" / "test" / "a.png")
+    with pytest.raises(FileNotFoundError, match="test has no class folders in it; sort its files"):
+        list_images(tmp_path / "d", split="test")
+    write(tmp_path / "e" / "inner" / "ant" / "a.png")
+    write(tmp_path / "e" / "inner" / "bee" / "a.png")
+    with pytest.raises(
+        ValueError, match=r"found 1 \(inner\); if its class folders lie in there, name folder:"
+    ):
+        list_images(tmp_path / "e")
+
+
+def test_a_class_has_one_number_however_its_letters_are_composed(tmp_path):
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    for place in (f"train/{composed}", "train/zoo", f"test/{decomposed}", "test/zoo"):
+        write(tmp_path / place / "a.png")
+    for split in ("train", "test"):
+        found = list_images(tmp_path, split=split)
+        assert (found.labels, found.classes) == ((0, 1), (composed, "zoo"))
+    write(tmp_path / "train" / decomposed / "b.png")
+    if len(list((tmp_path / "train").iterdir())) == 3:
+        with pytest.raises(ValueError, match="two class folders of one name"):
+            list_images(tmp_path, split="train")

@@ -68,3 +68,18 @@ def test_an_npz_has_no_validation_part(tmp_path):
     np.savez(tmp_path / "set.npz", images=IMAGES, labels=LABELS)
     with pytest.raises(ValueError, match="has no validation part"):
         load_npz(tmp_path / "set.npz", split="validation")
+
+
+def test_labels_that_may_count_from_one_are_said(tmp_path, caplog):
+    np.savez(tmp_path / "set.npz", images=IMAGES, labels=LABELS + 1)
+    load_npz(tmp_path / "set.npz")
+    assert "no image has label 0; if labels count from 1, subtract 1" in caplog.text
+
+
+def test_the_arrays_that_are_there_are_named(tmp_path):
+    np.savez(tmp_path / "set.npz", train_images=IMAGES, train_labels=LABELS)
+    with pytest.raises(ValueError, match="found train_images, train_labels"):
+        load_npz(tmp_path / "set.npz")
+    np.savez(tmp_path / "set.npz", images=IMAGES, labels=np.eye(3)[LABELS])
+    with pytest.raises(ValueError, match=r"of one column per class take labels\.argmax\(1\)"):
+        load_npz(tmp_path / "set.npz")

@@ -303,3 +303,20 @@ def test_weights_that_are_no_real_numbers_are_refused(kind: torch.dtype, tmp_pat
     torch.save(state, tmp_path / "odd.pt")
     with pytest.raises(ValueError, match=f"conv1.weight needs real floating-point values, got {kind}"):
         load_model(tmp_path / "odd.pt", arch="fastnet", mean=(0.5,) * 3, std=(0.5,) * 3)
+
+
+def test_tied_weights_that_safetensors_wrote_once_are_there(tmp_path: Path) -> None:
+    state = dict(load_model(arch="fastnet").state_dict())
+    left = state.pop("conv1.weight")
+    save_file(state | {"twin": left}, tmp_path / "tied.safetensors", metadata={"conv1.weight": "twin"})
+    assert torch.equal(read_weights(tmp_path / "tied.safetensors")["conv1.weight"], left)
+
+
+def test_names_without_a_place_are_said_beside_those_that_are_missing(tmp_path: Path) -> None:
+    state = dict(load_model(arch="cifar_resnet20").state_dict())
+    renamed = {name.replace("linear.", "fc."): tensor for name, tensor in state.items()}
+    save_file(renamed, tmp_path / "fc.safetensors")
+    with pytest.raises(
+        ValueError, match=r"lacks linear.weight, linear.bias; without a place: fc.bias, fc.weight"
+    ):
+        load_model(tmp_path / "fc.safetensors", arch="cifar_resnet20")

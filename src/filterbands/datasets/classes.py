@@ -1,6 +1,8 @@
 """The numbers of class folders: by their names, or by a file with the names of a network's outputs."""
 
 import json
+import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,8 @@ from ..checks import hint
 from ..disk import JSON, check_input
 from .npz import CLASSES
 from .reading import Reading
+
+_SYNSET = re.compile(r"^(n\d{8})[\s,]+(\S.*)$")
 
 
 def number_classes(
@@ -47,8 +51,9 @@ def number_classes(
 def read_classes(file: Path) -> tuple[tuple[str, ...], ...]:
     """Return the names of each output: one as a rule, and as many as the file gives.
 
-    The file is text with one name per line, or JSON: a list of names, or an object of names by output
-    number, `{"0": "tench"}` or `{"0": ["n01440764", "tench"]}`.
+    The file is text with one name per line, of which `n01440764 tench` has two, or JSON: a list of names, an
+    object of names by output number, `{"0": "tench"}` or `{"0": ["n01440764", "tench"]}`, one of numbers by
+    name, or one that holds such names as `id2label`.
 
     Raises:
         FileNotFoundError: The file does not exist.
@@ -67,10 +72,13 @@ def read_classes(file: Path) -> tuple[tuple[str, ...], ...]:
     except RecursionError:
         raise ValueError(f"classes: {file} is nested too deeply; give one or more names per output") from None
     if isinstance(content, dict):
-        missing = next((key for key in map(str, range(len(content))) if key not in content), None)
-        if missing is not None:
-            raise ValueError(f'classes: {file} needs an object with keys "0", "1", ...; it lacks "{missing}"')
-        content = [content[str(number)] for number in range(len(content))]
+        content = _of_object(content, file)
+    elif isinstance(content, list):
+        # As in LOC_synset_mapping.txt: a synset, then its words.
+        synsets = [_SYNSET.match(one) if isinstance(one, str) else None for one in content]
+        content = [
+            list(found.groups()) if found else one for found, one in zip(synsets, content, strict=True)
+        ]
     if len(content) > CLASSES:
         raise ValueError(f"classes: {file} has {len(content):,} names, more than the limit of {CLASSES:,}")
     names = [tuple(_plain(one)) for one in content]
@@ -85,7 +93,22 @@ def _plain(entry: Any) -> list[str]:
     """Return the names of one output; none of them where one is no text or is empty."""
     found = entry if isinstance(entry, list) else [entry]
     whole = all(isinstance(one, str) and one.strip() for one in found)
-    return [one.strip() for one in found] if whole else []
+    return [unicodedata.normalize("NFC", one.strip()) for one in found] if whole else []
+
+
+def _of_object(content: Mapping[str, Any], file: Path) -> list[Any]:
+    """Return the names in the order of the outputs that an object gives them, in one of three forms."""
+    if isinstance(inner := content.get("id2label"), dict):
+        # The config of a Hugging Face model.
+        content = inner
+    numbers = list(content.values())
+    if all(type(one) is int for one in numbers) and sorted(numbers) == list(range(len(numbers))):
+        # As `class_to_idx` of torchvision.
+        return sorted(content, key=content.__getitem__)
+    missing = next((key for key in map(str, range(len(content))) if key not in content), None)
+    if missing is not None:
+        raise ValueError(f'classes: {file} needs an object with keys "0", "1", ...; it lacks "{missing}"')
+    return [content[str(number)] for number in range(len(content))]
 
 
 def _looked_up(folders: Sequence[str], file: Path, root: Path) -> tuple[Mapping[str, int], tuple[str, ...]]:

@@ -1,6 +1,7 @@
 """Data sets of the user: a folder of image files, in class folders."""
 
 import logging
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -17,7 +18,12 @@ from .limits import limited_positions
 from .reading import Reading
 
 _LOG = logging.getLogger(__name__)
-_PARTS = {"train": ("train",), "validation": ("val", "validation"), "test": ("test",)}
+# Names of split folders, in small letters.
+_PARTS = {
+    "train": ("train", "training"),
+    "validation": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
 # What systems leave in folders, in small letters; hidden files are left out too.
 _RUBBISH = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir")
 
@@ -65,10 +71,12 @@ class ImageFiles:
 def list_images(folder: str | Path, *, split: str = "test", reading: Reading | None = None) -> ImageFiles:
     """Return the files of one split of a folder that has one subfolder per class, by class and name.
 
-    If the folder contains `train`, `val` (or `validation`) or `test` folders of class folders, the split
-    selects one of them. Classes are numbered over all these folders, so that a class has the same number in
-    each. Otherwise all files belong to the requested split, and there is no `validation`. Images in folders
-    of a class folder belong to the class. Other files are counted and named in a warning, except hidden ones.
+    If the folder contains `train` (or `training`), `val` (`valid`, `validation`) or `test` (`testing`)
+    folders of class folders, in any case, the split selects one of them. Classes are numbered over all
+    these folders, so that a class has the same number in each; one that has none of the classes of `train`
+    is no part of them. Otherwise all files belong to the requested split, and there is no `validation`.
+    Images in folders of a class folder belong to the class. Names are compared in Unicode's composed form.
+    Other files are counted and named in a warning, except hidden ones.
 
     Args:
         folder: The folder.
@@ -89,11 +97,13 @@ def list_images(folder: str | Path, *, split: str = "test", reading: Reading | N
         raise FileNotFoundError(f"folder needs a folder with one subfolder per class, but {root} {what}")
     parts = _parts(root)
     chosen = _chosen(root, parts, split)
-    folders = sorted({name for part in parts.values() or [root] for name in _subfolders(part)})
+    inside = {part: _class_folders(part) for part in parts.values() or [root]}
+    _check_parts(root, parts, chosen, inside)
+    folders = sorted({name for names in inside.values() for name in names})
     if len(folders) < (1 if reading.classes else 2):
         raise ValueError(
             f"{chosen[0]} needs at least 2 class folders of images, found {len(folders)}"
-            + (f" ({folders[0]}); --classes FILE (classes=) gives it its number" if folders else "")
+            + (f" ({folders[0]}); {_single(root, folders[0])}" if folders else "")
         )
     numbers, classes = number_classes(folders, reading, root=root)
     unread = [path for path in _entries(root) if parts and path not in parts.values()]
@@ -101,14 +111,13 @@ def list_images(folder: str | Path, *, split: str = "test", reading: Reading | N
     empty: list[Path] = []
     for part in chosen:
         unread += [path for path in _entries(part) if not path.is_dir()]
-        for label, name in sorted((numbers[name], name) for name in folders):
-            if not (part / name).is_dir():
-                continue
-            files, others = image_files(part / name)
+        for label, name in sorted((numbers[name], name) for name in inside[part]):
+            place = inside[part][name]
+            files, others = image_files(place)
             unread += others
             if not files:
-                empty.append(part / name)
-            found += [(path, label, f"{name}/{path.relative_to(part / name).as_posix()}") for path in files]
+                empty.append(place)
+            found += [(path, label, f"{place.name}/{path.relative_to(place).as_posix()}") for path in files]
     if empty and not reading.classes:
         raise ValueError(f"{empty[0]} holds no images ({', '.join(SUFFIXES)}); add some or remove it")
     if not found:
@@ -179,12 +188,59 @@ def load_folder(
 
 def _parts(root: Path) -> dict[str, Path]:
     """Return the split folders of a folder; a class folder named `train` is not a split folder."""
+    folders = {path.name.lower(): path for path in sorted(_entries(root)) if path.is_dir()}
     return {
-        split: root / name
+        split: folders[name]
         for split, names in _PARTS.items()
         for name in names
-        if (root / name).is_dir() and _subfolders(root / name)
+        if name in folders and _subfolders(folders[name])
     }
+
+
+def _class_folders(part: Path) -> dict[str, Path]:
+    """Return the class folders by their names in composed form, which file systems write in two ways."""
+    found: dict[str, Path] = {}
+    for name in sorted(_subfolders(part)):
+        other = found.setdefault(unicodedata.normalize("NFC", name), part / name)
+        if other != part / name:
+            raise ValueError(
+                f"{part} has two class folders of one name, {name}, in two forms of Unicode; join them"
+            )
+    return found
+
+
+def _check_parts(
+    root: Path, parts: dict[str, Path], chosen: list[Path], inside: dict[Path, dict[str, Path]]
+) -> None:
+    """Take out of `inside` the split folders without a class of `train`; refuse one that is chosen."""
+    if "train" not in parts:
+        return
+    known = inside[parts["train"]].keys()
+    for split, part in parts.items():
+        names = inside[part].keys()
+        if split == "train" or names <= known:
+            continue
+        some = ", ".join(sorted(names - known)[:3])
+        if names & known:
+            _LOG.warning(
+                "%s: %s has class folders that train lacks, numbered with the others: %s",
+                root,
+                part.name,
+                some,
+            )
+        elif part in chosen:
+            raise ValueError(
+                f"{part} has no class folder that train has ({some}); sort its files into class folders"
+            )
+        else:
+            del inside[part]
+
+
+def _single(root: Path, name: str) -> str:
+    """Return what to do about a folder that holds one folder alone."""
+    if _subfolders(root / name) if (root / name).is_dir() else False:
+        return f"if its class folders lie in there, name folder:{root / name}"
+    return "--classes FILE (classes=) gives it its number"
 
 
 def _chosen(root: Path, parts: dict[str, Path], split: str) -> list[Path]:
@@ -195,6 +251,11 @@ def _chosen(root: Path, parts: dict[str, Path], split: str) -> list[Path]:
             )
         return [root]
     first, *others = ("train", "validation") if split == "full_train" else (split,)
+    flat = [path for path in _entries(root) if path.is_dir() and path.name.lower() in _PARTS[first]]
+    if first not in parts and flat:
+        raise FileNotFoundError(
+            f"{flat[0]} has no class folders in it; sort its files into one folder per class"
+        )
     if first not in parts:
         raise FileNotFoundError(
             f"{root} has no {first} folder; its splits are {', '.join(parts)}; name one, as --split or split="

@@ -1,5 +1,6 @@
 """Data sets of the user: an `.npz` file of arrays."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from ..disk import DAMAGED, check_arrays
 from ..types import Images
 from .imageset import ImageSet, check_split
 
+_LOG = logging.getLogger(__name__)
 CLASSES = 1_000_000
 """Most classes of a data set."""
 
@@ -40,9 +42,8 @@ def load_npz(file: str | Path, *, split: str = "test") -> ImageSet:
     arrays = read_arrays(path, ("images", "labels", "x", "y", "classes"))
     pixels, targets = ("images", "labels") if {"images", "labels"} <= arrays.keys() else ("x", "y")
     if not {pixels, targets} <= arrays.keys():
-        raise ValueError(
-            f"{path} needs arrays named images and labels (or x and y), found {', '.join(arrays) or 'none'}"
-        )
+        found = ", ".join(_names_in(path)[:8]) or "none"
+        raise ValueError(f"{path} needs arrays named images and labels (or x and y), found {found}")
     images = _as_nchw(arrays[pixels], where=f"{path}: {pixels}")
     labels = arrays[targets]
     labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
@@ -50,6 +51,7 @@ def load_npz(file: str | Path, *, split: str = "test") -> ImageSet:
         raise ValueError(
             f"{path}: {targets} must be {len(images):,} whole numbers, one per image, "
             f"got {labels.dtype} of shape {labels.shape}"
+            + ("; of one column per class take labels.argmax(1)" if labels.ndim == 2 else "")
         )
     if len(labels) == 0:
         raise ValueError(f"{path} holds no images")
@@ -60,6 +62,8 @@ def load_npz(file: str | Path, *, split: str = "test") -> ImageSet:
         )
     if int(labels.min()) < 0:
         raise ValueError(f"{path}: {targets} must be class numbers from 0, got {int(labels.min())}")
+    if int(labels.min()) == 1 and "classes" not in arrays:
+        _LOG.warning("%s: no image has label 0; if labels count from 1, subtract 1", path)
     classes = _npz_classes(path, arrays.get("classes"), int(labels.max()) + 1)
     return ImageSet(
         name=f"npz:{path.stem}",
@@ -69,6 +73,11 @@ def load_npz(file: str | Path, *, split: str = "test") -> ImageSet:
         classes=classes,
         index=torch.arange(len(labels)),
     )
+
+
+def _names_in(path: Path) -> list[str]:
+    with np.load(path, allow_pickle=False) as archive:
+        return list(archive.files)
 
 
 def read_arrays(path: Path, wanted: Sequence[str] | None = None) -> dict[str, Any]:
@@ -102,7 +111,8 @@ def _as_nchw(images: Any, *, where: str) -> Images:
             f"{where} must be uint8 from 0 to 255, got {images.dtype}; scale, round and convert it"
         )
     if images.ndim != 4:
-        raise ValueError(f"{where} must have 4 axes, NHWC or NCHW, got shape {images.shape}")
+        cure = "; of gray images add the channel, images[:, None]" if images.ndim == 3 else ""
+        raise ValueError(f"{where} must have 4 axes, NHWC or NCHW, got shape {images.shape}{cure}")
     first, last = images.shape[1] in (1, 3), images.shape[3] in (1, 3)
     if first == last:
         why = "either could be the channels" if first else "neither the 2nd nor the last axis is"

@@ -133,7 +133,14 @@ def _read_safetensors(file: Path, key: str | None) -> _Checkpoint:
             tensors = {name: archive.get_tensor(name) for name in list(archive.keys())}
             if not maps_files():
                 tensors = {name: tensor.clone() for name, tensor in tensors.items()}
-            return tensors, archive.metadata() or {}
+            metadata = archive.metadata() or {}
+            # save_model of safetensors writes tied weights once, and says here which ones they are.
+            tensors |= {
+                name: tensors[kept]
+                for name, kept in metadata.items()
+                if name not in tensors and kept in tensors
+            }
+            return tensors, metadata
     except SafetensorError as error:
         raise ValueError(f"{file} is not a whole safetensors file: {error}") from None
 

@@ -43,7 +43,12 @@ class Fit:
     def faults(self) -> str:
         """Return in one line what does not fit."""
         shapes = [f"{name} is {its}, not {own}" for name, (its, own) in self.wrong.items()]
-        kinds = {"it lacks": self.missing, "it also has": self.extra, "of another shape:": shapes}
+        kinds = {
+            "it lacks": self.missing,
+            "it also has": self.extra,
+            "of another shape:": shapes,
+            "without a place:": self.left if self.missing else [],
+        }
         parts = [f"{label} {some(found)}" for label, found in kinds.items() if found]
         return "; ".join(parts) + (f" (names without the prefix {self.prefix})" if self.prefix else "")
 

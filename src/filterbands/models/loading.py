@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -163,7 +164,10 @@ def _of_file(
         _log.warning("%s: baked on the way in, since they were held when it was saved: %s", where, some(held))
     if found.left:
         _log.warning("%s: left out, since %s has no place for them: %s", where, arch, some(found.left))
-    model.load_state_dict(found.weights, strict=False)
+    fitting = OrderedDict(found.weights)
+    # Versions of modules, which some refuse to load without.
+    fitting._metadata = state._metadata  # type: ignore[attr-defined]
+    model.load_state_dict(fitting, strict=False)
     known = [name for name in given if own.get(name) is not None]
     if assumed := [name for name in known if given[name] is None and name not in told]:
         values = " and ".join(f"{name} {','.join(f'{value:g}' for value in own[name])}" for name in assumed)

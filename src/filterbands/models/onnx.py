@@ -64,7 +64,12 @@ class OnnxNetwork(nn.Module):
             raise ValueError("a network from an ONNX file gives outputs and no gradients; load a checkpoint")
         session = self.session.open(self.content)
         entry = session.get_inputs()[0]
-        pixels = np.ascontiguousarray(images.detach().cpu().numpy(), dtype=np.float32)
+        # Networks that come from TensorFlow take the channels last, others half precision.
+        pixels = images.detach().cpu().numpy()
+        if len(entry.shape) == 4 and entry.shape[3] in (1, 3) and entry.shape[1] not in (1, 3):
+            pixels = pixels.transpose(0, 2, 3, 1)
+        half = entry.type == "tensor(float16)"
+        pixels = np.ascontiguousarray(pixels, dtype=np.float16 if half else np.float32)
         fixed = entry.shape[0] if entry.shape and isinstance(entry.shape[0], int) else len(pixels)
         found = []
         for start in range(0, len(pixels), fixed):
@@ -74,7 +79,8 @@ class OnnxNetwork(nn.Module):
                 found.append(session.run(None, {entry.name: filled})[0][: len(part)])
             except Exception as error:  # onnxruntime's own errors have no common class below this one
                 raise RuntimeError(" ".join(str(error).split())) from None
-        return torch.from_numpy(np.concatenate(found)).to(images.device)
+        outputs = np.concatenate(found)
+        return torch.from_numpy(outputs.astype(np.float32) if half else outputs).to(images.device)
 
 
 def _whole(file: Path) -> bytes:

@@ -133,6 +133,9 @@ def _torchvision(name: str, classes: int | None, pretrained: bool) -> Built:
         # Of Inception networks, about how random weights are drawn.
         warnings.simplefilter("ignore", FutureWarning)
         model = models.get_model(name, weights=weights if pretrained else None, **options)
+    if hasattr(model, "transform_input"):
+        # Of GoogLeNet and Inception v3, whose published weights take images scaled in another way.
+        model.transform_input = True
     return model, vars(weights.transforms())
 
 
