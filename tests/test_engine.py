@@ -1,8 +1,10 @@
 """Devices, precisions and threads by name."""
 
 import importlib.util
+import inspect
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +12,15 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from filterbands import engine, rng
-from filterbands.engine import PRECISIONS, exact_float32, launch, pick_device, pick_precision, set_threads
+from filterbands.engine import (
+    PRECISIONS,
+    exact_float32,
+    launch,
+    pick_device,
+    pick_precision,
+    set_random_state,
+    set_threads,
+)
 
 INDEX = torch.arange(2)
 
@@ -185,3 +195,12 @@ def test_float32_is_exact_for_a_while_and_then_what_it_was() -> None:
     with exact_float32():
         assert [place.fp32_precision for place in places] == ["ieee", "ieee"]
     assert [place.fp32_precision for place in places] == before
+
+
+def test_each_process_gets_its_own_row_of_the_random_state_back() -> None:
+    states = torch.stack([torch.Generator().manual_seed(seed).get_state() for seed in (1, 2)])
+    fabric = SimpleNamespace(world_size=2, global_rank=1, device=torch.device("cpu"))
+    with torch.random.fork_rng(devices=[]):
+        # Past the check of types, which would refuse the stand-in.
+        inspect.unwrap(set_random_state)({"cpu": states}, fabric)
+        assert torch.equal(torch.get_rng_state(), states[1])

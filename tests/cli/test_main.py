@@ -5,7 +5,7 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
@@ -252,7 +252,7 @@ def test_a_checkpoint_saved_in_training_is_folded_and_its_figures_shown(
 
 @pytest.mark.slow
 def test_shrink_writes_a_network_and_says_what_it_costs(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from filterbands.models import describe, load_model
 
@@ -269,6 +269,17 @@ def test_shrink_writes_a_network_and_says_what_it_costs(
     assert document["mean_low_energy"][1] > document["mean_low_energy"][0]
     assert load_model(out).conv1.weight.norm() < model.conv1.weight.norm()
     assert _run(capsys, *words, "--noise", "2")[0] == 2
+    verb, held = import_module("filterbands.cli.shrink"), list[str]()
+    choose = verb.choose_noise
+
+    def chosen(*given: Any, **options: Any) -> Any:
+        held.append(given[2].split)
+        return choose(*given, **options)
+
+    monkeypatch.setattr(verb, "choose_noise", chosen)
+    assert _run(capsys, *words, "--budget", "0.9")[0] == 0
+    # A budget is not spent on the images on which its cost is shown.
+    assert held == ["validation"]
 
 
 @pytest.mark.slow

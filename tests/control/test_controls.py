@@ -174,3 +174,10 @@ def test_white_noise_takes_one_image_and_cuts_none() -> None:
     assert WhiteNoise(0.1, clean=0.0)(torch.rand(3, 8, 8)).shape == (3, 8, 8)
     with pytest.raises(ValueError, match=r"WhiteNoise needs images in \[0, 1\], got values from"):
         WhiteNoise(0.1)(torch.randn(4, 3, 8, 8))
+
+
+def test_a_random_share_takes_the_spans_of_its_options() -> None:
+    given = {"cutoff": 0.3, "guard": 0.0, "zero_mean": False}
+    held = set_random_share(nn.Conv2d(3, 8, 5), low=0.5, **given)
+    traces = [round(float(part.trace())) for part in held.parametrizations.weight[0].projectors]
+    assert traces == [len(span) for span in spans(5, 5, **given)]

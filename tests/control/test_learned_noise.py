@@ -161,3 +161,23 @@ def test_every_process_of_a_training_takes_part_in_the_gradient(
         if together:
             out.sum().backward()
             assert all(not parameter.grad.any() for parameter in noise.parameters())
+
+
+def test_learned_noise_and_gain_are_those_in_force() -> None:
+    module = SpectralNoise(learn="joint", strength=1e-9, gain=0, clean=0, clamp=False)
+    before = perturbed(module) - images()
+    assert module.gains is not None
+    module.gains.theta.data[-1] = 2.0
+    ratio = module.strengths()["noise"][0] / module.noise
+    torch.testing.assert_close(perturbed(module) - images(), ratio * before, rtol=1e-3, atol=1e-5)
+    module = SpectralNoise(learn="joint", strength=1e-9, noise=0, clean=0, clamp=False)
+
+    def log_contrast() -> Tensor:
+        return (perturbed(module).std(dim=(2, 3)) / images().std(dim=(2, 3))).log()
+
+    start, before = module.strengths()["gain"][0], log_contrast()
+    assert module.gains is not None
+    module.gains.theta.data[-1] = 2.0
+    after = log_contrast()
+    expected = module.strengths()["gain"][0] / start * before
+    torch.testing.assert_close(after, expected, rtol=1e-3, atol=1e-4)

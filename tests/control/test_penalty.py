@@ -54,3 +54,10 @@ def test_of_a_network_every_spatial_convolution_counts_once() -> None:
 def test_mistakes_are_refused(module: nn.Module, options: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         attract_share(module, **options)
+
+
+def test_the_penalty_takes_the_cutoff_that_it_is_given() -> None:
+    torch.manual_seed(0)
+    layer = nn.Conv2d(3, 8, 3)
+    expected = (filters_low_energy(layer.weight, 0.2).mean() - 0.9) ** 2
+    torch.testing.assert_close(attract_share(layer, target=0.9, cutoff=0.2), expected)

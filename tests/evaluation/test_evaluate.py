@@ -24,6 +24,7 @@ from filterbands.cli import main
 from filterbands.corruptions import CORRUPTIONS, corrupt
 from filterbands.datasets import ImageSet
 from filterbands.evaluation import EvaluateConfig, Store, evaluate, load_scores, model_fingerprint
+from filterbands.probes import ProbeConfig, fourier_heatmap
 from filterbands.scores import Scores
 
 FOG = EvaluateConfig(kinds=("fog",), severities=(1, 4))
@@ -624,3 +625,16 @@ def test_an_onnx_file_is_not_compiled(tmp_path: Path, capsys: pytest.CaptureFixt
         main(["evaluate", str(file), "--data", "planted", "--compile", "--db", str(tmp_path / "r.db")]) == 2
     )
     assert "--compile is for networks of torch" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_network_runs_in_the_precision_that_is_said(precision: str) -> None:
+    seen: list[torch.dtype] = []
+    net = _Net()
+    net.linear.register_forward_hook(lambda _, __, out: seen.append(out.dtype))
+    evaluate(net, _images(), config=replace(FOG, precision=precision))
+    assert seen[0] == seen[-1] == getattr(torch, precision)
+    seen.clear()
+    probe = ProbeConfig(precision=precision, radius=0.1)
+    fourier_heatmap(net.eval(), _images(4), norm=1.0, config=probe)
+    assert set(seen) == {getattr(torch, precision)}

@@ -142,3 +142,8 @@ def test_a_network_without_gradients_gets_one_line():
 
     with pytest.raises(ValueError, match="answer has no gradient with respect to the image"):
         input_gradient_spectrum(Frozen(), load_data("planted", limit=4))
+
+
+def test_the_first_of_two_composed_layers_may_be_named():
+    found = effective_first_layer(load_model(arch="cifar_resnet20"), first="layer1.0.conv1")
+    assert found.name == "layer1.0.conv1 -> layer1.0.conv2"

@@ -248,3 +248,10 @@ def test_digits_that_count_no_steps_hide_no_file(tmp_path):
     files = sorted(tmp_path.iterdir())
     assert steps_of_training(files) == {}
     assert steps_of_training([files[0].with_name(f"epoch_{number}.pt") for number in ("1", "01")]) == {}
+
+
+def test_a_logger_takes_the_cutoff_that_it_is_given():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 8, 3))
+    row = SpectrumLogger(network, cutoff=0.2).trajectory.rows[0]
+    assert row["low_energy"] == analyze(network, cutoff=0.2)["0"].low_energy

@@ -375,3 +375,14 @@ def test_compile_says_what_it_lacks_and_what_it_cannot_look_into(monkeypatch: py
     torch.compiler.reset()
     with pytest.raises(ValueError, match="needs a C\\+\\+ compiler"):
         fourier_heatmap(model, data, norm=3.0, config=config)
+
+
+def test_the_interval_of_a_rank_correlation_is_as_wide_as_fishers() -> None:
+    generator = np.random.default_rng(0)
+    one = generator.normal(size=200)
+    other = 0.5 * one + math.sqrt(0.75) * generator.normal(size=200)
+    found = correlate(one.tolist(), other.tolist())
+    assert found is not None
+    # Bonett, Wright 2000: the variance of Fisher's transform of a rank correlation.
+    center, half = math.atanh(found.value), 1.96 * math.sqrt((1 + found.value**2 / 2) / 197)
+    assert found.ci95 == pytest.approx((math.tanh(center - half), math.tanh(center + half)), abs=0.03)

@@ -290,3 +290,16 @@ def test_errors_relative_to_a_network_on_other_images_are_refused() -> None:
     for figure in (one.mean_corruption_error, one.relative_mean_corruption_error):
         with pytest.raises(ValueError, match="one and other were not evaluated on the same images"):
             figure(other)
+
+
+def test_the_gate_fails_by_corrupted_images_alone() -> None:
+    base = _scores(("fog",), name="base")
+    wrong = {
+        cell: replace(one, bits=one.bits & False) if cell[1] else one for cell, one in base.cells.items()
+    }
+    verdict = gate(replace(base, name="net", model="net", cells=wrong), base, max_drop=0.01)
+    assert (verdict.clean.difference, verdict.holds) == (0, False)
+    fog = base.average(("fog",))
+    assert verdict.corrupted is not None
+    assert fog is not None
+    assert verdict.corrupted.difference == pytest.approx(-fog.accuracy)

@@ -5,6 +5,7 @@ import importlib
 import json
 from pathlib import Path
 from statistics import mean
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -400,3 +401,13 @@ def test_the_studies_of_this_project_are_readable_and_named_as_their_files(file:
 )
 def test_the_studies_of_the_protocol_and_of_the_search_are_readable(file: Path) -> None:
     assert read_study(file).name.removeprefix("search_") == file.stem
+
+
+def test_the_hours_are_steps_of_all_epochs(
+    plain: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan_module = importlib.import_module("filterbands.study.plan")
+    monkeypatch.setattr(plan_module, "measure_step", lambda *_, **__: SimpleNamespace(total=2.0))
+    three = as_study({**plain, "recipes": ["standard"], "set": {"epochs": 3, "batch_size": 32}})
+    # Two batches of 32 among 64 images.
+    assert plan_study(three, tmp_path / "none").seconds["standard"][0] == 2.0 * 3 * 2

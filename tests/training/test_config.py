@@ -6,14 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from filterbands.control import SpectralNoise
+from filterbands.control import SpectralNoise, set_share
+from filterbands.models import first_layer
 from filterbands.training import (
     RECIPES,
     ModulateConfig,
     ShareConfig,
     SpectralConfig,
     TrainConfig,
+    build,
     from_plain,
     to_plain,
     with_settings,
@@ -268,3 +271,23 @@ def test_a_config_names_what_its_training_resembles() -> None:
     assert both.resembles[:2] == ("defocus_blur", "gaussian_blur")
     assert len(set(both.resembles)) == len(both.resembles)
     assert "contrast" in both.resembles
+
+
+def _layer(*settings: str) -> Any:
+    return first_layer("test", build(with_settings(TrainConfig(), settings), classes=10)).layer
+
+
+def test_every_setting_of_a_controlled_layer_reaches_it() -> None:
+    random = _layer("share.low=1", "share.random=true").parametrizations.weight[0]
+    assert random.verb == "set_random_share"
+    assert _layer("blur=0.2").kernel_size == (5, 5)
+    assert not any(parameter.requires_grad for parameter in _layer("share.fixed=true").parameters())
+    given = {"cutoff": 0.3, "guard": 0.05, "zero_mean": False}
+    held = _layer("share.low=1", "share.cutoff=0.3", "share.guard=0.05", "share.zero_mean=false")
+    own: Any = set_share(torch.nn.Conv2d(3, 24, 3), low=1.0, **given)
+    assert torch.equal(*(one.parametrizations.weight[0].projectors for one in (held, own)))
+    settings = ("bands=eigen", "clean=0.5", "shared=3", "independent=0.5", "budget=2")
+    learned = _layer("modulate.on=true", *(f"modulate.{one}" for one in settings))
+    spread = learned.parametrizations.weight[0].spread
+    found = (spread.bands, spread.clean, spread.shared, spread.independent, spread.budget)
+    assert found == (7, 0.5, 3, 0.5, 2)

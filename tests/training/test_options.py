@@ -1,5 +1,6 @@
 """Options of the loop: optimizers, schedules, averages, parts of batches, starts, several processes."""
 
+import importlib
 import json
 import os
 import shutil
@@ -17,10 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from filterbands.control import set_share
+from filterbands.control import SpectralNoise, set_share
 from filterbands.models import first_layer, load_model, read_weights
 from filterbands.run import Run
-from filterbands.training import RECIPES, ShareConfig, TrainConfig, build, to_plain, train
+from filterbands.training import RECIPES, ShareConfig, TrainConfig, build, to_plain, train, with_settings
 from filterbands.training.networks import _check_plain_norms
 from filterbands.training.optimizing import FACTORS, Averages, cosine, make_optimizer
 
@@ -28,6 +29,8 @@ Configs = Callable[[str], TrainConfig]
 Runs = Callable[[str], Run]
 Finished = subprocess.CompletedProcess[str]
 STEPS = 3
+
+train_module = importlib.import_module("filterbands.training.train")
 
 
 class StoppedError(Exception):
@@ -83,17 +86,47 @@ def test_checkpoints_come_at_intervals(config_of: Configs, tmp_path: Path) -> No
     assert seen == [False, False, True]
 
 
-def test_parts_of_a_batch_teach_what_the_batch_does(config_of: Configs) -> None:
+def test_parts_of_a_batch_teach_what_the_batch_does(
+    config_of: Configs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without batch norm, gradients of parts add up to the gradient of the whole."""
-    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
-    images, labels = torch.rand(8, 3, 2, 2), torch.arange(8) % 3
-    F.cross_entropy(model(images), labels).backward()  # type: ignore[no-untyped-call]
-    whole = [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
-    model.zero_grad()
-    for part in (slice(4), slice(4, 8)):
-        (F.cross_entropy(model(images[part]), labels[part]) / 2).backward()  # type: ignore[no-untyped-call]
-    for parameter, expected in zip(model.parameters(), whole, strict=True):
-        assert_close(parameter.grad, expected)
+
+    def plain(config: TrainConfig, *, classes: int) -> tuple[nn.Module, nn.Module]:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(784, classes))
+        return model, model
+
+    monkeypatch.setattr(train_module, "in_training", plain)
+    config = replace(config_of("standard"), epochs=1, learning_rate=0.05)
+    one, four = (train(replace(config, accumulate=n), tmp_path / str(n)) for n in (1, 4))
+    ours, theirs = read_weights(four.weights), read_weights(one.weights)
+    for name, expected in theirs.items():
+        assert_close(ours[name], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_loop_follows_its_config(
+    config_of: Configs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[tuple[nn.Module, torch.optim.Optimizer]] = []
+
+    def made(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+        kept.append((network, make_optimizer(network, config)))
+        return kept[-1][1]
+
+    monkeypatch.setattr(train_module, "make_optimizer", made)
+    config = replace(config_of("standard"), schedule="cosine", peak=0.5, epochs=1, momentum=0.5)
+    rates: list[float] = []
+    train(config, tmp_path / "a", progress=lambda *_: rates.append(kept[-1][1].param_groups[0]["lr"]))
+    assert rates == pytest.approx([config.learning_rate * cosine(step / 3, 0.5) for step in range(3)])
+    assert kept[-1][1].param_groups[0]["momentum"] == 0.5
+
+    def noise() -> SpectralNoise:
+        return next(module for module in kept[-1][0].modules() if isinstance(module, SpectralNoise))
+
+    scales: list[float] = []
+    rising = with_settings(config_of("spectral"), ["spectral.schedule=rise"])
+    train(rising, tmp_path / "b", progress=lambda *_: scales.append(noise().scale))
+    assert scales == pytest.approx([min(1, 2 * step / 9) for step in range(9)])
 
 
 def test_parts_see_the_images_of_the_batch(config_of: Configs, whole: Runs, tmp_path: Path) -> None:
