@@ -11,6 +11,7 @@ from torch.optim.swa_utils import AveragedModel
 from filterbands import SpectralNoise
 from filterbands.filters import analyze
 from filterbands.models import load_model, read_weights
+from filterbands.models.fitting import fit
 
 State = dict[str, Tensor]
 
@@ -151,3 +152,42 @@ def test_a_state_dict_by_itself_shows_the_names_of_the_network(tmp_path: Path) -
     ):
         heap = {f"{name}.weight": torch.randn(4, 3, 3, 3) for name in names}
         assert [layer.name for layer in analyze(heap)] == names
+
+
+class _Normalized(nn.Module):
+    """As people write it: constants that newer files have and older ones lack."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mu", torch.full((1, 3, 1, 1), 0.5))
+        self.register_buffer("places", torch.arange(4))
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+
+
+def test_constants_that_a_file_lacks_are_the_networks_own_and_statistics_are_not() -> None:
+    model = _Normalized()
+    state = dict(model.state_dict())
+    del state["mu"], state["places"]
+    found = fit(model, state, prefix=None, where="file")
+    assert (found.fits, found.kept) == (True, ["mu", "places"])
+    del state["body.1.running_mean"]
+    assert fit(model, state, prefix=None, where="file").missing == ["body.1.running_mean"]
+
+
+def test_an_index_for_which_the_network_has_no_place_is_left_out() -> None:
+    model = _Normalized()
+    found = fit(
+        model, {**model.state_dict(), "body.relative_position_index": torch.arange(9)}, prefix=None, where="f"
+    )
+    assert (found.fits, found.left) == (True, ["body.relative_position_index"])
+
+
+def test_one_network_under_two_names_is_one_network() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    state = model.state_dict()
+    starts = ("attacker.model.", "model.")
+    both = {f"{start}{name}": tensor for start in starts for name, tensor in state.items()}
+    assert fit(model, both, prefix=None, where="file").prefix == "model."
+    both["model.0.weight"] = both["model.0.weight"] + 1
+    with pytest.raises(ValueError, match="fits with several prefixes before its names"):
+        fit(model, both, prefix=None, where="file")

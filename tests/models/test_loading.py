@@ -320,3 +320,15 @@ def test_names_without_a_place_are_said_beside_those_that_are_missing(tmp_path: 
         ValueError, match=r"lacks linear.weight, linear.bias; without a place: fc.bias, fc.weight"
     ):
         load_model(tmp_path / "fc.safetensors", arch="cifar_resnet20")
+
+
+def test_a_mean_in_the_file_that_has_no_place_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = {f"1.{name}": tensor for name, tensor in load_model(arch="cifar_resnet20").state_dict().items()}
+    norm = {"normalize.mean": torch.full((3,), 0.5), "normalize.std": torch.full((3,), 0.25)}
+    save_file(state | norm, tmp_path / "norm.safetensors")
+    load_model(tmp_path / "norm.safetensors", arch="cifar_resnet20")
+    assert (
+        "the file holds normalize.mean 0.5,0.5,0.5 and normalize.std 0.25,0.25,0.25; give them" in caplog.text
+    )

@@ -4,7 +4,9 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from .layers import plain_name, plainly
 
@@ -23,6 +25,8 @@ class Fit:
     """Names of what the network has no place for, of other modules or counters."""
     missing: list[str]
     """Names of what the network needs and the file lacks."""
+    kept: list[str]
+    """Names of constants that the file lacks, and the network has by itself."""
     extra: list[str]
     """Names of what belongs to modules of the network, but to another network of that kind."""
     wrong: dict[str, tuple[Shape, Shape]]
@@ -77,10 +81,12 @@ def fit(model: nn.Module, weights: Mapping[str, Tensor], *, prefix: str | None, 
     plain = plainly(state)
     own = {plain(name): name for name, tensor in state.items() if isinstance(tensor, Tensor)}
     # Checkpoints from before torch 0.4.1 lack the batch counters, which are not used.
-    needed = [name for name in own if not name.endswith("num_batches_tracked")]
+    constant = _constants(model)
+    counted = [name for name in own if not name.endswith("num_batches_tracked")]
+    needed = [name for name in counted if own[name] not in constant]
     removed, inner = _prefixes(
         {name: tuple(state[own[name]].shape) for name in needed},
-        {name: tuple(tensor.shape) for name, tensor in weights.items()},
+        weights,
         None if prefix is None else _dotted(prefix),
         where,
     )
@@ -101,13 +107,24 @@ def fit(model: nn.Module, weights: Mapping[str, Tensor], *, prefix: str | None, 
         prefix=removed,
         left=[file for file in unused if file not in set(extra)],
         missing=[name for name in needed if name not in found],
+        kept=[name for name in counted if own[name] in constant and name not in found],
         extra=extra,
         wrong=wrong,
     )
 
 
+def _constants(model: nn.Module) -> set[str]:
+    """Return the names of buffers that no training changes, such as a mean and a standard deviation."""
+    found = set()
+    for path, module in model.named_modules():
+        # What a norm or a held layer has beside its parameters was learned, or belongs to what was.
+        if not isinstance(module, _NormBase) and "parametrizations" not in path:
+            found |= {f"{path}.{name}" if path else name for name, _ in module.named_buffers(recurse=False)}
+    return found
+
+
 def _prefixes(
-    own: Mapping[str, Shape], weights: Mapping[str, Shape], given: str | None, where: str
+    own: Mapping[str, Shape], weights: Mapping[str, Tensor], given: str | None, where: str
 ) -> tuple[str, str]:
     """Return what to remove from the names of the file, and from those of the network."""
     if given and not any(name.startswith(given) for name in weights):
@@ -116,7 +133,8 @@ def _prefixes(
     names, shapes = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
     for inner in _beginnings(own) if own else ():
         rests = {name.removeprefix(inner): shape for name, shape in own.items()}
-        for name, shape in weights.items():
+        for name, tensor in weights.items():
+            shape = tuple(tensor.shape)
             for start in (0, *(place + 1 for place, letter in enumerate(name) if letter == ".")):
                 if (rest := name[start:]) in rests and given in (None, name[:start]):
                     names[name[:start], inner] += 1
@@ -130,11 +148,23 @@ def _prefixes(
     distinct = {removed + first.removeprefix(inner): (removed, inner) for removed, inner in reversed(pairs)}
     exact = distinct.get(first)
     if exact is None and len(distinct) > 1 and best[0] == len(own):
+        several = sorted(distinct.values(), key=lambda pair: len(pair[0]))
+        if all(_same(own, weights, several[0], other) for other in several[1:]):
+            # One network that the file has under several names.
+            return several[0]
         found = " and ".join(sorted(removed or "no prefix" for removed, _ in distinct.values()))
         raise ValueError(
             f"{where} fits with several prefixes before its names: {found}; choose one by --prefix (prefix=)"
         )
     return exact or next(reversed(distinct.values()))
+
+
+def _same(
+    own: Mapping[str, Shape], weights: Mapping[str, Tensor], one: tuple[str, str], other: tuple[str, str]
+) -> bool:
+    """Return whether a file has the same numbers under two prefixes."""
+    pairs = [[removed + name.removeprefix(inner) for removed, inner in (one, other)] for name in own]
+    return all(torch.equal(weights[first], weights[second]) for first, second in pairs)
 
 
 def _beginnings(names: Collection[str]) -> list[str]:
@@ -152,6 +182,9 @@ def _dotted(prefix: str) -> str:
 
 def _belongs(name: str, tensor: Tensor, modules: set[str]) -> bool:
     """Return whether an entry without a place is part of a module that the network has."""
+    if not tensor.is_floating_point():
+        # An index, such as that of relative positions, which a network makes by itself.
+        return False
     first, *parts = name.split(".")
     if first not in modules or not parts:
         # Another block of a sequence, or a bias that a bare layer lacks; else a module of another purpose.

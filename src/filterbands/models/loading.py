@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -104,6 +105,9 @@ def describe(model: nn.Module, *, arch: str) -> dict[str, str]:
     return texts
 
 
+_POINTED = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
+
+
 def _known(arch: str | None, metadata: Mapping[str, str], where: str) -> str:
     """Return the architecture, given or of the metadata, which may not choose code to run."""
     found = arch or trusted_arch(metadata)
@@ -117,6 +121,15 @@ def _known(arch: str | None, metadata: Mapping[str, str], where: str) -> str:
         raise ValueError(f"{says}; name it with --arch (arch=), one of {KNOWN}")
     check_architecture(found)
     return found
+
+
+def _normalization_in(weights: Mapping[str, Tensor], left: list[str]) -> str:
+    """Return what the file says of a mean and standard deviation for which the network has no place."""
+    names = ("mean", "std", "mu", "sigma", "new_mean", "new_std")
+    found = [name for name in left if name.rpartition(".")[2] in names and weights[name].numel() == 3]
+    return " and ".join(
+        f"{name} {','.join(f'{value:.4g}' for value in weights[name].flatten().tolist())}" for name in found
+    )
 
 
 def _refuse_classes(arch: str, classes: int | None) -> None:
@@ -136,6 +149,9 @@ def _of_file(
 ) -> tuple[nn.Module, Mapping[str, Any]]:
     where, (key, prefix) = str(path), place
     weights, metadata = read_checkpoint(path, key=key)
+    if (arch or "").startswith("torchvision:densenet"):
+        # The published files are from before names could not hold points; torchvision renames them too.
+        weights = {_POINTED.sub(r"\1\2.", name): tensor for name, tensor in weights.items()}
     is_said, arch = arch is None, _known(arch, metadata, where)
     if is_said and is_zoo(arch):
         _check_size(arch, weights, where)
@@ -162,6 +178,8 @@ def _of_file(
             )
     if (held := held_weights(weights)) and not held_weights(model.state_dict()):
         _log.warning("%s: baked on the way in, since they were held when it was saved: %s", where, some(held))
+    if found.kept:
+        _log.warning("%s: taken from %s, since the file lacks them: %s", where, arch, some(found.kept))
     if found.left:
         _log.warning("%s: left out, since %s has no place for them: %s", where, arch, some(found.left))
     fitting = OrderedDict(found.weights)
@@ -171,6 +189,8 @@ def _of_file(
     known = [name for name in given if own.get(name) is not None]
     if assumed := [name for name in known if given[name] is None and name not in told]:
         values = " and ".join(f"{name} {','.join(f'{value:g}' for value in own[name])}" for name in assumed)
+        if said := _normalization_in(weights, found.left):
+            _log.warning("%s: the file holds %s; give them with --mean and --std (mean=, std=)", where, said)
         _log.warning(
             "%s: %s as usual for %s; give --mean and --std (mean=, std=) if these weights need others; a "
             "training starts from the file that `filterbands bake` writes with them",
