@@ -108,7 +108,9 @@ def test_the_heading_is_that_of_the_layers_dimensions():
 
 
 def test_images_out_of_range_are_refused():
-    with pytest.raises(ValueError, match=r"data needs bytes or floats in .* got values from 0 to 255"):
+    with pytest.raises(
+        ValueError, match=r"data needs bytes, or floats in .* got floats up to 255; divide bytes by 255"
+    ):
         analyze(nn.Conv2d(3, 8, 3), data=torch.tensor([0.0, 255.0]).expand(1, 3, 8, 2).repeat(1, 1, 1, 4))
 
 

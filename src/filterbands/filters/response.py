@@ -27,6 +27,8 @@ from .integrals import Sides
 from .layers import Layer
 from .moments import PatchSums, as_floats
 
+# Larger than any value of a normalized image, and smaller than most bytes.
+_NORMALIZED = 16.0
 _BATCH = 100
 
 
@@ -159,13 +161,11 @@ def images_of(data: ImageSet | Tensor | Iterable[Any] | Dataset[Any]) -> Tensor:
         raise ValueError(f"data needs at least one image, NCHW, got shape {tuple(images.shape)}")
     if images.dtype != torch.uint8 and not images.is_floating_point():
         raise ValueError(f"data needs bytes or floats in [0, 1], got {images.dtype}")
-    if images.dtype != torch.uint8:
-        low, high = (float(bound) for bound in images.aminmax())
-        if not (low >= 0 and high <= 1):
-            raise ValueError(
-                f"data needs bytes or floats in [0, 1], got values from {low:.4g} to {high:.4g}; of a "
-                "network that takes normalized images pass scaled(model, mean, std), which takes these"
-            )
+    if images.dtype != torch.uint8 and float(images.abs().max()) > _NORMALIZED:
+        raise ValueError(
+            "data needs bytes, or floats in [0, 1] or as the network takes them, got floats up to "
+            f"{float(images.abs().max()):.4g}; divide bytes by 255"
+        )
     return images
 
 
