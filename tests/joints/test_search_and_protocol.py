@@ -323,6 +323,11 @@ def test_the_second_witness_is_opened_once_for_all_runs(
     first, second, failed = (json.loads(text) for text in file.read_text().splitlines())
     assert (first["average_cbar"], second["average_cbar"]) == pytest.approx((0.5, 0.6))
     assert set(first["cbar"]) == set(kinds_of("cbar"))
+    # One seed has an interval over images, from the same bits.
+    verdict = bench("verdict")
+    monkeypatch.setattr(verdict, "RESULTS", tmp_path)
+    said = verdict.witness([first, second], "net", 1)
+    assert re.search(r"\| spectral \| 1 \| 60.00 \| \+10.00 \[.* to .*\] \| 60.00 \| \+10.00 \[", said)
     assert "cbar" not in failed
     with pytest.raises(SystemExit, match="opened before"):
         opener.main()

@@ -191,3 +191,18 @@ def test_one_network_under_two_names_is_one_network() -> None:
     both["model.0.weight"] = both["model.0.weight"] + 1
     with pytest.raises(ValueError, match="fits with several prefixes before its names"):
         fit(model, both, prefix=None, where="file")
+
+
+def test_a_frozen_norm_keeps_nothing_of_its_own_in_place_of_what_a_file_lacks() -> None:
+    class Frozen(nn.Module):
+        """As of torchvision's detectors: a batch norm of buffers alone."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            for name in ("weight", "bias", "running_mean", "running_var"):
+                self.register_buffer(name, torch.ones(4))
+
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), Frozen())
+    state = dict(model.state_dict())
+    del state["1.running_var"]
+    assert fit(model, state, prefix=None, where="file").missing == ["1.running_var"]

@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from filterbands.corruptions import kinds_of
-from filterbands.evaluation import EvaluateConfig, Store, evaluate
+from filterbands.evaluation import EvaluateConfig, Store, evaluate, score_predictions
 from filterbands.models import describe, load_model
 from filterbands.report.accuracy import comparisons
 from filterbands.report.gather import gather
 from filterbands.report.report_page import render_report
 from filterbands.report.scored import averages_of
+from filterbands.report.text import number
 from filterbands.run import Run
 from filterbands.scores import BENCHMARK_15, EXTRA_4, compare
 
@@ -182,3 +183,27 @@ def test_eight_colors_and_names_serve_many_networks(results, tmp_path):
     text = render_report(report)
     assert "2 more" in text
     assert np.mean([name in text for name in names]) == 1
+
+
+def test_a_failed_cell_is_named_with_its_reason(images, tmp_path):
+    labels = images.labels.numpy()
+    given = {("clean", 0): labels, ("fog", 1): labels, ("contrast", 1): labels}
+    for name, change in (("whole", {}), ("failed", {("fog", 1): "the network gives <NaN>"})):
+        score_predictions(images, given | change, name=name, db=tmp_path / "r.db")
+    page = render_report(gather([tmp_path / "r.db"], title=""))
+    assert "1 cell failed; <bdi>fog, severity 1</bdi>: <bdi>the network gives &lt;NaN&gt;</bdi>." in page
+
+
+def test_kinds_of_cbar_are_in_no_mean_by_severity_where_there_are_others(images, tmp_path):
+    labels = images.labels.numpy()
+    wrong = (labels + 1) % len(images.classes)
+    given = {("clean", 0): labels, ("fog", 1): labels, ("sparkles", 1): wrong}
+    score_predictions(images, given, name="mine", db=tmp_path / "r.db")
+    (group,) = comparisons(gather([tmp_path / "r.db"], title=""))
+    assert group.rows[0].averages[0].estimate.value == 1
+    assert group.rows[0].by_severity.values == [(0, 1), (1, 1)]
+
+
+def test_nothing_is_not_less_than_nothing():
+    assert number(-0.00001) == "0.000"
+    assert number(-0.5, 1) == "\N{MINUS SIGN}0.5"

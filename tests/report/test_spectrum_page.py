@@ -41,3 +41,15 @@ def test_mistakes_are_named(tmp_path):
         write_spectra([], tmp_path / "page.html")
     with pytest.raises(ValueError, match="no folder"):
         write_spectra([Analyzed(path="a", spectrum=spectrum())], tmp_path / "no" / "page.html")
+
+
+def test_a_course_is_compared_with_white_filters_at_the_cutoff_that_was_asked_for(tmp_path):
+    torch.manual_seed(0)
+    found = [Analyzed(path=str(n), spectrum=analyze(nn.Conv2d(3, 8, 3), cutoff=0.2)) for n in range(2)]
+    rows = [
+        {"step": step, "checkpoint": "", **layer.to_row()}
+        for step, one in enumerate(found)
+        for layer in one.spectrum
+    ]
+    page = write_spectra(found, tmp_path / "p.html", together=Trajectory(rows=tuple(rows))).read_text()
+    assert "White filters have 0.13." in page

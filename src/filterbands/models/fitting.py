@@ -12,6 +12,9 @@ from .layers import plain_name, plainly
 
 Shape = tuple[int, ...]
 
+# Buffers that hold what training found, whatever the class of their module.
+_LEARNED = ("weight", "bias", "running_mean", "running_var", "weight_u", "weight_v")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Fit:
@@ -117,9 +120,10 @@ def _constants(model: nn.Module) -> set[str]:
     """Return the names of buffers that no training changes, such as a mean and a standard deviation."""
     found = set()
     for path, module in model.named_modules():
-        # What a norm or a held layer has beside its parameters was learned, or belongs to what was.
+        # What a norm, frozen or not, or a held layer has beside its parameters belongs to what was learned.
         if not isinstance(module, _NormBase) and "parametrizations" not in path:
-            found |= {f"{path}.{name}" if path else name for name, _ in module.named_buffers(recurse=False)}
+            names = (name for name, _ in module.named_buffers(recurse=False) if name not in _LEARNED)
+            found |= {f"{path}.{name}" if path else name for name in names}
     return found
 
 

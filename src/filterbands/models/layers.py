@@ -9,6 +9,7 @@ same number of features; identities do not count). Each result says which of the
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
@@ -151,9 +152,10 @@ def run_on(model: nn.Module, images: FloatImages) -> Any:
     place = place_of(model, images)
     # Compiled code ignores hooks that were added to the modules after the compilation.
     plain: nn.Module = getattr(model, "_orig_mod", model)
+    # Nor do hooks go well with modules inside that were compiled. For others the compiler is not even loaded.
+    has_compiled = any(hasattr(module, "_orig_mod") for module in plain.modules())
     try:
-        # Nor do hooks go well with modules inside that were compiled.
-        with torch.compiler.set_stance("force_eager"):
+        with torch.compiler.set_stance("force_eager") if has_compiled else nullcontext():
             return plain(images.to(place.device, place.dtype))
     except (RuntimeError, AssertionError) as error:
         reason = str(error).partition("\n")[0] or "it asserts something else"

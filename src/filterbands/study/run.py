@@ -87,13 +87,13 @@ def _run_missing(
     device: str,
     progress: Progress | None,
 ) -> list[dict[str, Any]]:
-    _, test = load(study)
+    training, test = load(study)
     lines = read_lines(folder)
     say_evaluated_anew(study, lines)
     todo = [config for config in study.configs if line_of(config, study, lines, folder) is None]
     if todo:
         check_kinds(as_source(test), study.evaluation)
-        _check_same(study, todo, lines, folder, device, on_cluster=ray is not None)
+        _check_same(study, todo, lines, folder, training, device=None if ray is not None else device)
     # The runs that start from others come last, when these are finished.
     rounds = [
         [config for config in todo if config.recipe not in study.starts],
@@ -155,23 +155,19 @@ def _check_same(
     todo: Sequence[TrainConfig],
     lines: Sequence[Mapping[str, Any]],
     folder: Path,
-    device: str,
+    training: Mapping[tuple[str, int], ImageSet],
     *,
-    on_cluster: bool,
+    device: str | None,
 ) -> None:
     """Refuse new runs of a row that would be trained or measured on other images, or in another precision.
 
-    A table has one mean over all runs of a row.
+    A table has one mean over all runs of a row. `device` is None where the workers of a cluster compute: they
+    may have other devices than this process.
     """
     rows = {config.recipe: config for config in todo}
     known = {folder_of(config): config.recipe for config in study.configs}
-    images: dict[tuple[str, int | None, int], str] = {}
-
-    def fingerprint(split: str, limit: int | None, size: int) -> str:
-        part = (split, limit, size)
-        if part not in images:
-            images[part] = load_data(study.data, split=split, size=size or None, limit=limit).fingerprint()
-        return images[part]
+    seen: dict[tuple[str, int], str] = {}
+    measured_on: dict[int, str] = {}
 
     for line in lines:
         config = rows.get(known.get(line["name"], ""))
@@ -181,14 +177,19 @@ def _check_same(
         data = run.read().get("data") if run.exists else None
         trained = data.get("fingerprint") if isinstance(data, dict) else None
         where = f"{folder} has {line['name']}"
-        if trained not in (None, fingerprint(config.split, None, config.size)):
+        part = (config.split, config.size)
+        if part not in seen:
+            seen[part] = training[part].fingerprint()
+        if trained not in (None, seen[part]):
             raise ValueError(f"{where}, trained on other images than {study.data} holds now; {_APART}")
-        measured = fingerprint(study.evaluate["split"], study.evaluate["limit"], config.size)
-        if line.get("fingerprint", measured) != measured:
+        if config.size not in measured_on:
+            measured_on[config.size] = _test_images(study, config).fingerprint()
+        if line.get("fingerprint", measured_on[config.size]) != measured_on[config.size]:
             raise ValueError(f"{where}, measured on other images than {study.data} holds now; {_APART}")
-        # Workers of a cluster may compute on other devices than this process.
-        now = "" if on_cluster else pick_precision(config.precision, pick_device(device))
-        if now and (was := line.get("training_precision", now)) != now:
+        if device is None:
+            continue
+        now = pick_precision(config.precision, pick_device(device))
+        if (was := line.get("training_precision", now)) != now:
             raise ValueError(
                 f"{where}, trained in {was}, and its other seeds would be in {now}; set precision to {was}"
             )
