@@ -261,14 +261,14 @@ def test_probe_takes_an_onnx_file_for_what_outputs_tell_and_says_what_is_left_ou
     spec: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     file = str(_write(tmp_path / "a", 1))
-    words = ["probe", file, "--data", spec, "--norm", "0.5", "--db", str(tmp_path / "r.db"), "--json"]
-    code, out, err = _run(capsys, *words, "--only", "heatmap,passes")
+    words = ["probe", file, "--data", spec, "--db", str(tmp_path / "r.db"), "--json"]
+    code, out, err = _run(capsys, *words, "--norm", "0.5", "--only", "heatmap,passes")
     assert code == 0, err
     document = json.loads(out)
     assert document["heatmap"]["error"]
     assert document["passes"]["curves"]
     assert not caplog.messages
-    code, out, err = _run(capsys, *words)
+    code, out, err = _run(capsys, *words, "--norm", "0.5")
     assert (code, json.loads(out)["gradient"], json.loads(out)["vulnerability"]) == (0, None, None), err
     assert json.loads(out)["heatmap"] == document["heatmap"]
     what = f"{file} is an ONNX file, which gives no gradient and no filters"
