@@ -3,6 +3,7 @@
 import io
 import json
 import multiprocessing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -262,6 +263,11 @@ def test_jpeg85_is_a_jpeg_of_quality_85(data: ImageSet, pictures: Path, tmp_path
     Image.fromarray(plain[0].permute(1, 2, 0).numpy()).save(stream, "JPEG", quality=85)
     expected = np.asarray(Image.open(stream))
     assert np.array_equal(np.load(tmp_path / "arrays" / "contrast.npy")[0], expected)
+
+    gray = replace(data, images=data.images[:, :1].contiguous())
+    (tmp_path / "gray").mkdir()
+    copy_arrays(gray, tmp_path / "gray", config)
+    assert np.load(tmp_path / "gray" / "contrast.npy").shape == (len(data), 16, 24, 1)
 
     copy_folders(list_images(pictures), tmp_path / "folders", config, name="folder:x", split="test")
     with Image.open(tmp_path / "folders" / "contrast" / "1" / "cat" / "0.jpg") as written:

@@ -65,6 +65,14 @@ def test_image_i_depends_on_its_pixels_and_index_alone(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", CORRUPTIONS)
+def test_gray_images_are_corrupted_as_three_equal_channels(kind: str) -> None:
+    gray = _sample(90, 33, 32)[:, :1]
+    given = {"severity": 3, "seed": 5, "parameters": CORRUPTIONS[kind].tables[0]}
+    made = corrupt(gray, kind, **given)  # type: ignore[arg-type]
+    assert torch.equal(made, corrupt(gray.expand(-1, 3, -1, -1), kind, **given)[:, 1:2])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", CORRUPTIONS)
 def test_index_counts_from_zero_when_not_given(kind: str) -> None:
     images = _sample()
     parameters = CORRUPTIONS[kind].tables[0]
@@ -203,7 +211,8 @@ def test_deterministic_kinds_are_those_of_imagenet_c(kind: str, imagenet_c: dict
         (torch.zeros(2, 32, 32, 3, dtype=torch.uint8), r"permute\(0, 3, 1, 2\)"),
         (torch.zeros(3, 32, 32, dtype=torch.uint8), r"images\[None\]"),
         (torch.zeros(32, 32, 3, dtype=torch.uint8), r"permute\(2, 0, 1\)\[None\]"),
-        (torch.zeros(2, 1, 32, 32, dtype=torch.uint8), r"expand\(-1, 3, -1, -1\)"),
+        (torch.zeros(2, 32, 32, dtype=torch.uint8), r"images\[:, None\]"),
+        (torch.zeros(2, 32, 32, 1, dtype=torch.uint8), r"permute\(0, 3, 1, 2\)"),
         (torch.zeros(2, 4, 32, 32, dtype=torch.uint8), r"images\[:, :3\]"),
         (torch.zeros(2, 3, 7, 32, dtype=torch.uint8), "at least 8 pixels"),
         (np.zeros((32, 32, 3), dtype=np.uint8), "from_numpy"),

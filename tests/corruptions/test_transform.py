@@ -91,6 +91,19 @@ def test_pictures_and_arrays_come_back_as_such() -> None:
     assert (np.asarray(made).tolist(), label) == (expected.tolist(), 3)
 
 
+def test_gray_images_stay_gray() -> None:
+    gray = images(2)[:, :1]
+    transform = Corrupting("contrast", severity=3)
+    expected = transform(gray)
+    assert expected.shape == gray.shape
+    assert torch.equal(expected, transform(gray.expand(-1, 3, -1, -1))[:, 1:2])
+    picture = transform(Image.fromarray(gray[0, 0].numpy()))
+    assert (picture.mode, np.asarray(picture).tolist()) == ("L", expected[0, 0].tolist())
+    made = transform(gray.permute(0, 2, 3, 1).numpy())
+    assert np.array_equal(made, expected.permute(0, 2, 3, 1).numpy())
+    assert torch.equal(transform(gray[0]), expected[0])
+
+
 class Sample(NamedTuple):
     label: int
     image: torch.Tensor
@@ -196,8 +209,8 @@ def test_mistakes_are_found_at_construction(arguments: dict[str, object], messag
         (object(), r"got object; convert"),
         (torch.rand(3, 16, 16), r"got torch.float32; convert"),
         (images(1)[0].permute(1, 2, 0), r"channels last; convert"),
-        (torch.zeros(1, 16, 16, dtype=torch.uint8), r"repeat gray images"),
-        (Image.new("L", (16, 16)), r"mode RGB, got mode L; convert them with image\.convert"),
+        (torch.zeros(16, 16, dtype=torch.uint8), r"got \(16, 16\)"),
+        (Image.new("P", (16, 16)), r"mode RGB or L, got mode P; convert them with image\.convert"),
         (np.zeros((16, 16, 3), dtype=np.float32), r"got torch.float32; convert"),
         ({"label": 3}, r"found no image in the sample"),
     ],

@@ -29,9 +29,14 @@ def test_an_npz_may_name_its_classes(tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"images": IMAGES}, "arrays named images and labels .* found images"),
+        ({"images": IMAGES}, "arrays named images and labels, .* found images"),
         ({"images": IMAGES / 255, "labels": LABELS}, "must be uint8 from 0 to 255, got float64"),
-        ({"images": IMAGES[..., 0], "labels": LABELS}, "must have 4 axes"),
+        ({"images": IMAGES[0, 0], "labels": LABELS}, "must have 4 axes, .* or 3 for gray"),
+        ({"images": IMAGES[0], "labels": LABELS[:1]}, "must be 8 whole numbers, one per image"),
+        ({"Train_images": IMAGES, "train_labels": LABELS}, "no test part; its splits are train; name one"),
+        ({"test_images": IMAGES, "val_labels": LABELS}, "train_images .* found test_images, val_labels"),
+        ({"x_test": IMAGES, "y_test": np.ones((5, 3), int)}, "y_test .* images have several labels"),
+        ({"x_test": IMAGES, "y_test": LABELS, "x_train": IMAGES, "y_train": -LABELS}, "y_train .* got -2"),
         ({"images": IMAGES[:, :, :, :2], "labels": LABELS}, "neither the 2nd nor the last"),
         ({"images": IMAGES[:, :3], "labels": LABELS}, "either could be the channels"),
         ({"images": IMAGES, "labels": LABELS[:4]}, "must be 5 whole numbers, one per image"),
@@ -76,9 +81,48 @@ def test_labels_that_may_count_from_one_are_said(tmp_path, caplog):
     assert "no image has label 0; if labels count from 1, subtract 1" in caplog.text
 
 
+@pytest.mark.parametrize("names", ["{}_images {}_labels", "x_{} y_{}", "X_{} Y_{}"])
+@pytest.mark.parametrize("validation", ["val", "valid", "validation"])
+def test_a_split_takes_its_part_of_a_file(tmp_path, names, validation):
+    parts = {"train": slice(0, 3), validation: slice(3, 4), "test": slice(4, 5)}
+    gray = IMAGES[..., 0]
+    arrays = {}
+    for part, taken in parts.items():
+        pixels, targets = names.format(part, part).split()
+        arrays |= {pixels: gray[taken], targets: LABELS.astype(np.uint8)[taken, None]}
+    np.savez_compressed(tmp_path / "set.npz", **arrays)
+    for split, taken in (
+        ("train", slice(0, 3)),
+        ("validation", slice(3, 4)),
+        ("full_train", slice(0, 4)),
+        ("test", slice(4, 5)),
+    ):
+        data = load_data(f"npz:{tmp_path / 'set.npz'}", split=split)
+        # Gray images become three equal channels.
+        assert np.array_equal(data.images.numpy(), np.repeat(gray[taken, None], 3, axis=1))
+        assert data.labels.tolist() == LABELS[taken].tolist()
+        # The number of classes is that of the file, though a part may lack some of them.
+        assert (data.classes, data.split) == (("0", "1", "2"), split)
+        assert data.index.tolist() == list(range(len(data)))
+
+
+def test_a_file_without_validation_images_has_them_in_no_split(tmp_path):
+    np.savez(tmp_path / "set.npz", x_train=IMAGES, y_train=LABELS, x_test=IMAGES[:2], y_test=LABELS[:2])
+    assert len(load_npz(tmp_path / "set.npz", split="full_train")) == 5
+    with pytest.raises(ValueError, match="has no validation part; its splits are train, test"):
+        load_npz(tmp_path / "set.npz", split="validation")
+
+
+def test_parts_of_one_file_have_one_size(tmp_path):
+    arrays = {"x_train": IMAGES, "y_train": LABELS, "x_val": IMAGES[:, :4], "y_val": LABELS}
+    np.savez(tmp_path / "set.npz", **arrays)
+    with pytest.raises(ValueError, match=r"differ in shape, \(3, 4, 9\) and \(3, 8, 9\); take one part"):
+        load_npz(tmp_path / "set.npz", split="full_train")
+
+
 def test_the_arrays_that_are_there_are_named(tmp_path):
-    np.savez(tmp_path / "set.npz", train_images=IMAGES, train_labels=LABELS)
-    with pytest.raises(ValueError, match="found train_images, train_labels"):
+    np.savez(tmp_path / "set.npz", pictures=IMAGES, numbers=LABELS)
+    with pytest.raises(ValueError, match="found pictures, numbers"):
         load_npz(tmp_path / "set.npz")
     np.savez(tmp_path / "set.npz", images=IMAGES, labels=np.eye(3)[LABELS])
     with pytest.raises(ValueError, match=r"of one column per class take labels\.argmax\(1\)"):

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from filterbands.datasets import is_one_part, shares_images
@@ -58,3 +59,17 @@ def test_folders_go_by_the_folders_that_a_split_takes(
     assert not is_one_part("folder:gone", ("train", "test"))
     assert is_one_part("npz:a.npz", ("train", "test"))
     assert not is_one_part("cifar10", ("full_train", "train"))
+
+
+def test_files_of_arrays_go_by_the_parts_in_them(tmp_path: Path) -> None:
+    images, labels = np.zeros((2, 4, 4), np.uint8), np.array([0, 1])
+    np.savez(tmp_path / "keras.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    np.savez(tmp_path / "one.npz", images=images, labels=labels)
+    keras, one = f"npz:{tmp_path / 'keras.npz'}", f"npz:{tmp_path / 'one.npz'}"
+    assert not shares_images((keras, "train"), (keras, "test"))
+    assert shares_images((keras, "train"), (keras, "full_train"))
+    assert not shares_images((keras, "validation"), (keras, "train"))
+    assert shares_images((one, "train"), (one, "test"))
+    assert is_one_part(one, ("train", "test"))
+    assert is_one_part(keras, ("train", "full_train"))
+    assert not is_one_part(keras, ("train", "test"))

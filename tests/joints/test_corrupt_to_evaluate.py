@@ -75,6 +75,20 @@ def test_a_copy_on_disk_scores_as_images_corrupted_here(
     assert (made.folder, made.parameters, made.seed) == ("", "cifar", 7)
 
 
+def test_gray_images_have_the_same_scores_from_disk_and_from_arrays(data: ImageSet, tmp_path: Path) -> None:
+    gray = replace(data, images=data.images[:, :1].contiguous())
+    network = nn.Sequential(nn.Conv2d(1, 8, 5), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 3))
+    config = _copied(gray, tmp_path / "copy")
+    assert np.load(tmp_path / "copy" / "fog.npy").shape == (2 * len(gray), 16, 20, 1)
+    made, read = evaluate(network, gray, config=MADE), evaluate(network, gray, config=config)
+    assert _answers(read) == _answers(made)
+    last = gray.images.permute(0, 2, 3, 1).numpy()
+    given = evaluate(network, (last, gray.labels), config=replace(MADE, kinds=("pixelate",)))
+    assert given.cells["pixelate", 5].bits.tolist() == made.cells["pixelate", 5].bits.tolist()
+    with pytest.raises(ValueError, match=r"of gray ones add the channel, images\[:, None\]"):
+        evaluate(network, (last[..., 0], gray.labels), config=MADE)
+
+
 def test_a_folder_copy_of_files_scores_as_images_corrupted_here(
     pictures: Path, network: nn.Module, tmp_path: Path
 ) -> None:

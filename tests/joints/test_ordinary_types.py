@@ -57,7 +57,7 @@ def test_numbers_of_numpy_and_containers_of_any_kind() -> None:
         "refused: batch_size needs a whole number, got 2.5",
         "refused: workers needs a number from 1 to 1024, got 2000",
         "()",
-        "refused: mean needs 3 numbers that are finite (red, green, blue), got 0.5",
+        "refused: mean needs 3 numbers that are finite (red, green, blue), or 1 for all channels, got 0.5",
         "(2,)",
         "refused: a kernel needs a dilation per axis, as (2, 2), got 2",
         "refused: recalibrate takes the images first and then the network, as torch's update_bn, got "

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from filterbands.models import check_mean_std, input_std, load_model, scaled
+from filterbands.models.normalizing import normalizing
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.2, 0.5)
 
@@ -31,6 +32,7 @@ def test_what_a_network_divides_by_is_known_where_it_normalizes() -> None:
         ((0.0, 0.0, float("nan")), None, "mean needs 3 numbers that are finite"),
         (None, (1.0, 1.0, 0.0), "std needs 3 numbers above 0"),
         (None, (1.0, 1.0, float("inf")), "std needs 3 numbers above 0"),
+        ((0.5,), (1.0, 1.0, 1.0), "mean and std need equally many numbers, got 1 and 3"),
     ],
 )
 def test_numbers_that_cannot_normalize_are_refused(
@@ -40,6 +42,22 @@ def test_numbers_that_cannot_normalize_are_refused(
         check_mean_std(mean, std)
     with pytest.raises(ValueError, match=line):
         scaled(nn.Identity(), mean, std)
+
+
+def test_one_number_is_for_all_channels_and_for_gray_images() -> None:
+    gray = torch.rand(2, 1, 8, 8)
+    for network in (scaled(nn.Identity(), (0.5,), None), normalizing(nn.Identity(), (0.5,), None)):
+        assert torch.equal(network(gray), gray - 0.5)
+        assert torch.equal(network(gray.expand(-1, 3, -1, -1)), (gray - 0.5).expand(-1, 3, -1, -1))
+    color = scaled(nn.Identity(), MEAN, STD)
+    with pytest.raises(ValueError, match=r"images of 3 channels, got gray ones of shape \(2, 1, 8, 8\)"):
+        color(gray)
+
+
+def test_numbers_replace_those_that_a_network_has() -> None:
+    network = normalizing(normalizing(nn.Identity(), MEAN, STD), (0.5,), (0.25,))
+    assert network(torch.full((1, 1, 8, 8), 0.75)).unique().tolist() == [1]
+    assert input_std(normalizing(load_model(arch="fastnet"), None, STD)) == pytest.approx(STD)
 
 
 def test_numbers_go_where_the_network_is() -> None:

@@ -122,9 +122,9 @@ class NetworkOptions:
     prefix: str | None = None
     """What to remove from the names in the file, such as encoder.; found where only one fits."""
     mean: tuple[float, ...] | None = None
-    """What the network subtracts from each channel of images in [0, 1]."""
+    """What the network subtracts from each channel of images in [0, 1]; one number for all."""
     std: tuple[float, ...] | None = None
-    """What the network divides each channel by."""
+    """What the network divides each channel by; one number for all."""
 
     def __post_init__(self) -> None:
         check_mean_std(self.mean, self.std)

@@ -1,6 +1,6 @@
 """Corrupted copies of whole data sets on disk, made in parallel, resumable, each file whole or absent.
 
-There are two layouts. *Arrays*, as in CIFAR-10-C: `KIND.npy` (5n, h, w, 3), severity after severity, and
+There are two layouts. *Arrays*, as in CIFAR-10-C: `KIND.npy` (5n, h, w, c), severity after severity, and
 `labels.npy`. *Folders*, as in ImageNet-C: `KIND/SEVERITY/CLASS/FILE`.
 """
 
@@ -84,7 +84,7 @@ def copy_arrays(
             _save(work / "images.npy", data.images.contiguous().numpy())
             _save(work / "index.npy", data.index.numpy())
             for kind in missing:
-                _write_header(work / f"{kind}.npy", (copies * len(data), height, width, 3))
+                _write_header(work / f"{kind}.npy", (copies * len(data), height, width, data.images.shape[1]))
             cells = [(kind, severity, f"{kind}.npy") for kind in missing for severity in config.severities]
             jobs = plan_jobs(cells, len(data), height * width, work=work, config=config, machine=machine)
             _do(jobs, _make_rows, out, machine, progress, begin)

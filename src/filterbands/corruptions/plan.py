@@ -9,7 +9,7 @@ import torch
 from ..checks import seed_number
 from ..types import Images
 from .kinds import PARAMETERS
-from .table import CORRUPTIONS, corrupt, expand_kinds, parameters_for, read_severities
+from .table import CORRUPTIONS, corrupt, expand_kinds, in_color, parameters_for, read_severities
 
 # Pixels of one job: enough to hide its cost, and few enough to keep progress and cores even.
 _PIXELS_PER_JOB = 1 << 20
@@ -87,7 +87,7 @@ class Job:
         )
         if jpeg:
             unused = torch.zeros(len(made), dtype=torch.int64)
-            made = CORRUPTIONS["jpeg_compression"].function(made, (85.0,), key=unused)
+            made = in_color(CORRUPTIONS["jpeg_compression"].function, made, (85.0,), key=unused)
         return made.cpu()
 
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from .. import rng
 from ..checks import hint, whole_number
-from ..types import Images
+from ..types import Images, Keys
 from .kinds import BENCHMARK, MORE, NEEDS, OTHERS, PARAMETERS, TOGETHER, Corrupt, Family
-from .pixels import Severities
+from .pixels import Constants, Severities
 
 CORRUPTIONS_VERSION = 1
 """Increased when any kind gives other bytes for the same pixels, seed and index."""
@@ -161,7 +161,8 @@ def corrupt(
     """Return a corrupted copy of images, the same bytes for the same pixels, seed and index in any batch.
 
     Args:
-        images: RGB bytes of at least 8 x 8 pixels.
+        images: Bytes, RGB or gray, of at least 8 x 8 pixels. Gray images (one channel) are corrupted as three
+            equal channels, of which the green one is returned; noise then has its full strength.
         kind: A key of `CORRUPTIONS`.
         severity: 1 to 5.
         seed: Any integer; image i draws from (seed, kind, severity, index[i]).
@@ -193,13 +194,21 @@ def corrupt(
         # Otherwise each temporary of a chunk is mapped and cleared again, at half the speed.
         torch.empty(3 << 23, dtype=torch.uint8)
     at_a_time = max(
-        entry.together, _VALUES_AT_A_TIME["cpu" if on_cpu else "other"] // images.shape[1:].numel()
+        entry.together, _VALUES_AT_A_TIME["cpu" if on_cpu else "other"] // (3 * images.shape[2:].numel())
     )
+    constants = severities[severity - 1]
     result = torch.empty_like(images, memory_format=torch.contiguous_format)
     for start in range(0, len(images), at_a_time):
         part = slice(start, start + at_a_time)
-        result[part] = entry.function(images[part].contiguous(), severities[severity - 1], key=key[part])
+        result[part] = in_color(entry.function, images[part].contiguous(), constants, key=key[part])
     return result
+
+
+def in_color(function: Corrupt, images: Images, constants: Constants, *, key: Keys) -> Images:
+    """Return images changed by a function of RGB bytes; of gray ones, as three equal channels, the green."""
+    if images.shape[1] == 3:
+        return function(images, constants, key=key)
+    return function(images.expand(-1, 3, -1, -1).contiguous(), constants, key=key)[:, 1:2]
 
 
 def check_severity(verb: str, severity: SupportsIndex) -> int:
@@ -227,8 +236,8 @@ def read_severities(severities: Any) -> tuple[int, ...]:
 
 
 def check_images(images: object) -> Images:
-    """Return a batch of RGB bytes; raise ValueError, with the line that converts it, for anything else."""
-    needs = "corrupt needs a uint8 tensor of shape (b, 3, h, w)"
+    """Return a batch of bytes, RGB or gray; raise ValueError, with the line that converts it, for others."""
+    needs = "corrupt needs a uint8 tensor of shape (b, 3, h, w), or (b, 1, h, w)"
     if not isinstance(images, Tensor):
         raise ValueError(
             f"{needs}, got {type(images).__name__}; convert height x width x RGB bytes with "
@@ -243,13 +252,13 @@ def check_images(images: object) -> Images:
     if len(shape) == 3 and 3 in (shape[0], shape[2]):
         fix = "images[None]" if shape[0] == 3 else "images.permute(2, 0, 1)[None]"
         raise ValueError(f"{needs}, got one image of shape {shape}; convert with {fix}")
-    if len(shape) == 4 and shape[1] != 3 and shape[3] == 3:
+    if len(shape) == 3:
+        raise ValueError(f"{needs}, got {shape}; of gray images add the channel, images[:, None]")
+    if len(shape) == 4 and shape[1] not in (1, 3) and shape[3] in (1, 3):
         raise ValueError(f"{needs}, got {shape}, channels last; convert with images.permute(0, 3, 1, 2)")
-    if len(shape) != 4 or shape[1] != 3:
-        raise ValueError(
-            f"{needs}, got {shape}; repeat gray images with images.expand(-1, 3, -1, -1), or drop an alpha "
-            "channel with images[:, :3]"
-        )
+    if len(shape) != 4 or shape[1] not in (1, 3):
+        cure = "; drop an alpha channel with images[:, :3]" if len(shape) == 4 and shape[1] == 4 else ""
+        raise ValueError(f"{needs}, got {shape}{cure}")
     if min(shape[2:]) < SMALLEST:
         raise ValueError(f"corrupt needs sides of at least {SMALLEST} pixels, got shape {shape}")
     return images

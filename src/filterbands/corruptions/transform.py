@@ -61,8 +61,9 @@ class Corrupting(nn.Module):
         """Return the sample with its image corrupted.
 
         Args:
-            sample: An image (3, h, w) or a batch (b, 3, h, w) of bytes; a PIL image of mode RGB; an array
-                (h, w, 3) or (b, h, w, 3) of bytes; or a tuple, list or mapping of one. Its image is the first
+            sample: An image (c, h, w) or a batch (b, c, h, w) of bytes, c being 3 or, gray, 1; a PIL image of
+                mode RGB or L; an array (h, w, c) or (b, h, w, c) of bytes; or a tuple, list or mapping of
+                one. Its image is the first
                 `tv_tensors.Image` there, else what a mapping holds under `image` or `img`, else the first PIL
                 image or the first tensor or array of three or more axes; masks and boxes of torchvision's are
                 none.
@@ -86,13 +87,14 @@ class Corrupting(nn.Module):
     def _one(self, image: object) -> Any:
         """Return an image or a batch corrupted, as what it was."""
         if isinstance(image, Image.Image):
-            if image.mode != "RGB":
+            if image.mode not in ("RGB", "L"):
                 raise ValueError(
-                    f"Corrupting needs images of mode RGB, got mode {image.mode}; convert them with "
+                    f"Corrupting needs images of mode RGB or L, got mode {image.mode}; convert them with "
                     'image.convert("RGB")'
                 )
-            return Image.fromarray(self._one(np.asarray(image)))
-        if isinstance(image, np.ndarray) and image.ndim >= 3 and image.shape[-1] == 3:
+            pixels = self._one(np.asarray(image).reshape(image.height, image.width, -1))
+            return Image.fromarray(pixels.squeeze(2) if image.mode == "L" else pixels)
+        if isinstance(image, np.ndarray) and image.ndim >= 3 and image.shape[-1] in (1, 3):
             tensor = torch.from_numpy(np.array(image)).movedim(-1, -3)
             return self._one(tensor).movedim(-3, -1).contiguous().numpy()
         if isinstance(image, Tensor) and image.is_floating_point():

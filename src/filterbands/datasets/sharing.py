@@ -4,6 +4,7 @@ from pathlib import Path
 
 from .cifar import CIFARS
 from .folder import split_folders
+from .npz import npz_parts, parts_of
 from .planted import read_knobs
 
 Part = tuple[str, str]
@@ -13,7 +14,7 @@ Part = tuple[str, str]
 def shares_images(one: Part, other: Part) -> bool:
     """Return whether two parts of data sets have images in common.
 
-    Folders are compared by the folders that a split takes, so that one without split folders is one part.
+    Folders and files of arrays are compared by what a split takes, so that one without splits is one part.
     CIFAR is the same images wherever it lies. A part that does not exist has none.
 
     >>> shares_images(("cifar10", "full_train"), ("cifar10:data", "validation"))
@@ -29,17 +30,18 @@ def shares_images(one: Part, other: Part) -> bool:
         return any(
             first == second or first in second.parents or second in first.parents for first, second in pairs
         )
-    # An npz file is one part, whatever split it is called.
-    return place == other_place and (kind == "npz" or bool(_parts(one[1]) & _parts(other[1])))
+    return place == other_place and bool(_parts(one) & _parts(other))
 
 
 def is_one_part(spec: str, splits: tuple[str, str]) -> bool:
     """Return whether two splits of a data set are the same images, under two names."""
     kind, _ = _place(spec)
+    if kind == "npz":
+        return bool(one := _parts((spec, splits[0]))) and one == _parts((spec, splits[1]))
     if kind != "folder":
-        return kind == "npz"
-    one, two = (_folders((spec, split)) for split in splits)
-    return bool(one) and one == two
+        return False
+    first, second = (_folders((spec, split)) for split in splits)
+    return bool(first) and first == second
 
 
 def _place(spec: str) -> Part:
@@ -65,5 +67,8 @@ def _folders(part: Part) -> list[Path]:
         return []
 
 
-def _parts(split: str) -> set[str]:
-    return {"train", "validation"} if split == "full_train" else {split}
+def _parts(part: Part) -> set[str]:
+    """Return which parts of its data set a split takes; those of a file go by what is in it."""
+    spec, split = part
+    kind, place = _place(spec)
+    return npz_parts(place, split) if kind == "npz" else parts_of(split)

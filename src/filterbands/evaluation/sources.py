@@ -373,11 +373,13 @@ def _as_labels(labels: Any, images: int) -> Labels:
 
 def _as_bytes(images: Any) -> Images:
     pixels = _as_tensor(images)
-    if pixels.ndim != 4 or 3 not in (pixels.shape[1], pixels.shape[3]):
+    if pixels.ndim != 4 or not {1, 3} & {pixels.shape[1], pixels.shape[3]}:
+        cure = "; of gray ones add the channel, images[:, None]" if pixels.ndim == 3 else ""
         raise ValueError(
-            f"evaluate needs images of shape (n, 3, h, w) or (n, h, w, 3), got {tuple(pixels.shape)}"
+            "evaluate needs images of shape (n, c, h, w) or (n, h, w, c), c being 3 or, of gray ones, 1, got "
+            f"{tuple(pixels.shape)}{cure}"
         )
-    if pixels.shape[1] != 3:
+    if pixels.shape[1] not in (1, 3):
         pixels = pixels.permute(0, 3, 1, 2)
     if pixels.dtype != torch.uint8:
         scaled = pixels.double() * 255

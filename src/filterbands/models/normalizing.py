@@ -19,7 +19,7 @@ CIFAR_MEAN = (0.4914, 0.4822, 0.4465)
 CIFAR_STD = (0.2470, 0.2435, 0.2616)
 
 Numbers = Sequence[float] | None
-"""One number per channel; None where the user gave none."""
+"""One number per channel, or one for all; None where the user gave none."""
 
 
 class Normalizing(nn.Module):
@@ -47,8 +47,8 @@ class Scale(Normalizing):
     def __init__(self, mean: Numbers, std: Numbers) -> None:
         check_mean_std(mean, std)
         super().__init__()
-        self.register_buffer("mean", _channels((0, 0, 0) if mean is None else mean))
-        self.register_buffer("std", _channels((1, 1, 1) if std is None else std))
+        for name, values in zip(("mean", "std"), _both(mean, std), strict=True):
+            self.register_buffer(name, _channels(values))
 
     def forward(self, images: FloatImages) -> FloatImages:
         """Return (images - mean) / std."""
@@ -60,11 +60,12 @@ def scaled(model: nn.Module, mean: Numbers, std: Numbers) -> nn.Module:
 
     Args:
         model: A network that expects normalized images; it is not changed.
-        mean: One number per channel; None for 0. Without mean and std, the network itself is returned.
-        std: One number per channel; None for 1.
+        mean: One number per channel, or one for all; None for 0. Without mean and std, the network itself is
+            returned.
+        std: As many numbers; None for 1.
 
     Raises:
-        ValueError: There are not 3 numbers, a standard deviation is not above 0, or the network already
+        ValueError: There are not 3 numbers or 1, a standard deviation is not above 0, or the network already
             normalizes its images, so that mean and std would be applied twice.
 
     >>> scaled(nn.Identity(), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))(torch.zeros(1, 3, 1, 1)).flatten()
@@ -88,20 +89,21 @@ def normalizing(model: nn.Module, mean: Numbers, std: Numbers) -> nn.Module:
     check_mean_std(mean, std)
     if mean is None and std is None:
         return model
-    if not _normalizes(model):
-        _refuse_twice(model)
-        for name, neutral in (("mean", 0), ("std", 1)):
-            numbers = _channels((neutral,) * 3).to(place_of(model, torch.zeros(())))
-            model.register_buffer(f"input_{name}", numbers, persistent=False)
-        model.register_forward_pre_hook(_normalize_input)
-    for buffer, values in zip(_buffers(model), (mean, std), strict=True):
-        if values is not None:
-            buffer.copy_(_channels(values))
+    if _normalizes(model):
+        for name, values in zip(_names(model), (mean, std), strict=True):
+            if values is not None:
+                setattr(model, name, _channels(values).to(model.get_buffer(name)))
+        return model
+    _refuse_twice(model)
+    for name, values in zip(("input_mean", "input_std"), _both(mean, std), strict=True):
+        numbers = _channels(values).to(place_of(model, torch.zeros(())))
+        model.register_buffer(name, numbers, persistent=False)
+    model.register_forward_pre_hook(_normalize_input)
     return model
 
 
 def input_std(model: nn.Module) -> tuple[float, ...] | None:
-    """Return the standard deviation by which a network divides each channel; None where it is not known."""
+    """Return what a network divides each channel by, or all of them; None where it is not known."""
     found = next(filter(_normalizes, model.modules()), None)
     return None if found is None else tuple(_buffers(found)[1].flatten().tolist())
 
@@ -116,7 +118,7 @@ def mean_and_std(model: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]
 
 
 def check_mean_std(mean: Numbers, std: Numbers) -> None:
-    """Raise ValueError unless each of the two is None or 3 finite numbers, those of `std` above 0."""
+    """Raise ValueError unless each of the two is None or 3 finite numbers or 1, those of `std` above 0."""
     for name, values, low, rule in (
         ("mean", mean, -torch.inf, "that are finite"),
         ("std", std, 0.0, "above 0"),
@@ -124,8 +126,13 @@ def check_mean_std(mean: Numbers, std: Numbers) -> None:
         if values is None:
             continue
         given = tuple(values) if isinstance(values, Iterable) else values
-        if not (isinstance(given, tuple) and len(given) == 3 and all(low < one < torch.inf for one in given)):
-            raise ValueError(f"{name} needs 3 numbers {rule} (red, green, blue), got {given}")
+        count = len(given) if isinstance(given, tuple) else 0
+        if count not in (1, 3) or not all(low < one < torch.inf for one in given):
+            raise ValueError(
+                f"{name} needs 3 numbers {rule} (red, green, blue), or 1 for all channels, got {given}"
+            )
+    if mean is not None and std is not None and len(mean) != len(std):
+        raise ValueError(f"mean and std need equally many numbers, got {len(mean)} and {len(std)}")
 
 
 def place_of(model: nn.Module, otherwise: Tensor) -> Tensor:
@@ -162,9 +169,19 @@ def _refuse_twice(model: nn.Module) -> None:
             )
 
 
+def _both(mean: Numbers, std: Numbers) -> tuple[Sequence[float], Sequence[float]]:
+    """Return both, as many numbers as one of them has."""
+    count = len(mean or std or (0,))
+    return (0,) * count if mean is None else mean, (1,) * count if std is None else std
+
+
+def _names(module: nn.Module) -> tuple[str, str]:
+    return ("mean", "std") if isinstance(module, Normalizing) else ("input_mean", "input_std")
+
+
 def _buffers(module: nn.Module) -> tuple[Tensor, Tensor]:
-    prefix = "" if isinstance(module, Normalizing) else "input_"
-    return module.get_buffer(f"{prefix}mean"), module.get_buffer(f"{prefix}std")
+    mean, std = map(module.get_buffer, _names(module))
+    return mean, std
 
 
 def _normalize_input(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -172,6 +189,12 @@ def _normalize_input(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any
 
 
 def _scale(images: FloatImages, mean: Tensor, std: Tensor) -> FloatImages:
+    # Gray images would otherwise become as many channels as there are numbers.
+    if images.ndim == 4 and images.shape[1] == 1 < mean.shape[1]:
+        raise ValueError(
+            f"the network takes images of {mean.shape[1]} channels, got gray ones of shape "
+            f"{tuple(images.shape)}; repeat their channel, as npz:FILE does with arrays of shape (n, h, w)"
+        )
     found: Tensor = (images - mean) / std
     return found
 

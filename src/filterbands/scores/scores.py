@@ -355,7 +355,9 @@ class Scores:
         if at_hand is not None and not {"average_19", "average_cbar"} & set(found):
             lines.append(_line(f"average over the {len(self.kinds_at_hand)} kinds at hand", at_hand))
         for family, values in self.families().items():
-            lines.append(f"  {family:<38}{100 * values['accuracy']:6.2f} %  ({len(values['kinds'])} kinds)")
+            count = len(values["kinds"])
+            share = f"{100 * values['accuracy']:6.2f} %  ({count} {'kind' if count == 1 else 'kinds'})"
+            lines.append(f"  {family:<38}{share}")
         if self.kinds:
             lines += ["", f"{'accuracy, %, at severity':<26}{''.join(f'{s:>7}' for s in SEVERITIES)}   mean"]
         for kind, row in self.kinds.items():
