@@ -259,3 +259,43 @@ def test_workers_end_when_nobody_takes_their_results(work, tmp_path: Path) -> No
     with pytest.raises(ZeroDivisionError):
         next(run_jobs(partial(work.report, str(marks)), jobs(), workers=2))
     assert_gone(seen(marks, 1), within=0.1)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_jobs_of_a_ray_cluster_take_its_gpus_and_do_not_wait_for_what_no_node_has(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="the package ray is not installed")
+    # Ray takes our word for a GPU; a process of its own keeps what it starts apart.
+    code = """
+import ray
+from filterbands.workers import run_jobs
+ray.init(num_cpus=2, num_gpus=1)
+gpus = lambda job: ray.get_gpu_ids()
+for device in ("cpu", "auto", "cuda"):
+    print(device, [found for _, found in run_jobs(gpus, range(2), ray="auto", device=device)])
+for threads, device in ((3, "cpu"), (1, "cuda")):
+    try:
+        list(run_jobs(gpus, range(2), ray="auto", device=device, threads=threads))
+    except ValueError as error:
+        print(error)
+    ray.shutdown()
+    ray.init(num_cpus=2, num_gpus=0)
+"""
+    environment = {**os.environ, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.splitlines() == [
+        "cpu [[], []]",
+        "auto [[0], [0]]",
+        "cuda [[0], [0]]",
+        "no node of the Ray cluster has 3 CPUs, which a job takes; give fewer --threads",
+        "no node of the Ray cluster has 1 CPUs and a GPU, which a job takes; give fewer --threads, or "
+        "--device cpu",
+    ]

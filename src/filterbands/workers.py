@@ -21,7 +21,7 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import IO, Any, TypeVar, cast
@@ -70,6 +70,7 @@ def run_jobs(
     ray: str | None = None,
     threads: int = 1,
     retries: int = 1,
+    device: str = "cpu",
 ) -> Iterator[tuple[int, Result]]:
     """Return an iterator of each job's number and `function(job)`, in the order in which they finish.
 
@@ -88,10 +89,13 @@ def run_jobs(
             have this package installed; None for processes of this machine.
         threads: Torch threads of each worker; this process keeps its own number.
         retries: How often a job is repeated after its worker died.
+        device: Where jobs compute; of a Ray cluster each takes a GPU for `cuda`, and for `auto` if there is
+            one.
 
     Raises:
-        ValueError: A number is out of range, the function or a job cannot be sent, or the package ray is
-            missing. A `ValueError` or `OSError` of a job is raised unchanged; its cause is the traceback.
+        ValueError: A number is out of range, the function or a job cannot be sent, the package ray is
+            missing, or no node of the cluster has what a job takes. A `ValueError` or `OSError` of a job is
+            raised unchanged; its cause is the traceback.
         JobError: A job raised another exception, or its workers died each time.
 
     >>> sorted(run_jobs(str.upper, ["a", "b"]))
@@ -101,7 +105,7 @@ def run_jobs(
         if value < least:
             raise ValueError(f"{name} needs a number of at least {least}, got {value}")
     if ray is not None:
-        return _on_ray(function, iter(jobs), workers, ray, threads, retries)
+        return _on_ray(function, iter(jobs), workers, ray, threads, retries, device)
     if workers == 1:
         return _here(function, iter(jobs))
     if _within:
@@ -315,6 +319,7 @@ def _on_ray(
     address: str,
     threads: int,
     retries: int,
+    device: str,
 ) -> Iterator[tuple[int, Any]]:
     try:
         import ray
@@ -331,10 +336,11 @@ def _on_ray(
 
     def results() -> Iterator[tuple[int, Any]]:
         try:
+            nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+            gpus, fitting = _asked_of(nodes, threads, device)
             # Ray's own pickle carries classes of the user's script by value.
             sent = ray.put(function)
-            task = ray.remote(_ray_job).options(num_cpus=threads, max_retries=retries)
-            fitting = max(1, int(ray.cluster_resources().get("CPU", 1)) // threads)  # type: ignore[no-untyped-call]
+            task = ray.remote(_ray_job).options(num_cpus=threads, num_gpus=gpus, max_retries=retries)
             drawn = enumerate(jobs)
             flying: dict[Any, int] = {}
             while True:
@@ -354,6 +360,22 @@ def _on_ray(
                 ray.shutdown()
 
     return results()
+
+
+def _asked_of(nodes: Sequence[Mapping[str, float]], threads: int, device: str) -> tuple[int, int]:
+    """Return the GPUs that a job takes and how many jobs fit; Ray waits forever for what no node has."""
+    kind = device.partition(":")[0]
+    gpus = int(kind == "cuda" or (kind == "auto" and any(node.get("GPU", 0) >= 1 for node in nodes)))
+    fits = [
+        min(int(node.get("CPU", 0)) // threads, int(node.get("GPU", 0)) if gpus else 1 << 30)
+        for node in nodes
+    ]
+    if not sum(fits):
+        raise ValueError(
+            f"no node of the Ray cluster has {threads} CPUs{' and a GPU' if gpus else ''}, which a job takes"
+            f"; give fewer --threads{', or --device cpu' if gpus else ''}"
+        )
+    return gpus, sum(fits)
 
 
 def _ray_job(function: Callable[[Any], Any], job: Any, threads: int) -> Any:

@@ -335,7 +335,14 @@ def _fill(
                     yield cell
 
         threads = max(1, torch.get_num_threads() // config.workers)
-        outcomes = run_jobs(runner, claimed(), workers=config.workers, ray=config.ray, threads=threads)
+        outcomes = run_jobs(
+            runner,
+            claimed(),
+            workers=config.workers,
+            ray=config.ray,
+            threads=threads,
+            device=runner.device.type,
+        )
         for number, outcome in outcomes:
             cell = mine[number]
             images = len(range(cell.first, len(runner.source.labels), cell.step))

@@ -109,7 +109,12 @@ def _run_missing(
         line
         for configs in rounds
         for _, line in run_jobs(
-            work, zip(configs, cycle(devices)), workers=workers, ray=ray, threads=threads or 1
+            work,
+            zip(configs, cycle(devices)),
+            workers=workers,
+            ray=ray,
+            threads=threads or 1,
+            device=device,
         )
     )
     for line in found:
