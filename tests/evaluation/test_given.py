@@ -41,6 +41,21 @@ def test_scores_come_back_from_a_database_as_they_were(parameters: str, tmp_path
         assert store.has(keys[0])
 
 
+def test_logits_of_the_same_predictions_may_come_later(tmp_path: Path) -> None:
+    db, logits = tmp_path / "r.db", {("clean", 0): np.eye(4)[LABELS], ("fog", 3): np.eye(4)[WRONG]}
+    classes = {place: one.argmax(axis=1) for place, one in logits.items()}
+    for given in (classes, logits, classes):
+        scores = Scores.from_predictions(LABELS, given, name="mine")
+        save_scores(scores, db)
+        (found,) = load_scores(db)
+        assert found.kinds["fog"][2] == 0.85
+    assert found.calibration_errors()["fog"][2] is not None
+    assert (
+        found.calibration_errors()
+        == Scores.from_predictions(LABELS, logits, name="mine").calibration_errors()
+    )
+
+
 def test_spread_cells_come_back_as_one_set_of_scores(tmp_path: Path) -> None:
     given: dict[Any, Any] = {("clean", 0): LABELS}
     for severity in SEVERITIES:

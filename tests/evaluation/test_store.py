@@ -526,6 +526,24 @@ def test_damage_to_logits_labels_and_parts_of_probes_is_found_too(
         assert store.has(CELL.key, logits=True)
 
 
+def test_a_cell_takes_the_calibration_error_that_comes_later_and_keeps_its_folders(tmp_path: Path) -> None:
+    bare = Outcome(bits=BITS, seconds=0.5, predictions=NAMED)
+    told = replace(bare, calibration_error=0.25)
+    logits = np.ones((11, 2), dtype=np.float16)
+    with Store(tmp_path / "r.db") as store:
+        _fill(store)
+        for outcome, error in ((bare, None), (told, 0.25), (bare, 0.25)):
+            store.put(CELL, outcome)
+            store.add_folder("/copies", [CELL], seed=7)
+            ((_, found),) = store.cells()
+            assert (found.failed, found.calibration_error) == ("", error)
+        store.put(CELL, replace(told, logits=logits))
+        ((_, found),) = store.cells()
+        assert (found.failed, found.calibration_error) == ("", 0.25)
+        assert store.has(CELL.key, logits=True)
+        assert store.folders() == {CELL.key: {"/copies": 7}}
+
+
 @pytest.mark.parametrize("replaced", [False, True])
 def test_results_are_not_written_to_a_file_that_is_gone(replaced: bool, tmp_path: Path) -> None:
     file = tmp_path / "r.db"

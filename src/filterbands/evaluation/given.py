@@ -78,7 +78,7 @@ def score_predictions(
 def save_scores(scores: Scores, db: str | Path) -> None:
     """Keep scores of given predictions in a database, for `load_scores`, reports and baselines.
 
-    Cells that are there already stay as they are.
+    Cells that are there already stay as they are; one without a calibration error takes that of logits.
 
     Args:
         scores: From `Scores.from_predictions`. The images of each cell must be all, or every k-th.

@@ -41,6 +41,7 @@ _CELLS = (
     f"SELECT {', '.join(field.name for field in fields(Cell))}, {COLUMNS}, {LOGITS} "
     "FROM cells LEFT JOIN logits ON logits.cell = cells.key"
 )
+_FOLDERS = "SELECT folder, cell, seed FROM folders"
 # The name that a network came with first is its name where one is shown.
 _NAME = "(SELECT name FROM names WHERE model = cells.model ORDER BY names.rowid LIMIT 1)"
 _LOG = logging.getLogger(__name__)
@@ -125,9 +126,10 @@ class Store:
         self._labels.clear()
 
     def put(self, cell: Cell, outcome: Outcome, *, images: int | None = None) -> None:
-        """Write what a cell gave; one that is there stays, unless it failed, is damaged or lacks its logits.
+        """Write what a cell gave; one that is there stays, unless it failed, is damaged or lacks more.
 
-        `images` is the number of images of a cell that failed.
+        What it may lack are the logits or the calibration error that this one has. `images` is the number of
+        images of a cell that failed.
 
         Raises:
             ValueError: The file cannot be written, or was taken away since it was opened.
@@ -135,25 +137,33 @@ class Store:
         values = packed(cell, outcome, images=images) | {"created": _now(), "filterbands": __version__}
         marks = ", ".join(f":{name}" for name in values)
         with self._transaction():
-            if (found := self._outcome(cell.key)) is not None and found.failed:
+            folders = []
+            if (found := self._outcome(cell.key)) is not None:
+                if not found.failed and not self._lacks(cell.key, found, outcome):
+                    return
                 if found.is_damaged:
                     _LOG.warning("%s: %s was computed anew, since %s", self._path, cell, found.failed)
-                self._execute("DELETE FROM cells WHERE key = ?", (cell.key,))
-            if outcome.logits is not None and self.logits(cell.key) is None:
-                # The cell may be there without them.
+                elif not found.failed:
+                    folders = self._execute(f"{_FOLDERS} WHERE cell = ?", (cell.key,))
                 self._execute("DELETE FROM cells WHERE key = ?", (cell.key,))
             for table in ("logits", "folders"):
                 # Of a cell that was taken out by another program, without its parts.
-                orphan = "cell = :key AND NOT EXISTS (SELECT 1 FROM cells WHERE key = :key)"
-                self._execute(f"DELETE FROM {table} WHERE {orphan}", {"key": cell.key})
-            self._execute(f"INSERT OR IGNORE INTO cells ({', '.join(values)}) VALUES ({marks})", values)
+                self._execute(f"DELETE FROM {table} WHERE cell = ?", (cell.key,))
+            self._execute(f"INSERT INTO cells ({', '.join(values)}) VALUES ({marks})", values)
             if outcome.calibration_error is not None:
                 # A row of 0 classes is the error of logits that were not kept.
                 kept = np.zeros((0, 0)) if outcome.logits is None else outcome.logits
                 numbers = kept.astype("<f2").tobytes()
                 error, known = outcome.calibration_error, checksum(cell.key, numbers)
                 row = (cell.key, kept.shape[1], numbers, error, known)
-                self._execute("INSERT OR IGNORE INTO logits VALUES (?, ?, ?, ?, ?)", row)
+                self._execute("INSERT INTO logits VALUES (?, ?, ?, ?, ?)", row)
+            for folder in folders:
+                self._execute("INSERT INTO folders VALUES (?, ?, ?)", tuple(folder))
+
+    def _lacks(self, key: str, found: Outcome, given: Outcome) -> bool:
+        """Return whether a cell that is there lacks the logits or the calibration error that were given."""
+        lacks_error = found.calibration_error is None and given.calibration_error is not None
+        return lacks_error or (given.logits is not None and self.logits(key) is None)
 
     def add_folder(
         self, folder: str, cells: Sequence[Cell], *, by_severity: bool = False, seed: int | None = None
