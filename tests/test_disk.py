@@ -4,10 +4,12 @@ import csv
 import errno
 import json
 import os
+import sqlite3
 import stat
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -117,6 +119,31 @@ def test_nothing_but_a_regular_file_is_ever_replaced(tmp_path: Path) -> None:
         assert os.path.samestat(before, path.lstat())
     assert not (tmp_path / "absent").exists()
     assert not list(tmp_path.glob(".*"))
+
+
+def test_no_file_replaces_a_database(tmp_path: Path) -> None:
+    """What is read from a database must not be written over it: its name may end in anything."""
+    for name in ("r.db", "r.csv", "link.html"):
+        file = tmp_path / name
+        if name.startswith("link"):
+            file.symlink_to(tmp_path / "r.db")
+        else:
+            with closing(sqlite3.connect(file)) as connection:
+                connection.execute("CREATE TABLE t (a)")
+        before = file.read_bytes()
+        writers: list[Callable[[Path], object]] = [
+            lambda file: write_text(file, "text"),
+            lambda file: check_output(file, replaced=True),
+        ]
+        for write in writers:
+            with pytest.raises(ValueError, match=rf"{name}: it is a database, which would be lost; name"):
+                write(file)
+        assert check_output(file) == file
+        assert file.read_bytes() == before
+    with pytest.raises(ValueError, match="it is a database"):
+        write_table(ROWS, tmp_path / "r.csv")
+    # A folder may hold a database beside what is written into it.
+    assert make_folder(tmp_path) == tmp_path
 
 
 def test_a_link_stays_and_the_file_that_it_leads_to_is_replaced(tmp_path: Path) -> None:

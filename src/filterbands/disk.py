@@ -45,6 +45,8 @@ _UNPACKED, _RATIO = 1 << 30, 20
 _UNFINISHED = ".unfinished-"
 _LOCK = ".lock"
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+# How a database begins.
+_SQLITE = b"SQLite format 3\0"
 # Bytes left on a disk that is full, as libraries that give no reason have found it.
 _FULL = 1 << 20
 
@@ -61,10 +63,11 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     Where `path` is a link, the file that it leads to is replaced.
 
     Raises:
-        ValueError: Something else than a file is there, such as a device.
+        ValueError: Something else than a file is there, such as a device, or a database.
         OSError: The disk is full, or the file cannot be written; an earlier file is still whole.
     """
     _check_replaceable(path)
+    _check_no_database(path)
     target = path.resolve() if path.is_symlink() else path
     try:
         with working_folder(target.parent) as work:
@@ -181,12 +184,16 @@ def cache_folder() -> Path:
     return root / "filterbands"
 
 
-def check_output(path: str | Path) -> Path:
+def check_output(path: str | Path, *, replaced: bool = False) -> Path:
     """Return the path of an output file, after a check that it can be written.
+
+    Args:
+        path: The file.
+        replaced: Whether what is there is replaced, and not added to: then it may be no database.
 
     Raises:
         ValueError: The folder does not exist, something else than a file is there, such as a folder, a device
-            or a link to nothing, or the file cannot be written.
+            or a link to nothing, or the file cannot be written or replaced.
     """
     file = Path(path)
     parent = file.parent
@@ -197,6 +204,8 @@ def check_output(path: str | Path) -> Path:
     parent = file.resolve().parent
     if not all(os.access(place, os.W_OK) for place in (file, parent) if place.exists()):
         raise ValueError(f"cannot write {file}: no permission")
+    if replaced:
+        _check_no_database(file)
     return file
 
 
@@ -257,6 +266,15 @@ def _check_replaceable(file: Path) -> None:
         kind = "a link to nothing" if file.is_symlink() else ""
     if kind:
         raise ValueError(f"cannot write {file}: it is {kind}; name a file")
+
+
+def _check_no_database(file: Path) -> None:
+    """Raise ValueError where a database is: it must not be replaced by what was read from it."""
+    begin = b""
+    with suppress(OSError), file.open("rb") as stream:
+        begin = stream.read(len(_SQLITE))
+    if begin == _SQLITE:
+        raise ValueError(f"cannot write {file}: it is a database, which would be lost; name another file")
 
 
 def _what(mode: int) -> str:
@@ -351,7 +369,7 @@ def check_table(path: str | Path) -> Path:
     Raises:
         ValueError: As for `write_table`.
     """
-    file = check_output(path)
+    file = check_output(path, replaced=True)
     ending = file.suffix.lower()
     if ending not in _WRITERS:
         raise ValueError(f"a table needs a name that ends in {', '.join(_WRITERS)}, got {file.name}")

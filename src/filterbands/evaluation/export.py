@@ -100,4 +100,4 @@ def write_leaderboard_entry(scores: Scores, path: str | Path, *, architecture: s
         ValueError: As for `leaderboard_entry`, or the file cannot be written.
     """
     text = json.dumps(leaderboard_entry(scores, architecture=architecture), indent=2) + "\n"
-    write_text(check_output(path), text)
+    write_text(check_output(path, replaced=True), text)
