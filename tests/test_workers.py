@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -51,6 +52,15 @@ def refuse(number):
 def threads(tensor, _):
     import torch
     return torch.get_num_threads(), os.environ["OMP_NUM_THREADS"]
+
+def spoil(number):
+    """Write into all pipes, as a library may that keeps a handle of standard output."""
+    for handle in range(3, 20):
+        try:
+            os.write(handle, b"I say so. ")
+        except OSError:
+            pass
+    return number
 
 def heard(_):
     print("to standard output")
@@ -133,6 +143,36 @@ def test_a_worker_has_its_threads_and_no_standard_input(work) -> None:
     function = partial(work.threads, torch.zeros(1))
     assert dict(run_jobs(function, range(1), workers=2, threads=1)) == {0: (1, "1")}
     assert dict(run_jobs(work.heard, range(1), workers=2)) == {0: ""}
+
+
+@pytest.mark.parametrize("printed", ["Info: site configured", ".", "x" * 100_000])
+def test_what_is_printed_while_a_worker_starts_is_no_answer(
+    printed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(f"print({printed!r}, flush=True)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert dict(run_jobs(str.upper, ["a", "b"], workers=2)) == {0: "A", 1: "B"}
+    caught = capfd.readouterr()
+    assert (caught.out, caught.err.count(printed + "\n")) == ("", 2)
+
+
+def test_what_a_library_prints_with_a_handle_of_its_own_is_no_answer(work, capfd) -> None:
+    assert dict(run_jobs(work.spoil, range(3), workers=2)) == {0: 0, 1: 1, 2: 2}
+    assert capfd.readouterr() == ("", 3 * "I say so. ")
+
+
+def test_an_answer_that_cannot_be_read_ends_the_job_with_its_cause(
+    work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoiled(stream: object) -> object:
+        raise ValueError("could not convert string to int")
+
+    monkeypatch.setattr(pickle, "load", spoiled)
+    with pytest.raises(
+        JobError,
+        match=r"ended 2 times, last by an answer that something else was written into \(ValueError: could ",
+    ):
+        list(run_jobs(work.square, [0], workers=2))
 
 
 @pytest.mark.parametrize(

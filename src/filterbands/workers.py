@@ -16,6 +16,7 @@ import multiprocessing.spawn
 import os
 import pickle
 import queue
+import secrets
 import signal
 import subprocess
 import sys
@@ -185,7 +186,10 @@ class _Worker:
     ) -> None:
         # The kernel signals the end of the parent thread; only the main thread ends with the process.
         tied = threading.current_thread() is threading.main_thread()
-        code = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import _serve; _serve({tied})"
+        # An answer follows this mark: sitecustomize and libraries with a handle of their own print too.
+        self._mark = secrets.token_hex(16).encode()
+        serve = f"from {__name__} import _serve; _serve({tied}, {self._mark!r})"
+        code = f"import sys; sys.path[:] = {sys.path!r}; {serve}"
         environment = {**_SPARING, **os.environ, "OMP_NUM_THREADS": str(threads)}
         self.process = subprocess.Popen(
             [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
@@ -194,6 +198,7 @@ class _Worker:
         self._answers = cast(IO[bytes], self.process.stdout)
         self.number = -1
         self.job = b""
+        self._unreadable = ""
         self._listener = threading.Thread(target=self._listen, args=(inbox,), daemon=True)
         self._listener.start()
         found = multiprocessing.spawn.get_preparation_data("worker")
@@ -213,7 +218,7 @@ class _Worker:
             # Closing flushes, which fails for a dead worker.
             with contextlib.suppress(OSError):
                 stream.close()
-        return f"signal {-code}" if code < 0 else f"exit code {code}"
+        return self._unreadable or (f"signal {-code}" if code < 0 else f"exit code {code}")
 
     def _send(self, message: object) -> None:
         # The listener reports a worker that has died.
@@ -222,14 +227,30 @@ class _Worker:
             self._requests.flush()
 
     def _listen(self, inbox: "queue.SimpleQueue[tuple[_Worker, bytes | None]]") -> None:
-        with contextlib.suppress(EOFError, pickle.UnpicklingError, OSError):
+        try:
             while True:
+                self._pass_on_what_it_printed()
                 inbox.put((self, pickle.load(self._answers)))
-        inbox.put((self, None))
+        except (EOFError, OSError):
+            pass
+        # What unpickling raises depends on the byte.
+        except Exception as error:
+            self._unreadable = f"an answer that something else was written into ({_said(error)})"
+        finally:
+            inbox.put((self, None))
+
+    def _pass_on_what_it_printed(self) -> None:
+        """Read up to the mark that an answer follows, and write what comes before it to standard error."""
+        printed = bytearray()
+        while not printed.endswith(self._mark) and (byte := self._answers.read(1)):
+            printed += byte
+        if shown := printed.removesuffix(self._mark):
+            with contextlib.suppress(OSError):
+                os.write(2, shown)
 
 
-def _serve(tied: bool) -> None:
-    """Do the jobs that arrive on standard input, until it ends."""
+def _serve(tied: bool, mark: bytes) -> None:
+    """Do the jobs that arrive on standard input, until it ends; every answer follows the mark."""
     if tied and sys.platform == "linux":
         # The thread that watches the pipe cannot run while a library is being loaded.
         ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGKILL)
@@ -259,6 +280,7 @@ def _serve(tied: bool) -> None:
             answer = pickle.dumps(load()(_loaded(job, main)))
         except Exception as error:
             answer = pickle.dumps(_failure(error))
+        answers.write(mark)
         pickle.dump(answer, answers)
         answers.flush()
 
