@@ -95,6 +95,15 @@ def test_a_table_of_another_suffix_is_refused_before_the_work(tmp_path: Path) ->
     assert check_table(str(tmp_path / "t.CSV")) == tmp_path / "t.CSV"
 
 
+def test_what_parquet_does_not_take_is_told_in_one_line(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    for odd in ([1, "a"], ["a\udcff"], [2**70], [1.5, b"x"]):
+        rows = [{"value": one} for one in odd]
+        with pytest.raises(ValueError, match=r"^Parquet does not take these .*; write \.csv or \.json$"):
+            write_table(rows, tmp_path / "t.parquet")
+    assert not list(tmp_path.iterdir())
+
+
 def special(folder: Path) -> dict[str, Path]:
     """Return private paths that are no regular files, by what they are; the device needs root."""
     os.mkfifo(folder / "pipe")

@@ -13,8 +13,9 @@ import tempfile
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -258,6 +259,18 @@ def check_input(path: str | Path, *, largest: float = math.inf) -> Path:
     return file
 
 
+def state_of(files: Iterable[Path]) -> str:
+    """Return a hash of sizes and times of files, which is another one when one of them is written anew."""
+    digest = sha256()
+    for file in files:
+        with suppress(FileNotFoundError):
+            found = file.stat()
+            # The last time is of the name too, which another file with an old time may have taken.
+            digest.update(f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}".encode())
+        digest.update(b"\n")
+    return digest.hexdigest()
+
+
 def _check_replaceable(file: Path) -> None:
     """Raise ValueError where something else is than a file, or a link to a file: it must not be replaced."""
     try:
@@ -351,15 +364,22 @@ def check_unpacked(archive: zipfile.ZipFile) -> None:
         )
 
 
-def write_table(rows: Sequence[Row], path: str | Path) -> Path:
+def write_table(rows: Sequence[Row], path: str | Path, *, columns: Iterable[str] = ()) -> Path:
     """Write rows as `.csv`, `.json` (a list) or `.parquet` by the suffix of the path, whole or not at all.
 
+    Args:
+        rows: The rows; other columns than those of `columns` come after these.
+        path: The file.
+        columns: Columns that a `.csv` or `.parquet` has also where no row has them.
+
     Raises:
-        ValueError: The suffix is another, the file cannot be written, or Parquet lacks the package pyarrow.
+        ValueError: The suffix is another, the file cannot be written, Parquet lacks the package pyarrow, or
+            does not take the values.
     """
     file = check_table(path)
     write = _WRITERS[file.suffix.lower()]
-    write_whole(file, lambda temporary: write(rows, temporary))
+    names = list(dict.fromkeys((*columns, *(key for row in rows for key in row))))
+    write_whole(file, lambda temporary: write(rows, names, temporary))
     return file
 
 
@@ -387,9 +407,9 @@ def as_frame(rows: Sequence[Row]) -> Any:
         raise ValueError(needed) from None
 
 
-def _csv(rows: Sequence[Row], file: Path) -> None:
+def _csv(rows: Sequence[Row], names: Sequence[str], file: Path) -> None:
     with file.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream:
-        writer = csv.DictWriter(stream, _columns(rows), lineterminator="\n")
+        writer = csv.DictWriter(stream, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows({column: _plain(value) for column, value in row.items()} for row in rows)
 
@@ -399,14 +419,14 @@ def _plain(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
 
 
-def _parquet(rows: Sequence[Row], file: Path) -> None:
+def _parquet(rows: Sequence[Row], names: Sequence[str], file: Path) -> None:
     arrow, parquet = _pyarrow()
-    columns = {key: [row.get(key) for row in rows] for key in _columns(rows)}
-    parquet.write_table(arrow.table(columns), file)
-
-
-def _columns(rows: Sequence[Row]) -> list[str]:
-    return list(dict.fromkeys(key for row in rows for key in row))
+    try:
+        table = arrow.table({name: [row.get(name) for row in rows] for name in names})
+    except (arrow.ArrowException, OverflowError, UnicodeEncodeError) as error:
+        said = " ".join(str(error).split())
+        raise ValueError(f"Parquet does not take these values: {said}; write .csv or .json") from None
+    parquet.write_table(table, file)
 
 
 def _pyarrow() -> tuple[Any, Any]:
@@ -418,9 +438,9 @@ def _pyarrow() -> tuple[Any, Any]:
         ) from None
 
 
-_WRITERS: Mapping[str, Callable[[Sequence[Row], Path], object]] = {
+_WRITERS: Mapping[str, Callable[[Sequence[Row], Sequence[str], Path], object]] = {
     ".csv": _csv,
-    ".json": lambda rows, file: file.write_text(
+    ".json": lambda rows, _, file: file.write_text(
         json.dumps(list(rows), indent=1) + "\n", encoding="utf-8", newline="\n"
     ),
     ".parquet": _parquet,

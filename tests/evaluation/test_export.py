@@ -2,7 +2,9 @@
 
 import csv
 import json
+import sqlite3
 import sys
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,6 +68,35 @@ def test_parquet_has_the_rows_of_json(db: Path, tmp_path: Path) -> None:
     assert parquet.read_table(tmp_path / "r.parquet").to_pylist() == json.loads(
         (tmp_path / "r.json").read_text()
     )
+
+
+DAMAGE = ("severity = 'abc'", "seed = 1.5", "seconds = 'x'", "created = X'00'", "correct = 'many'")
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_value_is_none_in_every_format(damage: str, db: Path, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    with closing(sqlite3.connect(db)) as connection, connection:
+        connection.execute(f"UPDATE cells SET {damage} WHERE rowid = 1")
+    for ending in ("parquet", "json", "csv"):
+        assert export_cells(db, tmp_path / f"r.{ending}") == 2
+    rows = json.loads((tmp_path / "r.json").read_text())
+    assert parquet.read_table(tmp_path / "r.parquet").to_pylist() == rows
+    column = damage.partition(" ")[0]
+    assert rows[0][column] == (0 if column == "correct" else None)
+    assert rows[1][column] is not None
+    assert bool(rows[0]["failed"]) == (column not in ("seconds", "created"))
+
+
+def test_an_empty_database_gives_the_columns(db: Path, tmp_path: Path) -> None:
+    Store(tmp_path / "empty.db").close()
+    header = {}
+    for file in (db, tmp_path / "empty.db"):
+        export_cells(file, tmp_path / "r.csv")
+        header[file.name] = (tmp_path / "r.csv").read_text().splitlines()[0]
+    assert header["empty.db"] == header["r.db"]
+    assert export_cells(tmp_path / "empty.db", tmp_path / "r.json") == 0
+    assert json.loads((tmp_path / "r.json").read_text()) == []
 
 
 def test_another_ending_and_an_absent_package_are_told(

@@ -1,7 +1,10 @@
 """The database: what makes a row, who may write it, and what it refuses."""
 
 import multiprocessing
+import os
 import re
+import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -55,7 +58,7 @@ def test_bits_come_back_as_they_were_put_and_the_first_ones_stay(tmp_path: Path)
 
 
 def test_a_cell_of_an_unknown_network_is_refused() -> None:
-    with Store(None) as store, pytest.raises(ValueError, match="cannot be used: FOREIGN KEY"):
+    with Store(None) as store, pytest.raises(ValueError, match="of this network were deleted meanwhile; run"):
         store.put(CELL, Outcome(bits=BITS, seconds=0.0))
 
 
@@ -70,6 +73,43 @@ def test_deleting_a_network_takes_its_cells_and_no_other(tmp_path: Path) -> None
         assert [cell.model for cell, _ in store.cells()] == ["other"]
         assert store.delete("second") == 1
         assert store.names() == {}
+
+
+def _put_and_die(path: str) -> None:
+    store = Store(path)
+    _fill(store, CELL)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@FORKS
+def test_the_file_alone_holds_the_results_of_a_process_that_was_killed(tmp_path: Path) -> None:
+    file, alone = tmp_path / "r.db", tmp_path / "alone.db"
+    # Another connection keeps the journal, as a report that is being read does.
+    with Store(file):
+        child = multiprocessing.get_context("fork").Process(target=_put_and_die, args=(str(file),))
+        child.start()
+        child.join()
+        shutil.copy(file, alone)
+    with Store(alone, readonly=True) as store:
+        assert [cell for cell, _ in store.cells()] == [CELL]
+
+
+@pytest.mark.parametrize("data", ["d", "other"])
+def test_deleting_a_network_leaves_the_data_of_a_process_that_has_no_cell_yet(
+    data: str, tmp_path: Path
+) -> None:
+    labels = np.arange(11, dtype=np.int64)
+    with Store(tmp_path / "r.db") as store, Store(tmp_path / "r.db") as other:
+        _fill(other, CELL)
+        store.add_model("second", "second")
+        store.add_data(Stored(fingerprint=data, name="set", split="test", labels=labels, classes=("a",)))
+        assert other.delete("net") == 1
+        store.put(replace(CELL, model="second", data=data), Outcome(bits=BITS, seconds=0.0))
+        assert [cell.data for cell, _ in other.cells()] == [data]
+        assert other.delete("second") == 1
+        assert other._execute("SELECT * FROM data") == []
+        with pytest.raises(ValueError, match="were deleted meanwhile; run the same command again"):
+            store.put(replace(CELL, model="second", data=data), Outcome(bits=BITS, seconds=0.0))
 
 
 @pytest.mark.parametrize("length", [1, 7, 8, 9, 64, 1001])
@@ -110,6 +150,40 @@ def test_a_folder_that_cannot_be_written_can_be_read(tmp_path: Path, monkeypatch
         assert sorted(tmp_path.iterdir()) == files
     with pytest.raises(ValueError, match="no permission"):
         Store(file)
+
+
+@pytest.mark.parametrize("there", ["journal", "empty journal", "both"])
+def test_a_journal_that_cannot_be_read_where_it_lies_is_told(
+    there: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, copy = tmp_path / "r.db", tmp_path / "copy"
+    copy.mkdir()
+    with Store(file) as store:
+        _fill(store, CELL)
+        for end in ("", "-wal", *(["-shm"] if there == "both" else [])):
+            shutil.copy(f"{file}{end}", copy)
+    if there == "empty journal":
+        (copy / "r.db-wal").write_bytes(b"")
+    monkeypatch.setattr("os.access", lambda *_: False)
+    if there == "journal":
+        with pytest.raises(ValueError, match=r"r\.db-wal holds results too; copy both to a folder"):
+            Store(copy / "r.db", readonly=True)
+    else:
+        with Store(copy / "r.db", readonly=True) as store:
+            assert len(list(store.cells())) == 1
+
+
+def test_names_that_are_no_text_are_told(tmp_path: Path) -> None:
+    with Store(tmp_path / "r.db") as store:
+        _fill(store, CELL)
+        for write in (
+            lambda: store.add_model("m", "n\udcff"),
+            lambda: store.add_folder("/\udcff", [CELL]),
+            lambda: store.put(replace(CELL, kind="\udcff"), Outcome(bits=BITS, seconds=0.0)),
+        ):
+            with pytest.raises(ValueError, match=r"r\.db holds needs to be text in UTF-8, got '.*\\udcff'"):
+                write()
+        assert store.names() == {"m": ("net",)}
 
 
 def test_a_truncated_database_is_told_in_one_line(tmp_path: Path) -> None:

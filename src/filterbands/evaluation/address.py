@@ -85,4 +85,12 @@ def address_of(path: Path, *, readonly: bool) -> str:
         # away again when it closes, and `query_only` keeps it from writing anything else.
         return f"{address}?mode=rw"
     # Nothing can be made here; without a journal there is also nobody to wait for.
-    return f"{address}?mode=ro" if Path(f"{path.resolve()}-wal").exists() else f"{address}?immutable=1"
+    journal, shared = (Path(f"{path.resolve()}{end}") for end in ("-wal", "-shm"))
+    if not journal.exists() or not journal.stat().st_size:
+        return f"{address}?immutable=1"
+    if not shared.exists():
+        raise ValueError(
+            f"{path} cannot be read where nothing can be written, since {journal.name} holds results too; "
+            "copy both to a folder that can be written, and read the copy"
+        )
+    return f"{address}?mode=ro"

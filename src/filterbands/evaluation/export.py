@@ -6,6 +6,7 @@ from typing import Any
 
 from ..disk import check_output, check_table, write_table, write_text
 from ..scores import Scores, images_per_cell
+from .rows import ROW
 from .store import Store
 
 
@@ -23,7 +24,7 @@ def export_cells(db: str | Path, path: str | Path) -> int:
     check_table(path)
     with Store(db, readonly=True) as store:
         rows = store.rows()
-    write_table(rows, path)
+    write_table(rows, path, columns=ROW)
     return len(rows)
 
 

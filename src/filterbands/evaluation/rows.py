@@ -107,6 +107,31 @@ _TYPES: Mapping[str, type] = {
 }
 
 
+ROW: Mapping[str, type] = {
+    **dict.fromkeys(("name", "data", "split", "kind"), str),
+    "severity": int,
+    "parameters": str,
+    **dict.fromkeys(("version", "seed"), int),
+    **dict.fromkeys(("source", "precision"), str),
+    **dict.fromkeys(("first", "step", "images", "correct"), int),
+    "failed": str,
+    "seconds": float,
+    **dict.fromkeys(("created", "filterbands"), str),
+    "calibration_error": float,
+    **dict.fromkeys(("model_fingerprint", "data_fingerprint", "key"), str),
+}
+"""Columns of a cell's row for other programs, and their types."""
+
+
+def check_text(what: str, text: str) -> str:
+    """Return a text that a database is to hold; raise ValueError where it has bytes that are no UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{what} needs to be text in UTF-8, got {text!r}; give it another name") from None
+    return text
+
+
 def by_name(row: Any) -> dict[str, Any]:
     """Return a row of SQLite, which takes the names of columns in any case, by their names here."""
     return {name.lower(): row[name] for name in row.keys()}  # noqa: SIM118

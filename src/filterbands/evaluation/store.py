@@ -18,11 +18,13 @@ from .address import Claims, address_of
 from .rows import (
     COLUMNS,
     LOGITS,
+    ROW,
     Cell,
     Integers,
     Outcome,
     Stored,
     by_name,
+    check_text,
     checksum,
     is_whole,
     packed,
@@ -76,6 +78,8 @@ class Store:
         self._connection.row_factory = sqlite3.Row
         self._labels: dict[str, Integers | None] = {}
         self._said: set[str] = set()
+        # Rows of data sets that were noted here.
+        self._noted: dict[str, dict[str, Any]] = {}
         self._file = self._identity()
         try:
             self._prepare(readonly=readonly)
@@ -112,10 +116,9 @@ class Store:
 
     def add_data(self, data: Stored | Source) -> None:
         """Note a data set; one that is there stays as it is, unless its row is damaged."""
-        values = packed_data(data)
-        marks = ", ".join(f":{name}" for name in values)
+        values = self._noted[data.fingerprint] = packed_data(data)
         with self._transaction():
-            self._execute(f"INSERT OR IGNORE INTO data ({', '.join(values)}) VALUES ({marks})", values)
+            self._insert("OR IGNORE INTO data", values)
             try:
                 self.data(data.fingerprint)
             except ValueError:
@@ -135,7 +138,6 @@ class Store:
             ValueError: The file cannot be written, or was taken away since it was opened.
         """
         values = packed(cell, outcome, images=images) | {"created": _now(), "filterbands": __version__}
-        marks = ", ".join(f":{name}" for name in values)
         with self._transaction():
             folders = []
             if (found := self._outcome(cell.key)) is not None:
@@ -149,7 +151,10 @@ class Store:
             for table in ("logits", "folders"):
                 # Of a cell that was taken out by another program, without its parts.
                 self._execute(f"DELETE FROM {table} WHERE cell = ?", (cell.key,))
-            self._execute(f"INSERT INTO cells ({', '.join(values)}) VALUES ({marks})", values)
+            if noted := self._noted.get(cell.data):
+                # Whoever has deleted the last network on these images has deleted them too.
+                self._insert("OR IGNORE INTO data", noted)
+            self._insert("INTO cells", values)
             if outcome.calibration_error is not None:
                 # A row of 0 classes is the error of logits that were not kept.
                 kept = np.zeros((0, 0)) if outcome.logits is None else outcome.logits
@@ -261,13 +266,19 @@ class Store:
             self._execute("DELETE FROM names WHERE name = ?", (name,))
             theirs = f"SELECT ? || fingerprint FROM ({own})"
             self._execute(f"DELETE FROM probes WHERE probe IN ({theirs})", (_RECORD,))
-            [(count,)] = self._execute(f"SELECT COUNT(*) FROM cells WHERE model IN ({own})")
+            # Data without cells may be of a process that computes its first one.
+            used = self._execute(f"SELECT data, COUNT(*) FROM cells WHERE model IN ({own}) GROUP BY data")
             self._execute(f"DELETE FROM models WHERE fingerprint IN ({own})")
-            self._execute("DELETE FROM data WHERE fingerprint NOT IN (SELECT data FROM cells)")
-        return int(count)
+            unused = "fingerprint = :data AND NOT EXISTS (SELECT 1 FROM cells WHERE data = :data)"
+            for data, _ in used:
+                self._execute(f"DELETE FROM data WHERE {unused}", {"data": data})
+        return sum(count for _, count in used)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return every cell as plain values by column, without its bits; a damaged one as one that failed."""
+        """Return every cell as plain values by column, without its bits; a damaged one as one that failed.
+
+        A value that is damaged and of another type is None.
+        """
         rows = self._execute(
             f"SELECT {_NAME} AS name, data.name AS data, data.split AS split, kind, severity, "
             "parameters, version, seed, source, precision, first, step, cells.images AS images, correct, "
@@ -279,7 +290,7 @@ class Store:
         damaged = {key: outcome.failed for key, _, outcome in self._read("1", {}) if outcome.is_damaged}
         none = {"correct": 0, "seconds": None, "calibration_error": None}
         return [
-            {name: None if isinstance(value, bytes) else value for name, value in by_name(row).items()}
+            {name: value if type(value) is ROW[name] else None for name, value in by_name(row).items()}
             | ({**none, "failed": damaged[row["key"]]} if row["key"] in damaged else {})
             for row in rows
         ]
@@ -425,8 +436,19 @@ class Store:
             return self._connection.execute(statement, values).fetchall()
         except sqlite3.Error as error:
             raise self._explained(error) from None
+        except UnicodeEncodeError as error:
+            check_text(f"what {self._path} holds", error.object)
+            raise
+
+    def _insert(self, into: str, values: dict[str, Any]) -> None:
+        marks = ", ".join(f":{name}" for name in values)
+        self._execute(f"INSERT {into} ({', '.join(values)}) VALUES ({marks})", values)
 
     def _explained(self, error: sqlite3.Error) -> ValueError:
+        if "FOREIGN KEY" in str(error):
+            return ValueError(
+                f"{self._path}: results of this network were deleted meanwhile; run the same command again"
+            )
         if "not a database" in str(error) or "malformed" in str(error):
             return ValueError(f"{self._path} is not a database of results, or not a whole one: {error}")
         return ValueError(f"the database {self._path} cannot be used: {error}")
@@ -444,6 +466,9 @@ class Store:
                 f"{self._path} was deleted or replaced while results were written to it, and they are lost; "
                 "run the same command again"
             )
+        with contextlib.suppress(sqlite3.Error):
+            # Into the file itself, which alone holds all of it then, also where this process is killed.
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
 
 def _now() -> str:
