@@ -47,6 +47,9 @@ class ResultsOptions(Options):
     """Seed of the corruptions of --add, by default 0."""
 
     def __post_init__(self) -> None:
+        for option in ("model", "export", "robustbench", "delete", "add", "name", "data"):
+            if getattr(self, option) == "":
+                raise ValueError(f"--{option} needs a text, got an empty one; fill it or leave it out")
         if sum(map(bool, (self.export, self.delete, self.robustbench, self.add))) > 1:
             raise ValueError(
                 "--export, --robustbench, --delete and --add exclude each other; do one after the other"

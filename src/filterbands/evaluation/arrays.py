@@ -12,7 +12,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from ..corruptions import CORRUPTIONS
-from ..disk import DAMAGED, check_input, read_json
+from ..disk import DAMAGED, check_input, read_json, state_of
 from ..scores import SEVERITIES
 from ..types import Images
 from .sources import Source
@@ -38,6 +38,8 @@ class CorruptedArrays:
         self._folder = folder
         self._images = images
         self._sums: dict[str, str] = {}
+        # States of the files before they were hashed.
+        self._states: dict[str, str] = {}
         self.severities: tuple[int, ...] = SEVERITIES
         # Numbers of the images whose rows are there; None where row i is of image i.
         self._numbers: tuple[int, ...] | None = None
@@ -103,11 +105,17 @@ class CorruptedArrays:
         if kind not in self._sums:
             digest = sha256(b"" if self.severities == SEVERITIES else repr(self.severities).encode())
             digest.update(b"" if self._numbers is None else repr(self._numbers).encode())
-            with (self._folder / f"{kind}.npy").open("rb") as stream:
+            self._states[kind] = state_of([file := self._folder / f"{kind}.npy"])
+            with file.open("rb") as stream:
                 while block := stream.read(1 << 24):
                     digest.update(block)
             self._sums[kind] = digest.hexdigest()
         return self._sums[kind]
+
+    def check_unchanged(self, kind: str, _: int) -> None:
+        """Raise ValueError where the file of a kind is another one than was hashed."""
+        if self._states[kind] != state_of([file := self._folder / f"{kind}.npy"]):
+            raise ValueError(f"{file} changed while it was read; run the same command again")
 
     def read(self, kind: str, severity: int, positions: Int64[Tensor, " n"]) -> Images:
         """Return the corrupted images of the images at these positions."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..corruptions import CORRUPTIONS
 from ..datasets import Reading, image_files, image_size, read_images
-from ..disk import check_input
+from ..disk import check_input, state_of
 from ..scores import SEVERITIES
 from ..types import Images
 from .arrays import CorruptedArrays, check_origin, read_record, recorded_seed
@@ -91,6 +91,8 @@ class CorruptedFiles:
         self._clean_fit: bool | None = None
         self._readings: dict[tuple[str, int], Reading] = {}
         self._sums: dict[tuple[str, int], str] = {}
+        # States of the files of a cell before they were hashed.
+        self._states: dict[tuple[str, int], str] = {}
         self._listed: tuple[tuple[str, int], list[Path]] | None = None
         self._said: set[str] = set()
 
@@ -117,6 +119,7 @@ class CorruptedFiles:
         cell = kind, severity
         if cell not in self._sums:
             paths, digest = self._paths(kind, severity), sha256()
+            self._states[cell] = state_of(paths)
             for stem, path in zip(self._known, paths, strict=True):
                 content = check_input(path).read_bytes()
                 digest.update(f"{stem} {len(content)}\n".encode())
@@ -125,6 +128,12 @@ class CorruptedFiles:
             digest.update(repr(sorted(reading.pixels().items())).encode())
             self._sums[cell] = digest.hexdigest()
         return self._sums[cell]
+
+    def check_unchanged(self, kind: str, severity: int) -> None:
+        """Raise ValueError where a copy of a cell is another one than was hashed."""
+        if self._states[kind, severity] != state_of(self._paths(kind, severity)):
+            place = self._places[kind] / str(severity)
+            raise ValueError(f"a file in {place} changed while it was read; run the same command again")
 
     def read(self, kind: str, severity: int, positions: Int64[Tensor, " n"]) -> Images:
         """Return the corrupted images of the images at these positions."""

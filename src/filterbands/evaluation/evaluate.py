@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 
 import torch
@@ -29,7 +30,7 @@ from .copies import Corrupted, open_corrupted
 from .fingerprint import model_fingerprint
 from .inference import Runner, check_outputs, running_on
 from .loading import scores_of
-from .rows import Cell
+from .rows import Cell, check_text
 from .seen import check_seen
 from .sources import Data, Source, as_source
 from .store import Store
@@ -110,6 +111,7 @@ class EvaluateConfig:
                 limit = f"from 1 to {most}" if most else "of at least 1"
                 raise ValueError(f"{name} needs a number {limit}, got {number}")
         overlapping_kinds(self.overlap or ())
+        check_text("the name of the network", self.name or "")
 
     def _expanded(self, kinds: tuple[str, ...]) -> tuple[str, ...]:
         """Return single kinds; those of arrays on disk may be unknown here."""
@@ -187,6 +189,11 @@ def evaluate(
         config = replace(config, parameters=parameters_for(config.parameters, height, width))
     # A kind that does not exist and an array that does not fit are refused before any file is hashed or made.
     kinds = check_kinds(source, config, folder)
+    kept = [("name of the network", config.name or known), ("name of the data", source.name)]
+    kept += [("kind", kind) for kind in kinds]
+    kept += [] if folder is None else [("folder of corrupted images", str(folder.path))]
+    for what, text in kept:
+        check_text(f"the {what}", text)
     _say_choice(source, config)
     with Store(db) as store, running_on(network, config.device) as device, contextlib.ExitStack() as stack:
         if config.compile:
@@ -205,7 +212,8 @@ def evaluate(
         )
         check_outputs(source, runner.logits, device)
         fingerprint = model_fingerprint(network, shape=source.shape)
-        cells = _plan(config, kinds, folder, (fingerprint, source.fingerprint), progress)
+        whose, precision = (fingerprint, source.fingerprint), _precision(config, source)
+        cells = _plan(config, kinds, folder, whose, precision, progress)
         # A known network keeps its name unless another one is given.
         name = config.name or next(iter(store.names().get(fingerprint, ())), known)
         store.add_model(fingerprint, name, overlap=config.overlap)
@@ -214,18 +222,24 @@ def evaluate(
         if folder is not None:
             made = [cell for cell in cells if cell.source]
             store.add_folder(str(folder.path), made, by_severity=folder.by_severity, seed=folder.seed)
-        overlap, names = store.overlaps()[fingerprint], store.names()[fingerprint]
         stored = store.cells(model=fingerprint, data=source.fingerprint)
         # A damaged row may look like another cell.
-        found = {cell.key: outcome for cell, outcome in stored if not outcome.is_damaged}
-    if clean := found[cells[0].key].failed:
+        there = {cell.key: outcome for cell, outcome in stored if not outcome.is_damaged}
+        try:
+            found = [(cell, there[cell.key]) for cell in cells]
+            overlap, names = store.overlaps()[fingerprint], store.names()[fingerprint]
+        except KeyError:
+            raise ValueError(
+                f"{db}: results of {name} were deleted meanwhile; run the same command again"
+            ) from None
+    if failed := found[0][1].failed:
         raise ValueError(
-            f"on clean images {clean}, so that nothing can be scored; look for divisions and logarithms "
+            f"on clean images {failed}, so that nothing can be scored; look for divisions and logarithms "
             "in the network, or for weights that overflowed"
         )
     return scores_of(
         source,
-        [(cell, found[cell.key]) for cell in cells],
+        found,
         names=(name, *(other for other in names if other != name)),
         overlap=overlap,
         seed=config.seed if folder is None else folder.seed,
@@ -234,15 +248,28 @@ def evaluate(
     )
 
 
+def _precision(config: EvaluateConfig, source: Source) -> str:
+    """Return what the answers depend on beside network and images: rounding, and classes to choose among.
+
+    These are named where the labels do not say them: of some files of a folder, those of all its files.
+    """
+    among = source.present
+    if not config.present_only or set(among) == set(source.labels.tolist()):
+        return config.rounding
+    digest = sha256(repr([*map(int, among)]).encode()).hexdigest()
+    return f"{config.rounding}, {len(among)} classes {digest[:8]}"
+
+
 def _plan(
     config: EvaluateConfig,
     kinds: Sequence[str],
     folder: Corrupted | None,
     fingerprints: tuple[str, str],
+    precision: str,
     progress: Progress | None,
 ) -> list[Cell]:
     model, data = fingerprints
-    clean = Cell(model=model, data=data, kind="clean", severity=0, precision=config.rounding)
+    clean = Cell(model=model, data=data, kind="clean", severity=0, precision=precision)
     cells, severities = [clean], sorted(set(config.severities))
     for kind in kinds:
         for severity in severities:
@@ -346,6 +373,8 @@ def _fill(
         for number, outcome in outcomes:
             cell = mine[number]
             images = len(range(cell.first, len(runner.source.labels), cell.step))
+            if runner.folder is not None and cell.source:
+                runner.folder.check_unchanged(cell.kind, cell.severity)
             store.put(cell, outcome, images=images)
             if runner.folder is not None and cell.source:
                 place, folder = str(runner.folder.path), runner.folder

@@ -9,7 +9,7 @@ import numpy as np
 from ..corruptions import CORRUPTIONS
 from ..datasets import CLASSES, read_arrays
 from ..scores import GIVEN, Integers, Scores, read_labels
-from .rows import UNKNOWN_FILE, Cell, Outcome, Stored
+from .rows import UNKNOWN_FILE, Cell, Outcome, Stored, check_text
 from .sources import Data, as_source
 from .store import Store
 
@@ -142,6 +142,10 @@ def _check(scores: Scores) -> dict[tuple[str, int], tuple[int, int]]:
             f"save_scores keeps scores of predictions that were given, not those of {scores.name}, which "
             "evaluate made; give evaluate the database"
         )
+    for what, text in (("name of the network", scores.name), ("name of the data", scores.data)):
+        check_text(f"the {what}", text)
+    for kind, _ in (*scores.cells, *scores.failed):
+        check_text("the kind", kind)
     if (largest := int(scores.labels.max())) >= CLASSES:
         raise ValueError(
             f"{scores.name} needs labels that are class numbers below the limit of {CLASSES:,}, "
