@@ -1,7 +1,8 @@
-"""The types that all rooms share."""
+"""The types that all rooms share, and the check of what their names alone cannot say."""
 
 from collections.abc import Callable
 
+import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
@@ -25,3 +26,16 @@ Taps = Float[Tensor, "n n"]
 
 Progress = Callable[[int, int, str], None]
 """A function that is called during long work: units done, units in total, and a text to show."""
+
+
+def check_range_of_images(verb: str, images: Tensor, remedy: str) -> None:
+    """Raise ValueError for images outside of [0, 1], which clamping would cut; compiled code asserts it."""
+    if images.numel() == 0:
+        return
+    needs = f"{verb} needs images in [0, 1]"
+    low, high = images.detach().aminmax()
+    if torch.compiler.is_compiling():
+        # Reading the two numbers would break the graph.
+        torch._assert_async((low >= 0) & (high <= 1), f"{needs}; {remedy}")
+    elif not (low >= 0 and high <= 1):
+        raise ValueError(f"{needs}, got values from {float(low):.4g} to {float(high):.4g}; {remedy}")

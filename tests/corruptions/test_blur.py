@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from scipy import ndimage
 
-from filterbands.corruptions import blur, pixels
+from filterbands.corruptions import blur, corrupt, pixels
 from filterbands.corruptions.kinds import CIFAR
 
 
@@ -120,3 +120,17 @@ def test_zoom_taps_are_scipy_s_zoom_of_the_middle(size: int, factor: float) -> N
     expected = zoomed[(len(zoomed) - size) // 2 :][:size]
     ours = [line[a] * (1 - share) + line[b] * share for a, b, share in blur.zoom_taps(size, factor)]
     assert np.allclose(ours, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (9, 14), (97, 131)])
+@pytest.mark.parametrize("table", ["cifar", "imagenet"])
+def test_zoom_blur_of_large_images_gives_the_bytes_of_small_ones(
+    size: tuple[int, int], table: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (3, 3, *size), generator=generator, dtype=torch.uint8)
+    images[0] = 77
+    given = {"severity": 3, "seed": 0, "parameters": table}
+    expected = corrupt(images, "zoom_blur", **given)  # type: ignore[arg-type]
+    monkeypatch.setattr(blur, "_LARGEST_MATRIX", 0)
+    assert torch.equal(corrupt(images, "zoom_blur", **given), expected)  # type: ignore[arg-type]

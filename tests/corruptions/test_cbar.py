@@ -77,6 +77,8 @@ def test_names_of_sets_become_their_kinds_each_once_in_order() -> None:
 def test_unknown_names_and_kinds_of_the_other_table_are_refused_in_one_line() -> None:
     with pytest.raises(ValueError, match=r"unknown kind 'line' \(did you mean lines\?\)"):
         expand_kinds(["line"])
+    with pytest.raises(ValueError, match=r"\(did you mean cbar\?\).* and the sets c, cbar, all-but-frost"):
+        expand_kinds(["c-bar"])
     with pytest.raises(ValueError, match="'cifar' or 'imagenet', got 'cifar10'"):
         expand_kinds(["cbar"], parameters="cifar10")
     with pytest.raises(ValueError, match="'lines' has no constants in parameters 'imagenet'; use 'cifar'"):

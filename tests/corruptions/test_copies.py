@@ -215,6 +215,21 @@ def test_transparent_pictures_are_counted_once_whatever_the_processes_and_cells(
         copy_folders(files, out, CONFIG, **given)
 
 
+def test_a_small_file_before_large_ones_does_not_gather_them(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copies, "PIXELS_TOGETHER", 500)
+    files = list_images(pictures)
+    parts = [[tuple(one.shape[2:]) for one in part] for part in copies._together(files.paths, Reading(), {})]
+    assert parts == [[(16, 24)] * 2, [(20, 12)]] * 2
+    monkeypatch.setattr(copies, "PIXELS_TOGETHER", 300)
+    assert len(list(copies._together(files.paths, Reading(), {}))) == 6
+    Image.new("RGB", (30, 4)).save(pictures / "cat" / "3.png")
+    (tmp_path / "out").mkdir()
+    with pytest.raises(ValueError, match=r"3\.png is 4x30, and corrupt needs sides of at least 8 pixels"):
+        copy_folders(list_images(pictures), tmp_path / "out", CONFIG, name="folder:x", split="test")
+
+
 def test_folder_cells_that_are_there_are_kept(pictures: Path, tmp_path: Path) -> None:
     files = list_images(pictures)
     out = tmp_path / "out"

@@ -67,6 +67,26 @@ def test_photon_tables_hold_poisson_s_law(photons: float) -> None:
         assert np.abs(law - expected).max() < 1e-8
 
 
+@pytest.mark.parametrize("photons", [500, 60, 12, 3])
+def test_photon_tables_do_not_depend_on_the_last_bits_of_a_logarithm(
+    photons: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = torch.lgamma
+    threshold, outcome = noise.photon_table(photons)
+    noise.photon_table.cache_clear()
+    generator = torch.Generator().manual_seed(0)
+
+    def rounded_otherwise(values: torch.Tensor) -> torch.Tensor:
+        ulps = torch.randint(-1, 2, values.shape, generator=generator)
+        return plain(values) * (1 + ulps * 2.0**-52)
+
+    monkeypatch.setattr(torch, "lgamma", rounded_otherwise)
+    other_threshold, other_outcome = noise.photon_table(photons)
+    noise.photon_table.cache_clear()
+    assert torch.equal(other_outcome, outcome)
+    assert int((other_threshold.long() - threshold.long()).abs().max()) <= 1
+
+
 def test_shot_noise_has_poisson_s_mean_and_variance() -> None:
     images = torch.full((64, 3, 32, 32), 100, dtype=torch.uint8)
     counts = corrupt(images, "shot_noise", severity=5, seed=0).double().mul(50 / 255).sub(1e-9).ceil()

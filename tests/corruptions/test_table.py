@@ -19,7 +19,7 @@ from torch import Tensor
 
 import filterbands
 from filterbands import rng
-from filterbands.corruptions import CORRUPTIONS, CORRUPTIONS_VERSION, PARAMETERS, corrupt, kinds_of
+from filterbands.corruptions import CORRUPTIONS, CORRUPTIONS_VERSION, PARAMETERS, corrupt, kinds_of, table
 from filterbands.corruptions.table import _check_index, check_images
 
 # Kinds without random numbers; the numbers are ImageNet-C severities that are stored.
@@ -69,6 +69,10 @@ def test_gray_images_are_corrupted_as_three_equal_channels(kind: str) -> None:
     gray = _sample(90, 33, 32)[:, :1]
     given = {"severity": 3, "seed": 5, "parameters": CORRUPTIONS[kind].tables[0]}
     made = corrupt(gray, kind, **given)  # type: ignore[arg-type]
+    if kind == "saturate":
+        # What has no color has none to strengthen.
+        assert torch.equal(made, gray)
+        return
     assert torch.equal(made, corrupt(gray.expand(-1, 3, -1, -1), kind, **given)[:, 1:2])  # type: ignore[arg-type]
 
 
@@ -247,6 +251,17 @@ def test_an_index_that_does_not_fit_is_refused() -> None:
         _check_index(torch.arange(3), _sample(2))
     with pytest.raises(ValueError, match=r"index.long\(\)"):
         _check_index(torch.zeros(2), _sample(2))
+    for index, message in ((0, r"got shape \(\)"), ("ab", "got str"), ([0.0, 1.0], "got torch.float32")):
+        with pytest.raises(ValueError, match=message):
+            _check_index(index, _sample(2))
+    assert _check_index(np.array([3, 4]), _sample(2)).tolist() == [3, 4]
+
+
+def test_names_that_are_no_texts_are_refused_in_one_line() -> None:
+    with pytest.raises(ValueError, match="a kind is a name such as fog, got list; give one after the other"):
+        table._severities(["fog"], "cifar")
+    with pytest.raises(ValueError, match=r"'cifar' or 'imagenet', got \['cifar'\]"):
+        table._severities("fog", ["cifar"])
 
 
 def test_an_empty_batch_stays_empty() -> None:

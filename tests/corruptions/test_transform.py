@@ -220,3 +220,8 @@ def test_inputs_that_are_not_bytes_are_refused_with_the_line_that_converts_them(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         Corrupting("fog")(image)
+
+
+def test_severities_may_be_an_array() -> None:
+    for severity in (np.array([1, 3]), torch.tensor([1, 3]), np.array(3), torch.tensor(3)):
+        assert Corrupting("fog", severity=severity).severities[-1] == 3

@@ -1,5 +1,7 @@
 """Every method: a finite loss that teaches, and draws that belong to one image."""
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,7 +11,7 @@ from torch.testing import assert_close
 from filterbands import rng
 from filterbands.corruptions import CORRUPTIONS
 from filterbands.training import METHODS
-from filterbands.training.methods.protocol import Method, Step
+from filterbands.training.methods.protocol import Method, Step, _check
 
 CLASSES = 10
 # Their public code leaves [0, 1] in the second view.
@@ -67,6 +69,46 @@ def test_the_loss_is_finite_and_its_gradient_reaches_the_model(name: str) -> Non
         assert float(parameter.grad.abs().max()) > 0
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"images": lambda images: (images - 0.5) / 0.25}, r"in \[0, 1\], got values from -.*not normalized"),
+        ({"images": lambda images: images * 255}, r"in \[0, 1\], got values from"),
+        ({"images": lambda images: (images * 255).byte()}, r"convert bytes with images\.float\(\) / 255"),
+        ({"key": lambda key: key[:1]}, r"one key per image, 16, got shape \(1,\)"),
+        ({"labels": lambda labels: labels[:4]}, r"one label per image, 16, got shape \(4,\)"),
+        (
+            {"partners": lambda _: torch.rand(2, 8, 3, 8, 8)},
+            r"shape \(1, 16, 3, 8, 8\), got \(2, 8,",
+        ),
+        ({"partners": lambda _: torch.rand(0, 16, 3, 8, 8)}, r"got \(0, 16,"),
+    ],
+)
+def test_what_a_method_cannot_take_is_one_line(change: dict[str, Any], message: str) -> None:
+    images, labels, key = batch(16)
+    given: dict[str, Any] = {"images": images, "labels": labels, "key": key, "partners": None}
+    for name, make in change.items():
+        given[name] = make(given[name])
+    with pytest.raises(ValueError, match=message):
+        _check(*given.values(), 1)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_images_are_mixed_in_float32_whatever_the_network_computes_in(name: str) -> None:
+    images, labels, key = batch(8)
+    images = (images * 255).round() / 255
+    model = Watching()
+    run(METHODS[name], model, images, labels, key)
+    with torch.autocast("cpu", torch.bfloat16):
+        run(METHODS[name], model, images, labels, key)
+    for dtype in (torch.float64, torch.float16):
+        run(METHODS[name], model, images.to(dtype), labels, key)
+    plain, mixed, double, half = model.seen
+    assert torch.equal(mixed, plain)
+    assert (double.dtype, half.dtype) == (torch.float64, torch.float16)
+    assert float((double - plain).abs().max()) < 1e-6
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_the_batch_is_left_as_it_was(name: str) -> None:
     images, labels, key = batch(16)
@@ -111,7 +153,7 @@ def test_views_and_partners_are_as_many_as_said(name: str) -> None:
     # Without partners, the images that follow in the batch are taken.
     assert bool(method(model, images, labels, key=key).loss.isfinite())
     if method.partners:
-        with pytest.raises(IndexError):
+        with pytest.raises(ValueError, match="a method needs partners of shape"):
             method(model, images, labels, key=key, partners=partners[: method.partners - 1])
 
 

@@ -18,12 +18,11 @@ from torch import Tensor, nn
 from .. import rng
 from ..filters import EQUAL_AREA, PatchSums, image_batches, spans
 from ..models import held
-from ..types import Filters
+from ..types import Filters, check_range_of_images
 from .proportion import (
     Held,
     check_options,
     check_plain_forward,
-    check_range_of_images,
     checked_layer,
     checked_spans,
     hold,

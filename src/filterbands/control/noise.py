@@ -21,9 +21,9 @@ from ..engine import settle_kernels
 from ..filters import EQUAL_AREA, constant
 from ..fourier import filter_images, radius_grid, shape_noise
 from ..models import held
-from ..types import FloatImages
+from ..types import FloatImages, check_range_of_images
 from .division import Division
-from .proportion import check_options, check_range_of_images
+from .proportion import check_options
 
 BAND_EDGES = (0.5, 2.0, 4.0, 6.0, 8.0, 11.0, 14.0, 17.0, 23.0)
 """Edges of the bands in cycles per 32 pixels; a band's center is the geometric mean of its two."""

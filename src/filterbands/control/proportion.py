@@ -194,19 +194,6 @@ def check_options(verb: str, needed: str, *, highest: float = math.inf, **option
             raise ValueError(f"{verb}: {name} needs {needed}, got {value}")
 
 
-def check_range_of_images(verb: str, images: Tensor, remedy: str) -> None:
-    """Raise ValueError for images outside of [0, 1], which clamping would cut; compiled code asserts it."""
-    if images.numel() == 0:
-        return
-    needs = f"{verb} needs images in [0, 1]"
-    low, high = images.detach().aminmax()
-    if torch.compiler.is_compiling():
-        # Reading the two numbers would break the graph.
-        torch._assert_async((low >= 0) & (high <= 1), f"{needs}; {remedy}")
-    elif not (low >= 0 and high <= 1):
-        raise ValueError(f"{needs}, got values from {float(low):.4g} to {float(high):.4g}; {remedy}")
-
-
 def checked_layer(verb: str, layer: nn.Module, *, held: type[Held] | None = None) -> nn.Conv2d:
     """Return the layer if its filters can be held by a parametrization; `held` may hold it already."""
     if not isinstance(layer, nn.Conv2d):

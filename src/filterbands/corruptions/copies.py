@@ -22,11 +22,11 @@ from PIL import Image
 
 from ..datasets import ImageFiles, ImageSet, Reading, Remarks, read_images, say_remarks
 from ..disk import owned, put_in_place, read_json, readable, working_folder, write_text, write_whole
-from ..types import Progress
+from ..types import Images, Progress
 from ..version import __version__
 from ..workers import run_jobs
-from .plan import CopyConfig, Job, Machine, plan_jobs
-from .table import CORRUPTIONS_VERSION, check_files
+from .plan import PIXELS_TOGETHER, CopyConfig, Job, Machine, plan_jobs
+from .table import CORRUPTIONS_VERSION, SMALLEST, check_files
 
 _RECORD, _LABELS = "corrupt.json", "labels.npy"
 # Records of folders that earlier versions wrote have none.
@@ -252,22 +252,36 @@ def _file_names(files: ImageFiles, suffix: str) -> list[str]:
 
 def _make_files(files: ImageFiles, names: Sequence[str], reading: Reading, job: Job) -> Remarks:
     remarks: Remarks = {}
-    paths = files.paths[job.start : job.stop]
-    images = [read_images([path], reading=reading, remarks=remarks) for path in paths]
     kind, options = ("JPEG", {"quality": 85}) if job.config.jpeg85 else ("PNG", {"compress_level": 1})
-    step = 0
-    while step < len(images):
-        # Neighbors of one size are corrupted together.
-        end = step + 1
-        while end < len(images) and images[end].shape == images[step].shape:
-            end += 1
-        part = slice(job.start + step, job.start + end)
+    start = job.start
+    for images in _together(files.paths[job.start : job.stop], reading, remarks):
+        part = slice(start, start + len(images))
         # The file itself is the JPEG step.
-        made = job.corrupted(torch.cat(images[step:end]), files.index[part], jpeg=False)
+        made = job.corrupted(torch.cat(images), files.index[part], jpeg=False)
         for name, pixels in zip(names[part], made.permute(0, 2, 3, 1).contiguous().numpy(), strict=True):
             Image.fromarray(pixels).save(job.work / job.target / name, kind, **options)
-        step = end
+        start = part.stop
     return remarks
+
+
+def _together(paths: Sequence[Path], reading: Reading, remarks: Remarks) -> Iterator[list[Images]]:
+    """Yield neighbors of one size, about a million pixels at once: a job is planned by its first file."""
+    waiting: list[Images] = []
+    for path in paths:
+        image = read_images([path], reading=reading, remarks=remarks)
+        _, _, height, width = image.shape
+        if min(height, width) < SMALLEST:
+            raise ValueError(
+                f"{path} is {height}x{width}, and corrupt needs sides of at least {SMALLEST} pixels; leave "
+                "it out, or give --size N"
+            )
+        full = len(waiting) * height * width >= PIXELS_TOGETHER
+        if waiting and (full or image.shape != waiting[0].shape):
+            yield waiting
+            waiting = []
+        waiting.append(image)
+    if waiting:
+        yield waiting
 
 
 @contextmanager

@@ -73,6 +73,9 @@ MORE: Mapping[Family, tuple[Corrupt, ...]] = {}
 TOGETHER = {"zoom_blur": 16, "spatter": 8}
 """Smallest number of images to process at once, where that is not 1."""
 
+VERSIONS = {"shot_noise": 2}
+"""Version of the bytes of a kind, where that is not 1."""
+
 NEEDS: Mapping[str, Callable[[], object]] = {"frost": find_textures}
 """What finds the files that a kind reads, or raises FileNotFoundError."""
 

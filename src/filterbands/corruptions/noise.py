@@ -108,6 +108,8 @@ def photon_table(photons: float) -> tuple[Int32[Tensor, " n"], UInt8[Tensor, " 2
     exponent = counts * log_mean - mean[:, None] - log_factorial
     weight = np.array([math.exp(value) for value in exponent.ravel()]).reshape(exponent.shape)
     weight *= columns / weight.sum(1, keepdims=True)
+    # Neighbors of a whole mean have equal weights, of which the last bit of a logarithm would choose one.
+    weight = np.rint(weight * 2.0**34) / 2.0**34
     kept, alias = np.ones_like(weight), counts.copy()
     rows = np.arange(256)
     # Each step fills the emptiest open column from the fullest, in all 256 rows at once.

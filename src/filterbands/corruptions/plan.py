@@ -11,8 +11,8 @@ from ..types import Images
 from .kinds import PARAMETERS
 from .table import CORRUPTIONS, corrupt, expand_kinds, in_color, parameters_for, read_severities
 
-# Pixels of one job: enough to hide its cost, and few enough to keep progress and cores even.
-_PIXELS_PER_JOB = 1 << 20
+PIXELS_TOGETHER = 1 << 20
+"""Pixels of one job: enough to hide its cost, and few enough to keep progress and cores even."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +101,7 @@ def plan_jobs(
     machine: Machine,
 ) -> list[Job]:
     """Return the jobs of cells (kind, severity, target) of `images` images with `pixels` pixels each."""
-    step = machine.batch_size or max(1, _PIXELS_PER_JOB // pixels)
+    step = machine.batch_size or max(1, PIXELS_TOGETHER // pixels)
     return [
         Job(
             kind=kind,

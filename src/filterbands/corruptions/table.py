@@ -12,10 +12,10 @@ from torch import Tensor
 from .. import rng
 from ..checks import hint, whole_number
 from ..types import Images, Keys
-from .kinds import BENCHMARK, MORE, NEEDS, OTHERS, PARAMETERS, TOGETHER, Corrupt, Family
+from .kinds import BENCHMARK, MORE, NEEDS, OTHERS, PARAMETERS, TOGETHER, VERSIONS, Corrupt, Family
 from .pixels import Constants, Severities
 
-CORRUPTIONS_VERSION = 1
+CORRUPTIONS_VERSION = 2
 """Increased when any kind gives other bytes for the same pixels, seed and index."""
 
 SMALLEST = 8
@@ -66,6 +66,7 @@ CORRUPTIONS: Mapping[str, Corruption] = {
         family=family,
         suite="more" if families is MORE else "cbar" if family == "cbar" else "c",
         benchmark=families is BENCHMARK,
+        version=VERSIONS.get(function.__name__, 1),
         function=function,
         together=TOGETHER.get(function.__name__, 1),
         needs=NEEDS.get(function.__name__),
@@ -136,6 +137,12 @@ def expand_kinds(names: Iterable[str], *, parameters: str | None = "cifar") -> t
     sets["all-but-frost"] = tuple(kind for kind in sets["c"] if kind != "frost")
     kinds = [kind for name in names for kind in sets.get(name, (name,))]
     for kind in kinds:
+        if isinstance(kind, str) and kind not in CORRUPTIONS and kind not in sets:
+            near = hint(kind, (*CORRUPTIONS, *sets))
+            raise ValueError(
+                f"unknown kind {kind!r}{near}; known are {', '.join(CORRUPTIONS)}, and the sets "
+                f"{', '.join(sets)}"
+            )
         if kind != "cbar":
             _severities(kind, parameters or _entry(kind).tables[0])
     return tuple(dict.fromkeys(kinds))
@@ -162,13 +169,14 @@ def corrupt(
 
     Args:
         images: Bytes, RGB or gray, of at least 8 x 8 pixels. Gray images (one channel) are corrupted as three
-            equal channels, of which the green one is returned; noise then has its full strength.
+            equal channels, of which the green one is returned: noise then has its full strength. `saturate`
+            does not change them.
         kind: A key of `CORRUPTIONS`.
         severity: 1 to 5.
         seed: Any integer; image i draws from (seed, kind, severity, index[i]).
         parameters: `cifar` (constants of CIFAR-10-C) or `imagenet` (constants of ImageNet-C at 224 pixels,
             without its final JPEG step).
-        index: The number of each image in its data set; None numbers the images from 0.
+        index: The number of each image in its data set, as int64; None numbers the images from 0.
 
     Raises:
         ValueError: The images have another type or shape, a kind, severity or table is unknown, or the table
@@ -205,10 +213,14 @@ def corrupt(
 
 
 def in_color(function: Corrupt, images: Images, constants: Constants, *, key: Keys) -> Images:
-    """Return images changed by a function of RGB bytes; of gray ones, as three equal channels, the green."""
+    """Return images changed by a function of RGB bytes; of gray ones, as three equal channels, the green.
+
+    `saturate` makes gray images reddish, and leaves their red channel as it is.
+    """
     if images.shape[1] == 3:
         return function(images, constants, key=key)
-    return function(images.expand(-1, 3, -1, -1).contiguous(), constants, key=key)[:, 1:2]
+    kept = 0 if function.__name__ == "saturate" else 1
+    return function(images.expand(-1, 3, -1, -1).contiguous(), constants, key=key)[:, kept : kept + 1]
 
 
 def check_severity(verb: str, severity: SupportsIndex) -> int:
@@ -264,35 +276,43 @@ def check_images(images: object) -> Images:
     return images
 
 
-def _table(parameters: str) -> Mapping[str, Severities]:
-    if parameters not in PARAMETERS:
+def _table(parameters: object) -> Mapping[str, Severities]:
+    if not isinstance(parameters, str) or parameters not in PARAMETERS:
         raise ValueError(f"corrupt needs parameters {' or '.join(map(repr, PARAMETERS))}, got {parameters!r}")
     return PARAMETERS[parameters]
 
 
-def _severities(kind: str, parameters: str) -> Severities:
+def _severities(kind: object, parameters: object) -> Severities:
     """Return the constants of a kind; raise ValueError for an unknown kind or table."""
     table, entry = _table(parameters), _entry(kind)
-    if kind not in table:
+    if entry.name not in table:
         other = entry.tables[0]
         raise ValueError(f"{kind!r} has no constants in parameters {parameters!r}; use {other!r}")
-    return table[kind]
+    return table[entry.name]
 
 
-def _entry(kind: str) -> Corruption:
+def _entry(kind: object) -> Corruption:
+    if not isinstance(kind, str):
+        raise ValueError(f"a kind is a name such as fog, got {type(kind).__name__}; give one after the other")
     if kind not in CORRUPTIONS:
-        near = hint(str(kind), CORRUPTIONS)
+        near = hint(kind, CORRUPTIONS)
         raise ValueError(f"unknown kind {kind!r}{near}; known are {', '.join(CORRUPTIONS)}")
     return CORRUPTIONS[kind]
 
 
-def _check_index(index: Tensor | None, images: Tensor) -> Int64[Tensor, " b"]:
+def _check_index(index: Any, images: Tensor) -> Int64[Tensor, " b"]:
     if index is None:
         return torch.arange(len(images), device=images.device)
+    if not isinstance(index, Tensor):
+        try:
+            index = torch.as_tensor(index)
+        except (TypeError, ValueError, RuntimeError):
+            raise ValueError(f"corrupt needs an int64 index, got {type(index).__name__}") from None
     if tuple(index.shape) != (len(images),):
         raise ValueError(
             f"corrupt needs one index per image, {len(images)} in total, got shape {tuple(index.shape)}"
         )
     if index.dtype != torch.int64:
         raise ValueError(f"corrupt needs an int64 index, got {index.dtype}; convert with index.long()")
-    return index.to(images.device)
+    found: Tensor = index.to(images.device)
+    return found

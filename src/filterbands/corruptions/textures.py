@@ -66,7 +66,8 @@ def install_textures(
     """Put the six textures into the user's cache, from a folder or by download, and return their folder.
 
     Args:
-        source: A folder that contains them; None downloads them from the repository of the original.
+        source: A folder that contains them; None downloads them from the repository of the original, unless
+            they are there already.
         fetch: The function that downloads a URL to a file.
 
     Raises:
@@ -74,6 +75,10 @@ def install_textures(
         ValueError: A file differs from the original; the cache is then unchanged.
     """
     target = texture_folder()
+    if source is None and all((target / name).is_file() for name in SHA256):
+        with suppress(ValueError):
+            _check(target, tuple(SHA256))
+            return target
     target.parent.mkdir(parents=True, exist_ok=True)
     with working_folder(target.parent) as fresh:
         for name in SHA256:
@@ -96,7 +101,6 @@ def install_textures(
     return target
 
 
-@lru_cache(maxsize=8)
 def load_textures(
     folder: Path, scale: float, h: int, w: int
 ) -> tuple[UInt8[Tensor, "3 n"], Int64[Tensor, "5 3"]]:
@@ -109,7 +113,18 @@ def load_textures(
             in the original.
         w: Width of the images to cover.
     """
-    lines, shapes, start = [], [], 0
+    sizes = []
+    for image in _decoded(folder, scale):
+        enlarge = max(1.0, (h + 1) / image.height, (w + 1) / image.width)
+        enlarged = max(w + 1, round(image.width * enlarge)), max(h + 1, round(image.height * enlarge))
+        sizes.append(enlarged if enlarge > 1 else image.size)
+    return _joined(folder, scale, tuple(sizes))
+
+
+# Images of most sizes are covered by the textures as they are, so that these are decoded and joined once.
+@lru_cache(maxsize=4)
+def _decoded(folder: Path, scale: float) -> list[Image.Image]:
+    images = []
     for name in USED:
         with Image.open(folder / name) as picture:
             image = picture.convert("RGB")
@@ -118,10 +133,17 @@ def load_textures(
             rows, columns = round(image.height * scale), round(image.width * scale)
             pixels = np.asarray(image)[step // 2 :: step, step // 2 :: step][:rows, :columns]
             image = Image.fromarray(np.ascontiguousarray(pixels))
-        enlarge = max(1.0, (h + 1) / image.height, (w + 1) / image.width)
-        if enlarge > 1:
-            size = (max(w + 1, round(image.width * enlarge)), max(h + 1, round(image.height * enlarge)))
-            image = image.resize(size, Image.Resampling.BILINEAR)
+        images.append(image)
+    return images
+
+
+@lru_cache(maxsize=4)
+def _joined(
+    folder: Path, scale: float, sizes: tuple[tuple[int, int], ...]
+) -> tuple[UInt8[Tensor, "3 n"], Int64[Tensor, "5 3"]]:
+    lines, shapes, start = [], [], 0
+    for plain, size in zip(_decoded(folder, scale), sizes, strict=True):
+        image = plain if plain.size == size else plain.resize(size, Image.Resampling.BILINEAR)
         lines.append(np.asarray(image).reshape(-1, 3).T)
         shapes.append((start, image.height, image.width))
         start += image.height * image.width

@@ -48,6 +48,8 @@ class Corrupting(nn.Module):
     ) -> None:
         super().__init__()
         self.kinds = expand_kinds([kind] if isinstance(kind, str) else kind, parameters=parameters)
+        if isinstance(severity, np.ndarray | Tensor):
+            severity = severity.tolist()
         listed = isinstance(severity, Iterable) and not isinstance(severity, SupportsIndex)
         several: Any = severity if listed else (severity,)
         self.severities = tuple(check_severity("Corrupting", one) for one in several)

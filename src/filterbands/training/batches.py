@@ -29,7 +29,7 @@ class Batch(NamedTuple):
 
     def step(self, model: nn.Module, config: TrainConfig) -> Step:
         """Return what the config's method makes of it."""
-        return METHODS[config.method](
+        return METHODS[config.method].step(
             model,
             self.images,
             self.labels,
@@ -116,7 +116,10 @@ class Batches:
 def check_count(data: ImageSet, config: TrainConfig) -> None:
     """Raise a `ValueError` where there are fewer images than a batch, or they are smaller than crops."""
     if len(data) < config.batch_size:
-        raise ValueError(f"batch_size {config.batch_size} exceeds the {len(data)} images of {data.name}")
+        raise ValueError(
+            f"batch_size {config.batch_size} exceeds the {len(data)} images of {data.name}; lower it with "
+            "--set batch_size=N (batch_size=)"
+        )
     check_crop(min(data.images.shape[2:]), config.crop)
 
 

@@ -96,10 +96,10 @@ def displaced(images: FloatImages, *, key: Keys) -> FloatImages:
     """Return images moved along a smooth random field that tears nothing.
 
     Either component of the field is sum over i^2 + j^2 < (cut + 1/2)^2 of c_ij sin(i pi x) sin(j pi y), c_ij
-    normal with standard deviation sqrt(T / (i^2 + j^2)), in units of the side; T is uniform between a
-    displacement of half a pixel and the largest without overhangs. The cut is the larger of 2 and a uniform
-    share of a limit uniform on 3..100, as in the public code; what lies above the side's own frequencies
-    is left out, since pixels cannot show it.
+    normal with standard deviation sqrt(T / (i^2 + j^2)), in units of the side. T lies between a displacement
+    of half a pixel and the largest without overhangs, the cut between 2 and a limit uniform on 3..100, both
+    by the arcsine law, Beta(1/2, 1/2), as in the public code. What lies above the side's own frequencies is
+    left out, since pixels cannot show it.
 
     Source: Petrini et al. 2021, arXiv:2105.02468, appendix C, the family of Modas et al. 2022,
     arXiv:2112.13547, section 3, "Spatial domain".

@@ -4,10 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ...types import FloatImages, Keys, Labels
+from ...types import FloatImages, Keys, Labels, check_range_of_images
 
 Partners = Float[Tensor, "p b c h w"]
 """Other images that each image of a batch is mixed with: p of them per image."""
@@ -79,11 +80,51 @@ class Method:
             smoothing: Label smoothing, in [0, 1).
             partners: The images to mix with, as many as `partners` says or more; None takes those that
                 follow in the batch, so that an image's view then depends on the batch.
+
+        Raises:
+            ValueError: The images are no floats of shape (b, c, h, w) in [0, 1], or labels, keys or partners
+                are not one per image.
         """
+        _check(images, labels, key, partners, self.partners)
+        return self.step(model, images, labels, key=key, smoothing=smoothing, partners=partners)
+
+    def step(
+        self,
+        model: nn.Module,
+        images: FloatImages,
+        labels: Labels,
+        *,
+        key: Keys,
+        smoothing: float = 0.0,
+        partners: Partners | None = None,
+    ) -> Step:
+        """Return what a call returns, for images that are known to be in [0, 1]: to see it takes time."""
         if partners is None:
             partners = images.new_empty(self.partners, *images.shape)
             for number in range(self.partners):
                 partners[number] = images.roll(-1 - number, dims=0)
         others = [partners[number] for number in range(self.partners)]
-        logits: Tensor = model(self.view(images, *others, key=key))
+        # Images are mixed in float32, whatever the network computes in.
+        with torch.autocast(images.device.type, enabled=False):
+            views = self.view(*(held.float() for held in (images, *others)), key=key).to(images.dtype)
+        logits: Tensor = model(views)
         return Step(self.loss(logits, labels, smoothing=smoothing), logits[: len(images)])
+
+
+def _check(images: Tensor, labels: Tensor, key: Tensor, partners: Tensor | None, wanted: int) -> None:
+    if images.ndim != 4 or not images.is_floating_point():
+        raise ValueError(
+            f"a method needs float images of shape (b, c, h, w) in [0, 1], got {images.dtype} of shape "
+            f"{tuple(images.shape)}; convert bytes with images.float() / 255"
+        )
+    for what, given in (("label", labels), ("key", key)):
+        if given.shape != images.shape[:1]:
+            raise ValueError(
+                f"a method needs one {what} per image, {len(images)}, got shape {tuple(given.shape)}"
+            )
+    if partners is not None and (partners.shape[1:] != images.shape or len(partners) < wanted):
+        raise ValueError(
+            f"a method needs partners of shape ({wanted}, {', '.join(map(str, images.shape))}), got "
+            f"{tuple(partners.shape)}"
+        )
+    check_range_of_images("a method", images, "give it images that are not normalized")
