@@ -15,7 +15,6 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -257,18 +256,6 @@ def check_input(path: str | Path, *, largest: float = math.inf) -> Path:
     if (size := file.stat().st_size) > largest:
         raise ValueError(f"{file} has {readable(size)}, more than the limit of {readable(int(largest))}")
     return file
-
-
-def state_of(files: Iterable[Path]) -> str:
-    """Return a hash of sizes and times of files, which is another one when one of them is written anew."""
-    digest = sha256()
-    for file in files:
-        with suppress(FileNotFoundError):
-            found = file.stat()
-            # The last time is of the name too, which another file with an old time may have taken.
-            digest.update(f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}".encode())
-        digest.update(b"\n")
-    return digest.hexdigest()
 
 
 def _check_replaceable(file: Path) -> None:

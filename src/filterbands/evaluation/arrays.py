@@ -1,7 +1,8 @@
 """Corrupted images from arrays of the published layout, memory-mapped."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from ..corruptions import CORRUPTIONS
-from ..disk import DAMAGED, check_input, read_json, state_of
+from ..disk import DAMAGED, check_input, read_json
 from ..scores import SEVERITIES
 from ..types import Images
 from .sources import Source
@@ -136,6 +137,18 @@ class CorruptedArrays:
             array.close()
             raise ValueError(f"{file} is not a whole array: it is an archive of several")
         return array
+
+
+def state_of(files: Iterable[Path]) -> str:
+    """Return a hash of sizes and times of files, which is another one when one of them is written anew."""
+    digest = sha256()
+    for file in files:
+        with suppress(FileNotFoundError):
+            found = file.stat()
+            # The last time is of the name too, which another file with an old time may have taken.
+            digest.update(f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}".encode())
+        digest.update(b"\n")
+    return digest.hexdigest()
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:

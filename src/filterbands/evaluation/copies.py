@@ -12,10 +12,10 @@ from torch import Tensor
 
 from ..corruptions import CORRUPTIONS
 from ..datasets import Reading, image_files, image_size, read_images
-from ..disk import check_input, state_of
+from ..disk import check_input
 from ..scores import SEVERITIES
 from ..types import Images
-from .arrays import CorruptedArrays, check_origin, read_record, recorded_seed
+from .arrays import CorruptedArrays, check_origin, read_record, recorded_seed, state_of
 from .files import Files
 from .sources import Source
 

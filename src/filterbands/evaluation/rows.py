@@ -122,6 +122,17 @@ ROW: Mapping[str, type] = {
 }
 """Columns of a cell's row for other programs, and their types."""
 
+# The name that a network came with first is its name where one is shown.
+_NAME = "(SELECT name FROM names WHERE model = cells.model ORDER BY names.rowid LIMIT 1)"
+TABLE = (
+    f"SELECT {_NAME} AS name, data.name AS data, data.split AS split, kind, severity, parameters, version, "
+    "seed, source, precision, first, step, cells.images AS images, correct, failed, seconds, created, "
+    "filterbands, calibration_error, model AS model_fingerprint, cells.data AS data_fingerprint, key "
+    "FROM cells LEFT JOIN data ON data.fingerprint = cells.data "
+    "LEFT JOIN logits ON logits.cell = cells.key ORDER BY cells.rowid"
+)
+"""What selects them."""
+
 
 def check_text(what: str, text: str) -> str:
     """Return a text that a database is to hold; raise ValueError where it has bytes that are no UTF-8."""

@@ -98,6 +98,31 @@ _OWN_INDEX = "create index cells_of_a_model on cells (model, data)"
 _COMPUTES = re.compile(r"\b(check|generated|collate|as)\b|\bdefault ?\(")
 
 
+def check_version(present: int, tables: set[str], place: object, *, reads: bool, fixed: bool) -> None:
+    """Raise ValueError unless a database is one of results that can be read, or a new one.
+
+    Args:
+        present: Its version.
+        tables: The names of its tables.
+        place: The database, for the error.
+        reads: Whether it is only read, and must be there.
+        fixed: Whether it cannot be brought up to date.
+    """
+    if present < 0:
+        raise ValueError(f"{place} is damaged: its version is {present}; bring it back, or name another")
+    if present > SCHEMA:
+        raise ValueError(f"{place} was written by a newer version (schema {present}, here {SCHEMA}); update")
+    # Before anything is written: the file may be another program's.
+    if (tables or reads) and not (present and {"models", "data", "cells"} <= tables):
+        what = "is another program's database" if tables else "is empty"
+        raise ValueError(f"{place} is not a database of results: it {what}")
+    if fixed and present < OLDEST_READ:
+        raise ValueError(
+            f"{place} was written by an older version (schema {present}, here {SCHEMA}) and cannot "
+            "be changed; copy it to where it can be written, or make it writable, and open it once"
+        )
+
+
 def plain_tables(entries: Iterable[Any], place: object) -> set[str]:
     """Return the names of a database's tables; what others have added to it may stay where it runs nothing.
 

@@ -19,6 +19,7 @@ from .rows import (
     COLUMNS,
     LOGITS,
     ROW,
+    TABLE,
     Cell,
     Integers,
     Outcome,
@@ -33,7 +34,7 @@ from .rows import (
     read_overlap,
     read_row,
 )
-from .schema import MIGRATIONS, OLDEST_READ, SCHEMA, plain_tables
+from .schema import MIGRATIONS, OLDEST_READ, SCHEMA, check_version, plain_tables
 from .sources import Source
 
 # What a finished probe's row is called, before the fingerprint of its network.
@@ -43,9 +44,6 @@ _CELLS = (
     f"SELECT {', '.join(field.name for field in fields(Cell))}, {COLUMNS}, {LOGITS} "
     "FROM cells LEFT JOIN logits ON logits.cell = cells.key"
 )
-_FOLDERS = "SELECT folder, cell, seed FROM folders"
-# The name that a network came with first is its name where one is shown.
-_NAME = "(SELECT name FROM names WHERE model = cells.model ORDER BY names.rowid LIMIT 1)"
 _LOG = logging.getLogger(__name__)
 
 
@@ -146,7 +144,7 @@ class Store:
                 if found.is_damaged:
                     _LOG.warning("%s: %s was computed anew, since %s", self._path, cell, found.failed)
                 elif not found.failed:
-                    folders = self._execute(f"{_FOLDERS} WHERE cell = ?", (cell.key,))
+                    folders = self._execute("SELECT * FROM folders WHERE cell = ?", (cell.key,))
                 self._execute("DELETE FROM cells WHERE key = ?", (cell.key,))
             for table in ("logits", "folders"):
                 # Of a cell that was taken out by another program, without its parts.
@@ -279,20 +277,12 @@ class Store:
 
         A value that is damaged and of another type is None.
         """
-        rows = self._execute(
-            f"SELECT {_NAME} AS name, data.name AS data, data.split AS split, kind, severity, "
-            "parameters, version, seed, source, precision, first, step, cells.images AS images, correct, "
-            "failed, seconds, created, filterbands, calibration_error, model AS model_fingerprint, "
-            "cells.data AS data_fingerprint, key FROM cells "
-            "LEFT JOIN data ON data.fingerprint = cells.data "
-            "LEFT JOIN logits ON logits.cell = cells.key ORDER BY cells.rowid"
-        )
         damaged = {key: outcome.failed for key, _, outcome in self._read("1", {}) if outcome.is_damaged}
         none = {"correct": 0, "seconds": None, "calibration_error": None}
         return [
             {name: value if type(value) is ROW[name] else None for name, value in by_name(row).items()}
             | ({**none, "failed": damaged[row["key"]]} if row["key"] in damaged else {})
-            for row in rows
+            for row in self._execute(TABLE)
         ]
 
     def claim(self, key: str) -> bool:
@@ -386,23 +376,7 @@ class Store:
         # Tables first: whoever makes the database meanwhile gives it both in one step.
         tables = plain_tables(self._execute("SELECT name, sql FROM sqlite_master"), self._path)
         present = self._version()
-        if present < 0:
-            raise ValueError(
-                f"{self._path} is damaged: its version is {present}; bring it back, or name another"
-            )
-        if present > SCHEMA:
-            raise ValueError(
-                f"{self._path} was written by a newer version (schema {present}, here {SCHEMA}); update"
-            )
-        # Before anything is written: the file may be another program's.
-        if (tables or readonly) and not (present and {"models", "data", "cells"} <= tables):
-            what = "is another program's database" if tables else "is empty"
-            raise ValueError(f"{self._path} is not a database of results: it {what}")
-        if self._fixed and present < OLDEST_READ:
-            raise ValueError(
-                f"{self._path} was written by an older version (schema {present}, here {SCHEMA}) and cannot "
-                "be changed; copy it to where it can be written, or make it writable, and open it once"
-            )
+        check_version(present, tables, self._path, reads=readonly, fixed=self._fixed)
         if not readonly or (present < SCHEMA and not self._fixed):
             self._switch_to_wal()
         if present < SCHEMA and not self._fixed:
