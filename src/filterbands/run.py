@@ -38,6 +38,7 @@ RECORD: Mapping[str, tuple[str, ...]] = {
     "a whole number": ("threads", "processes", "data.images", "config.seed", "config.epochs", "config.size"),
     "a number": ("seconds", "cpu_seconds"),
     "a list of names": ("overlap", "revisions"),
+    "a list of mappings": ("computed_with",),
     "a mapping": ("data", "config", "recalibrated"),
 }
 """What entries of a record are, where they are there."""
@@ -76,6 +77,18 @@ class Run:
         return str(record.get("precision") or record["config"].get("precision", "auto"))
 
     @property
+    def images(self) -> str | None:
+        """The fingerprint of the images that it is trained on; None where its record does not say it."""
+        fingerprint = self.read().get("data", {}).get("fingerprint")
+        return None if fingerprint is None else str(fingerprint)
+
+    @property
+    def start(self) -> str | None:
+        """The hash of the weights that it starts from; None where these are random."""
+        weights = self.read().get("init")
+        return None if weights is None else str(weights)
+
+    @property
     def log(self) -> Path:
         """The file of the epochs."""
         return self.folder / "log.jsonl"
@@ -103,6 +116,11 @@ class Run:
     def failure(self, rank: int) -> Path:
         """Return the file of the state in which a process's loss was NaN or infinite."""
         return self.folder / (f"failed-{rank}.pt" if rank else "failed.pt")
+
+    @property
+    def begun(self) -> bool:
+        """Whether a resumed training goes on with what is there: it is finished, or has a checkpoint."""
+        return self.exists and (self.finished or self.checkpoint.exists())
 
     @property
     def finished(self) -> bool:
@@ -242,6 +260,9 @@ _IS: Mapping[str, Callable[[object], bool]] = {
     "a whole number": lambda value: type(value) is int,
     "a number": lambda value: type(value) in (int, float) and math.isfinite(cast(float, value)),
     "a list of names": _are_names,
+    "a list of mappings": lambda value: (
+        isinstance(value, list) and all(isinstance(one, dict) for one in value)
+    ),
     "a mapping": lambda value: isinstance(value, dict),
 }
 

@@ -38,6 +38,31 @@ def test_a_finished_run_with_damaged_weights_is_not_called_finished(
             train(config, tmp_path, resume=True)
 
 
+def test_a_checkpoint_that_a_kill_left_in_a_finished_run_goes(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, unlink = Run(tmp_path), Path.unlink
+
+    def killed(file: Path, *, missing_ok: bool = False) -> None:
+        if file == run.checkpoint:
+            raise KeyboardInterrupt
+        unlink(file, missing_ok=missing_ok)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, tmp_path)
+    assert run.finished
+    whole = run.weights.read_bytes()
+    run.weights.write_bytes(whole[:-1])
+    with pytest.raises(ValueError, match="or train anew in another folder"):
+        train(config, tmp_path, resume=True)
+    assert run.checkpoint.exists()
+    run.weights.write_bytes(whole)
+    assert train(config, tmp_path, resume=True).finished
+    assert not run.checkpoint.exists()
+
+
 def test_a_checkpoint_that_is_cut_or_of_something_else_gets_one_line(
     config: TrainConfig, tmp_path: Path
 ) -> None:

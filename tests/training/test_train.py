@@ -217,7 +217,32 @@ def test_a_run_is_not_resumed_on_other_images(config_of: Configs, images: ImageS
         train(config, tmp_path / "run", resume=True)
 
 
-@pytest.mark.parametrize("name", ["checkpoint.pt", "weights.safetensors", "log.jsonl"])
+def test_a_run_goes_on_where_its_images_lie_at_another_place(
+    config_of: Configs, whole: Runs, images: ImageSet, tmp_path: Path
+) -> None:
+    file, moved = tmp_path / "own.npz", tmp_path / "moved.npz"
+    np.savez(file, images=images.images.numpy(), labels=images.labels.numpy())
+    config = replace(config_of("standard"), data=f"npz:{file}")
+    with pytest.raises(StoppedError):
+        train(config, tmp_path / "run", progress=stop_at(STEPS + 1))
+    file.rename(moved)
+    elsewhere = replace(config, data=f"npz:{moved}")
+    # Before and after it is finished.
+    for _ in range(2):
+        run = train(elsewhere, tmp_path / "run", resume=True)
+        assert_same_weights(run, whole("standard"))
+    with pytest.raises(ValueError, match=r"another configuration: data was .*own\.npz', learning_rate"):
+        train(replace(elsewhere, data=f"npz:{file}", learning_rate=0.1), tmp_path / "run", resume=True)
+    np.savez(file, images=255 - images.images.numpy(), labels=images.labels.numpy())
+    with pytest.raises(
+        ValueError, match=r"with another configuration: data was .*moved\.npz.*now .*own\.npz"
+    ):
+        train(config, tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize(
+    "name", ["checkpoint.pt", "weights.safetensors", "log.jsonl", "weights-0001.safetensors"]
+)
 def test_a_file_of_somebody_elses_is_not_overwritten(name: str, config_of: Configs, tmp_path: Path) -> None:
     (tmp_path / name).write_text("theirs")
     with pytest.raises(ValueError, match=f"holds {name}, but no run"):
@@ -235,7 +260,7 @@ def test_a_folder_that_cannot_be_created_fails_before_data_are_loaded(
 
 
 def test_fewer_images_than_a_batch_are_refused(config_of: Configs, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="batch_size 97 exceeds the 96 images"):
+    with pytest.raises(ValueError, match=r"97 exceeds the 96 images of npz:tiny; lower it with --set batch_"):
         train(replace(config_of("standard"), batch_size=97), tmp_path)
     assert not (tmp_path / "run.json").exists()
 
@@ -313,6 +338,31 @@ def test_a_run_that_another_revision_goes_on_with_names_both(
     monkeypatch.setattr(module, "git_revision", lambda: "after")
     run = train(config, tmp_path / "run", resume=True)
     assert run.read()["revisions"] == ["before", "after"]
+
+
+def test_a_run_that_goes_on_in_another_way_says_so_and_records_both(
+    config_of: Configs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    config, threads = config_of("standard"), torch.get_num_threads()
+    ways = [{"device": "ours", "threads": number, "torch": torch.__version__} for number in (threads, 77)]
+    monkeypatch.setattr(module, "device_name", lambda _: "ours")
+    with pytest.raises(StoppedError):
+        train(config, tmp_path, progress=stop_at(STEPS + 1))
+    with pytest.raises(StoppedError):
+        train(config, tmp_path, resume=True, progress=stop_at(STEPS + 1))
+    assert "goes on" not in caplog.text
+    assert "computed_with" not in Run(tmp_path).read()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 77)
+    with pytest.raises(StoppedError):
+        train(config, tmp_path, resume=True, progress=stop_at(2 * STEPS + 1))
+    assert f"goes on in another way (threads was {threads}, now 77), so that its" in caplog.text
+    assert Run(tmp_path).read()["computed_with"] == ways
+    monkeypatch.setattr(module, "device_name", lambda _: "theirs")
+    caplog.clear()
+    record = train(config, tmp_path, resume=True).read()
+    assert "(device was ours, now theirs)" in caplog.text
+    assert record["computed_with"] == [*ways, {**ways[1], "device": "theirs"}]
+    assert (record["device"], record["threads"]) == ("theirs", 77)
 
 
 def test_batch_norms_recalibrated_after_noise_are_said_so(whole: Runs) -> None:

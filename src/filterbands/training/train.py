@@ -4,7 +4,7 @@ import copy
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import nullcontext
 from datetime import datetime, timezone
 from itertools import islice
@@ -51,6 +51,7 @@ _LOG = logging.getLogger(__name__)
 _WITNESSES = 5000
 # Steps between looks at the loss on a device that would have to wait for it.
 _CHECK_EVERY = 50
+_PLACES = {"data", "init"}
 
 
 def train(
@@ -67,13 +68,15 @@ def train(
 
     The last epoch's network is the result; no epoch is chosen by looking at any data. A checkpoint is
     written after every epoch (or every `checkpoint_every`), and a run that was killed and resumed ends with
-    the same weights bit for bit on a CPU with the same number of threads. The global random state is left as
-    it was. Under torchrun each process takes its share of every batch (see `launch`), and the first writes.
+    the same weights bit for bit on a CPU with the same number of threads; a line says where these, torch or
+    the device are others, and the record has all of them as `computed_with`. The global random state is left
+    as it was. Under torchrun each process takes its share of every batch (see `launch`), and the first writes.
 
     Args:
         config: What to train.
         out: The run's folder, created if need be.
-        resume: Go on where a killed run stopped; a finished one is returned as it is.
+        resume: Go on where a killed run stopped; a finished one is returned as it is. Images and weights to
+            start from may have moved.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         threads: Threads of torch's operations; None leaves the setting as it is.
         progress: Called after every step, or every 50 with CUDA, with steps done, steps in all, and a line of
@@ -126,12 +129,12 @@ def _begin(
         )
     data = load_data(config.data, split=config.split, size=config.size or None)
     check_count(data, config)
-    if before and before.get("data", {}).get("fingerprint") != data.fingerprint():
+    if before and run.images != data.fingerprint():
         raise ValueError(
             f"{run.folder} was begun on other images than {config.data} holds now; bring those back, or "
             "train anew in another folder"
         )
-    if before and config.init and before.get("init") != weights_hash(config.init):
+    if before and config.init and run.start != weights_hash(config.init):
         raise ValueError(
             f"{run.folder} was begun from other weights than {config.init} holds now; bring those back, or "
             "train anew in another folder"
@@ -177,7 +180,12 @@ def _train(
         torch.manual_seed((config.seed + rank * 1_000_003) % 2**63)
 
     first_epoch, seconds, cpu_seconds = 1, 0.0, 0.0
-    begun, revisions = _now(), list[Any]()
+    begun, revisions, parts = _now(), list[Any](), list[dict[str, Any]]()
+    machine = {
+        "device": device_name(fabric.device),
+        "threads": torch.get_num_threads(),
+        "torch": str(torch.__version__),
+    }
     if run.checkpoint.exists():
         state = run.read_checkpoint()
         try:
@@ -185,6 +193,8 @@ def _train(
             seconds, cpu_seconds = state["seconds"], state["cpu_seconds"]
             facts = run.read()
             begun, revisions = facts["started"], [*facts.get("revisions", [facts.get("git")])]
+            before = {name: facts.get(name) for name in machine}
+            parts = [*facts.get("computed_with", [before])]
             network.load_state_dict(state["network"])
             optimizer.load_state_dict(state["optimizer"])
             if averages is not None:
@@ -196,6 +206,8 @@ def _train(
                 f"{run.checkpoint} is not this training's, or is damaged ({said}); remove it to train anew "
                 "from the first epoch"
             ) from None
+        if rank == 0:
+            _say_other_machine(run, before, machine)
     description: dict[str, Any] = {
         "config": to_plain(config),
         "overlap": list(_resembled(config)),
@@ -207,11 +219,9 @@ def _train(
             "images": len(data),
             "fingerprint": data.fingerprint(),
         },
-        "device": device_name(fabric.device),
+        **machine,
         "precision": precision,
-        "threads": torch.get_num_threads(),
         "processes": processes,
-        "torch": torch.__version__,
         "started": begun,
         "finished": None,
         "seconds": None,
@@ -220,6 +230,8 @@ def _train(
     if others := [revision for revision in revisions if revision != description["git"]]:
         # A part of it was trained by other code.
         description["revisions"] = [*others, description["git"]]
+    if elsewhere := [part for part in parts if part != machine]:
+        description["computed_with"] = [*elsewhere, machine]
     if config.init:
         description["init"] = weights_hash(config.init)
         if earlier := known_trainings(config.init):
@@ -360,6 +372,18 @@ def _stopped(
     )
 
 
+def _say_other_machine(run: Run, before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Say where a training goes on with other threads, another torch or another device than it had."""
+    changed = [name for name in now if before[name] not in (None, now[name])]
+    if changed:
+        _LOG.warning(
+            "train: %s goes on in another way (%s), so that its weights will not be those of an undisturbed "
+            "training to the bit; where that matters, go on as before",
+            run.folder,
+            ", ".join(f"{name} was {before[name]}, now {now[name]}" for name in changed),
+        )
+
+
 def _resembled(config: TrainConfig) -> tuple[str, ...]:
     """Return the kinds that training shows images of, with those that the network it starts from has seen."""
     before = known_overlap(config.init) if config.init else None
@@ -407,7 +431,7 @@ def _first_layer(model: nn.Module) -> dict[str, Any]:
 def _is_done(run: Run, config: TrainConfig, *, resume: bool) -> bool:
     """Return whether the folder holds the finished run; refuse one that is not this run's to continue."""
     if not run.exists:
-        for file in (run.checkpoint, run.weights, run.log):
+        for file in (run.checkpoint, run.weights, run.log, *run.kept):
             if file.exists():
                 raise ValueError(
                     f"{run.folder} holds {file.name}, but no run it belongs to; move it away, or name "
@@ -422,10 +446,7 @@ def _is_done(run: Run, config: TrainConfig, *, resume: bool) -> bool:
         changed = changed_fields(run.read()["config"], config)
     except ValueError as error:
         raise ValueError(f"{run.folder} cannot be resumed: {error}") from None
-    if list(changed) == ["init"] and run.read().get("init") == weights_hash(config.init):
-        # The same weights at another place, or named in another way.
-        changed = {}
-    if changed:
+    if changed and not _only_moved(run, config, changed):
         differences = ", ".join(f"{name} was {was!r}, now {now!r}" for name, (was, now) in changed.items())
         raise ValueError(f"{run.folder} cannot be resumed with another configuration: {differences}")
     if run.finished:
@@ -433,4 +454,19 @@ def _is_done(run: Run, config: TrainConfig, *, resume: bool) -> bool:
             read_weights(run.weights)
         except ValueError as error:
             raise ValueError(f"{error}, or train anew in another folder") from None
+        # A kill after the weights were written left it.
+        if is_first_process():
+            run.checkpoint.unlink(missing_ok=True)
     return run.finished
+
+
+def _only_moved(run: Run, config: TrainConfig, changed: Collection[str]) -> bool:
+    """Return whether only places changed: the same images or weights elsewhere, or named in another way."""
+    if not {*changed} <= _PLACES:
+        return False
+    if "init" in changed and (not config.init or run.start != weights_hash(config.init)):
+        return False
+    if "data" not in changed:
+        return True
+    data = load_data(config.data, split=config.split, size=config.size or None)
+    return run.images == data.fingerprint()
