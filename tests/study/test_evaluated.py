@@ -16,6 +16,7 @@ from filterbands.run import Run
 from filterbands.scores import Scores
 from filterbands.study import as_study, plan_study, read_lines, run_study, table
 from filterbands.study.file import folder_of
+from filterbands.study.run import ImagesNow
 from filterbands.training import TrainConfig, to_plain
 
 run_module = importlib.import_module("filterbands.study.run")
@@ -83,7 +84,9 @@ def test_a_line_of_another_evaluation_is_made_anew_from_its_run_and_never_pooled
     assert all(line["evaluation"]["split"] == "test" and len(line["kinds"]) == 2 for line in lines)
     assert Run(out / "standard-fastnet-0").read()["finished"] == finished
     assert table(lines).splitlines()[2].startswith("| standard | 2 | ")
-    assert all(run_module.line_of(config, study, lines, out) for config in study.configs)
+    assert all(
+        run_module.line_of(config, study, lines, out, ImagesNow(study, {})) for config in study.configs
+    )
     # What the database holds is read again.
     count = _cells(out)
     plain |= {"evaluate": {"split": "validation", "kinds": ["contrast"], "spread": False}, "seeds": [0]}
@@ -101,6 +104,8 @@ def test_a_line_of_another_evaluation_is_made_anew_from_its_run_and_never_pooled
         {"clean": None, "seconds": "1"},
         {"kinds": {"contrast": [[], 0.5]}},
         {"kinds": {"zigzag": [0.5] * 5}},
+        {"name": ["standard-fastnet-0"]},
+        {"config": {"arch": 3}},
     ],
 )
 def test_a_damaged_line_is_made_anew(
@@ -146,7 +151,7 @@ def test_evaluations_are_equal_where_what_they_mean_is(
     said = {"split": "validation", "kinds": ["contrast", "brightness"], "spread": False, **change}
     for evaluation, found in ((None, True), ("spread, bfloat16", True), (said, same)):
         given = line if evaluation is None else {**line, "evaluation": evaluation}
-        assert (run_module.line_of(config, study, [given], tmp_path) == given) is found
+        assert (run_module.line_of(config, study, [given], tmp_path, ImagesNow(study, {})) == given) is found
 
 
 def test_the_sets_of_kinds_are_the_kinds_in_them(plain: dict[str, Any], tmp_path: Path) -> None:
@@ -154,7 +159,7 @@ def test_the_sets_of_kinds_are_the_kinds_in_them(plain: dict[str, Any], tmp_path
     [config] = study.configs
     line = _line(config)
     line["evaluation"] = {"split": "test", "kinds": list(study.evaluation.kinds or ())}
-    assert run_module.line_of(config, study, [line], tmp_path) == line
+    assert run_module.line_of(config, study, [line], tmp_path, ImagesNow(study, {})) == line
 
 
 @pytest.mark.parametrize(

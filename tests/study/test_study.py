@@ -18,6 +18,7 @@ from filterbands.datasets import PlantedConfig, planted
 from filterbands.disk import owned
 from filterbands.run import Run
 from filterbands.study import (
+    StudyConfig,
     as_study,
     detectable,
     plan_study,
@@ -309,6 +310,111 @@ def test_seeds_of_other_images_or_precisions_do_not_enter_one_mean(
         run_study(as_study(given), tmp_path / "out")
     # What is finished stays readable.
     assert run_study(as_study({**given, "seeds": [0]}), tmp_path / "out") == [line]
+
+
+class Own:
+    """A study of one row and a seed whose images can change, and the folder of its finished run."""
+
+    def __init__(self, plain: dict[str, Any], place: Path) -> None:
+        with np.load(plain["data"].removeprefix("npz:")) as arrays:
+            self.images, self.labels = arrays["images"], arrays["labels"]
+        self.file, self.out, self.record = place / "own.npz", place / "out", place / "out" / "runs.jsonl"
+        self.put(self.images)
+        settings = {**plain["set"], "precision": "float32"}
+        rows = {"recipes": ["standard"], "seeds": [0], "set": settings}
+        self.plain = {**plain, "data": f"npz:{self.file}", **rows}
+        self.evaluate = {"kinds": [], "split": "train"}
+        self.lines = self.run(evaluate=self.evaluate)
+
+    def put(self, images: Any) -> None:
+        np.savez(self.file, images=images, labels=self.labels)
+
+    def study(self, **change: Any) -> StudyConfig:
+        return as_study({**self.plain, "evaluate": self.evaluate, **change})
+
+    def run(self, **change: Any) -> list[dict[str, Any]]:
+        return run_study(self.study(**change), self.out)
+
+
+@pytest.fixture
+def own(plain: dict[str, Any], tmp_path: Path) -> Own:
+    return Own(plain, tmp_path)
+
+
+def test_rows_seeds_and_evaluations_of_other_images_do_not_enter_one_table(own: Own) -> None:
+    own.put(255 - own.images)
+    trained = r"out has standard-fastnet-0, trained on other images than npz:.* holds now; bring those back"
+    kinds = {**own.evaluate, "kinds": ["brightness"]}
+    for change in ({"recipes": ["standard", "apr_p"]}, {"seeds": [0, 1], "evaluate": kinds}):
+        with pytest.raises(ValueError, match=trained):
+            own.run(**change)
+    # What is finished stays readable.
+    assert own.run() == own.lines
+    own.record.unlink()
+    with pytest.raises(ValueError, match=trained):
+        own.run(seeds=[0, 1])
+    assert [path.name for path in own.out.iterdir() if path.is_dir()] == ["standard-fastnet-0"]
+    # A training of which nothing is kept begins anew, with the images that are there.
+    Run(own.out / "standard-fastnet-0").weights.unlink()
+    [line] = own.run()
+    assert line["fingerprint"] != own.lines[0]["fingerprint"]
+
+
+def test_rows_measured_on_other_images_do_not_enter_one_table(own: Own) -> None:
+    line = {**own.lines[0], "fingerprint": "0" * 64}
+    own.record.write_text(json.dumps(line) + "\n")
+    measured = "standard-fastnet-0, measured on other images"
+    with pytest.raises(ValueError, match=measured):
+        own.run(recipes=["standard", "apr_p"])
+    # A line that is made anew is measured on the images of now.
+    [again] = own.run(evaluate={**own.evaluate, "kinds": ["brightness"]})
+    assert again["fingerprint"] == own.lines[0]["fingerprint"]
+
+
+def test_seeds_of_another_precision_are_refused_also_where_the_line_is_lost(own: Own) -> None:
+    own.record.unlink()
+    run = Run(own.out / "standard-fastnet-0")
+    run.write({**run.read(), "precision": "bfloat16"})
+    with pytest.raises(ValueError, match="trained in bfloat16, and its other seeds would be in float32; set"):
+        own.run(seeds=[0, 1])
+
+
+def test_seeds_that_start_from_other_weights_do_not_enter_one_mean(own: Own, tmp_path: Path) -> None:
+    start, first = tmp_path / "w.safetensors", Run(own.out / "standard-fastnet-0").weights
+    start.write_bytes(first.read_bytes())
+    tuned = {"recipes": [{"name": "tuned", "recipe": "standard", "set": {"init": str(start)}}]}
+    [line] = own.run(**tuned)
+    start.write_bytes(Run(own.out / "tuned-fastnet-0").weights.read_bytes())
+    own.record.unlink()
+    with pytest.raises(
+        ValueError,
+        match=r"has tuned-fastnet-0, which started from other weights than .*w\.safetensors holds now",
+    ):
+        own.run(**tuned, seeds=[0, 1])
+    start.write_bytes(first.read_bytes())
+    assert {**own.run(**tuned)[0], "evaluation_seconds": 0} == {**line, "evaluation_seconds": 0}
+
+
+def test_a_study_goes_on_where_its_images_lie_at_another_place(
+    own: Own, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own.file = own.file.rename(tmp_path / "moved.npz")
+    moved = {"data": f"npz:{own.file}"}
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "train", None)
+        assert own.run(**moved) == own.lines
+    assert plan_study(own.study(**moved), own.out).missing == 0
+    # Without its line, the run is measured again.
+    own.record.unlink()
+    assert own.run(**moved)[0]["clean"] == own.lines[0]["clean"]
+    # Figures on other images are not those of the images there.
+    own.record.write_text(json.dumps({**own.lines[0], "fingerprint": "0" * 64}) + "\n")
+    with pytest.raises(ValueError, match="holds standard-fastnet-0 with another data"):
+        own.run(**moved)
+    own.record.write_text(json.dumps(own.lines[0]) + "\n")
+    own.put(255 - own.images)
+    with pytest.raises(ValueError, match="holds standard-fastnet-0 with another data"):
+        own.run(**moved)
 
 
 def test_what_cannot_be_trained_is_refused_before_the_first_training(

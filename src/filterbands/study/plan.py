@@ -19,7 +19,7 @@ from ..scores import student_quantile
 from ..training import TrainConfig, measure_step
 from ..types import Progress
 from .file import StudyConfig, folder_of
-from .run import line_of, load, read_lines, say_evaluated_anew
+from .run import ImagesNow, line_of, load, read_lines, say_evaluated_anew
 from .table import average_of
 
 USUAL_SPREAD = 0.003
@@ -65,9 +65,10 @@ def plan_study(
         ValueError: As for `run_study`.
     """
     training, test = load(study)
+    now = ImagesNow(study, training)
     lines = read_lines(Path(out)) if Path(out).exists() else []
     say_evaluated_anew(study, lines)
-    found = [line_of(config, study, lines, Path(out)) for config in study.configs]
+    found = [line_of(config, study, lines, Path(out), now) for config in study.configs]
     missing = [config for config, line in zip(study.configs, found, strict=True) if line is None]
     # As workers are given, unless a number is named.
     threads = threads or (1 if workers > 1 else None)

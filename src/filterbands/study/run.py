@@ -21,8 +21,8 @@ from ..datasets import ImageSet, Part, load_data, shares_images
 from ..disk import JSON, check_input, make_folder, owned, write_text
 from ..engine import pick_device, pick_precision, set_threads
 from ..evaluation import EvaluateConfig, as_source, check_kinds, evaluate
-from ..models import is_named, known_overlap, known_trainings, load_model
-from ..run import Run
+from ..models import is_named, known_overlap, known_trainings, load_model, weights_hash
+from ..run import Run, check_record
 from ..training import TrainConfig, changed_fields, check_count, train
 from ..types import Progress
 from ..workers import run_jobs
@@ -31,6 +31,28 @@ from .table import average_of
 
 _LOG = logging.getLogger(__name__)
 _APART = "bring those back, or study these in another folder"
+
+
+class ImagesNow:
+    """The fingerprints of the images that a study's data hold now, each made when it is first asked for."""
+
+    def __init__(self, study: StudyConfig, training: Mapping[tuple[str, int], ImageSet]) -> None:
+        self._study, self._training = study, training
+        self._trained: dict[tuple[str, int], str] = {}
+        self._measured: dict[int, str] = {}
+
+    def trained(self, config: TrainConfig) -> str:
+        """Return the fingerprint of the images that a config trains on."""
+        part = (config.split, config.size)
+        if part not in self._trained:
+            self._trained[part] = self._training[part].fingerprint()
+        return self._trained[part]
+
+    def measured(self, config: TrainConfig) -> str:
+        """Return the fingerprint of the images that a config's network is measured on."""
+        if config.size not in self._measured:
+            self._measured[config.size] = _test_images(self._study, config).fingerprint()
+        return self._measured[config.size]
 
 
 def run_study(
@@ -88,12 +110,13 @@ def _run_missing(
     progress: Progress | None,
 ) -> list[dict[str, Any]]:
     training, test = load(study)
+    now = ImagesNow(study, training)
     lines = read_lines(folder)
     say_evaluated_anew(study, lines)
-    todo = [config for config in study.configs if line_of(config, study, lines, folder) is None]
+    todo = [config for config in study.configs if line_of(config, study, lines, folder, now) is None]
     if todo:
         check_kinds(as_source(test), study.evaluation)
-        _check_same(study, todo, lines, folder, training, device=None if ray is not None else device)
+        _check_same(study, todo, lines, folder, now, device=None if ray is not None else device)
     # The runs that start from others come last, when these are finished.
     rounds = [
         [config for config in todo if config.recipe not in study.starts],
@@ -132,7 +155,7 @@ def _run_missing(
         raise ValueError(
             f"{len(failed)} of {len(study.configs)} runs failed, the others are kept: {failed[0]}"
         )
-    finished = [line_of(config, study, lines, folder) for config in study.configs]
+    finished = [line_of(config, study, lines, folder, now) for config in study.configs]
     return [line for line in finished if line is not None]
 
 
@@ -160,43 +183,47 @@ def _check_same(
     todo: Sequence[TrainConfig],
     lines: Sequence[Mapping[str, Any]],
     folder: Path,
-    training: Mapping[tuple[str, int], ImageSet],
+    now: ImagesNow,
     *,
     device: str | None,
 ) -> None:
-    """Refuse new runs of a row that would be trained or measured on other images, or in another precision.
+    """Refuse new work where runs of the table have other images, or rows other weights or another precision.
 
-    A table has one mean over all runs of a row. `device` is None where the workers of a cluster compute: they
-    may have other devices than this process.
+    The runs themselves are looked at: one whose line is lost or is made anew is in the table too. `device` is
+    None where the workers of a cluster compute: they may have other devices than this process.
     """
-    rows = {config.recipe: config for config in todo}
-    known = {folder_of(config): config.recipe for config in study.configs}
-    seen: dict[tuple[str, int], str] = {}
-    measured_on: dict[int, str] = {}
+    # Of two lines of a run the first one counts, as in `line_of`.
+    line_of_name = {line["name"]: line for line in reversed(lines)}
+    missing = {*todo}
+    runs = {config: Run(folder / folder_of(config)) for config in study.configs}
+    # Rows that get a run that is trained from its first epoch on.
+    new = {config.recipe for config in missing if not runs[config].begun}
+    starts: dict[str, str] = {}
 
-    for line in lines:
-        config = rows.get(known.get(line["name"], ""))
-        if config is None or _changed_evaluation(line, study):
-            continue
-        run = Run(folder / line["name"])
-        data = run.read().get("data") if run.exists else None
-        trained = data.get("fingerprint") if isinstance(data, dict) else None
-        where = f"{folder} has {line['name']}"
-        part = (config.split, config.size)
-        if part not in seen:
-            seen[part] = training[part].fingerprint()
-        if trained not in (None, seen[part]):
-            raise ValueError(f"{where}, trained on other images than {study.data} holds now; {_APART}")
-        if config.size not in measured_on:
-            measured_on[config.size] = _test_images(study, config).fingerprint()
-        if line.get("fingerprint", measured_on[config.size]) != measured_on[config.size]:
+    for config, run in runs.items():
+        line = line_of_name.get(run.folder.name, {})
+        where = f"{folder} has {run.folder.name}"
+        if run.begun:
+            if run.images not in (None, now.trained(config)):
+                raise ValueError(f"{where}, trained on other images than {study.data} holds now; {_APART}")
+            if config.init and not is_named(config.init):
+                if config.init not in starts:
+                    starts[config.init] = weights_hash(config.init)
+                if run.start not in (None, starts[config.init]):
+                    raise ValueError(
+                        f"{where}, which started from other weights than {config.init} holds now; {_APART}"
+                    )
+        # What is missing is measured now.
+        if line and config not in missing and line.get("fingerprint") not in (None, now.measured(config)):
             raise ValueError(f"{where}, measured on other images than {study.data} holds now; {_APART}")
-        if device is None:
+        if device is None or config.recipe not in new:
             continue
-        now = pick_precision(config.precision, pick_device(device))
-        if (was := line.get("training_precision", now)) != now:
+        precision = pick_precision(config.precision, pick_device(device))
+        was = line.get("training_precision") or (run.read().get("precision") if run.begun else None)
+        if was not in (None, precision):
             raise ValueError(
-                f"{where}, trained in {was}, and its other seeds would be in {now}; set precision to {was}"
+                f"{where}, trained in {was}, and its other seeds would be in {precision}; set precision to "
+                f"{was}"
             )
 
 
@@ -211,7 +238,11 @@ def read_lines(folder: Path) -> list[dict[str, Any]]:
             line = json.loads(text)
         except (ValueError, RecursionError):
             continue
-        if isinstance(line, dict) and isinstance(line.get("config"), dict) and "name" in line:
+        if (
+            isinstance(line, dict)
+            and isinstance(line.get("config"), dict)
+            and isinstance(line.get("name"), str)
+        ):
             lines.append(line)
     return lines
 
@@ -267,15 +298,24 @@ def _run_one(
 
 
 def line_of(
-    config: TrainConfig, study: StudyConfig, lines: Sequence[Mapping[str, Any]], folder: Path
+    config: TrainConfig,
+    study: StudyConfig,
+    lines: Sequence[Mapping[str, Any]],
+    folder: Path,
+    now: ImagesNow,
 ) -> dict[str, Any] | None:
     """Return a run's line, None where it is damaged or was evaluated in another way than the study says.
+
+    Data at another place are the same data where their images are.
 
     Raises:
         ValueError: The folder holds another run of that name.
     """
     for line in lines:
         if line["name"] == folder_of(config):
+            if not _is_whole(line):
+                _LOG.warning("study: the line of %s in %s is damaged; it is made anew", line["name"], folder)
+                return None
             try:
                 changed = changed_fields(line["config"], config)
             except ValueError as error:
@@ -285,20 +325,33 @@ def line_of(
                 changed.pop("init", None)
                 if (was := Path(str(line["config"].get("init", ""))).name) != start:
                     changed["start"] = was, start
+            if [*changed] == ["data"] and _has_same_images(line, config, study, folder, now):
+                changed = {}
             if changed:
                 raise ValueError(
                     f"{folder} holds {line['name']} with another {', '.join(changed)}; use another folder, "
                     "or give the row another name"
                 )
-            if not _is_whole(line):
-                _LOG.warning("study: the line of %s in %s is damaged; it is made anew", line["name"], folder)
-                return None
             return None if _changed_evaluation(line, study) else dict(line)
     return None
 
 
+def _has_same_images(
+    line: Mapping[str, Any], config: TrainConfig, study: StudyConfig, folder: Path, now: ImagesNow
+) -> bool:
+    """Return whether a run was trained and, if its line stays, measured on the images that are there now."""
+    run = Run(folder / line["name"])
+    if not run.exists or run.images != now.trained(config):
+        return False
+    return bool(_changed_evaluation(line, study)) or line.get("fingerprint") == now.measured(config)
+
+
 def _is_whole(line: Mapping[str, Any]) -> bool:
-    """Return whether a line has what tables show of it."""
+    """Return whether a line has what tables show of it, and a config of the types that a config has."""
+    try:
+        check_record({"config": line["config"]}, "the line")
+    except ValueError:
+        return False
     rows = line.get("kinds")
     if not isinstance(rows, dict) or not isinstance(line.get("recipe"), str):
         return False
