@@ -70,7 +70,7 @@ def train(
     written after every epoch (or every `checkpoint_every`), and a run that was killed and resumed ends with
     the same weights bit for bit on a CPU with the same number of threads; a line says where these, torch or
     the device are others, and the record has all of them as `computed_with`. The global random state is left
-    as it was. Under torchrun each process takes its share of every batch (see `launch`), and the first writes.
+    as it was. Under torchrun each process takes its share of every batch (see `launch`). The first writes.
 
     Args:
         config: What to train.
