@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from contextlib import closing
 from dataclasses import fields, replace
 from multiprocessing.synchronize import Barrier, Event
@@ -84,14 +85,30 @@ def _put_and_die(path: str) -> None:
 @FORKS
 def test_the_file_alone_holds_the_results_of_a_process_that_was_killed(tmp_path: Path) -> None:
     file, alone = tmp_path / "r.db", tmp_path / "alone.db"
-    # Another connection keeps the journal, as a report that is being read does.
-    with Store(file):
-        child = multiprocessing.get_context("fork").Process(target=_put_and_die, args=(str(file),))
-        child.start()
-        child.join()
-        shutil.copy(file, alone)
-    with Store(alone, readonly=True) as store:
-        assert [cell for cell, _ in store.cells()] == [CELL]
+    child = multiprocessing.get_context("fork").Process(target=_put_and_die, args=(str(file),))
+    child.start()
+    child.join()
+    assert (tmp_path / "r.db-wal").stat().st_size == 0
+    shutil.copy(file, alone)
+    with Store(tmp_path / "other.db") as store:
+        _fill(store, replace(CELL, seed=1))
+    shutil.copy(tmp_path / "other.db", file)
+    for copy, seed in ((alone, 0), (file, 1)):
+        with Store(copy) as store:
+            assert [cell.seed for cell, _ in store.cells()] == [seed]
+
+
+def test_who_reads_a_database_keeps_nobody_from_writing(tmp_path: Path) -> None:
+    with Store(tmp_path / "r.db") as store, closing(sqlite3.connect(tmp_path / "r.db")) as reader:
+        _fill(store, CELL)
+        found = reader.execute("SELECT key FROM cells, (SELECT 1 UNION ALL SELECT 2)")
+        assert found.fetchone() == (CELL.key,)
+        started = time.monotonic()
+        store.put(replace(CELL, seed=1), Outcome(bits=BITS, seconds=0.0))
+        assert time.monotonic() - started < 20
+        assert found.fetchone() == (CELL.key,)
+        assert [cell.seed for cell, _ in store.cells()] == [0, 1]
+        assert store._execute("PRAGMA busy_timeout")[0][0] == 60000
 
 
 @pytest.mark.parametrize("data", ["d", "other"])
@@ -160,6 +177,8 @@ def test_a_journal_that_cannot_be_read_where_it_lies_is_told(
     copy.mkdir()
     with Store(file) as store:
         _fill(store, CELL)
+        with closing(sqlite3.connect(file)) as connection, connection:
+            connection.execute("UPDATE models SET overlap = '[\"blur\"]'")
         for end in ("", "-wal", *(["-shm"] if there == "both" else [])):
             shutil.copy(f"{file}{end}", copy)
     if there == "empty journal":

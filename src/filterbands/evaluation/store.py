@@ -76,7 +76,6 @@ class Store:
         self._connection.row_factory = sqlite3.Row
         self._labels: dict[str, Integers | None] = {}
         self._said: set[str] = set()
-        # Rows of data sets that were noted here.
         self._noted: dict[str, dict[str, Any]] = {}
         self._file = self._identity()
         try:
@@ -440,9 +439,11 @@ class Store:
                 f"{self._path} was deleted or replaced while results were written to it, and they are lost; "
                 "run the same command again"
             )
-        with contextlib.suppress(sqlite3.Error):
-            # Into the file itself, which alone holds all of it then, also where this process is killed.
-            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        with contextlib.suppress(sqlite3.Error), contextlib.ExitStack() as stack:
+            # From the journal into the file, which alone holds all of it then, unless others are reading it.
+            stack.callback(self._connection.execute, "PRAGMA busy_timeout = 60000")
+            for step in ("busy_timeout = 0", "wal_checkpoint(TRUNCATE)"):
+                self._connection.execute(f"PRAGMA {step}").fetchall()
 
 
 def _now() -> str:
