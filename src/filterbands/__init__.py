@@ -67,16 +67,19 @@ _ROOMS = {
     "training": ("TrainConfig", "train"),
     "version": ("__version__",),
 }
+# Rooms that have public names of their own.
+_WITH_NAMES = (*_ROOMS, "fourier", "rng", "scores")
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 
 
 def __getattr__(name: str) -> "Any":
     """Load the room of a public name at its first use, so that no other room has to load."""
-    if name not in _ROOM_OF:
+    if name not in _ROOM_OF and name not in _WITH_NAMES:
         raise AttributeError(f"module 'filterbands' has no attribute {name!r}")
     from importlib import import_module
 
-    value = getattr(import_module(f".{_ROOM_OF[name]}", __name__), name)
+    room = import_module(f".{_ROOM_OF.get(name, name)}", __name__)
+    value = getattr(room, name) if name in _ROOM_OF else room
     globals()[name] = value
     return value
 

@@ -90,6 +90,12 @@ def test_images_give_the_response_and_the_gradient_of_a_known_network(network, t
 def test_every_part_of_what_is_required_must_hold(network, capsys):
     both = "conv1.low_energy>0.1, group1.conv1.dead<1"
     assert _run(capsys, "analyze", network, "--require", both)[0] == 0
+    code, out, _ = _run(capsys, "analyze", network, "--json", "--require", both)
+    assert [entry["holds"] for entry in json.loads(out)["required"]] == [True, True]
+    code, out, _ = _run(capsys, "analyze", network, "--json", "--require", "conv1.low_energy>0.99")
+    (entry,) = json.loads(out)["required"]
+    assert (code, entry["holds"], entry["condition"]) == (1, False, "conv1.low_energy>0.99")
+    assert 0 < entry["value"] < 0.99
     code, out, _ = _run(capsys, "analyze", network, "--require", "conv1.low_energy>0.1,conv1.centroid<0.1")
     assert code == 1
     assert "does not hold: conv1.centroid<0.1" in out

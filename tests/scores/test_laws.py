@@ -272,10 +272,9 @@ def test_the_text_says_every_figure_that_the_document_has(made):
     scores = made.scores()[0]
     text, document = str(scores), scores.to_json()
     lines = dict.fromkeys(text.splitlines())
-    for title, found in (
-        ("clean", document["clean"]),
-        (f"average over the {len(scores.kinds)} kinds at hand", document["average_at_hand"]),
-    ):
+    count = len(scores.kinds)
+    at_hand = f"average over the {count} kinds at hand" if count > 1 else "the one kind at hand"
+    for title, found in (("clean", document["clean"]), (at_hand, document["average_at_hand"])):
         low, high = (100 * end for end in found["ci95"])
         told = f"{100 * found['accuracy']:6.2f} %  (95 % interval {low:.2f} to {high:.2f})"
         assert f"{title:<40}{told}" in lines

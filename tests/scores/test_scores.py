@@ -115,6 +115,20 @@ def test_an_average_over_fewer_kinds_or_severities_has_a_name_of_its_own() -> No
     assert set(document["families"]) == {"weather", "digital"}
 
 
+def test_kinds_at_hand_have_averages_without_noise_and_without_overlap() -> None:
+    kinds = ("gaussian_noise", "fog", "contrast")
+    scores = replace(_scores(kinds), overlap=("contrast",))
+    document = scores.to_json()
+    for name, left in (("ex_noise", ["fog", "contrast"]), ("ex_overlap", ["gaussian_noise", "fog"])):
+        found = document[f"average_at_hand_{name}"]
+        assert found["kinds"] == left
+        assert found["accuracy"] == pytest.approx(_mean(scores, left), abs=1e-12)
+    text = str(scores)
+    assert "  2 of them without noise" in text
+    assert "  2 of them without overlap" in text
+    assert _scores(("fog", "contrast")).to_json()["average_at_hand_ex_noise"] is None
+
+
 def test_kinds_unknown_to_the_table_come_last_and_count_at_hand_alone() -> None:
     scores = _scores(("zebra", *BENCHMARK_15, "aaa"))
     assert list(scores.kinds) == [*BENCHMARK_15, "aaa", "zebra"]
@@ -149,7 +163,15 @@ def test_the_document_has_the_contracts_keys_and_plain_finite_values(
         "warnings",
         "other_names",
     }
-    averages = {"average_at_hand", "average_ex_noise", "average_ex_overlap", "average_cbar", "families"}
+    averages = {
+        "average_at_hand",
+        "average_at_hand_ex_noise",
+        "average_at_hand_ex_overlap",
+        "average_ex_noise",
+        "average_ex_overlap",
+        "average_cbar",
+        "families",
+    }
     assert set(document) - CONTRACT == ours | averages | {"mean_corruption_error", "calibration_error"}
     assert document["images"] == 40
     assert document["seed"] == 3

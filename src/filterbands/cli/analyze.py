@@ -84,11 +84,13 @@ def run(options: AnalyzeOptions) -> Answer:
     data = options.images.load(options.data, networks=options.network.specs(*paths)) if options.data else None
     found = [_measured(path, options, data, device) for path in paths]
     documents, texts, failures = [], [], []
+    required: list[dict[str, Any]] = []
     for one in found:
         shown = [one.spectrum[options.layer]] if options.layer else list(one.spectrum)
         documents.append({**one.to_json(), "layers": [layer.to_json() for layer in shown]})
         texts.append("\n".join(_told(one, shown[0] if options.layer else one.spectrum)))
         for requirement in requirements:
+            required.append(_required(one, *requirement))
             failures += _failure(one, *requirement)
     together = course_of_all(found)
     # Of a folder of checkpoints the course is shown, not a hundred tables.
@@ -110,6 +112,8 @@ def run(options: AnalyzeOptions) -> Answer:
     document = documents[0] if len(documents) == 1 else {"models": documents}
     if together is not None:
         document = {**document, **together.to_json()}
+    if required:
+        document = {**document, "required": required}
     return Answer(document=document, text="\n\n".join(texts + failures), code=1 if failures else 0)
 
 
@@ -189,6 +193,12 @@ def _requirement(text: str) -> tuple[str, str, str, float]:
         return found[1], found[2], found[3], float(found[4])
     except ValueError:
         raise ValueError(f"--require needs a number after {found[3]}, got {found[4]!r}") from None
+
+
+def _required(one: Analyzed, name: str, key: str, sign: str, bound: float) -> dict[str, Any]:
+    value = getattr(one.spectrum[name], key)
+    holds = value is not None and _COMPARISONS[sign](value, bound)
+    return {"model": one.path, "condition": f"{name}.{key}{sign}{bound:g}", "value": value, "holds": holds}
 
 
 def _failure(one: Analyzed, name: str, key: str, sign: str, bound: float) -> list[str]:

@@ -58,6 +58,8 @@ class EvaluateOptions(ComputeOptions):
         check_range("--max-drop", self.max_drop, 0, 1, what="a share")
         if self.max_drop and not self.baseline:
             raise ValueError("--max-drop needs --baseline NAME, the network to compare with")
+        if self.config.kinds == () and self.config.severities != EvaluateConfig().severities:
+            raise ValueError("--severities is of corrupted images, of which --kinds none makes none")
 
 
 def run(options: EvaluateOptions) -> Answer:

@@ -85,9 +85,17 @@ class ProbeOptions(ComputeOptions):
         if unknown := [part for part in self.only if part not in PARTS]:
             near = hint(unknown[0], PARTS)
             raise ValueError(f"--only knows no {unknown[0]!r}{near}; parts are {', '.join(PARTS)}")
-        if "heatmap" not in self.only and (self.layer or self.norm != _NORM):
+        of_map = {"--norm": self.norm != _NORM, "--layer": bool(self.layer)}
+        of_map |= {f"--{name}": getattr(self.config, name) is not None for name in ("step", "radius")}
+        if "heatmap" not in self.only and any(of_map.values()):
+            named = " and ".join(flag for flag, given in of_map.items() if given)
             raise ValueError(
-                "--norm and --layer are of the heat map; name heatmap in --only, or leave them out"
+                f"{named}: of the heat map alone; name heatmap in --only, or leave out what is of it"
+            )
+        if self.parameters is not None and not {"corruptions", "vulnerability"} & set(self.only):
+            raise ValueError(
+                "--parameters is of corruptions and vulnerability; name one of them in --only, or leave it "
+                "out"
             )
         if not self.models:
             raise ValueError("name a MODEL (filterbands probe --help shows the options)")

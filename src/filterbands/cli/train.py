@@ -52,9 +52,14 @@ def run(options: TrainOptions) -> Answer:
     if not is_first_process():
         # Only one of the processes that torchrun started answers.
         sys.stdout = open(os.devnull, "w", encoding="utf-8", newline="")  # noqa: SIM115
-    given = {name: getattr(options, name) for name in ("data", "split", "size", "batch_size")}
-    settings = [f"{name}={value}" for name, value in given.items() if value]
-    config = with_settings(RECIPES[options.recipe](), [*settings, f"seed={options.seed}", *options.set])
+    given = {name: getattr(options, name) for name in ("data", "split", "size", "batch_size", "seed")}
+    settings = {name: value for name, value in given.items() if value}
+    fields = [setting.partition("=")[0] for setting in options.set]
+    if twice := [name for name in settings if name in fields]:
+        flag = f"--{twice[0].replace('_', '-')}"
+        raise ValueError(f"{flag} and --set {twice[0]}= set one field; give it once")
+    flags = [f"{name}={value}" for name, value in settings.items()]
+    config = with_settings(RECIPES[options.recipe](), [*flags, *options.set])
     # The name that results are listed under may be another.
     check_start(options.recipe, config)
     arch = config.arch.replace(":", "-")

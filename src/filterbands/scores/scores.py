@@ -199,6 +199,19 @@ class Scores:
         cbar = {kind for kind, entry in CORRUPTIONS.items() if entry.suite == "cbar"}
         return tuple(kind for kind in self.kinds if kind not in cbar) or tuple(self.kinds)
 
+    def _at_hand_without(self) -> dict[str, tuple[tuple[str, ...], Estimate | None]]:
+        """Return kinds and average of those at hand without noise and without overlap, where these differ."""
+        dropped = {
+            "ex_noise": {kind for kind, entry in CORRUPTIONS.items() if entry.family == "noise"},
+            "ex_overlap": overlapping_kinds(self.overlap),
+        }
+        found = {}
+        for name, kinds in dropped.items():
+            left = tuple(kind for kind in self.kinds_at_hand if kind not in kinds)
+            differs = 0 < len(left) < len(self.kinds_at_hand)
+            found[name] = (left, self.average(left, self.severities) if differs else None)
+        return found
+
     def mean_corruption_error(self, reference: "Scores | None" = None) -> float | None:
         """Return the mean error over the benchmark's 15 kinds, None unless all are present.
 
@@ -298,6 +311,10 @@ class Scores:
             **{name: found and found.to_json(**also) for name, (found, also) in averages.items()},
             "mean_corruption_error": self.mean_corruption_error(),
             "average_at_hand": at_hand and at_hand.to_json(kinds=there[0], severities=there[1]),
+            **{
+                f"average_at_hand_{name}": found and found.to_json(kinds=list(kinds), severities=there[1])
+                for name, (kinds, found) in self._at_hand_without().items()
+            },
             "families": self.families(),
             "kinds": self.kinds,
             "flips": self.flips(),
@@ -353,18 +370,26 @@ class Scores:
             lines.append(f"  (the training data resemble {', '.join(self.overlap)})")
         at_hand = self.average_at_hand()
         if at_hand is not None and not {"average_19", "average_cbar"} & set(found):
-            lines.append(_line(f"average over the {len(self.kinds_at_hand)} kinds at hand", at_hand))
+            count = len(self.kinds_at_hand)
+            said = f"average over the {count} kinds at hand" if count > 1 else "the one kind at hand"
+            lines.append(_line(said, at_hand))
+            titles = {"ex_noise": "{} of them without noise", "ex_overlap": "{} of them without overlap"}
+            for name, (kinds, estimate) in self._at_hand_without().items():
+                if estimate is not None and f"average_{name}" not in found:
+                    lines.append(_line(f"  {titles[name].format(len(kinds))}", estimate))
         for family, values in self.families().items():
             count = len(values["kinds"])
             share = f"{100 * values['accuracy']:6.2f} %  ({count} {'kind' if count == 1 else 'kinds'})"
             lines.append(f"  {family:<38}{share}")
+        wide = max(26, *(len(kind) + 1 for kind in self.kinds)) if self.kinds else 0
         if self.kinds:
-            lines += ["", f"{'accuracy, %, at severity':<26}{''.join(f'{s:>7}' for s in SEVERITIES)}   mean"]
+            head = f"{'accuracy, %, at severity':<{wide}}"
+            lines += ["", f"{head}{''.join(f'{s:>7}' for s in SEVERITIES)}   mean"]
         for kind, row in self.kinds.items():
             present = [value for value in row if value is not None]
             texts = "".join(f"{'-':>7}" if value is None else f"{100 * value:7.1f}" for value in row)
             mean = f"{100 * sum(present) / len(present):7.1f}" if present else f"{'-':>7}"
-            lines.append(f"{kind:<26}{texts}{mean}")
+            lines.append(f"{kind:<{wide}}{texts}{mean}")
         for (kind, severity), reason in self.failed.items():
             lines.append(f"failed: {kind} {severity}: {reason}")
         return "\n".join(lines)
