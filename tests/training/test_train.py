@@ -28,6 +28,7 @@ from filterbands.training.optimizing import parameter_groups, triangle
 
 # The package's attribute of this name is the function.
 module = importlib.import_module("filterbands.training.train")
+resuming = importlib.import_module("filterbands.training.resuming")
 Configs = Callable[[str], TrainConfig]
 Runs = Callable[[str], Run]
 STEPS, EPOCHS = 3, 3
@@ -169,6 +170,7 @@ def test_a_finished_run_is_returned_as_it_is(
     folder = whole("standard").folder
     before = {file.name: (file.stat().st_mtime_ns, file.read_bytes()) for file in folder.iterdir()}
     monkeypatch.setattr(module, "load_data", no_data)
+    monkeypatch.setattr(resuming, "load_data", no_data)
     run = train(config_of("standard"), folder, resume=True)
     assert run == Run(folder)
     assert {file.name: (file.stat().st_mtime_ns, file.read_bytes()) for file in folder.iterdir()} == before
@@ -178,6 +180,7 @@ def test_a_finished_run_is_not_overwritten(
     config_of: Configs, whole: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "load_data", no_data)
+    monkeypatch.setattr(resuming, "load_data", no_data)
     with pytest.raises(ValueError, match=r"already holds a run; continue it with --resume, or name another"):
         train(config_of("standard"), whole("standard").folder)
 
@@ -194,6 +197,7 @@ def test_a_run_is_not_resumed_with_another_config(
     change: dict[str, Any], said: str, config_of: Configs, whole: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "load_data", no_data)
+    monkeypatch.setattr(resuming, "load_data", no_data)
     with pytest.raises(ValueError, match=f"cannot be resumed with another configuration: {said}") as error:
         train(replace(config_of("standard"), **change), whole("standard").folder, resume=True)
     assert "\n" not in str(error.value)

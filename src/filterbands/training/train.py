@@ -4,7 +4,7 @@ import copy
 import logging
 import math
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import datetime, timezone
 from itertools import islice
@@ -34,24 +34,23 @@ from ..models import (
     first_layer,
     known_overlap,
     known_trainings,
-    read_weights,
     weights_hash,
 )
 from ..run import Run
 from ..types import Progress
 from ..version import __version__, git_revision
 from .batches import Batches, check_count
-from .config import TrainConfig, changed_fields, to_plain
+from .config import TrainConfig, to_plain
 from .networks import build, compiled, in_training, learned_spectrum, set_progress
 from .optimizing import FACTORS, Averages, make_optimizer
 from .recipes import check_start
+from .resuming import is_done, say_other_machine
 
 _LOG = logging.getLogger(__name__)
 # Images on which the effect of recalibrating the batch norms is shown.
 _WITNESSES = 5000
 # Steps between looks at the loss on a device that would have to wait for it.
 _CHECK_EVERY = 50
-_PLACES = {"data", "init"}
 
 
 def train(
@@ -98,7 +97,7 @@ def train(
     run = Run(make_folder(out))
     # Of processes that train together, the first one writes.
     with owned(run.folder) if is_first_process() else nullcontext():
-        if not _is_done(run, config, resume=resume):
+        if not is_done(run, config, resume=resume):
             _begin(run, config, device, threads, progress, on_epoch)
     return run
 
@@ -207,7 +206,7 @@ def _train(
                 "from the first epoch"
             ) from None
         if rank == 0:
-            _say_other_machine(run, before, machine)
+            say_other_machine(run, before, machine)
     description: dict[str, Any] = {
         "config": to_plain(config),
         "overlap": list(_resembled(config)),
@@ -372,18 +371,6 @@ def _stopped(
     )
 
 
-def _say_other_machine(run: Run, before: dict[str, Any], now: dict[str, Any]) -> None:
-    """Say where a training goes on with other threads, another torch or another device than it had."""
-    changed = [name for name in now if before[name] not in (None, now[name])]
-    if changed:
-        _LOG.warning(
-            "train: %s goes on in another way (%s), so that its weights will not be those of an undisturbed "
-            "training to the bit; where that matters, go on as before",
-            run.folder,
-            ", ".join(f"{name} was {before[name]}, now {now[name]}" for name in changed),
-        )
-
-
 def _resembled(config: TrainConfig) -> tuple[str, ...]:
     """Return the kinds that training shows images of, with those that the network it starts from has seen."""
     before = known_overlap(config.init) if config.init else None
@@ -426,47 +413,3 @@ def _first_layer(model: nn.Module) -> dict[str, Any]:
     for name, values in (("radii", layer.radii.tolist()), ("curve", curve)):
         record[name] = [round(value, 6) for value in values]
     return {"first_layer": record}
-
-
-def _is_done(run: Run, config: TrainConfig, *, resume: bool) -> bool:
-    """Return whether the folder holds the finished run; refuse one that is not this run's to continue."""
-    if not run.exists:
-        for file in (run.checkpoint, run.weights, run.log, *run.kept):
-            if file.exists():
-                raise ValueError(
-                    f"{run.folder} holds {file.name}, but no run it belongs to; move it away, or name "
-                    "another folder with --out"
-                )
-        return False
-    if not resume:
-        raise ValueError(
-            f"{run.folder} already holds a run; continue it with --resume, or name another folder with --out"
-        )
-    try:
-        changed = changed_fields(run.read()["config"], config)
-    except ValueError as error:
-        raise ValueError(f"{run.folder} cannot be resumed: {error}") from None
-    if changed and not _only_moved(run, config, changed):
-        differences = ", ".join(f"{name} was {was!r}, now {now!r}" for name, (was, now) in changed.items())
-        raise ValueError(f"{run.folder} cannot be resumed with another configuration: {differences}")
-    if run.finished:
-        try:
-            read_weights(run.weights)
-        except ValueError as error:
-            raise ValueError(f"{error}, or train anew in another folder") from None
-        # A kill after the weights were written left it.
-        if is_first_process():
-            run.checkpoint.unlink(missing_ok=True)
-    return run.finished
-
-
-def _only_moved(run: Run, config: TrainConfig, changed: Collection[str]) -> bool:
-    """Return whether only places changed: the same images or weights elsewhere, or named in another way."""
-    if not {*changed} <= _PLACES:
-        return False
-    if "init" in changed and (not config.init or run.start != weights_hash(config.init)):
-        return False
-    if "data" not in changed:
-        return True
-    data = load_data(config.data, split=config.split, size=config.size or None)
-    return run.images == data.fingerprint()
