@@ -536,7 +536,7 @@ def test_outputs_that_cannot_be_scored_are_refused(net: nn.Module, line: str) ->
         ((torch.zeros(2, 3, 16, 16), [0, 1, 2]), "one label per image, got 2 images, labels"),
         ((torch.zeros(0, 3, 16, 16), []), "at least one image"),
         ((torch.zeros(2, 3, 16, 16), [0, -1]), "labels from 0"),
-        ((torch.zeros(2, 1, 16, 16), [0, 1]), r"got \(2, 1, 16, 16\)"),
+        ((torch.zeros(2, 2, 16, 16), [0, 1]), r"got \(2, 2, 16, 16\)"),
         ((torch.rand(2, 3, 16, 16), [0, 1]), "whole 255ths"),
         ((torch.zeros(2, 3, 16, 16) - 1, [0, 1]), "whole 255ths"),
         ((torch.zeros(2, 3, 16, 16), [0, 0.5]), "labels that are whole numbers"),
