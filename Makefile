@@ -12,6 +12,11 @@ DOCS := .venv/.docs
 VISION := .venv-vision/.installed
 OLDEST := .venv-oldest/.installed
 
+# A stamp whose environment is gone says nothing.
+ifeq ($(wildcard $(BIN)/python),)
+$(shell rm -f $(STAMP) $(DOCS))
+endif
+
 venv: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -45,7 +50,7 @@ oldest: $(OLDEST)
 	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -q -n $(JOBS) -p no:cacheprovider $(TESTS)
 
 slow: $(STAMP)
-	$(BIN)/python -m pytest -q -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "slow and not ray" -n $(JOBS) --dist worksteal $(ARGS)
 
 # Attacks from outside: kills, malformed files, full disks, races, hostile names (docs/reliability.md).
 torture: $(STAMP)

@@ -1,6 +1,7 @@
 """The shape of the package: who imports whom, who knows which library, what every file and name says."""
 
 import ast
+import importlib
 import inspect
 import json
 import re
@@ -328,3 +329,10 @@ def test_the_oldest_versions_that_are_tested_are_those_that_are_admitted() -> No
     own = re.search(r"\ndependencies = \[(.*?)\n\]", (root / "pyproject.toml").read_text(), re.DOTALL)
     assert own is not None
     assert {name for name, _ in re.findall(r'"([a-z0-9-]+)>=([0-9.]+)', own[1])} <= tested.keys()
+
+
+def test_rooms_with_names_are_attributes_of_the_package() -> None:
+    for name in fb._WITH_NAMES:
+        assert fb.__getattr__(name) is importlib.import_module(f"filterbands.{name}")
+    with pytest.raises(AttributeError, match="no attribute 'rooms'"):
+        fb.__getattr__("rooms")

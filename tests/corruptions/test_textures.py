@@ -106,3 +106,21 @@ def test_textures_cover_any_size(frost_textures: Path, scale: float, size: tuple
     assert (shapes[:, 1] > size[0]).all()
     assert (shapes[:, 2] > size[1]).all()
     assert int(shapes[-1, 0] + shapes[-1, 1] * shapes[-1, 2]) == pixels.shape[1]
+
+
+def test_textures_that_are_there_are_not_fetched_again(
+    frost_textures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def offline(url: str, _: Path) -> None:
+        raise OSError(f"no network for {url}")
+
+    with pytest.raises(FileNotFoundError, match="cannot be downloaded"):
+        textures.install_textures(fetch=offline)
+    folder = textures.install_textures(frost_textures)
+    assert textures.install_textures(fetch=offline) == folder
+    (folder / textures.USED[0]).write_bytes(b"damaged")
+    textures._check.cache_clear()
+    with pytest.raises(FileNotFoundError, match="cannot be downloaded"):
+        textures.install_textures(fetch=offline)
