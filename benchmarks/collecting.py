@@ -30,6 +30,8 @@ def described(run: Run) -> Line:
     found = run.read()
     if not found["git"] or found["git"].endswith("-dirty"):
         raise SystemExit(f"{run.folder}: trained at revision {found['git']}, which is not clean")
+    if "computed_with" in found:
+        raise SystemExit(f"{run.folder}: trained in several ways, {found['computed_with']}")
     if "revisions" in found:
         raise SystemExit(
             f"{run.folder}: trained by several revisions, {', '.join(map(str, found['revisions']))}"

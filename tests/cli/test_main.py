@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 
 from filterbands.cli import VERBS, main
 from filterbands.cli.parsing import field_names
+from filterbands.evaluation import Store
 
 
 def _run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
@@ -339,3 +340,24 @@ def test_train_writes_events_for_tensorboard(capsys: pytest.CaptureFixture[str],
     assert [event.step for event in events.Scalars("loss")] == [1, 2]
     assert [event.step for event in events.Scalars("mean_low_energy")] == [0, 1, 2]
     assert _run(capsys, *words, *sizes, "--tensorboard")[0] == 2
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "report {model} --out {db}",
+        "probe {model} --arch fastnet --data digits --limit 20 --html {db}",
+        "analyze {model} --html {db}",
+        "bake {model} --arch fastnet --out {db}",
+    ],
+)
+def test_no_verb_writes_over_a_database(
+    command: str, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "results.db"
+    with Store(file):
+        pass
+    before = file.read_bytes()
+    assert main(command.format(model=checkpoint, db=file).split()) == 2
+    assert "database" in capsys.readouterr().err
+    assert file.read_bytes() == before

@@ -77,7 +77,7 @@ def run(options: AnalyzeOptions) -> Answer:
     device = options.start(options.device)
     requirements = [_requirement(part) for part in options.require.split(",")] if options.require else []
     if options.html:
-        check_output(options.html)
+        check_output(options.html, replaced=True)
     if options.table:
         check_table(options.table)
     paths = [path for model in options.models for path in _expanded(model)]

@@ -33,7 +33,7 @@ _KEYS = ("name", "low_share", "low_energy", "mean_low_energy")
 def run(options: BakeOptions) -> Answer:
     """Write the plain weights and return what they are."""
     device = options.start(options.device)
-    out = check_output(options.out)
+    out = check_output(options.out, replaced=True)
     saved = {} if is_named(options.model) else read_checkpoint(options.model, key=options.network.key)[0]
     folded = sorted(held_weights(saved))
     model = bake(options.network.load(options.model).to(device))

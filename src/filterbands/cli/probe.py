@@ -103,7 +103,7 @@ class ProbeOptions(ComputeOptions):
 
 def run(options: ProbeOptions) -> Answer:
     """Probe every network and return what was found."""
-    page = check_output(options.html) if options.html else None
+    page = check_output(options.html, replaced=True) if options.html else None
     check_output(options.db)
     options.start(options.config.device)
     spec, images = options.images.of(options.data, options.models)

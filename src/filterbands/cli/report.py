@@ -41,7 +41,7 @@ class ReportOptions(Options):
 @progress_bar("report")
 def run(options: ReportOptions) -> Answer:
     """Write the page and say where it is."""
-    out = check_output(options.out)
+    out = check_output(options.out, replaced=True)
     data = None if options.data is None else options.images.in_turn(options.data)
     page = write_report(options.sources, out, data=data)
     size = page.stat().st_size

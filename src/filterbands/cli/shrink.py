@@ -70,7 +70,7 @@ class ShrinkOptions(DeviceOptions):
 @progress_bar("shrink")
 def run(options: ShrinkOptions) -> Answer:
     """Shrink, write the weights, and return the clean cost."""
-    out = check_output(options.out)
+    out = check_output(options.out, replaced=True)
     given = Reading(size=options.size)
     spec, reading = data_of(options.data, [options.model], split="test", reading=given)
     reading = reading_for(spec, options.network.specs(options.model), reading)

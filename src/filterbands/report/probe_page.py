@@ -87,7 +87,7 @@ def write_probe_page(
     """
     if not probed:
         raise ValueError("a page needs at least one network, got none")
-    file = check_output(out)
+    file = check_output(out, replaced=True)
     names = [entry.name for entry in probed]
     probed, apart = _alike([replace(entry, name=brief(cleaned(entry.name))) for entry in probed])
     maps = having((entry.name, entry.heatmap) for entry in probed)

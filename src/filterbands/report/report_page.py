@@ -54,7 +54,7 @@ def write_report(
     Traceback (most recent call last):
     ValueError: a report needs at least one source: a Run folder, ...
     """
-    file = check_output(out)
+    file = check_output(out, replaced=True)
     page = render_report(gather(sources, title=title), data)
     return write_page(file, page, of=f"report of {len(sources)} sources")
 

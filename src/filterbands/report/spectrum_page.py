@@ -44,7 +44,7 @@ def write_spectra(
     """
     if not networks:
         raise ValueError("a page of spectra needs at least one network, got none")
-    file = check_output(out)
+    file = check_output(out, replaced=True)
     names = [one.path for one in networks]
     networks = [replace(one, path=brief(cleaned(one.path))) for one in networks]
     gradients = having((one.path, one.gradient) for one in networks)
