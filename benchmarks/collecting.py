@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from filterbands.corruptions import CORRUPTIONS
 from filterbands.disk import write_whole
 from filterbands.run import Run
 from filterbands.scores import Scores
@@ -37,6 +38,15 @@ def described(run: Run) -> Line:
             f"{run.folder}: trained by several revisions, {', '.join(map(str, found['revisions']))}"
         )
     return found
+
+
+def check_versions() -> None:
+    """End where the library at hand makes other bytes than the results so far were measured on."""
+    if CORRUPTIONS["shot_noise"].version != 1:
+        raise SystemExit(
+            "results are of version 1 of shot_noise; train, evaluate and collect with PYTHONPATH=CLONE/src, "
+            "a clone at revision 7cd3034"
+        )
 
 
 def facts(run: Run, line: Line) -> Line:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from collecting import append_missing, described, facts, pack
+from collecting import append_missing, check_versions, described, facts, pack
 
 from filterbands.corruptions import kinds_of
 from filterbands.datasets import load_data
@@ -81,4 +81,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    check_versions()
     main()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import search
-from collecting import append_missing, described, facts, pack
+from collecting import append_missing, check_versions, described, facts, pack
 
 from filterbands.datasets import load_data
 from filterbands.evaluation import EvaluateConfig, evaluate
@@ -75,4 +75,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    check_versions()
     main()
