@@ -91,7 +91,7 @@ def run(options: AnalyzeOptions) -> Answer:
         texts.append("\n".join(_told(one, shown[0] if options.layer else one.spectrum)))
         for requirement in requirements:
             required.append(_required(one, *requirement))
-            failures += _failure(one, *requirement)
+            failures += _failure(required[-1], requirement[1])
     together = course_of_all(found)
     # Of a folder of checkpoints the course is shown, not a hundred tables.
     if together is not None and len(options.models) < len(paths):
@@ -201,11 +201,11 @@ def _required(one: Analyzed, name: str, key: str, sign: str, bound: float) -> di
     return {"model": one.path, "condition": f"{name}.{key}{sign}{bound:g}", "value": value, "holds": holds}
 
 
-def _failure(one: Analyzed, name: str, key: str, sign: str, bound: float) -> list[str]:
-    value = getattr(one.spectrum[name], key)
-    if value is not None and _COMPARISONS[sign](value, bound):
+def _failure(required: dict[str, Any], key: str) -> list[str]:
+    if required["holds"]:
         return []
+    value = required["value"]
     needs_data = key in FIGURES and FIGURES[key].needs_data
     why = "nothing (it needs --data)" if needs_data else "nothing (there is none here)"
     figure = why if value is None else f"{value:.4g}"
-    return [f"does not hold: {name}.{key}{sign}{bound:g} in {one.path}: it is {figure}"]
+    return [f"does not hold: {required['condition']} in {required['model']}: it is {figure}"]

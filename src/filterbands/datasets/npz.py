@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -128,13 +128,8 @@ def _chosen(path: Path, names: Sequence[str], pairs: dict[str, tuple[str, str]],
 
 
 def _names_in(path: Path) -> list[str]:
-    with _opened(path) as stream:
-        try:
-            with np.load(stream, allow_pickle=False) as archive:
-                check_arrays(archive.zip)
-                return list(archive.files)
-        except DAMAGED as error:
-            raise ValueError(f"{path} is not an .npz of plain arrays: {error}") from None
+    with _opened(path) as archive:
+        return list(archive.files)
 
 
 def read_arrays(path: Path, wanted: Sequence[str] | None = None) -> dict[str, Any]:
@@ -144,19 +139,13 @@ def read_arrays(path: Path, wanted: Sequence[str] | None = None) -> dict[str, An
         FileNotFoundError: The file does not exist.
         ValueError: The file is no `.npz`, or holds objects.
     """
-    with _opened(path) as stream:
-        try:
-            with np.load(stream, allow_pickle=False) as archive:
-                taken = [name for name in archive if name in (wanted or archive)]
-                check_arrays(archive.zip)
-                return {name: archive[name] for name in taken}
-        except DAMAGED as error:
-            raise ValueError(f"{path} is not an .npz of plain arrays: {error}") from None
+    with _opened(path) as archive:
+        return {name: archive[name] for name in archive if name in (wanted or archive)}
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
-    """Open an archive, which starts as one."""
+def _opened(path: Path) -> Iterator[Any]:
+    """Open a checked archive to read from; raise ValueError for whatever is wrong with it."""
     if not path.is_file():
         what = "is a folder; folder:DIR reads images" if path.is_dir() else "does not exist"
         raise FileNotFoundError(f"npz needs a file of arrays, but {path} {what}")
@@ -166,7 +155,12 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
                 f"{path} is not an .npz of plain arrays: it starts with {magic!r}; numpy.savez writes one"
             )
         stream.seek(0)
-        yield stream
+        try:
+            with np.load(stream, allow_pickle=False) as archive:
+                check_arrays(archive.zip)
+                yield archive
+        except DAMAGED as error:
+            raise ValueError(f"{path} is not an .npz of plain arrays: {error}") from None
 
 
 def _as_labels(labels: Any, count: int | None, *, where: str) -> Any:
