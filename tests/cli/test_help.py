@@ -66,7 +66,16 @@ _TRIES = [
 
 def test_bash_completes_verbs_flags_and_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     script = _out(capsys, "--completion", "bash")
-    tries = [*_TRIES, ("filterbands corrupt planted --kinds fog,glass_", "fog,glass_blur")]
+    tries = [
+        *_TRIES,
+        ("filterbands corrupt planted --kinds fog,glass_", "fog,glass_blur"),
+        # bash makes words of their own of = and :.
+        ("filterbands corrupt planted --kinds = glass_", "glass_blur"),
+        ("filterbands --completion =", "bash zsh fish"),
+        ("filterbands corrupt planted --kinds=fog,glass_", "--kinds=fog,glass_blur"),
+        ("filterbands evaluate a.pt --data folder : f", ""),
+        ("filterbands evaluate a.pt --data folder :", ""),
+    ]
     calls = "\n".join(
         f"COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); COMPREPLY=(); _filterbands; "
         'echo "${COMPREPLY[*]}"'

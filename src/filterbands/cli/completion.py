@@ -76,8 +76,19 @@ def _bash(found: Mapping[str, Sequence[_Word]]) -> str:
         behind.append(f'      {verb}) flags="{flags}" values="{values}" ;;')
     return f"""\
 _filterbands() {{
-  local word="${{COMP_WORDS[COMP_CWORD]}}" verb="${{COMP_WORDS[1]}}" words="" flags="" values="" head=""
-  case "$verb ${{COMP_WORDS[COMP_CWORD-1]}}" in
+  local word="${{COMP_WORDS[COMP_CWORD]}}" before="${{COMP_WORDS[COMP_CWORD-1]}}" verb="${{COMP_WORDS[1]}}"
+  local words="" flags="" values="" head=""
+  # bash makes words of their own of = and : (--kinds=fog, folder:here); zsh keeps them in the word.
+  case "$word" in
+    =|:) before="$word"; word="" ;;
+    --*=*) before="${{word%%=*}}"; head="$before="; word="${{word#*=}}" ;;
+  esac
+  if [ "$before" = "=" ]; then
+    before="${{COMP_WORDS[COMP_CWORD-1]}}"
+    if [ "$before" = "=" ]; then before="${{COMP_WORDS[COMP_CWORD-2]}}"; fi
+  fi
+  case "$verb $before" in
+    *" :") ;;
 {chr(10).join(filter(None, cases))}
     *)
       case "$verb" in
@@ -89,7 +100,7 @@ _filterbands() {{
       esac
       if [ "$COMP_CWORD" -eq 1 ]; then words="{" ".join((*found, *_FIRST))}"; fi ;;
   esac
-  case "$word" in *,*) head="${{word%,*}}," ;; esac
+  case "$word" in *,*) head="$head${{word%,*}}," ;; esac
   COMPREPLY=( $(compgen -W "$words" -P "$head" -- "${{word##*,}}") )
 }}
 complete -o default -F _filterbands filterbands"""
