@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -28,6 +29,7 @@ KERNELS = (
 """The elementwise functions that `settle_kernels` calls, in this order."""
 
 _LOG = logging.getLogger(__name__)
+_AT_A_TIME: ContextVar[int] = ContextVar("images at a time", default=100)
 _SETTLING = threading.Lock()
 
 _FABRIC_PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed"}
@@ -216,6 +218,26 @@ def set_threads(threads: int | None) -> None:
     if threads < 1:
         raise ValueError(f"threads needs a number of at least 1, got {threads}")
     torch.set_num_threads(threads)
+
+
+@contextmanager
+def at_a_time(images: int) -> Iterator[None]:
+    """Make `batches_of` take this many images at a time; 0 leaves the setting unchanged."""
+    mark = _AT_A_TIME.set(images or _AT_A_TIME.get())
+    try:
+        yield
+    finally:
+        _AT_A_TIME.reset(mark)
+
+
+def batch() -> int:
+    """Return how many images are taken at a time where no config says it; 100 unless `at_a_time` differs."""
+    return _AT_A_TIME.get()
+
+
+def batches_of(images: Tensor) -> tuple[Tensor, ...]:
+    """Return images, or what belongs to them, in parts of `batch` images."""
+    return torch.split(images, batch())
 
 
 def keep_memory() -> None:

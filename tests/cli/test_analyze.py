@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 
 from filterbands import load_model
 from filterbands.cli import main
-from filterbands.models import describe
+from filterbands.filters import response
+from filterbands.models import describe, run_on
 
 
 def _run(capsys, *words):
@@ -113,3 +114,24 @@ def test_a_run_tells_its_course(tmp_path, capsys):
     assert [row["step"] for row in document["trajectory"]] == [0, 1]
     last = document["trajectory"][-1]["mean_low_energy"]
     assert document["layers"][0]["mean_low_energy"] == pytest.approx(last, abs=1e-6)
+
+
+def test_images_are_taken_so_many_at_a_time_as_said(capsys, monkeypatch):
+    taken = set()
+
+    def noted(model, images):
+        taken.add(len(images))
+        return run_on(model, images)
+
+    monkeypatch.setattr(response, "run_on", noted)
+    words = ("analyze", "filterbands:load_model(arch=\"fastnet\")", "--data", "planted", "--limit", "60", "--json")
+    shares = []
+    for more, sizes in (((), {60}), (("--batch-size", "7"), {7, 4})):
+        torch.manual_seed(0)
+        code, out, _ = _run(capsys, *words, *more)
+        assert (code, taken) == (0, sizes)
+        shares.append(json.loads(out)["layers"][0]["response_low_energy"])
+        taken.clear()
+    assert shares[1] == pytest.approx(shares[0], rel=1e-6)
+    code, _, err = _run(capsys, *words[:2], "--batch-size", "7")
+    assert (code, "--batch-size changes nothing without --data" in err) == (2, True)

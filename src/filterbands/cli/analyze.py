@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..datasets import ImageSet
 from ..disk import check_output, check_table, write_table
+from ..engine import at_a_time
 from ..filters import (
     EQUAL_AREA,
     FIGURES,
@@ -28,7 +29,7 @@ from ..filters import (
 )
 from ..models import find_checkpoints, is_named, read_checkpoint, trusted_arch
 from ..run import Run
-from .shared import Answer, DeviceOptions, ImageOptions, NetworkOptions, names_of, progress_bar
+from .shared import Answer, BatchOptions, ImageOptions, NetworkOptions, names_of, progress_bar
 
 _COMPARISONS: dict[str, Any] = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 
@@ -37,7 +38,7 @@ _IMAGES = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnalyzeOptions(DeviceOptions):
+class AnalyzeOptions(BatchOptions):
     """Show how low- or high-frequency the filters of every convolution are."""
 
     models: tyro.conf.Positional[tuple[str, ...]]
@@ -67,6 +68,8 @@ class AnalyzeOptions(DeviceOptions):
         if not self.models:
             raise ValueError("name a MODEL: a checkpoint, a Run folder, timm:NAME or module:function")
         self.images.check_used(self.data, ImageOptions(limit=_IMAGES))
+        if self.batch_size and self.data is None:
+            raise ValueError("--batch-size changes nothing without --data; leave it out")
         if not 0 < self.cutoff <= 0.5:
             raise ValueError(f"--cutoff needs cycles per pixel above 0 and up to 0.5, got {self.cutoff:g}")
 
@@ -82,7 +85,8 @@ def run(options: AnalyzeOptions) -> Answer:
         check_table(options.table)
     paths = [path for model in options.models for path in _expanded(model)]
     data = options.images.load(options.data, networks=options.network.specs(*paths)) if options.data else None
-    found = [_measured(path, options, data, device) for path in paths]
+    with at_a_time(options.batch_size):
+        found = [_measured(path, options, data, device) for path in paths]
     documents, texts, failures = [], [], []
     required: list[dict[str, Any]] = []
     for one in found:

@@ -9,11 +9,11 @@ from ..control import bake
 from ..disk import check_output, write_weights
 from ..filters import analyze
 from ..models import held_weights, is_named, read_checkpoint
-from .shared import Answer, DeviceOptions, NetworkOptions, OutFile
+from .shared import Answer, BatchOptions, NetworkOptions, OutFile
 
 
 @dataclass(frozen=True, kw_only=True)
-class BakeOptions(DeviceOptions):
+class BakeOptions(BatchOptions):
     """Write the plain weights of a run or checkpoint as safetensors.
 
     A checkpoint that was saved while layers were held by set_share or modulate is folded.
@@ -25,6 +25,8 @@ class BakeOptions(DeviceOptions):
     """The network, and what it expects of its images."""
     out: OutFile
     """The .safetensors file to write."""
+    batch_size: int = 0
+    """Taken as by the other verbs; no image is read here."""
 
 
 _KEYS = ("name", "low_share", "low_energy", "mean_low_energy")

@@ -14,7 +14,7 @@ from ..report import write_report
 from ..run import Run
 from ..scores import Scores
 from ..training import RECIPES, TrainConfig, train, with_settings
-from .shared import Answer, DeviceOptions, OutFolder, progress_bar
+from .shared import Answer, BatchOptions, OutFolder, progress_bar
 
 NETWORKS = ("standard", "share_low", "spectral")
 """The recipes compared: a free first layer, share 1.0 of low filters, and perturbed power spectra."""
@@ -31,11 +31,13 @@ SETTINGS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class DemoOptions(DeviceOptions):
+class DemoOptions(BatchOptions):
     """Train small networks on digits and on generated images, measure what they read, write a report."""
 
     out: OutFolder = "demo-output"
     """Folder for runs, results and report; what is finished there is kept."""
+    batch_size: int = 0
+    """Images at a time in evaluation; 0 leaves it to the verb. Training keeps its recipes' own."""
 
 
 def run(options: DemoOptions) -> Answer:
@@ -93,6 +95,7 @@ def _scores(
 ) -> Scores:
     """Return how a network does on the test images of its data, or of a spec."""
     done, config = _trained(name, data, out, options)
+    usual = EvaluateConfig()
     settings = EvaluateConfig(
         name=done.name,
         # Frost needs textures that cannot come with the package.
@@ -100,6 +103,7 @@ def _scores(
         overlap=config.resembles or None,
         precision=done.precision,
         device=options.device,
+        batch_size=options.batch_size or usual.batch_size,
     )
     with progress_bar("evaluate") as progress:
         return evaluate(

@@ -12,12 +12,13 @@ import tyro
 from ..control import CleanCost, choose_noise, clean_cost, shrink
 from ..datasets import Reading, load_data
 from ..disk import check_output, write_weights
+from ..engine import at_a_time
 from ..evaluation import has_seen, reading_for
 from ..filters import analyze
 from ..models import is_onnx, read_checkpoint
 from .shared import (
     Answer,
-    DeviceOptions,
+    BatchOptions,
     NetworkOptions,
     OutFile,
     SpecOfRun,
@@ -31,7 +32,7 @@ _NOISE = 0.03
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShrinkOptions(DeviceOptions):
+class ShrinkOptions(BatchOptions):
     """Make a trained network robust to noise without training, and show the cost on clean images.
 
     The covariance of patches is taken from the `train` split, a budget is spent on `validation`, and the
@@ -70,6 +71,11 @@ class ShrinkOptions(DeviceOptions):
 @progress_bar("shrink")
 def run(options: ShrinkOptions) -> Answer:
     """Shrink, write the weights, and return the clean cost."""
+    with at_a_time(options.batch_size):
+        return _shrunk(options)
+
+
+def _shrunk(options: ShrinkOptions) -> Answer:
     out = check_output(options.out, replaced=True)
     given = Reading(size=options.size)
     spec, reading = data_of(options.data, [options.model], split="test", reading=given)

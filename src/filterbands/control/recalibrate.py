@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from ..datasets import ImageSet, image_and_label, load_data
+from ..engine import batches_of
 from ..filters import image_batches
 from ..models import batch_norms, evaluating, run_on
-
-_BATCH = 100
 
 
 @torch.no_grad()
@@ -79,7 +78,7 @@ def _batches(loader: Any) -> Iterator[Tensor]:
     if isinstance(loader, ImageSet):
         # Files are often sorted by class, and images of one class vary less than all of them.
         order = torch.randperm(len(loader), generator=torch.Generator().manual_seed(0))
-        yield from image_batches("recalibrate", (loader.images[part] for part in torch.split(order, _BATCH)))
+        yield from image_batches("recalibrate", (loader.images[part] for part in batches_of(order)))
         return
     for batch in loader:
         images, _ = image_and_label(batch)

@@ -21,7 +21,7 @@ from torch.nn.utils import parametrize
 from torch.utils.data import Dataset
 
 from ..datasets import ImageSet
-from ..engine import logits_in
+from ..engine import batches_of, logits_in
 from ..filters import PatchStatistics, image_batches, patch_statistics
 from ..models import Named, evaluating, first_layer, opened, run_on
 from ..types import FloatImages, Images
@@ -246,7 +246,7 @@ def _observe(verb: str, model: nn.Module, data: Data) -> "_Original":
 def _answers(model: nn.Module, data: ImageSet) -> Tensor:
     """Return the class that the network names for each image."""
     with evaluating(model):
-        parts = torch.split(data.images, 500)
+        parts = batches_of(data.images)
         logits = (logits_in(run_on(model, part.float() / 255)) for part in parts)
         return torch.cat([found.argmax(dim=1).cpu() for found in logits])
 

@@ -8,13 +8,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..engine import batch
+
 IMAGE_NAMES = ("image", "img", "images", "pixel_values")
 """Names under which mappings hold images, the first that is there."""
 LABEL_NAMES = ("label", "labels", "fine_label", "target", "targets")
 """Those of labels."""
-
-# Single images that make a batch.
-_BATCH = 100
 
 
 def names_in(item: Mapping[Any, Any]) -> tuple[str, str | None]:
@@ -92,7 +91,7 @@ def tensors_in(verb: str, data: Any) -> Iterator[Tensor]:
                 "resize and crop them"
             )
         waiting.append(found)
-        if len(waiting) == _BATCH:
+        if len(waiting) == batch():
             yield torch.stack(waiting)
             waiting = []
     if waiting:

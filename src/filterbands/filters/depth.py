@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..datasets import ImageSet, load_data
-from ..engine import logits_in
+from ..engine import batches_of, logits_in
 from ..fourier import centered, power_spectrum, radius_grid
 from ..models import convolutions, evaluating, first_layer, run_on
 from ..types import Filters, FloatImages, Labels
@@ -21,8 +21,6 @@ from .moments import as_floats
 from .response import images_of
 from .spectrum import RADII, measure
 from .tables import plain
-
-_BATCH = 100
 
 
 def effective_first_layer(
@@ -170,7 +168,7 @@ def input_gradient_spectrum(
         return logits
 
     with evaluating(model):
-        for part, labels in zip(torch.split(images, _BATCH), torch.split(data.labels, _BATCH), strict=True):
+        for part, labels in zip(batches_of(images), batches_of(data.labels), strict=True):
             power, norms = gradient_power(answer, as_floats(part), labels)
             each = power.double().sum(dim=1).cpu()
             total += (each * norms.double().cpu().square()[:, None, None]).sum(dim=0)

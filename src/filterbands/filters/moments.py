@@ -14,11 +14,11 @@ from torch.nn.modules.conv import _ConvNd
 
 from .. import rng
 from ..datasets import ImageSet, load_data, tensors_in
+from ..engine import batches_of
 from ..models import Convolution, convolved_input, evaluating, run_on
 from ..types import FloatImages
 
-# Images per forward pass; numbers that one unfolded batch may hold.
-_BATCH = 100
+# Numbers that one unfolded batch may hold.
 _UNFOLDED = 2**23
 # Patches for every input of a filter, below which a covariance is mostly chance.
 _PATCHES_AN_INPUT = 10
@@ -109,7 +109,7 @@ def image_batches(verb: str, data: Any) -> Iterator[FloatImages]:
     if isinstance(data, ImageSet):
         data = data.images
     if isinstance(data, Tensor) and data.ndim > 0:
-        data = torch.split(data, _BATCH)
+        data = batches_of(data)
     found = False
     for images in tensors_in(verb, data):
         if images.dtype != torch.uint8 and not images.is_floating_point():

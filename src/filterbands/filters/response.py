@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from ..datasets import ImageSet, tensors_in
+from ..engine import batches_of
 from ..fourier import filter_images, radius_grid
 from ..models import evaluating, plainly, run_on
 from ..types import Filters, FloatImages, Taps
@@ -29,7 +30,6 @@ from .moments import PatchSums, as_floats
 
 # Larger than any value of a normalized image, and smaller than most bytes.
 _NORMALIZED = 16.0
-_BATCH = 100
 
 
 def patch_covariances(
@@ -63,7 +63,7 @@ def patch_covariances(
         raise ValueError(f"no patch of {size} with dilation {dilation} fits into {tuple(images.shape[2:])}")
     layer = nn.Conv2d(images.shape[1], 1, size, stride, dilation=dilation, device="meta")
     whole, low = PatchSums(layer), PatchSums(layer)
-    for part in torch.split(images, _BATCH):
+    for part in batches_of(images):
         whole.add(part.double())
         low.add(low_passed(part.double(), cutoff))
     # The mean of each channel over all pixels, as what a patch of a constant image holds.
@@ -128,7 +128,7 @@ def response_of_network(
                     tallies[name],
                 )
                 hooks.enter_context(module.register_forward_pre_hook(catch, with_kwargs=True))
-        for part in torch.split(images, _BATCH):
+        for part in batches_of(images):
             run_on(model, as_floats(part))
     return {name: tally.share() for name, tally in tallies.items() if tally.positions}
 
@@ -143,7 +143,7 @@ def response_of_tensors(
     images = images_of(data)
     readers = [layer for layer in layers if _is_planar(layer) and layer.weight.shape[1] == images.shape[1]]
     tallies = {layer.name: _Tally(layer, cutoff_of(cutoff, 2)) for layer in readers}
-    for part in torch.split(images, _BATCH):
+    for part in batches_of(images):
         for tally in tallies.values():
             tally.add(as_floats(part))
     return {name: tally.share() for name, tally in tallies.items() if tally.positions}
