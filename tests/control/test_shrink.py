@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 
 from filterbands.control import modulate, set_share
-from filterbands.control.shrink import CleanCost, choose_noise, clean_cost, shrink
+from filterbands.control.shrink import CleanCost, _observe, choose_noise, clean_cost, shrink
 from filterbands.corruptions import corrupt
 from filterbands.datasets import ImageSet, load_data
 from filterbands.filters.moments import padded, patch_statistics, unfold
@@ -200,6 +200,31 @@ def test_modes_stay_and_only_the_first_layer_and_its_norm_change() -> None:
     assert all(module.training for module in model.modules())
     changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
     assert changed == {"1.weight", "1.bias", "2.running_var"} | changed & {"2.running_mean"}
+
+
+def normed(bias: bool = True) -> nn.Sequential:
+    model = nn.Sequential(conv(bias=bias, padding=1), nn.BatchNorm2d(8)).eval()
+    with torch.no_grad():
+        model[1].running_mean.normal_()
+        model[1].running_var.uniform_(0.5, 2)
+    return model
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_every_precision_is_shrunk_alike_and_levels_do_not_add_up(dtype: torch.dtype, bias: bool) -> None:
+    single, model = shrink(normed(bias), smooth(), noise=0.1), normed(bias).to(dtype)
+    original = _observe("shrink", model, smooth())
+    original.fold(0.1)
+    once = copy.deepcopy(model.state_dict())
+    original.fold(0.2)
+    original.fold(0.1)
+    rough = {torch.float16: 1e-2, torch.bfloat16: 5e-2}.get(dtype, 1e-4)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, once[name]), name
+        torch.testing.assert_close(
+            tensor, single.state_dict()[name], rtol=rough, atol=rough, check_dtype=False
+        )
 
 
 def answering(count: int = 400) -> tuple[nn.Module, ImageSet]:
