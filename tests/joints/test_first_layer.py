@@ -162,3 +162,33 @@ def test_without_images_every_room_goes_by_registration_and_says_so(case: Case, 
     behind = [entry.shape[1] for entry in analyze(network)][1:]
     if case.registered[0] != "last" and 8 in behind:
         assert effective_first_layer(network).batch_norm == norm
+
+
+class Normalized(nn.Module):
+    """A normalization in front of a network, in place or not."""
+
+    def __init__(self, inner: nn.Module, *, in_place: bool) -> None:
+        super().__init__()
+        self.inner = inner
+        self.in_place = in_place
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.inner(images.sub_(0.4).div_(0.25) if self.in_place else (images - 0.4) / 0.25)
+
+
+def test_a_network_that_normalizes_in_place_gets_the_figures_of_one_that_does_not(images: Tensor) -> None:
+    torch.manual_seed(0)
+    plain, in_place = (Normalized(Residual(), in_place=state).eval() for state in (False, True))
+    in_place.load_state_dict(plain.state_dict())
+    before = images.clone()
+    shares = [
+        [layer.response_low_energy for layer in analyze(each, data=images, fold_batch_norm=True)]
+        for each in (plain, in_place)
+    ]
+    assert shares[1] == shares[0]
+    for each in (plain, in_place):
+        shrink(each, images, noise=0.1)
+        recalibrate([images, images], each)
+    for name, tensor in in_place.state_dict().items():
+        torch.testing.assert_close(tensor, plain.state_dict()[name])
+    assert torch.equal(images, before)

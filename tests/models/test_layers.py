@@ -168,3 +168,20 @@ def test_a_network_with_a_compiled_part_is_looked_into() -> None:
     inner = torch.compile(nn.Sequential(conv(), norm()), backend="aot_eager")
     model = nn.Sequential(nn.Identity(), inner).eval()
     assert [list(found.norms) for found in convolutions(model, torch.rand(2, 3, 8, 8))] == [["1.1"]]
+
+
+class InPlace(nn.Module):
+    """Normalizes the tensor that it is given."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.sub_(0.4).div_(0.25)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_network_that_normalizes_in_place_leaves_the_images(dtype: torch.dtype) -> None:
+    images = torch.rand(2, 3, 8, 8, dtype=dtype)
+    before = images.clone()
+    first, again = (run_on(InPlace(), images) for _ in range(2))
+    assert torch.equal(images, before)
+    assert torch.equal(first, again)
+    assert torch.equal(first, (before - 0.4) / 0.25)

@@ -142,9 +142,10 @@ def _compiled_name(path: str) -> str:
 
 
 def run_on(model: nn.Module, images: FloatImages) -> Any:
-    """Return what a network gives for images, which are moved to its device and precision.
+    """Return what a network gives for a copy of images, on its device and in its precision.
 
-    `engine.logits_in` finds the logits in it.
+    The images stay as they are, also where the network normalizes its input in place. `engine.logits_in`
+    finds the logits in what comes back.
 
     Raises:
         ValueError: The network does not accept them.
@@ -156,7 +157,7 @@ def run_on(model: nn.Module, images: FloatImages) -> Any:
     has_compiled = any(hasattr(module, "_orig_mod") for module in plain.modules())
     try:
         with torch.compiler.set_stance("force_eager") if has_compiled else nullcontext():
-            return plain(images.to(place.device, place.dtype))
+            return plain(images.to(place.device, place.dtype, copy=True))
     except (RuntimeError, AssertionError) as error:
         reason = str(error).partition("\n")[0] or "it asserts something else"
         raise ValueError(f"the network cannot take images of {tuple(images.shape[1:])}: {reason}") from None
