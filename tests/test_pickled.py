@@ -7,6 +7,7 @@ import resource
 import signal
 import struct
 import time
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path, PosixPath
 from typing import Any
@@ -18,7 +19,7 @@ import torch
 from filterbands.cli import main
 from filterbands.datasets import load_data
 from filterbands.models import read_weights
-from filterbands.pickled import DEPTH, UNFOLDED, Name, PickleError, Walk
+from filterbands.pickled import DEPTH, UNFOLDED, Name, PickleError, Walk, check_call_of_torch
 from filterbands.run import Run
 
 
@@ -119,6 +120,89 @@ def test_a_small_pickle_that_would_take_much_is_refused_by_every_reader(
     assert capsys.readouterr().err.count("\n") == 1
     assert time.monotonic() - began < 30
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1 << 20
+
+
+LARGE = b"J\xff\xff\xff\x7f"
+STORAGE = b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x02tQ"
+# A tensor that repeats one number, and what makes it.
+REPEATED = b"ctorch._utils\n_rebuild_tensor_v2\n(" + STORAGE + b"K\x00" + LARGE + b"\x85K\x00\x85\x89}tR"
+OFFSET_SIZE_STRIDE = STORAGE + b"K\x00" + LARGE + b"\x85K\x01\x85"
+# Calls that torch allows, of a function and with arguments that torch.save does not write together.
+CALLS: dict[str, tuple[bytes, bytes]] = {
+    "a bytearray": (b"c__builtin__\nbytearray\n", LARGE + b"\x85"),
+    "a bytearray of a number": (b"c__builtin__\nbytearray\n", REPEATED + b"\x85"),
+    "a tensor": (b"ctorch\nFloatTensor\n", LARGE + b"\x85"),
+    "a sparse tensor": (b"ctorch.sparse\nFloatTensor\n", LARGE + b"\x85"),
+    "a storage": (b"ctorch.storage\nUntypedStorage\n", LARGE + b"\x85"),
+    "a codec": (b"c_codecs\nencode\n", b"X\x02\x00\x00\x00abX\x08\x00\x00\x00punycode\x86"),
+    "a set of a tensor": (b"c__builtin__\nset\n", REPEATED + b"\x85"),
+    "a shape of a tensor": (b"ctorch\nSize\n", REPEATED + b"\x85"),
+    "counts of a tensor": (b"ccollections\nCounter\n", REPEATED + b"\x85"),
+    "a copy of a tensor": (
+        b"ctorch._utils\n_rebuild_device_tensor_from_cpu_tensor\n",
+        b"(" + REPEATED + b"ctorch\nfloat64\nX\x03\x00\x00\x00cpu\x89t",
+    ),
+    "a quantized tensor": (
+        b"ctorch._utils\n_rebuild_qtensor\n",
+        b"(" + OFFSET_SIZE_STRIDE + b"(ctorch\nper_tensor_affine\nG?\xf0" + bytes(6) + b"K\x00t\x89}t",
+    ),
+}
+
+
+def walked(code: bytes) -> Walk:
+    walk = Walk(size=1000, check_call=check_call_of_torch)
+    walk.through(pickletools.genops(b"\x80\x02" + code + b"."))
+    return walk
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_call_that_torch_does_not_write_is_refused_also_where_another_function_makes_it(call: str) -> None:
+    function, arguments = CALLS[call]
+    with pytest.raises(PickleError, match="with other values than"):
+        walked(function + arguments + b"R")
+    with pytest.raises(PickleError, match=r"in place of what makes|with other values than torch\.save does"):
+        walked(
+            b"ctorch._tensor\n_rebuild_from_type_v2\n(" + function + b"ctorch\nTensor\n" + arguments + b"}tR"
+        )
+    walked(REPEATED)
+
+
+def test_a_call_of_what_the_pickle_makes_is_refused() -> None:
+    with pytest.raises(PickleError, match="would call something that it makes itself"):
+        walked(b"c__builtin__\nset\n]\x85R)R")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_what_torch_writes_is_called() -> None:
+    named = torch.nn.Parameter(torch.ones(2))
+    named.group, tagged = "head", torch.ones(2)  # type: ignore[attr-defined]
+    tagged.tag = (1, 2)  # type: ignore[attr-defined]
+    channels = torch.quantize_per_channel(
+        torch.ones(2, 3), torch.ones(2), torch.zeros(2, dtype=torch.int64), 0, torch.qint8
+    )
+    content = {
+        "tensors": [torch.ones(2), torch.ones(1).expand(1000), tagged, torch.ones(2).to(torch.float8_e4m3fn)],
+        "parameters": [torch.nn.Parameter(torch.ones(2)), named],
+        "quantized": [torch.quantize_per_tensor(torch.ones(2, 3), 0.1, 0, torch.qint8), channels],
+        "odd": [torch.eye(2).to_sparse(), torch.eye(2).to_sparse_csr(), torch.ones(2, device="meta")],
+        "nested": torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]),
+        "bytes": [b"\xff", bytearray(b"ab")],
+        "plain": [{1, "a"}, 1 + 2j, Counter("aab"), OrderedDict(a=1), OrderedDict()],
+        "torch": [
+            torch.Size([1, 2]),
+            torch.device("cuda:1"),
+            torch.device("cpu"),
+            torch.strided,
+            torch.float16,
+        ],
+    }
+    stream = io.BytesIO()
+    torch.save(content, stream)
+    stream.seek(0)
+    walk = walked(torch._C.PyTorchFileReader(stream).get_record("data.pkl")[2:-1])
+    assert "torch._tensor._rebuild_from_type_v2" in walk.names
+    stream.seek(0)
+    assert list(torch.load(stream, weights_only=True)) == list(content)
 
 
 def test_a_storage_of_more_numbers_than_the_file_has_is_refused(tmp_path: Path) -> None:
