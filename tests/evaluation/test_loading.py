@@ -91,7 +91,7 @@ def test_failed_cells_are_told_and_a_network_that_failed_on_clean_images_is_none
         store.put(made, Outcome(bits=nothing, seconds=0.1, failed="NaN"), images=6)
     (scores,) = load_scores(tmp_path / "r.db")
     assert scores.failed == {("fog", 3): "NaN"}
-    assert not scores.severities
+    assert (scores.severities, scores.average_at_hand()) == ((3,), None)
     with Store(tmp_path / "r.db") as store:
         assert not store.has(made.key)
         store.put(made, Outcome(bits=np.ones(6, dtype=np.bool_), seconds=0.1))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from filterbands.corruptions import CORRUPTIONS, kinds_of
-from filterbands.scores import BENCHMARK_15, EXTRA_4, Scores, bootstrap, compare
+from filterbands.scores import BENCHMARK_15, EXTRA_4, Scores, bootstrap, compare, gate
 from filterbands.scores.scores import SEVERITIES, Answers
 from filterbands.scores.statistics import RESAMPLES
 
@@ -113,6 +113,27 @@ def test_an_average_over_fewer_kinds_or_severities_has_a_name_of_its_own() -> No
     assert at_hand["severities"] == [2, 4]
     assert at_hand["accuracy"] == pytest.approx(_mean(scores, ("fog", "contrast"), (2, 4)), abs=1e-12)
     assert set(document["families"]) == {"weather", "digital"}
+
+
+def test_a_severity_at_which_every_cell_failed_leaves_the_averages_without_a_value() -> None:
+    whole = _scores(("fog", "contrast"), severities=(1, 5))
+    lost = {("fog", 5): "NaN", ("contrast", 5): "NaN"}
+    broken = replace(_without(whole, *lost), failed=lost)
+    assert broken.severities == (1, 5)
+    document = broken.to_json()
+    assert (document["average_at_hand"], document["families"]) == (None, {})
+    assert "at hand" not in str(broken)
+    with pytest.raises(ValueError, match="net has no results of fog 5"):
+        compare(broken, whole, ("fog",))
+    alone = replace(_without(whole, *whole.cells), cells={("clean", 0): whole.cells["clean", 0]})
+    alone = replace(alone, failed=dict.fromkeys((cell for cell in whole.cells if cell[1]), "NaN"))
+    assert not gate(alone, whole, max_drop=1).holds
+
+
+def test_the_text_names_the_severities_of_an_average_over_some_of_them() -> None:
+    assert "  (severities 1, 5 alone)\n" in str(_scores(("fog", "snow"), severities=(1, 5)))
+    assert "  (severity 3 alone)\n" in str(_scores(("fog",), severities=(3,)))
+    assert "alone" not in str(_scores(("fog",)))
 
 
 def test_kinds_at_hand_have_averages_without_noise_and_without_overlap() -> None:

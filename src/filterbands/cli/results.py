@@ -15,7 +15,7 @@ from ..evaluation import (
     score_predictions,
     write_leaderboard_entry,
 )
-from ..scores import Scores, conditions, of_name
+from ..scores import SEVERITIES, Scores, conditions, of_name
 from .shared import Answer, ImageOptions, Options
 
 
@@ -140,7 +140,10 @@ def _line(scores: Scores) -> str:
         if estimate is not None:
             parts.append(f"{title} {100 * estimate.accuracy:.2f} %")
     if at_hand is not None and scores.average_15() is None:
-        parts.append(f"{len(scores.kinds)} kinds at hand {100 * at_hand.accuracy:.2f} %")
+        count, levels = len(scores.kinds), "" if scores.severities == SEVERITIES else f" at {scores.levels}"
+        parts.append(
+            f"{count} kind{'' if count == 1 else 's'} at hand{levels} {100 * at_hand.accuracy:.2f} %"
+        )
     known = dict(conditions(scores))
     for what, usual in (("seed", "0"), ("constants", "cifar"), ("folder", ""), ("images per severity", "")):
         if known.get(what, usual) != usual:

@@ -238,7 +238,8 @@ def of_name(known: Iterable[Scores], name: str) -> list[Scores]:
 
 def _no_shared(scores: Scores, baseline: Scores) -> str:
     """Return that a run has corrupted cells and a baseline none of them; else an empty text."""
-    if not scores.severities or any(severity for _, severity in shared_cells(scores, baseline)):
+    corrupted = any(severity for _, severity in scores.cells)
+    if not corrupted or any(severity for _, severity in shared_cells(scores, baseline)):
         return ""
     return f"{baseline.name} has none of the corrupted cells of {scores.name}"
 
@@ -254,7 +255,7 @@ def _cautions(scores: Scores, baseline: Scores) -> tuple[str, ...]:
         found.append(
             f"{baseline.name} lacks {len(lacking)} of {len(scores.cells) - 1} corrupted cells ({kinds})"
         )
-    read = bool(scores.severities) and not scores.parameters
+    read = any(severity for _, severity in scores.cells) and not scores.parameters
     if read and scores.folder != baseline.folder:
         found.append("the folder of the corrupted images is known of one of them alone")
     return tuple(found)

@@ -136,14 +136,20 @@ class Scores:
     @property
     def kinds(self) -> dict[str, list[float | None]]:
         """Accuracy by kind, one list of five severities each; None where a cell is missing."""
-        there = {kind for kind, _ in (*self.cells, *self.failed) if kind != "clean"}
+        there = {kind for kind, severity in (*self.cells, *self.failed) if severity}
         ordered = [kind for kind in CORRUPTIONS if kind in there]
         return {kind: self._row(kind, _ACCURACY) for kind in ordered + sorted(there - set(ordered))}
 
     @property
     def severities(self) -> tuple[int, ...]:
-        """The severities that are present."""
-        return tuple(sorted({severity for kind, severity in self.cells if kind != "clean"}))
+        """The severities that were evaluated, with those at which every cell failed."""
+        return tuple(sorted({severity for _, severity in (*self.cells, *self.failed) if severity}))
+
+    @property
+    def levels(self) -> str:
+        """The severities in words."""
+        found = ", ".join(map(str, self.severities))
+        return f"severit{'y' if len(self.severities) == 1 else 'ies'} {found}"
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -195,7 +201,7 @@ class Scores:
 
     @property
     def kinds_at_hand(self) -> tuple[str, ...]:
-        """The kinds that are present; those of C-bar only if there are no others."""
+        """The kinds that were evaluated; those of C-bar only if there are no others."""
         cbar = {kind for kind, entry in CORRUPTIONS.items() if entry.suite == "cbar"}
         return tuple(kind for kind in self.kinds if kind not in cbar) or tuple(self.kinds)
 
@@ -289,7 +295,7 @@ class Scores:
         return [kind for kind in BENCHMARK_15 if kind not in resembled]
 
     def families(self) -> dict[str, dict[str, Any]]:
-        """Return the average of each family over its kinds that are present, with these kinds."""
+        """Return the average of each family over its kinds, with these kinds; none where a cell failed."""
         found: dict[str, dict[str, Any]] = {}
         for family in FAMILIES:
             kinds = [k for k in self.kinds if k in CORRUPTIONS and CORRUPTIONS[k].family == family]
@@ -373,6 +379,8 @@ class Scores:
             count = len(self.kinds_at_hand)
             said = f"average over the {count} kinds at hand" if count > 1 else "the one kind at hand"
             lines.append(_line(said, at_hand))
+            if self.severities != SEVERITIES:
+                lines.append(f"  ({self.levels} alone)")
             titles = {"ex_noise": "{} of them without noise", "ex_overlap": "{} of them without overlap"}
             for name, (kinds, estimate) in self._at_hand_without().items():
                 if estimate is not None and f"average_{name}" not in found:
