@@ -85,3 +85,62 @@ def test_a_layer_that_pads_by_itself_is_held_and_is_neither_blurred_nor_modulate
         with pytest.raises(ValueError, match="got a Padded with its own forward"):
             verb(layer)
     assert float(filters_low_energy(set_share(layer, low=1.0).weight.detach()).min()) > 0.6
+
+
+class Inherited(nn.Conv2d):
+    """A forward that does what the plain one does."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images)
+
+
+class Zeros(nn.Conv2d):
+    """The padding that the layer has, applied by itself."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        rows, columns = self.padding
+        seen = F.pad(images, (columns, columns, rows, rows))
+        return F.conv2d(seen, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+
+
+class Other(nn.Conv2d):
+    """Another geometry than that of its attributes."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return F.conv2d(images, self.weight, self.bias, 2, (1, 0), dilation=2, groups=3)
+
+
+@pytest.mark.parametrize(
+    ("own", "options"),
+    [
+        (Inherited, {"padding": 1}),
+        (Inherited, {"padding": 2, "padding_mode": "reflect", "kernel_size": 5}),
+        (Inherited, {"padding": 2, "padding_mode": "circular", "kernel_size": 5, "stride": 2}),
+        (Inherited, {"padding": "same", "padding_mode": "replicate"}),
+        (Zeros, {"padding": (1, 2), "kernel_size": (3, 5)}),
+    ],
+)
+def test_a_layer_that_pads_as_a_plain_one_is_shrunk_and_measured_as_that(
+    own: type[nn.Conv2d], options: dict[str, object]
+) -> None:
+    shape = {"in_channels": 3, "out_channels": 8, "kernel_size": 3, **options}
+    plain, mine = (network(kind(**shape)) for kind in (nn.Conv2d, own))
+    mine.load_state_dict(plain.state_dict())
+    assert torch.equal(mine(IMAGES), plain(IMAGES))
+    shares = [analyze(each, data=IMAGES)["0"].response_low_energy for each in (mine, plain)]
+    assert shares[0] == shares[1]
+    for each in (mine, plain):
+        shrink(each, IMAGES, noise=0.1)
+    for name, tensor in mine.state_dict().items():
+        assert_close(tensor, plain.state_dict()[name], rtol=0, atol=1e-5)
+
+
+def test_a_layer_is_shrunk_for_the_patches_that_it_takes_and_not_for_its_attributes() -> None:
+    shape = {"stride": 2, "padding": (1, 0), "dilation": 2, "groups": 3}
+    plain, mine = network(nn.Conv2d(3, 9, 3, **shape)), network(Other(3, 9, 3, groups=3, padding=1))
+    plain[1], mine[1] = nn.BatchNorm2d(9), nn.BatchNorm2d(9)
+    mine[:2].load_state_dict(plain[:2].state_dict())
+    for each in (mine, plain):
+        shrink(each[:2].eval(), IMAGES, noise=0.1)
+    for name, tensor in mine[:2].state_dict().items():
+        assert_close(tensor, plain[:2].state_dict()[name], rtol=0, atol=1e-5)

@@ -235,7 +235,7 @@ def _observe(verb: str, model: nn.Module, data: Data) -> "_Original":
         # A copy: without it, a weight in float64 would be the layer's own, which every level overwrites.
         weight=layer.weight.detach()
         .to(torch.float64, copy=True)
-        .reshape(layer.groups, -1, seen.mean.shape[1]),
+        .reshape(len(seen.mean), -1, seen.mean.shape[1]),
         bias=None if layer.bias is None else layer.bias.detach().clone(),
         moments=tuple(
             (norm.running_mean, norm.running_var, norm.running_mean.clone(), norm.running_var.clone())

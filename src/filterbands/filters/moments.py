@@ -135,23 +135,28 @@ def patch_statistics(
         ValueError: Too few patches for a covariance.
     """
     layer = first.layer
-    sums, noise = PatchSums(layer), PatchSums(layer)
+    sums = noise = PatchSums(layer)
     known: Tensor | None = None
     for number, images in enumerate(batches):
-        seen = _seen(verb, model, layer, images)
-        sums.add(seen)
+        given = _given(model, layer, images)
+        seen, geometry = convolved_input(verb, layer, given)
+        seen = seen.float()
         if number == 0:
-            known = _noise_of_colors(verb, model, layer, images, seen)
+            sums, noise = PatchSums(geometry), PatchSums(geometry)
+            known = _noise_of_colors(verb, model, layer, images, given)
+        sums.add(seen)
         if known is None:
             probe = _PROBE * _white(images, number)
-            noise.add((_seen(verb, model, layer, images + probe) - seen) / _PROBE)
+            moved, _ = convolved_input(verb, layer, _given(model, layer, images + probe))
+            noise.add((moved.float() - seen) / _PROBE)
     sums.check(verb, "the layer itself" if layer is model else first.name)
     mean, covariance = sums.moments()
     return PatchStatistics(mean, covariance, noise.moments()[1] if known is None else known)
 
 
 @torch.no_grad()
-def _seen(verb: str, model: nn.Module, layer: _ConvNd, images: FloatImages) -> Float[Tensor, "b d i j"]:
+def _given(model: nn.Module, layer: _ConvNd, images: FloatImages) -> Float[Tensor, "b d i j"]:
+    """Return what the network hands to the layer."""
     given: list[Tensor] = []
 
     def stop(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
@@ -160,7 +165,7 @@ def _seen(verb: str, model: nn.Module, layer: _ConvNd, images: FloatImages) -> F
 
     with layer.register_forward_pre_hook(stop, with_kwargs=True), evaluating(model), suppress(_Enough):
         run_on(model, images)
-    return convolved_input(verb, layer, given[0]).float()
+    return given[0]
 
 
 def padded(layer: _ConvNd, seen: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c hh ww"]:
@@ -204,26 +209,45 @@ def _white(images: FloatImages, number: int) -> FloatImages:
 
 
 def _noise_of_colors(
-    verb: str, model: nn.Module, layer: _ConvNd, images: FloatImages, seen: Float[Tensor, "b d i j"]
+    verb: str, model: nn.Module, layer: _ConvNd, images: FloatImages, given: Float[Tensor, "b d i j"]
 ) -> Float[Tensor, "g n n"] | None:
     """Return the covariance of white noise in the layer's patches, in closed form; None without one.
 
-    The form needs a network that maps each pixel's color independently in front of the layer. Noise is then
-    correlated between channels, and independent between taps; padded pixels carry none.
+    The form needs a network that maps each pixel's color independently in front of the layer, and a layer
+    that pads what it is given in a way that is known. Noise is then correlated between channels, and
+    independent between taps; padded pixels carry none.
     """
     few = images[:8]
     probe = _PROBE * _white(few, 0)
-    moved = (_seen(verb, model, layer, few + probe) - seen[:8]).double()
-    if moved.shape[2:] != few.shape[2:]:
+    noisy = _given(model, layer, few + probe)
+    ways = _padding_and_geometry(verb, layer, noisy)
+    if noisy.shape[2:] != few.shape[2:] or ways is None:
         return None
+    moved = (noisy.float() - given[:8].float()).double()
     pixels = probe.to(moved.device).double().movedim(1, 3).flatten(0, 2)
     images_of = moved.movedim(1, 3).flatten(0, 2)
     colors = torch.linalg.lstsq(pixels, images_of).solution
     rest = (images_of - pixels @ colors).norm()
     if float(rest) > _POINTWISE * float(images_of.norm()):
         return None
-    inside = torch.ones(1, 1, *seen.shape[2:], device=seen.device)
-    share = unfold(layer, padded(layer, inside)).mean(dim=2).flatten().double()
-    width = layer.in_channels // layer.groups
+    inside = torch.ones(1, 1, *few.shape[2:], device=moved.device)
+    pads, geometry = ways
+    share = unfold(geometry, padded(pads, inside)).mean(dim=2).flatten().double()
+    width = geometry.in_channels // geometry.groups
     blocks = [part.T @ part for part in colors.split(width, dim=1)]
     return torch.stack([torch.kron(block, share.diag()) for block in blocks])
+
+
+def _padding_and_geometry(
+    verb: str, layer: _ConvNd, given: Float[Tensor, "b c h w"]
+) -> tuple[_ConvNd, _ConvNd] | None:
+    """Return a layer that pads as this one does, and one of the geometry that it runs its kernels with.
+
+    Both are the layer itself unless it has a forward of its own; None where that pads in a way of its own.
+    """
+    seen, geometry = convolved_input(verb, layer, given)
+    whole = padded(geometry, seen.float())
+    for pads in (layer, geometry):
+        if torch.equal(whole, padded(pads, given.float())):
+            return pads, geometry
+    return None

@@ -10,6 +10,9 @@ from torch.overrides import TorchFunctionMode
 
 from .normalizing import evaluating
 
+# Of torch.conv2d, in their order.
+_ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+
 
 def has_own_forward(layer: nn.Module) -> bool:
     """Return whether the class of a planar convolution computes its answer in a way of its own."""
@@ -23,11 +26,15 @@ def check_applies_weight(verb: str, layer: _ConvNd) -> None:
         convolved_input(verb, layer, layer.weight.new_zeros(1, layer.in_channels, *sides))
 
 
-def convolved_input(verb: str, layer: _ConvNd, given: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c hh ww"]:
-    """Return what a planar convolution runs its kernels over, without the padding that torch adds.
+def convolved_input(
+    verb: str, layer: _ConvNd, given: Float[Tensor, "b c h w"]
+) -> tuple[Float[Tensor, "b c hh ww"], _ConvNd]:
+    """Return what a planar convolution runs its kernels over, and a layer of the geometry it runs them with.
 
-    A plain layer takes what it is given. A class with a forward of its own may pad it first, as `Conv2dSame`
-    of timm does, or compute other kernels than it stores, as weight standardization does.
+    A plain layer takes what it is given, and is that layer. A class with a forward of its own may pad its
+    input first, as `Conv2dSame` of timm and every forward that calls `super().forward` with a padding mode
+    do. The padding that is left, the stride, the dilation and the groups are then those of torch's own
+    convolution, in a layer on the meta device, and not those that the layer was made with.
 
     Args:
         verb: The name of the caller, for the error.
@@ -35,36 +42,41 @@ def convolved_input(verb: str, layer: _ConvNd, given: Float[Tensor, "b c h w"]) 
         given: Its input.
 
     Raises:
-        ValueError: The layer does not apply the weight it stores.
+        ValueError: The layer does not apply the weight it stores: it may compute other kernels from it, as
+            weight standardization does.
 
-    >>> convolved_input("shrink", nn.Conv2d(3, 8, 5), torch.zeros(2, 3, 9, 9)).shape
-    torch.Size([2, 3, 9, 9])
+    >>> seen, geometry = convolved_input("shrink", nn.Conv2d(3, 8, 5), torch.zeros(2, 3, 9, 9))
+    >>> seen.shape, geometry.kernel_size
+    (torch.Size([2, 3, 9, 9]), (5, 5))
     """
     if not has_own_forward(layer):
-        return given
+        return given, layer
     seen = _Convolving()
     with torch.no_grad(), evaluating(layer), seen:
         layer.forward(given)
-    if len(seen.calls) != 1 or not torch.equal(seen.calls[0][1], layer.weight):
+    if len(seen.calls) != 1 or not torch.equal(seen.calls[0]["weight"], layer.weight):
         kind = type(layer).__name__
         raise ValueError(
             f"{verb} needs a layer that applies the weight it stores, {kind} computes another one from it "
             "in its forward; take a network of plain torch.nn.Conv2d"
         )
-    return seen.calls[0][0]
+    (call,) = seen.calls
+    filters, inputs, *size = call["weight"].shape
+    geometry = {name: call[name] for name in ("stride", "padding", "dilation", "groups") if name in call}
+    inputs *= geometry.get("groups", 1)
+    return call["input"], nn.Conv2d(inputs, filters, tuple(size), **geometry, device="meta")
 
 
 class _Convolving(TorchFunctionMode):
-    """Keeps input and weight of every planar convolution that torch computes."""
+    """Keeps the arguments of every planar convolution that torch computes, by name."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.calls: list[tuple[Tensor, Tensor]] = []
+        self.calls: list[dict[str, Any]] = []
 
     def __torch_function__(
         self, function: Any, _: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        named = dict(zip(("input", "weight"), args, strict=False)) | (kwargs or {})
         if function is torch.conv2d:
-            self.calls.append((named["input"], named["weight"]))
+            self.calls.append(dict(zip(_ARGUMENTS, args, strict=False)) | (kwargs or {}))
         return function(*args, **(kwargs or {}))
