@@ -17,7 +17,7 @@ from ..models import load_model, read_weights
 from ..probes import HeatMap, Probing, read_added, read_probed
 from ..run import Run, check_record
 from ..scores import Scores, key_of
-from .scored import is_share, line_view, score_view
+from .scored import denies, is_share, line_view, says_as, score_view, shows_all
 from .sources import (
     Found,
     Results,
@@ -41,7 +41,11 @@ class _Network:
     fingerprints: tuple[str, ...] = ()
     """Of itself, with images of one size or another; none for one that is known by its name alone."""
     folder: Path | None = None
-    """Where it lies; None for a network known from a database alone."""
+    """Where it lies, or the study whose line it has; None for a network known from a database alone."""
+    names: tuple[str, ...] = ()
+    """The names that databases give it."""
+    databases: set[Path] = field(default_factory=set)
+    """The folders of the databases that have results of it."""
     run: Run | None = None
     facts: Mapping[str, Any] | None = None
     """The record of its training."""
@@ -69,14 +73,15 @@ def gather(sources: Sequence[str | Path], *, title: str) -> ReportView:
         ValueError: No source, or one that is of no known kind.
     """
     found = find_sources(sources)
-    scores = _scores(found.databases)
+    scores, folders = _scores(found.databases)
     probings = list(_probed(found.databases))
     results = _results(scores, probings)
     networks = [network for one in found.networks if (network := _network(one, results)) is not None]
     known = len(networks)
-    for score in scores:
+    for score, places in zip(scores, folders, strict=True):
         for owner in _owners((score.name, *score.other_names), score.model, networks):
             owner.scores.append(_with_overlap(score, owner.run))
+            owner.databases |= places
     for probing in probings:
         for owner in _owners((probing.name or probing.model[:8],), probing.model, networks):
             owner.probed.append(probing)
@@ -89,13 +94,18 @@ def gather(sources: Sequence[str | Path], *, title: str) -> ReportView:
     return ReportView(title, _recipes(networks), most)
 
 
-def _scores(databases: Sequence[Path]) -> list[Scores]:
-    """Return the scores in databases, those of one network under the same conditions once."""
+def _scores(databases: Sequence[Path]) -> tuple[list[Scores], list[set[Path]]]:
+    """Return the scores in databases, and the folders of those that have them.
+
+    Scores of one network under the same conditions come once.
+    """
     found: dict[tuple[str, str], tuple[Scores, Path]] = {}
+    folders: dict[tuple[str, str], set[Path]] = {}
     for database in databases:
         for score in load_scores(database):
             key = score.model, key_of(score)
             first, place = found.setdefault(key, (score, database))
+            folders.setdefault(key, set()).add(database.resolve().parent)
             if not all(np.array_equal(one.bits, first.cells[cell].bits) for cell, one in score.cells.items()):
                 _LOG.warning(
                     "%s and %s have different answers of %s to the same images; those of the first are shown",
@@ -104,7 +114,7 @@ def _scores(databases: Sequence[Path]) -> list[Scores]:
             names = dict.fromkeys((*first.other_names, score.name, *score.other_names))
             others = tuple(name for name in names if name != first.name)
             found[key] = replace(first, other_names=others), place
-    return [score for score, _ in found.values()]
+    return [score for score, _ in found.values()], list(folders.values())
 
 
 def _results(scores: Sequence[Scores], probings: Sequence[Probing]) -> Results:
@@ -166,7 +176,7 @@ def _owners(names: tuple[str, ...], fingerprint: str, networks: list[_Network]) 
     found = [network for network in networks if fingerprint in network.fingerprints]
     found = found or [one for one in networks if not one.fingerprints and one.name in names]
     if not found:
-        networks.append(_Network(", ".join(names), (fingerprint,)))
+        networks.append(_Network(", ".join(names), (fingerprint,), names=names))
     return found or networks[-1:]
 
 
@@ -189,23 +199,49 @@ def _say_names(networks: Sequence[_Network]) -> None:
 
 
 def _add_lines(found: Found, networks: list[_Network]) -> None:
-    """Add what lines of studies say of networks without scores."""
+    """Add what lines of studies say: to the network that a line is of, else as a network of its own."""
     for place, line in found.lines:
         check_record({key: line.get(key) for key in ("config", "seconds")}, f"a line of {place.parent}")
-        name = str(line.get("name"))
-        mine = [
-            one
-            for one in networks
-            if (one.name == name and one.folder is None)
-            or (one.run is not None and one.run.folder.resolve() == place.resolve())
-        ]
-        if not mine:
-            networks.append(_Network(name, folder=place.parent.resolve()))
-        owner = (mine or networks[-1:])[0]
+        facts = {key: value for key, value in line.items() if key not in ("kinds", "evaluation")}
+        owner = _owner_of_line(place, line, facts, networks)
+        if owner is None:
+            owner = _Network(str(line.get("name")), folder=place.parent.resolve())
+            networks.append(owner)
         if owner.facts is None:
-            owner.facts = {key: value for key, value in line.items() if key not in ("kinds", "evaluation")}
-        if not owner.scores and is_share(line.get("clean")):
+            owner.facts, owner.folder = facts, place.parent.resolve()
+        if is_share(line.get("clean")) and not any(shows_all(line, score) for score in owner.scores):
             owner.lines.append(line_view(line))
+
+
+def _owner_of_line(
+    place: Path, line: Mapping[str, Any], facts: Mapping[str, Any], networks: Sequence[_Network]
+) -> _Network | None:
+    """Return the network that a line is of; None where that is not sure.
+
+    It is the Run at its place, unless results of the Run deny the line. Without the Run it is the network of
+    a database of the study that has the name and the figures of the line, else that of a database which lies
+    in no study and has them on the same images. Studies share names of Runs.
+    """
+    for one in networks:
+        if one.run is not None and one.run.folder.resolve() == place.resolve():
+            return None if any(denies(line, score) for score in one.scores) else one
+    alike = [
+        one
+        for one in networks
+        if str(line.get("name")) in one.names
+        and one.facts in (None, facts)
+        and any(says_as(line, score) for score in one.scores)
+    ]
+    study = place.parent.resolve()
+    here = [one for one in alike if study in one.databases]
+    moved = [
+        one
+        for one in alike
+        if not any((folder / "runs.jsonl").exists() for folder in one.databases)
+        and any(says_as(line, score, surely=True) for score in one.scores)
+    ]
+    found = here or moved
+    return found[0] if len(found) == 1 else None
 
 
 def _recipes(networks: Sequence[_Network]) -> tuple[Recipe, ...]:

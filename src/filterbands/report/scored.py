@@ -9,6 +9,8 @@ from ..scores import BENCHMARK_15, EXTRA_4, Scores, compare, conditions, key_of,
 from .text import brief, cleaned, spaced
 from .views import Average, Estimate, ScoreView, mapping
 
+# Less than one of a million images.
+_SAME = 1e-6
 _AVERAGE_15 = ("average over the 15 benchmark kinds", "Corrupted images, 15 kinds")
 _AVERAGE_19 = ("average over all 19 kinds", "Corrupted images, 19 kinds")
 
@@ -118,6 +120,46 @@ def line_view(line: Mapping[str, Any]) -> ScoreView:
         severities=severities,
         families={kind: CORRUPTIONS[kind].family for kind in kinds if kind in CORRUPTIONS},
     )
+
+
+def says_as(line: Mapping[str, Any], score: Scores, *, surely: bool = False) -> bool:
+    """Return whether a line of a study has the figures of these scores: clean, and in the cells of both.
+
+    The images must be the same where both say which they have; `surely` asks that both do.
+    """
+    images = line.get("fingerprint")
+    known = bool(images and score.pixels)
+    if (known and images != score.pixels) or (surely and not known):
+        return False
+    clean = line.get("clean")
+    if not is_share(clean) or abs(clean - score.clean) >= _SAME:
+        return False
+    cells = _cells_of_line(line, score)
+    return all(other is None or abs(mine - other) < _SAME for mine, other in cells)
+
+
+def shows_all(line: Mapping[str, Any], score: Scores) -> bool:
+    """Return whether scores show all figures of a line, so that it adds nothing."""
+    return says_as(line, score) and all(other is not None for _, other in _cells_of_line(line, score))
+
+
+def _cells_of_line(line: Mapping[str, Any], score: Scores) -> list[tuple[float, float | None]]:
+    """Return the accuracies of a line's measured cells, each with that of the scores."""
+    theirs = score.kinds
+    return [
+        (mine, other)
+        for kind, row in _rows_of_kinds(line.get("kinds")).items()
+        for mine, other in zip(row, theirs.get(kind, [None] * 5), strict=True)
+        if mine is not None
+    ]
+
+
+def denies(line: Mapping[str, Any], score: Scores) -> bool:
+    """Return whether scores of the same images in the same precision have another clean accuracy."""
+    alike = bool(score.pixels) and line.get("fingerprint") == score.pixels
+    alike = alike and mapping(line.get("evaluation")).get("precision") == score.precision
+    clean = line.get("clean")
+    return alike and is_share(clean) and abs(clean - score.clean) >= _SAME
 
 
 def _key_of_line(line: Mapping[str, Any], kinds: Mapping[str, Any]) -> str:
