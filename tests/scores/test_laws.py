@@ -322,8 +322,11 @@ def test_an_error_relative_to_a_kind_without_errors_has_no_value():
 def test_the_weights_of_images_add_up_to_1_and_their_mean_answers_are_shares_that_give_the_average(made):
     scores = made.scores()[0]
     cells = [answers for (_, severity), answers in scores.cells.items() if severity]
-    right, weights, strata = per_image(cells, scores.labels)
-    assert len(right) == len(weights) == len(strata)
+    found = per_image(cells, scores.labels)
+    right, weights = found.right, found.weights
+    assert len(right) == len(weights) == len(found.strata) == len(found.expected)
     assert weights.sum() == pytest.approx(1)
     assert bool(((right >= 0) & (right <= 1 + 1e-12)).all())
     assert (right * weights).sum() == pytest.approx(np.mean([answers.accuracy for answers in cells]))
+    # The deviations from what is expected add up to nothing.
+    assert (found.expected * weights).sum() in (0, pytest.approx(found.mean))

@@ -9,7 +9,7 @@ import numpy as np
 from .conditions import check_alike, shared_cells, unlike
 from .estimates import per_image
 from .scores import AVERAGES, Scores, overlapping_kinds
-from .statistics import Integers, binomial_interval, bootstrap, holm, mcnemar
+from .statistics import Integers, binomial_interval, holm, mcnemar
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,8 +19,8 @@ class Difference:
     difference: float
     """First minus second, in [-1, 1]."""
     ci95: tuple[float, float]
-    """95 % interval of the difference over images, paired, stratified as an estimate's; where all images
-    gain alike, that of images of which the exact binomial interval's share may gain otherwise."""
+    """95 % interval of the difference over images, paired, stratified as an estimate's; where all images of a
+    stratum gain alike, that of images of which the exact binomial interval's share may gain otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -293,17 +293,18 @@ def _difference(first: Scores, second: Scores, wanted: Sequence[tuple[str, int]]
         lacking = [f"{kind} {severity}" for kind, severity in wanted if (kind, severity) not in scores.cells]
         if lacking or not wanted:
             raise ValueError(f"{scores.name} has no results of {', '.join(lacking[:3]) or 'these kinds'}")
-    mine, weights, strata = per_image([first.cells[cell] for cell in wanted], first.labels)
-    theirs, _, _ = per_image([second.cells[cell] for cell in wanted], first.labels)
+    mine, theirs = (per_image([run.cells[at] for at in wanted], first.labels) for run in (first, second))
     gain = mine - theirs
-    difference = round(float((gain * weights).sum()), 12)
-    low, high = bootstrap(gain, weights, strata)
-    if difference and len(gain) and np.ptp(gain) == 0:
-        # All images gain alike, and so do all resamples; other images need not.
-        share, _ = binomial_interval(len(gain), len(gain))
+    difference = round(gain.mean, 12)
+    low, high = gain.interval()
+    if low == high and gain.right.any():
+        # All images of a stratum gain alike, and so do all resamples; other images need not.
+        share, _ = binomial_interval(len(gain.right), len(gain.right))
         low, high = (round(share * difference + end * (1 - share), 12) for end in (-1, 1))
-    # Where all images gain alike, rounding must not put the difference outside of its interval.
-    return Difference(difference=difference, ci95=(min(low, difference), max(high, difference)))
+    # Rounding must not put the difference outside of its interval.
+    return Difference(
+        difference=difference, ci95=(max(min(low, difference), -1.0), min(max(high, difference), 1.0))
+    )
 
 
 def _signs(first: Scores, second: Scores, cells: Sequence[tuple[str, int]]) -> Integers:

@@ -1,7 +1,7 @@
 """An accuracy over cells, with its interval over the images."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,8 @@ from .statistics import Floats, Integers, binomial_interval, bootstrap
 
 SMALLEST_STRATUM = 10
 """Number of images that each class needs for resampling stratified by class."""
+# Images that a cell needs for its own mean to stand for what its answers deviate from.
+_RELIABLE = 30
 _PRIME = np.uint64(0x100000001B3)
 
 
@@ -21,32 +23,72 @@ class Estimate:
     accuracy: float
     """In [0, 1]."""
     ci95: tuple[float, float]
-    """95 % confidence interval over images: bootstrap, stratified by class if each has at least 10 images;
-    the exact binomial one where all resamples agree."""
+    """95 % confidence interval over images: bootstrap, stratified by class if each has at least 10 images in
+    the same cells; the exact binomial one where all resamples agree."""
 
     def to_json(self, **more: Any) -> dict[str, Any]:
         """Return plain values, with more of them behind."""
         return {"accuracy": self.accuracy, "ci95": list(self.ci95), **more}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PerImage:
+    """Answers to each image that some cells have, and how images are drawn anew."""
+
+    right: Floats
+    """Mean answer of each image."""
+    weights: Floats
+    """Its weight in the average of the cells; all add up to 1."""
+    strata: Integers
+    """Number of the stratum within which it is drawn."""
+    expected: Floats
+    """Mean answer of the image's cells, from which its own deviates; 0 where each drawn sample has as many
+    images in each cell as there are."""
+
+    def __sub__(self, other: "PerImage") -> "PerImage":
+        """Return the gains over other answers to the same images."""
+        right, expected = self.right - other.right, self.expected - other.expected
+        return replace(self, right=right, expected=expected)
+
+    @property
+    def mean(self) -> float:
+        """The average of the cells."""
+        return float((self.right * self.weights).sum())
+
+    def interval(self) -> tuple[float, float]:
+        """Return the 95 % interval of the average; both ends are equal where all samples agree."""
+        mean = float((self.expected * self.weights).sum())
+        low, high = bootstrap(self.right - self.expected, self.weights, self.strata)
+        return round(mean + low, 12), round(mean + high, 12)
+
+
 def estimate_of(cells: Sequence[Answers], labels: Integers) -> Estimate:
     """Return the mean accuracy of cells, and its interval over images."""
     accuracy = float(np.mean([answers.accuracy for answers in cells]))
-    right, weights, strata = per_image(cells, labels)
-    low, high = bootstrap(right, weights, strata)
+    answers = per_image(cells, labels)
+    low, high = answers.interval()
     if low == high:
-        low, high = binomial_interval(accuracy * len(right), len(right))
-    return Estimate(accuracy=accuracy, ci95=(low, high))
+        low, high = binomial_interval(accuracy * len(answers.right), len(answers.right))
+    return Estimate(accuracy=accuracy, ci95=(max(low, 0.0), min(high, 1.0)))
 
 
-def per_image(cells: Sequence[Answers], labels: Integers) -> tuple[Floats, Floats, Integers]:
-    """Return the mean answer of each image, its weight in the average of the cells, and its stratum.
+def per_image(cells: Sequence[Answers], labels: Integers) -> PerImage:
+    """Return the answers to each image that one of the cells has, and how images are drawn anew.
 
     Images that are in the same cells form a group: all images, or those of one severity if images are spread
     over severities. A stratum is a class within a group, or the whole group if a class has too few images.
     Resampling a stratum of n images gives a variance that is too small by the factor (n - 1) / n.
+
+    If one of several groups is too small, as where each cell has images of its own choice, all images are one
+    stratum. How many of them a cell has is random then, so that the mean of a cell is a ratio of two sums.
+    The ratio is linearized: an image counts by how far its answers are from the means of its cells. Where a
+    cell has fewer than 30 images, the mean of all cells stands for these, which gives a wider interval where
+    the cells differ.
+
+    Source: Efron, Tibshirani 1993, "An introduction to the bootstrap", section 21.3, the infinitesimal
+        jackknife's linear form of a statistic.
     """
-    right, weights = np.zeros(len(labels)), np.zeros(len(labels))
+    right, weights, expected = (np.zeros(len(labels)) for _ in range(3))
     for size in sorted({len(answers.positions) for answers in cells}):
         # Whole numbers up to this point, so that images with equally many correct answers have equal values.
         hits, times = np.zeros(len(labels), dtype=np.int64), np.zeros(len(labels), dtype=np.int64)
@@ -54,6 +96,7 @@ def per_image(cells: Sequence[Answers], labels: Integers) -> tuple[Floats, Float
             if len(answers.positions) == size:
                 hits[answers.positions] += answers.bits
                 times[answers.positions] += 1
+                expected[answers.positions] += answers.accuracy / (size * len(cells))
         right += hits / (size * len(cells))
         weights += times / (size * len(cells))
     trace = np.zeros(len(labels), dtype=np.uint64)
@@ -62,7 +105,13 @@ def per_image(cells: Sequence[Answers], labels: Integers) -> tuple[Floats, Float
         trace[answers.positions] = trace[answers.positions] * _PRIME + np.uint64(number + 1)
     seen = weights > 0
     group = np.unique(trace[seen], return_inverse=True)[1].astype(np.int64)
+    right, weights, expected = right[seen] / weights[seen], weights[seen], expected[seen] / weights[seen]
+    smallest = int(np.bincount(group).min())
+    if group.any() and smallest < SMALLEST_STRATUM:
+        if min(len(answers.positions) for answers in cells) < _RELIABLE:
+            expected = np.full(len(right), (right * weights).sum())
+        return PerImage(right=right, weights=weights, strata=np.zeros_like(group), expected=expected)
     strata = group * (int(labels.max(initial=0)) + 1) + labels[seen]
     if np.unique(strata, return_counts=True)[1].min() < SMALLEST_STRATUM:
         strata = group
-    return right[seen] / weights[seen], weights[seen], strata
+    return PerImage(right=right, weights=weights, strata=strata, expected=np.zeros(len(right)))
