@@ -7,7 +7,15 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from filterbands.control import bake, bake_weights, modulate, set_blur, set_random_share, set_share
+from filterbands.control import (
+    bake,
+    bake_weights,
+    modulate,
+    set_blur,
+    set_random_share,
+    set_share,
+    shrink,
+)
 
 HOLDS: dict[str, Callable[[nn.Conv2d], nn.Conv2d]] = {
     "share": lambda layer: set_share(layer, low=0.5),
@@ -37,3 +45,36 @@ def test_foreign_parametrizations_are_refused_by_name() -> None:
     model = nn.Sequential(parametrizations.spectral_norm(nn.Conv2d(3, 8, 3)))
     with pytest.raises(ValueError, match=r"bake cannot fold 0: its parametrization \(_u, _v\) is not of"):
         bake_weights(model.state_dict())
+
+
+def tied() -> nn.Sequential:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.ReLU(), nn.Conv2d(3, 3, 3, bias=False))
+    model[2].weight = model[0].weight
+    return model
+
+
+@pytest.mark.parametrize("name", HOLDS)
+@pytest.mark.parametrize("both", [True, False])
+def test_a_layer_that_shares_its_parameter_is_not_folded(name: str, both: bool) -> None:
+    model = tied()
+    for layer in (model[0], model[2]) if both else (model[0],):
+        HOLDS[name](layer)
+    model.eval()
+    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    with pytest.raises(ValueError, match=r"bake cannot fold 0: 0.weight and 2.weight are one Parameter"):
+        bake(model)
+    assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
+    assert bake(nn.Sequential(HOLDS[name](nn.Conv2d(3, 8, 5))).eval())
+
+
+def test_a_first_layer_that_shares_its_weight_or_bias_is_not_shrunk() -> None:
+    images = torch.rand(40, 3, 12, 12)
+    model, weight = tied(), "0.weight and 2.weight"
+    other = nn.Sequential(nn.Conv2d(3, 3, 3), nn.Conv2d(3, 3, 1))
+    other[1].bias = other[0].bias
+    for network, names in ((model, weight), (other, "0.bias and 1.bias")):
+        before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
+        with pytest.raises(ValueError, match=f"shrink needs .* of its own: {names} are one Parameter"):
+            shrink(network, images)
+        assert all(torch.equal(tensor, before[key]) for key, tensor in network.state_dict().items())

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from ..models import owners
 from .proportion import Held
 
 _Model = TypeVar("_Model", bound=nn.Module)
@@ -19,8 +20,9 @@ def bake(model: _Model) -> _Model:
     copies made with `copy.deepcopy` are not affected. A `SpectralNoise` stays where it is.
 
     Raises:
-        ValueError: The model is in training mode, where a modulated layer is another for each image; or a
-            layer carries further parametrizations, which cannot be folded. Nothing is changed then.
+        ValueError: The model is in training mode, where a modulated layer is another for each image; a layer
+            carries further parametrizations, which cannot be folded; or it shares its `Parameter` with
+            another module of the model, which would change with it. Nothing is changed then.
 
     >>> import filterbands as fb
     >>> layer = bake(fb.set_share(nn.Conv2d(3, 8, 3), low=1.0).eval())
@@ -48,6 +50,13 @@ def bake(model: _Model) -> _Model:
             raise ValueError(
                 f"bake cannot fold {name or 'the layer'}: its bias is set by a hook, as of pruning; "
                 "remove that first"
+            )
+        steps: Any = module.parametrizations
+        shared = owners(model, steps.weight.original)
+        if len(shared) > 1:
+            raise ValueError(
+                f"bake cannot fold {name}: {' and '.join(shared)} are one Parameter, and folding one would "
+                "change the others; give each module a Parameter of its own first"
             )
         found.append(module)
     for module in found:

@@ -236,7 +236,11 @@ def check_plain_forward(verb: str, conv: nn.Conv2d) -> None:
 
 
 def hold(conv: nn.Conv2d, part: Held, *, reshapes: bool = False) -> None:
-    """Let the part compute the layer's weight, and the layer load plain weights too."""
+    """Let the part compute the layer's weight, and the layer load plain weights too.
+
+    Another layer that shares the `Parameter` cannot be seen from here: it is not held, but changes with it,
+    and `bake` and `shrink` refuse a network of both.
+    """
     part.to(conv.weight.device)
     part.train(conv.training)
     is_first = not parametrize.is_parametrized(conv)

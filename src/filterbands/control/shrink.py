@@ -23,7 +23,7 @@ from torch.utils.data import Dataset
 from ..datasets import ImageSet
 from ..engine import batches_of, logits_in
 from ..filters import PatchStatistics, image_batches, patch_statistics
-from ..models import Named, evaluating, first_layer, opened, run_on
+from ..models import Named, evaluating, first_layer, opened, owners, run_on
 from ..types import FloatImages, Images
 
 _Model = TypeVar("_Model", bound=nn.Module)
@@ -95,8 +95,9 @@ def shrink(model: Named, data: Data, *, noise: float = 0.03) -> nn.Module:
         noise: Standard deviation of white noise to be ready for, in units of [0, 1], above 0.
 
     Raises:
-        ValueError: No such layer, one that is parametrized (bake first), too few images, images out of
-            range, or a noise that is not a positive number.
+        ValueError: No such layer, one that is parametrized (bake first), one that shares its weight or bias
+            with another module, too few images, images out of range, or a noise that is not a positive
+            number.
 
     Source: the linear estimator of Wiener 1949, "Extrapolation, interpolation, and smoothing of stationary
     time series", for the patches of a convolution; folding it into trained weights is our own.
@@ -228,6 +229,13 @@ def _observe(verb: str, model: nn.Module, data: Data) -> "_Original":
             f"{verb} needs a first layer that runs once, {first.name} runs {first.runs} times on one image, "
             "and no weights suit what it sees each time"
         )
+    for tensor in (first.layer.weight, first.layer.bias):
+        shared = [] if tensor is None else owners(model, tensor)
+        if len(shared) > 1:
+            raise ValueError(
+                f"{verb} needs a first layer with parameters of its own: {' and '.join(shared)} are one "
+                "Parameter, and shrinking one would change the others; give each module its own first"
+            )
     layer, seen = first.layer, patch_statistics(verb, model, first, chain([sample], batches))
     return _Original(
         layer=layer,

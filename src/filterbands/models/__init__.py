@@ -4,7 +4,16 @@ from . import held
 from .files import find_checkpoints, read_checkpoint, read_weights, weights_hash
 from .geometry import Geometry, published_geometry
 from .held import bake_weights, held_weights
-from .layers import Convolution, batch_norms, convolutions, first_layer, plain_name, plainly, run_on
+from .layers import (
+    Convolution,
+    batch_norms,
+    convolutions,
+    first_layer,
+    owners,
+    plain_name,
+    plainly,
+    run_on,
+)
 from .loading import architecture_of, describe, load_model
 from .named import (
     Named,
@@ -65,6 +74,7 @@ __all__ = [
     "load_model",
     "name_of",
     "opened",
+    "owners",
     "plain_name",
     "plainly",
     "published_geometry",

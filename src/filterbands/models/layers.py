@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from math import prod
 from typing import Any
 
@@ -113,6 +113,26 @@ def batch_norms(model: nn.Module) -> tuple[_BatchNorm, ...]:
     return tuple(
         norm for norm in model.modules() if isinstance(norm, _BatchNorm) and norm.running_mean is not None
     )
+
+
+def owners(model: nn.Module, tensor: Tensor) -> list[str]:
+    """Return the names under which the modules of a network hold this very tensor.
+
+    That of a parametrized one is the name that it had before.
+
+    >>> model = nn.Sequential(nn.Conv2d(3, 3, 3), nn.Conv2d(3, 3, 3))
+    >>> model[1].weight = model[0].weight
+    >>> owners(model, model[0].weight)
+    ['0.weight', '1.weight']
+    """
+    plain = plainly(path for path, _ in model.named_modules())
+    names = (
+        f"{plain(path)}.{name}".removeprefix(".")
+        for path, module in model.named_modules()
+        for name, held in chain(module._parameters.items(), module._buffers.items())
+        if held is tensor
+    )
+    return [re.sub(r"\bparametrizations\.(\w+)\.original$", r"\1", name) for name in names]
 
 
 def plain_name(path: str) -> str:
