@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from filterbands.cli import main
+from filterbands.corruptions import kinds_of
 from filterbands.evaluation import save_scores
 from filterbands.scores import SEVERITIES, Scores
 
@@ -37,3 +38,18 @@ def test_a_line_names_no_severities_where_all_five_are_there(
     kinds = {"fog": 15, "contrast": 5}
     line = listed([(kind, s) for kind in kinds for s in SEVERITIES], kinds, tmp_path, capsys)
     assert "  2 kinds at hand 50.00 %" in line
+
+
+def test_an_average_at_hand_counts_its_own_kinds_and_that_of_c_bar_has_a_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kinds = {"fog": 15, "contrast": 5, **dict.fromkeys(kinds_of("cbar"), 8)}
+    line = listed([(kind, s) for kind in kinds for s in SEVERITIES], kinds, tmp_path, capsys)
+    assert "  2 kinds at hand 50.00 %  C-bar's 10 kinds 40.00 %" in line
+
+
+def test_c_bar_alone_is_named_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kinds = dict.fromkeys(kinds_of("cbar"), 8)
+    line = listed([(kind, s) for kind in kinds for s in SEVERITIES], kinds, tmp_path, capsys)
+    assert "  C-bar's 10 kinds 40.00 %" in line
+    assert "at hand" not in line

@@ -239,7 +239,13 @@ def test_c_bar_stands_by_itself_and_in_no_other_average() -> None:
     assert found is not None
     mean = np.mean([both.cells[kind, s].accuracy for kind in CBAR for s in SEVERITIES])
     assert found.accuracy == pytest.approx(mean)
+    some = replace(
+        both, cells={c: a for c, a in both.cells.items() if c[0] in ("clean", "fog", "snow", *CBAR)}
+    )
+    assert "average over the 2 kinds at hand" in str(some)
+    assert "average over C-bar's 10 kinds" in str(some)
     alone = replace(both, cells={c: a for c, a in both.cells.items() if c[0] in ("clean", *CBAR)})
+    assert "at hand" not in str(alone)
     at_hand = alone.average_at_hand()
     assert at_hand is not None
     assert at_hand.accuracy == pytest.approx(mean)

@@ -133,17 +133,17 @@ def _conditions(scores: Scores) -> str:
 
 
 def _line(scores: Scores) -> str:
-    at_hand = scores.average_at_hand()
     parts = [f"{scores.name:<24} {scores.data} ({scores.split}, {len(scores.labels):,})"]
     parts.append(f"clean {100 * scores.clean:.2f} %")
-    for title, estimate in (("15 kinds", scores.average_15()), ("19 kinds", scores.average_19())):
+    averages = {"15 kinds": scores.average_15(), "19 kinds": scores.average_19()}
+    cbar, at_hand = scores.average_cbar(), scores.average_at_hand()
+    if averages["15 kinds"] is None and at_hand != cbar:
+        count, levels = len(scores.kinds_at_hand), scores.severities != SEVERITIES
+        title = f"{count} kind{'' if count == 1 else 's'} at hand"
+        averages[title + (f" at {scores.levels}" if levels else "")] = at_hand
+    for title, estimate in {**averages, "C-bar's 10 kinds": cbar}.items():
         if estimate is not None:
             parts.append(f"{title} {100 * estimate.accuracy:.2f} %")
-    if at_hand is not None and scores.average_15() is None:
-        count, levels = len(scores.kinds), "" if scores.severities == SEVERITIES else f" at {scores.levels}"
-        parts.append(
-            f"{count} kind{'' if count == 1 else 's'} at hand{levels} {100 * at_hand.accuracy:.2f} %"
-        )
     known = dict(conditions(scores))
     for what, usual in (("seed", "0"), ("constants", "cifar"), ("folder", ""), ("images per severity", "")):
         if known.get(what, usual) != usual:

@@ -30,6 +30,11 @@ class Estimate:
         """Return plain values, with more of them behind."""
         return {"accuracy": self.accuracy, "ci95": list(self.ci95), **more}
 
+    def line(self, title: str) -> str:
+        """Return it in percent, behind a title, for people."""
+        low, high = (100 * value for value in self.ci95)
+        return f"{title:<40}{100 * self.accuracy:6.2f} %  (95 % interval {low:.2f} to {high:.2f})"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PerImage:

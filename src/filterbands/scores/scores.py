@@ -367,24 +367,24 @@ class Scores:
 
     def __str__(self) -> str:
         lines = [f"{self.name} on {self.data} ({self.split}, {len(self.labels):,} images)", ""]
-        lines.append(_line("clean", self.clean_estimate()))
+        lines.append(self.clean_estimate().line("clean"))
         lines += [f"  warning: {warning}" for warning in self.warnings]
         found = {name: estimate for name, (average, _) in AVERAGES.items() if (estimate := average(self))}
         for name, estimate in found.items():
-            lines.append(_line(AVERAGES[name][1].format(", ".join(self.overlap)), estimate))
+            lines.append(estimate.line(AVERAGES[name][1].format(", ".join(self.overlap))))
         if self.overlap:
             lines.append(f"  (the training data resemble {', '.join(self.overlap)})")
         at_hand = self.average_at_hand()
-        if at_hand is not None and not {"average_19", "average_cbar"} & set(found):
+        if at_hand is not None and at_hand not in found.values():
             count = len(self.kinds_at_hand)
             said = f"average over the {count} kinds at hand" if count > 1 else "the one kind at hand"
-            lines.append(_line(said, at_hand))
+            lines.append(at_hand.line(said))
             if self.severities != SEVERITIES:
                 lines.append(f"  ({self.levels} alone)")
             titles = {"ex_noise": "{} of them without noise", "ex_overlap": "{} of them without overlap"}
             for name, (kinds, estimate) in self._at_hand_without().items():
                 if estimate is not None and f"average_{name}" not in found:
-                    lines.append(_line(f"  {titles[name].format(len(kinds))}", estimate))
+                    lines.append(estimate.line(f"  {titles[name].format(len(kinds))}"))
         for family, values in self.families().items():
             count = len(values["kinds"])
             share = f"{100 * values['accuracy']:6.2f} %  ({count} {'kind' if count == 1 else 'kinds'})"
@@ -441,8 +441,3 @@ def _mean_ratio(own: Floats | None, theirs: Floats | None) -> float | None:
     if own is None or theirs is None or not (theirs > 0).all():
         return None
     return float((own / theirs).mean())
-
-
-def _line(title: str, estimate: Estimate) -> str:
-    low, high = (100 * value for value in estimate.ci95)
-    return f"{title:<40}{100 * estimate.accuracy:6.2f} %  (95 % interval {low:.2f} to {high:.2f})"
