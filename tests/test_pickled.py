@@ -7,7 +7,7 @@ import resource
 import signal
 import struct
 import time
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator
 from pathlib import Path, PosixPath
 from typing import Any
@@ -203,6 +203,63 @@ def test_what_torch_writes_is_called() -> None:
     assert "torch._tensor._rebuild_from_type_v2" in walk.names
     stream.seek(0)
     assert list(torch.load(stream, weights_only=True)) == list(content)
+
+
+def number(value: int) -> bytes:
+    content = pickle.encode_long(value)
+    return b"\x8a" + bytes([len(content)]) + content
+
+
+# Numbers that Python gives the hash 0, and containers of such keys, which take quadratic time.
+COLLIDING = [number(count * (2**61 - 1)) for count in range(1, 3000)]
+PAIRED = b"".join(one + b"N" for one in COLLIDING)
+COLLISIONS: dict[str, bytes] = {
+    "a dictionary": b"}(" + PAIRED + b"u",
+    "a dictionary of one after the other": b"}" + b"".join(one + b"Ns" for one in COLLIDING),
+    "a set": b"\x8f(" + b"".join(COLLIDING) + b"\x90",
+    "a frozenset": b"(" + b"".join(COLLIDING) + b"\x91",
+    "a called set": b"c__builtin__\nset\n(" + b"".join(COLLIDING) + b"l\x85R",
+    "ordered": b"ccollections\nOrderedDict\n)R(" + PAIRED + b"u",
+    "ordered pairs": b"ccollections\nOrderedDict\n("
+    + b"".join(one + b"N\x86" for one in COLLIDING)
+    + b"l\x85R",
+    "counts": b"ccollections\nCounter\n}(" + PAIRED + b"u\x85R",
+    "tuples": b"}(" + b"".join(b"X\x01\x00\x00\x00x" + one + b"\x86K\x01\x86N" for one in COLLIDING) + b"u",
+    "frozensets": b"}(" + b"".join(b"(" + one + b"\x91N" for one in COLLIDING) + b"u",
+    "shapes": b"}(" + b"".join(b"ctorch\nSize\n" + one + b"\x85\x85RN" for one in COLLIDING) + b"u",
+    # A small dictionary, whose keys are looked up again with each object whose state it is.
+    "states": b"}("
+    + b"".join(one + b"N" for one in COLLIDING[:200])
+    + b"uq\x010("
+    + b"ctheirs\nThing\n)\x81h\x01b" * 200
+    + b"l",
+}
+
+
+@pytest.mark.parametrize("form", COLLISIONS)
+def test_thousands_of_keys_of_one_hash_are_refused(form: str) -> None:
+    pickled = b"\x80\x04" + COLLISIONS[form] + b"."
+    with pytest.raises(PickleError, match="too many keys of one hash"):
+        Walk(size=len(pickled)).through(pickletools.genops(pickled))
+
+
+def test_keys_of_hashes_of_their_own_are_no_collisions() -> None:
+    content = [
+        {140_000_000_000_000 + 64 * count: {"step": 1} for count in range(2500)},
+        {(f"block{count}", count, 0.5): None for count in range(2500)},
+        {count / 7 for count in range(2500)},
+        deque([0] * 2500),
+        Counter(dict.fromkeys(map(str, range(2500)), 1)),
+        OrderedDict.fromkeys(map(str, range(2500)), (1, 1)),
+        dict.fromkeys([count * (2**61 - 1) for count in range(500)]),
+    ]
+    pickled = pickle.dumps(content, 2)
+    Walk(size=len(pickled)).through(pickletools.genops(pickled))
+
+
+def test_a_storage_is_named_by_a_text() -> None:
+    with pytest.raises(PickleError, match="names a storage in another way"):
+        walked(STORAGE.replace(b"X\x01\x00\x00\x000", b"K\x00"))
 
 
 def test_a_storage_of_more_numbers_than_the_file_has_is_refused(tmp_path: Path) -> None:

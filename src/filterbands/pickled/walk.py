@@ -1,19 +1,15 @@
-"""What a pickle would make, found out without making it: a small file can claim memory, time and depth.
-
-A pickle is a program for a stack. Here the program is gone through with stand-ins in place of what it makes.
-Both kinds of pickles that are read, those of torch and those of CIFAR, are gone through first.
-"""
+"""A pickle gone through with stand-ins in place of what it makes. A pickle is a program for a stack."""
 
 import pickletools
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import prod
 from types import MappingProxyType
 from typing import IO, Any
 
-from torch import _weights_only_unpickler
 from torch._utils import IMPORT_MAPPING, NAME_MAPPING
+
+from .stand_ins import KEY, Made, Name, PickleError, compared, entries, weight
 
 Codes = Iterable[tuple[pickletools.OpcodeInfo, Any, int | None]]
 """The operations of a pickle, as `pickletools.genops` yields them."""
@@ -25,49 +21,12 @@ DEPTH = 100
 
 # Letters of keys that are looked up: each time all of a key is, however often it occurs.
 _LOOKED_UP = 1 << 30
+# Letters of keys that are compared, since they have one hash: those of some thousand numbers.
+_COMPARED = 1 << 28
 # Height of a container that is being measured.
 _BEGUN = -DEPTH
 # Arguments of what makes a container of keys.
 _OF_KEYS = ("builtins.set", "builtins.frozenset", "collections.Counter", "collections.OrderedDict")
-# Calls another function, with arguments of the file.
-_FROM_TYPE = "torch._tensor._rebuild_from_type_v2"
-_REBUILD = "torch._utils._rebuild_"
-# Most axes of a tensor.
-_AXES = 64
-
-
-class PickleError(ValueError):
-    """A pickle is cut, makes no sense, or would take far more than its size; the text says what it does."""
-
-
-@dataclass(frozen=True, slots=True)
-class Name:
-    """A class or function that a pickle names."""
-
-    text: str
-    """Module and name with a dot between."""
-
-
-@dataclass(slots=True, eq=False)
-class Made:
-    """A container that a pickle makes, or what a call gives."""
-
-    kind: str
-    """`tuple`, `list`, `dict`, `set`, or `object`."""
-    parts: list[Any] = field(default_factory=list)
-    """Its entries: containers, names, texts, bytes, numbers, None; keys and values of a dictionary."""
-    weight: int = 1
-    """Letters of a tuple and the tuples in it, all of which are looked at where it is a key; 1 for others."""
-    level: int = 1
-    """Tuples within each other, itself among them."""
-    letters: int = 0
-    """Letters of the container written out."""
-    height: int = 0
-    """Containers within each other, itself among them; 0 while that is not known."""
-    maker: str = ""
-    """The name of what was called for it."""
-    numbers: int = 0
-    """What a storage claims to hold."""
 
 
 @dataclass(slots=True)
@@ -86,6 +45,10 @@ class Walk:
     """Whether the file holds the numbers of its tensors uncompressed."""
     looked_up: int = 0
     """Letters of keys so far."""
+    compared: int = 0
+    """Letters of keys that have the hash of another one so far."""
+    storages: list[list[Any]] = field(default_factory=list)
+    """What stands for each storage of tensors, as `torch.save` writes it: text, class, key, place, count."""
     loops: int = 0
     """How often a container is an entry of what is in it."""
 
@@ -110,6 +73,8 @@ class Walk:
             raise PickleError("is cut or makes no sense") from None
         except RuntimeError as error:
             raise PickleError(str(error).partition("\n")[0]) from None
+        for one in machine.made:
+            self.compare(one.keys)
         longest = max([self._measure(one, 1) for one in machine.made], default=0)
         # What is within itself is not written out within itself, but again for each way that leads there.
         self.limit(longest << min(self.loops, 64), 0)
@@ -117,9 +82,15 @@ class Walk:
 
     def keys(self, values: Iterable[Any]) -> None:
         """Count what is looked up as keys."""
-        self.looked_up += sum(map(_weight, values))
+        self.looked_up += sum(KEY + weight(one) for one in values)
         if self.looked_up > _LOOKED_UP + self.size:
             raise PickleError("has keys that would take too long to look up")
+
+    def compare(self, keys: Sequence[Any]) -> None:
+        """Count what is compared where keys of one container have one hash."""
+        self.compared += compared(keys)
+        if self.compared > _COMPARED:
+            raise PickleError("has too many keys of one hash, which would take too long to compare")
 
     def limit(self, letters: int, height: int) -> None:
         """Raise PickleError for what is too long or too deep."""
@@ -131,7 +102,7 @@ class Walk:
     def _measure(self, value: Any, depth: int) -> int:
         """Return the letters of a value written out."""
         if not isinstance(value, Made):
-            return _weight(value)
+            return weight(value)
         self.limit(value.letters, depth)
         if value.height < 0:
             self.loops += 1
@@ -142,15 +113,6 @@ class Walk:
             value.height = 1 + max([0, *heights])
         self.limit(value.letters, value.height)
         return value.letters
-
-
-def _weight(value: Any) -> int:
-    """Return the letters of a value that is no container, and the weight of one that is."""
-    if isinstance(value, Made):
-        return value.weight
-    if isinstance(value, int):
-        return 1 + value.bit_length() // 3
-    return 1 + (len(value) if isinstance(value, (str, bytes, bytearray)) else 0)
 
 
 @dataclass(slots=True)
@@ -170,7 +132,7 @@ class _Machine:
         one = Made(kind, parts or [])
         if kind in ("tuple", "frozenset"):
             # These alone can be keys, and what they hold does not change any more.
-            one.weight = 1 + sum(map(_weight, one.parts))
+            one.weight = 1 + sum(map(weight, one.parts))
             one.level = 1 + max([part.level for part in one.parts if isinstance(part, Made)], default=0)
             self.walk.limit(one.weight, one.level)
         self.made.append(one)
@@ -198,7 +160,9 @@ class _Machine:
         if not isinstance(target, Made) or target.kind in ("tuple", "frozenset"):
             raise TypeError
         if keys:
-            self.walk.keys(values[:: 1 if target.kind == "set" else 2])
+            own = values[:: 1 if target.kind == "set" else 2]
+            self.walk.keys(own)
+            target.keys += own
         target.parts += values
 
     def dictionary(self, values: list[Any]) -> None:
@@ -208,6 +172,7 @@ class _Machine:
     def frozen(self, values: list[Any]) -> None:
         self.walk.keys(values)
         self.push("frozenset", values)
+        self.made[-1].keys = values
 
     def put(self, place: int) -> None:
         # Numbers are given one after the other, but for those that pickletools.optimize leaves out.
@@ -229,7 +194,8 @@ class _Machine:
         if self.walk.check_call is not None:
             self.walk.check_call(name, arguments)
         if name in _OF_KEYS:
-            self.walk.keys(_entries(arguments.parts[:1]))
+            self.walk.keys(entries(arguments.parts[:1]))
+            self.walk.compare(_keys_for(name, arguments.parts[:1]))
         self.push("object")
         self.made[-1].maker = name
 
@@ -241,7 +207,11 @@ class _Machine:
 
     def build(self) -> None:
         """Set the state of the object below, which does not become a part that is written out."""
-        self.walk.keys(_entries([self.stack.pop()]))
+        state = self.stack.pop()
+        self.walk.keys(entries([state]))
+        # A dictionary, or a tuple of two where there are slots.
+        for one in [state, *(state.parts if isinstance(state, Made) else [])]:
+            self.walk.compare(one.keys if isinstance(one, Made) else [])
         if not isinstance(self.stack[-1], Made):
             raise TypeError
 
@@ -255,8 +225,13 @@ class _Machine:
         """Fetch a storage by its number, which is a tuple of texts and numbers."""
         number = self.stack.pop()
         self.walk.keys([number])
-        parts = [part for part in number.parts if isinstance(part, int)] if isinstance(number, Made) else []
-        largest = max(parts, default=0)
+        parts = number.parts if isinstance(number, Made) else []
+        # torch refuses other texts, such as that of a module with its source.
+        if not parts or not isinstance(parts[0], str) or parts[0] == "storage":
+            if len(parts) < 5 or not isinstance(parts[2], str):
+                raise PickleError("names a storage in another way than torch.save does")
+            self.walk.storages.append(parts)
+        largest = max([part for part in parts if isinstance(part, int)], default=0)
         if self.walk.is_whole and largest > self.walk.size:
             # Memory is taken before it is read.
             raise PickleError(f"claims {largest:,} numbers, and the file has {self.walk.size:,} bytes")
@@ -264,11 +239,12 @@ class _Machine:
         self.made[-1].numbers = largest
 
 
-def _entries(values: list[Any]) -> list[Any]:
-    """Return the entries of containers, and those of pairs in them."""
-    parts = [part for one in values if isinstance(one, Made) for part in one.parts]
-    pairs = [one for one in parts if isinstance(one, Made) and len(one.parts) == 2]
-    return [*parts, *(part for one in pairs for part in one.parts)]
+def _keys_for(name: str, given: list[Any]) -> list[Any]:
+    """Return the keys of a container that is made of another one: of pairs, but for a set."""
+    parts = [part for one in given if isinstance(one, Made) for part in one.keys or one.parts]
+    if name in ("builtins.set", "builtins.frozenset"):
+        return parts
+    return [part.parts[0] if isinstance(part, Made) and len(part.parts) == 2 else part for part in parts]
 
 
 # Operations whose argument is the value.
@@ -341,79 +317,6 @@ _ACTIONS: Mapping[str, Callable[[_Machine, Any], None]] = MappingProxyType(
         "BINPERSID": lambda m, _: m.load(),
     }
 )
-
-
-def _are(*kinds: Any) -> Callable[[list[Any]], bool]:
-    """Return a check that arguments are of classes, or are containers of kinds."""
-    classes, names = tuple(one for one in kinds if isinstance(one, type)), kinds
-
-    def check(given: list[Any]) -> bool:
-        return all(one.kind in names if isinstance(one, Made) else isinstance(one, classes) for one in given)
-
-    return check
-
-
-def _is_latin(given: list[Any]) -> bool:
-    return isinstance(given[0], str) and given[1:] in ([], ["latin1"], ["latin-1"])
-
-
-def _is_bytes(given: list[Any]) -> bool:
-    (one,) = given
-    return isinstance(one, Made) and one.maker == "_codecs.encode"
-
-
-def _is_of_object(given: list[Any]) -> bool:
-    """Return whether the first argument is a storage or tensor that the pickle has made."""
-    return isinstance(given[0], Made) and given[0].kind == "object"
-
-
-def _is_whole(given: list[Any]) -> bool:
-    """Return whether a tensor has no more numbers than its storage; memory is taken for them first."""
-    storage, _, shape = given[:3]
-    sides = shape.parts if isinstance(shape, Made) and len(shape.parts) <= _AXES else [None]
-    return _is_of_object(given) and _are(int)(sides) and abs(prod(sides)) <= storage.numbers
-
-
-# What torch.save writes as arguments. Other functions and classes of torch are called without any.
-_WRITTEN: Mapping[str, Callable[[list[Any]], bool]] = MappingProxyType(
-    {
-        "_codecs.encode": _is_latin,
-        "builtins.bytearray": _is_bytes,
-        "builtins.complex": _are(int, float),
-        "builtins.set": _are("list", "tuple", "set"),
-        "collections.Counter": _are("dict"),
-        "collections.OrderedDict": _are("list", "tuple", "dict"),
-        "torch.Size": _are("tuple", "list"),
-        "torch.device": _are(str, int),
-        "torch.nn.parameter.Parameter": _is_of_object,
-        "torch.serialization._get_layout": _are(str),
-        **{
-            f"{_REBUILD}{name}": _is_of_object
-            for name in ("parameter", "parameter_with_state", "tensor", "tensor_v2", "tensor_v3")
-        },
-        f"{_REBUILD}nested_tensor": _is_of_object,
-        f"{_REBUILD}qtensor": _is_whole,
-        f"{_REBUILD}meta_tensor_no_storage": lambda _: True,
-        f"{_REBUILD}sparse_tensor": lambda _: True,
-    }
-)
-
-
-def check_call_of_torch(name: str, arguments: Made) -> None:
-    """Refuse a call that torch allows and torch.save does not write: it may take any memory or time.
-
-    Names that torch does not allow pass, since torch does not call what has them.
-    """
-    allowed, given = _weights_only_unpickler._get_allowed_globals(), arguments.parts
-    if not name:
-        raise PickleError("would call something that it makes itself")
-    if name == _FROM_TYPE and len(given) > 2 and isinstance(given[0], Name) and isinstance(given[2], Made):
-        inner = given[0].text
-        if inner in allowed and not inner.startswith(_REBUILD):
-            raise PickleError(f"would call {inner} in place of what makes a tensor")
-        check_call_of_torch(inner, given[2])
-    elif name in allowed and given and not _WRITTEN.get(name, _are())(given):
-        raise PickleError(f"would call {name} with other values than torch.save does")
 
 
 class Bounded:
