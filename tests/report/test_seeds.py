@@ -1,6 +1,7 @@
 """Seeds: runs of one recipe are one row, with the mean, Student's interval and the single runs."""
 
 import json
+import re
 import shutil
 from statistics import mean
 
@@ -152,3 +153,61 @@ def test_a_study_without_its_database_shows_what_its_lines_say(tmp_path):
     page = render_report(report)
     assert "average over the 1 kinds at hand" not in page
     assert "the one kind at hand" in page
+
+
+def _line(folder, seed, **more):
+    record = {
+        "name": f"tuned-{seed}",
+        "data": "cifar10",
+        "images": 60,
+        "clean": 0.5 + seed / 10,
+        "kinds": {},
+        **more,
+        "config": {"recipe": "tuned", "seed": seed, **more.get("config", {})},
+    }
+    folder.mkdir(exist_ok=True)
+    with (folder / "runs.jsonl").open("a") as lines:
+        lines.write(json.dumps(record) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("starts", "hashes", "recipes"),
+    [
+        # Each seed starts from the run of its own seed, the study named in two ways.
+        (("study/base-0", "../up/study/base-1"), ("a", "b"), 1),
+        (("/a/other/base-0", "/a/other/base-1"), ("a", "b"), 1),
+        (("/a/base-0", "/b/base-1"), (None, None), 2),
+        # All seeds start from one file.
+        (("/a/net-0", "/a/net-0"), (None, None), 1),
+        (("/a/net.pt", "/a/net.pt"), ("a", None), 1),
+        (("/a/net.pt", "/b/net.pt"), ("a", "a"), 1),
+        (("/a/net.pt", "/b/net.pt"), (None, None), 2),
+        (("/a/net.pt", "/a/net.pt"), ("a", "b"), 2),
+    ],
+)
+def test_seeds_of_one_recipe_start_from_the_same_weights_or_from_one_row(tmp_path, starts, hashes, recipes):
+    for seed, (start, known) in enumerate(zip(starts, hashes, strict=True)):
+        _line(tmp_path / "study", seed, config={"init": start}, **({"init": known} if known else {}))
+    assert len(gather([tmp_path / "study"], title="").recipes) == recipes
+
+
+def test_lines_of_other_images_of_one_name_are_no_seeds_of_one_recipe(tmp_path):
+    for seed in (0, 1):
+        _line(tmp_path / "same", seed, fingerprint="a" * 64)
+        _line(tmp_path / "other", seed, fingerprint=f"{seed}" * 64)
+    assert [len(group.members) for group in comparisons(gather([tmp_path / "same"], title=""))] == [2]
+    assert [len(group.members) for group in comparisons(gather([tmp_path / "other"], title=""))] == [1, 1]
+
+
+def test_the_page_says_in_what_the_seeds_of_a_recipe_differ_else(tmp_path):
+    for seed, precision in enumerate(("bfloat16", "float32", "float32")):
+        _line(tmp_path, seed, training_precision=precision, device=f"<b>{seed // 2}", git="same")
+    page = render_report(gather([tmp_path], title=""))
+    text = re.sub(r"<[^>]+>", "", page).replace("&nbsp;", " ")
+    said = "The seeds of \N{BLACK CIRCLE} tuned differ also in training precision (bfloat16, float32)"
+    assert f"{said} and device (&lt;b&gt;0, &lt;b&gt;1)." in text
+    assert "(3 seeds)" in text
+    (tmp_path / "runs.jsonl").unlink()
+    for seed in (0, 1):
+        _line(tmp_path, seed, training_precision="float32", device="cpu")
+    assert "differ also" not in render_report(gather([tmp_path], title=""))

@@ -248,8 +248,9 @@ def _recipes(networks: Sequence[_Network]) -> tuple[Recipe, ...]:
     """Return the networks by recipe: those of one config but for the seed are one."""
     names = _distinct(networks)
     groups: dict[str, list[int]] = {}
+    starts = _starts(networks)
     for number, network in enumerate(networks):
-        key = _recipe_key(network)
+        key = _recipe_key(network, starts)
         seeds = [networks[other].config.get("seed") for other in groups.get(key, [])] if key else []
         # Copies of one run are networks of their own.
         own = key if key and network.config.get("seed") not in seeds else f"network {number}"
@@ -267,18 +268,45 @@ def _recipes(networks: Sequence[_Network]) -> tuple[Recipe, ...]:
     return tuple(recipes)
 
 
-def _recipe_key(network: _Network) -> str:
+_Starts = dict[str, tuple[set[object], set[str]]]
+"""Of every file or Run that a training starts from: the seeds that do, and the recorded hashes."""
+
+
+def _starts(networks: Sequence[_Network]) -> _Starts:
+    found: _Starts = {}
+    for network in networks:
+        if isinstance(start := network.config.get("init"), str) and start:
+            seeds, hashes = found.setdefault(start, (set(), set()))
+            seeds.add(network.config.get("seed"))
+            if isinstance(known := mapping(network.facts).get("init"), str):
+                hashes.add(known)
+    return found
+
+
+def _recipe_key(network: _Network, starts: _Starts) -> str:
     """Return what networks of one recipe share; nothing for a network that has no record."""
     config = dict(network.config)
     seed = config.pop("seed", None)
     if seed is None:
         return ""
-    if isinstance(start := config.get("init"), str):
-        # A run of a study that starts from another one starts from that of its own seed.
-        # The folder of the study may be named in several ways.
-        config["init"] = Path(start).name.removesuffix(f"-{seed}")
+    if isinstance(start := config.get("init"), str) and start:
+        config["init"] = _start_of(network, Path(start), *starts[start])
     data = mapping(mapping(network.facts).get("data")).get("fingerprint")
     return json.dumps([config, data], sort_keys=True, default=str)
+
+
+def _start_of(network: _Network, start: Path, seeds: set[object], hashes: set[str]) -> str:
+    """Return what the starts of one recipe's seeds share: the weights, or the row of a study."""
+    seed, study = network.config.get("seed"), network.folder
+    if start.name.endswith(f"-{seed}") and len(seeds) == 1:
+        # A run of a study that starts from another one starts from that of its own seed. The folder of the
+        # study may be named in several ways.
+        own = study is not None and study.name == start.parent.name
+        return str(
+            (study if own and study is not None else start.parent) / start.name.removesuffix(f"-{seed}")
+        )
+    known = mapping(network.facts).get("init")
+    return str(known if isinstance(known, str) else next(iter(hashes)) if len(hashes) == 1 else start)
 
 
 def _name_of_recipe(networks: Sequence[_Network], entries: Sequence[Entry]) -> str:

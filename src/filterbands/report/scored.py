@@ -165,13 +165,11 @@ def denies(line: Mapping[str, Any], score: Scores) -> bool:
 def _key_of_line(line: Mapping[str, Any], kinds: Mapping[str, Any]) -> str:
     """Return a digest of what was measured, on which images.
 
-    A folder or file may hold other images than another one of its name, which lines of earlier versions tell
-    by their spec alone. CIFAR is the same wherever it lies.
+    Data of one name may be other images, as those of a folder. Lines of earlier versions
+    tell them by their spec alone; CIFAR is the same there, wherever it lies.
     """
     kind, spec = line.get("data"), mapping(line.get("config")).get("data")
-    images = spec if kind == "planted" else None
-    if kind in ("folder", "npz"):
-        images = line.get("fingerprint") or spec
+    images = line.get("fingerprint") or (spec if kind in ("planted", "folder", "npz") else None)
     cells = sorted((name, [value is not None for value in row]) for name, row in kinds.items())
     return sha256(f"a line of a study {kind} {images} {cells}".encode()).hexdigest()
 

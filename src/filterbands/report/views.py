@@ -240,6 +240,16 @@ class Entry(NamedTuple):
         return None if self.run is None else self.run.config.get("seed")
 
 
+# What a training may have been made with, and the entries of a record or a study's line that say it.
+_MADE_WITH = {
+    "version": ("version",),
+    "revision": ("git",),
+    "torch": ("torch",),
+    "training precision": ("precision", "training_precision"),
+    "device": ("device",),
+}
+
+
 class Recipe(NamedTuple):
     """Networks of one recipe, which differ in the seed alone, or one network: a row of every table."""
 
@@ -256,6 +266,18 @@ class Recipe(NamedTuple):
     def label(self) -> Cell:
         """Its name behind its color, and the number of its seeds."""
         return Cell(self.name, self.position, f"{len(self.entries)} seeds" if len(self.entries) > 1 else "")
+
+    @property
+    def unlike(self) -> list[tuple[str, list[str]]]:
+        """In what the trainings of its seeds differ, as far as their records say it, and the values."""
+        records = [entry.run.facts for entry in self.entries if entry.run is not None]
+        found = []
+        for what, keys in _MADE_WITH.items():
+            said = [next((facts[key] for key in keys if facts.get(key)), None) for facts in records]
+            values = list(dict.fromkeys(str(value) for value in said if value is not None))
+            if len(values) > 1:
+                found.append((what, values))
+        return found
 
 
 class ReportView(NamedTuple):
