@@ -135,6 +135,40 @@ def test_what_the_radii_reach_follows_a_curve_known_in_closed_form() -> None:
     assert reached(right, np.zeros(images, dtype=bool), radii, 0.9, 0.1) is None
 
 
+@pytest.mark.parametrize("named", [0, None])
+def test_a_network_that_is_no_better_than_the_largest_class_reaches_nothing(named: int | None) -> None:
+    generator = torch.Generator().manual_seed(0)
+
+    class Naming(nn.Module):
+        """Names one class, or any."""
+
+        def forward(self, images: Tensor) -> Tensor:
+            shape = (len(images), 2)
+            return (
+                torch.rand(shape, generator=generator) if named is None else torch.eye(2)[[named] * shape[0]]
+            )
+
+    whole = waves(count=60)
+    uneven = ImageSet(
+        name="uneven",
+        split="test",
+        images=whole.images,
+        labels=(torch.arange(60) >= 54).long(),
+        classes=("a", "b"),
+        index=whole.index,
+    )
+    found = pass_curves(Naming(), uneven)
+    assert found.reached == {0.1: None, 0.9: None}
+
+
+def test_resamples_without_a_gain_are_not_left_out_in_silence() -> None:
+    radii = np.arange(1, 17) / 16
+    # One of 4 images more than half: half of the resamples have no gain.
+    right = np.tile(np.arange(8) < 5, (16, 1))
+    assert reached(right, right[0], radii, 0.9, 0.5) is None
+    assert reached(right, right[0], radii, 0.9, 0.1) is not None
+
+
 RAN: list[int] = []
 
 

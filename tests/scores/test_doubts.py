@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from filterbands.scores import Answers, Scores, binomial_interval
+from filterbands.scores import Answers, Scores, binomial_interval, guessing
 
 TEN = np.arange(1000) % 10
 NUMBERS = np.random.default_rng(0)
@@ -64,3 +64,8 @@ def test_an_accuracy_of_all_or_nothing_has_an_interval(right: bool) -> None:
     assert (low, high) == (
         (pytest.approx(0.8316, abs=1e-4), 1) if right else (0, pytest.approx(0.1684, abs=1e-4))
     )
+
+
+def test_guessing_is_the_share_of_the_largest_class() -> None:
+    assert guessing(np.array([2, 2, 2, 0])) == 0.75
+    assert guessing(TEN) == 0.1

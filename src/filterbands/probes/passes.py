@@ -15,7 +15,7 @@ from torch import Tensor
 from .. import fourier, rng
 from ..evaluation import Data
 from ..models import Named
-from ..scores import RESAMPLES
+from ..scores import RESAMPLES, Answers, estimate_of, guessing
 from ..types import FloatImages, Progress
 from .probe import ProbeConfig, probing
 
@@ -27,6 +27,9 @@ BANDS = ("low", "high", "band")
 """Pass bands of a filter: up to a radius, beyond it, or the ring that ends there."""
 SHAPES = ("ideal", "gaussian")
 """Edges of a filter: sharp, or a Gaussian whose gain at the radius is one half."""
+
+# Share of the resamples that may lack a gain; beyond it an end of the interval would be one without.
+_WITHOUT_GAIN = 0.025
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +48,8 @@ class PassCurves:
     """Accuracy on images with their own amplitudes and random phases."""
     reached: dict[float, tuple[float, float, float] | None]
     """Radius that an ideal low-pass filter needs for 10 % and for 90 % of the gain of clean accuracy over
-    guessing, with the 95 % interval over images. None for a network that is not better than guessing."""
+    guessing, with the 95 % interval over images. Guessing names the largest class among the images. None
+    where the interval of the clean accuracy does not lie above it, or where too few resamples have a gain."""
     images: int
     """Number of images."""
 
@@ -105,7 +109,9 @@ def pass_curves(
             right.setdefault(name, []).append(~probe.misclassified(wanted, change))
             if progress is not None:
                 progress(number + 1, len(parts), name.replace("_", " "))
-        classes = len(probe.source.classes)
+        labels, positions = probe.source.labels.numpy(), np.arange(len(clean))
+        chance = guessing(labels)
+        learned = estimate_of([Answers(positions=positions, bits=clean)], labels).ci95[0] > chance
         curves = {name: torch.stack(bits).float().mean(dim=1) for name, bits in right.items()}
         low = torch.stack(right["low_ideal"]).numpy()
         found = PassCurves(
@@ -114,7 +120,10 @@ def pass_curves(
             clean=float(clean.mean()),
             phase_only=float(curves["phase_only"]),
             amplitude_only=float(curves["amplitude_only"]),
-            reached={share: reached(low, clean, radii.numpy(), share, 1 / classes) for share in (0.1, 0.9)},
+            reached={
+                share: reached(low, clean, radii.numpy(), share, chance) if learned else None
+                for share in (0.1, 0.9)
+            },
             images=len(clean),
         )
         probe.record({"probe": "passes"}, found.to_json())
@@ -160,15 +169,16 @@ def reached(
     clean: np.ndarray[Any, np.dtype[np.bool_]],
     radii: np.ndarray[Any, np.dtype[np.float64]],
     share: float,
-    guessing: float,
+    chance: float,
 ) -> tuple[float, float, float] | None:
     """Return the radius at which a low-pass curve reaches a share of the gain over guessing (with interval).
 
     The radius lies on the line between the two steps around the first crossing. The interval is the 95 %
     percentile bootstrap over images (1,000 resamples). `right` (radii, images) and `clean` (images) say
-    which images are classified correctly, filtered and unfiltered; `radii` ascend.
+    which images are classified correctly, filtered and unfiltered; `radii` ascend; `chance` is the accuracy
+    of guessing. None where there is no gain, be it in the images or in more than 2.5 % of the resamples.
     """
-    radius = _crossing(right.mean(axis=1)[None], clean.mean()[None], radii, share, guessing)[0]
+    radius = _crossing(right.mean(axis=1)[None], clean.mean()[None], radii, share, chance)[0]
     if np.isnan(radius):
         return None
     count = len(clean)
@@ -176,8 +186,11 @@ def reached(
     drawn = []
     for _ in range(RESAMPLES // 100):
         weights = generator.multinomial(count, np.full(count, 1 / count), size=100) / count
-        drawn.append(_crossing(weights @ right.T, weights @ clean, radii, share, guessing))
-    low, high = np.nanpercentile(np.concatenate(drawn), [2.5, 97.5])
+        drawn.append(_crossing(weights @ right.T, weights @ clean, radii, share, chance))
+    crossings = np.concatenate(drawn)
+    if np.isnan(crossings).mean() > _WITHOUT_GAIN:
+        return None
+    low, high = np.nanpercentile(crossings, [2.5, 97.5])
     return float(radius), float(low), float(high)
 
 
@@ -186,13 +199,13 @@ def _crossing(
     clean: np.ndarray[Any, np.dtype[np.float64]],
     radii: np.ndarray[Any, np.dtype[np.float64]],
     share: float,
-    guessing: float,
+    chance: float,
 ) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Return, for each curve, the radius of its first crossing; NaN where there is nothing to reach."""
     # Frequency zero alone, before the first radius, is taken for guessing.
-    whole = np.concatenate([np.full((len(curves), 1), guessing), curves], axis=1)
+    whole = np.concatenate([np.full((len(curves), 1), chance), curves], axis=1)
     places = np.concatenate([[0.0], radii])
-    target = guessing + share * (clean - guessing)
+    target = chance + share * (clean - chance)
     above = whole[:, 1:] >= target[:, None]
     step = above.argmax(axis=1)
     rows = np.arange(len(curves))
@@ -200,6 +213,6 @@ def _crossing(
     part = np.where(right > left, (target - left) / np.where(right > left, right - left, 1), 1.0)
     radius = places[step] + part.clip(0, 1) * (places[step + 1] - places[step])
     found: np.ndarray[Any, np.dtype[np.float64]] = np.where(
-        above.any(axis=1) & (clean > guessing), radius, np.nan
+        above.any(axis=1) & (clean > chance), radius, np.nan
     )
     return found

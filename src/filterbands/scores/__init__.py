@@ -14,7 +14,8 @@ from .compare import (
     over_seeds,
 )
 from .conditions import PRESENT_ONLY, check_alike, conditions, images_per_cell, key_of, shared_cells
-from .estimates import Estimate
+from .doubts import guessing
+from .estimates import Estimate, estimate_of
 from .published import PUBLISHED, Place, Published, place_among_published
 from .scores import BENCHMARK_15, EXTRA_4, FAMILIES, SEVERITIES, Scores, overlapping_kinds
 from .statistics import (
@@ -58,7 +59,9 @@ __all__ = [
     "compare",
     "compare_kinds",
     "conditions",
+    "estimate_of",
     "gate",
+    "guessing",
     "holm",
     "images_per_cell",
     "key_of",

@@ -10,6 +10,15 @@ _FITS, _TIMES = 0.5, 3
 _FEWEST, _LARGEST = 10, 1 << 24
 
 
+def guessing(labels: Integers) -> float:
+    """Return the accuracy of naming the largest class for every image.
+
+    >>> guessing(np.array([0, 0, 0, 1]))
+    0.75
+    """
+    return float(np.unique(labels, return_counts=True)[1].max()) / len(labels)
+
+
 def doubts(labels: Integers, predictions: Integers | None, bits: Bits, low: float) -> tuple[str, ...]:
     """Return a sentence for each reason to doubt the accuracy on clean images.
 
@@ -22,7 +31,7 @@ def doubts(labels: Integers, predictions: Integers | None, bits: Bits, low: floa
     >>> doubts(np.array([0, 0]), np.array([0, 0]), np.array([True, True]), 0.2)[0]
     'all 2 images are of class 0: an accuracy needs images of every class'
     """
-    classes, counts = np.unique(labels, return_counts=True)
+    classes = np.unique(labels)
     count, accuracy = len(labels), float(bits.mean())
     if len(classes) == 1:
         images = f"all {count:,} images are" if count > 1 else "the one image is"
@@ -38,7 +47,7 @@ def doubts(labels: Integers, predictions: Integers | None, bits: Bits, low: floa
             f"the network's answers fit the labels under another order of classes: {100 * other:.1f} % "
             f"instead of {100 * accuracy:.1f} %; give the data the order that the network was trained with",
         )
-    chance = float(counts.max()) / count
+    chance = guessing(labels)
     if low <= chance:
         return (
             f"an accuracy of {100 * accuracy:.2f} % is not above guessing ({100 * chance:.2f} %) beyond its "
