@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..filters import EQUAL_AREA, filters_low_energy, live_filters
-from ..models import check_applies_weight
+from ..models import check_applies_weight, weight_of
 from .proportion import check_has_numbers, check_options
 
 
@@ -46,7 +46,7 @@ def attract_share(
     distances = []
     for layer in layers:
         check_applies_weight("attract_share", layer)
-        weight = layer.weight
+        weight = weight_of(layer)
         check_has_numbers("attract_share", weight)
         shares = filters_low_energy(weight[live_filters(weight)], cutoff, dilation=tuple(layer.dilation))
         distances.append((shares.mean() - target).square())

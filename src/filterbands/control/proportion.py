@@ -17,7 +17,7 @@ from torch.nn.utils import parametrize
 
 from .. import rng
 from ..filters import EQUAL_AREA, filters_low_energy, spans
-from ..models import check_applies_weight, has_own_forward, held
+from ..models import check_applies_weight, has_own_forward, held, weight_of
 from ..types import Filters
 
 _Layer = TypeVar("_Layer", bound=nn.Module)
@@ -257,7 +257,7 @@ def _take_plain(layer: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -
     if not parametrize.is_parametrized(layer) or (weight := state.pop(f"{prefix}weight", None)) is None:
         return
     steps: Any = layer.parametrizations
-    current: Any = layer.weight
+    current = weight_of(layer)
     inner = f"{prefix}parametrizations.weight."
     for number, part in reversed(list(enumerate(steps.weight))):
         # One that does not fit is left to torch, which names it.

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from ..models import Convolution, convolutions, plainly
+from ..models import Convolution, convolutions, plainly, weight_of
 from ..types import FloatImages
 from .integrals import Sides
 
@@ -77,12 +77,11 @@ def layers_of_network(
     plain = plainly(path for path, _ in model.named_modules())
     for path, module in model.named_modules():
         name = plain(path) or "weight"
-        weight = getattr(module, "weight", None)
-        if isinstance(weight, nn.parameter.UninitializedParameter) and isinstance(module, _ConvNd):
-            raise ValueError(f"layer {name} is not initialized yet; run the network once on an image")
         if isinstance(module, _ConvNd):
             found.append(layer_of(module, name))
-        elif isinstance(weight, Tensor) and weight.ndim in (4, 5):
+            continue
+        weight = weight_of(module)
+        if isinstance(weight, Tensor) and weight.ndim in (4, 5):
             # Perhaps a convolution of another class; three axes belong to layer norms as well.
             notes, kernels = (f"{type(module).__name__}: not measured",), checked(name, weight)
             shape = tuple(weight.shape)
@@ -94,11 +93,18 @@ def layers_of_network(
 
 
 def layer_of(module: _ConvNd, name: str) -> Layer:
-    """Return a convolution as a layer; raise ValueError for weights that `checked` refuses."""
+    """Return a convolution as a layer, as it is in evaluation mode; it is not changed.
+
+    Raises:
+        ValueError: It is not initialized, or has weights that `checked` refuses.
+    """
+    weight = weight_of(module)
+    if isinstance(weight, nn.parameter.UninitializedParameter):
+        raise ValueError(f"layer {name} is not initialized yet; run the network once on an image")
     return Layer(
         name=name,
-        shape=tuple(module.weight.shape),
-        weight=filters_of(module, name),
+        shape=tuple(weight.shape),
+        weight=_filters_first(module, checked(name, weight)),
         stride=tuple(int(step) for step in module.stride),
         dilation=tuple(int(step) for step in module.dilation),
         transposed=isinstance(module, _ConvTransposeNd),
@@ -168,9 +174,8 @@ def _wrapping(tensors: Mapping[str, Tensor]) -> str:
     return chain
 
 
-def filters_of(module: _ConvNd, name: str) -> Float[Tensor, "f c *k"]:
-    """Return a convolution's weight, filters first and on the CPU, or raise ValueError with its name."""
-    kernels = checked(name, module.weight)
+def _filters_first(module: _ConvNd, kernels: Float[Tensor, "a b *k"]) -> Float[Tensor, "f c *k"]:
+    """Return a convolution's kernels, which a transposed one keeps inputs first, with its filters first."""
     if not isinstance(module, _ConvTransposeNd):
         return kernels
     # Inputs, then the outputs of one group: bring the outputs together and in front. What one output is made

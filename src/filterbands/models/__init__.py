@@ -13,6 +13,7 @@ from .layers import (
     plain_name,
     plainly,
     run_on,
+    weight_of,
 )
 from .loading import architecture_of, describe, load_model
 from .named import (
@@ -84,5 +85,6 @@ __all__ = [
     "run_on",
     "scaled",
     "trusted_arch",
+    "weight_of",
     "weights_hash",
 ]

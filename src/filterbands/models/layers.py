@@ -20,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.utils import parametrize
 
 from ..types import FloatImages
 from .normalizing import evaluating, place_of
@@ -133,6 +134,18 @@ def owners(model: nn.Module, tensor: Tensor) -> list[str]:
         if held is tensor
     )
     return [re.sub(r"\bparametrizations\.(\w+)\.original$", r"\1", name) for name in names]
+
+
+def weight_of(module: nn.Module) -> Any:
+    """Return a module's `weight` as it is in evaluation mode; None where it has none.
+
+    A parametrized weight is computed at every read. In training mode, a read may draw random numbers, or be
+    a step of its own, as the power iteration of spectral normalization is. Here it leaves no trace.
+    """
+    if not parametrize.is_parametrized(module, "weight"):
+        return getattr(module, "weight", None)
+    with evaluating(module):
+        return module.weight
 
 
 def plain_name(path: str) -> str:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.overrides import TorchFunctionMode
 
+from .layers import weight_of
 from .normalizing import evaluating
 
 # Of torch.conv2d, in their order.
@@ -23,7 +24,7 @@ def check_applies_weight(verb: str, layer: _ConvNd) -> None:
     """Raise ValueError for a planar convolution that does not apply the weight it stores."""
     if has_own_forward(layer):
         sides = (step * (taps - 1) + 1 for taps, step in zip(layer.kernel_size, layer.dilation, strict=True))
-        convolved_input(verb, layer, layer.weight.new_zeros(1, layer.in_channels, *sides))
+        convolved_input(verb, layer, weight_of(layer).new_zeros(1, layer.in_channels, *sides))
 
 
 def convolved_input(
@@ -54,7 +55,7 @@ def convolved_input(
     seen = _Convolving()
     with torch.no_grad(), evaluating(layer), seen:
         layer.forward(given)
-    if len(seen.calls) != 1 or not torch.equal(seen.calls[0]["weight"], layer.weight):
+    if len(seen.calls) != 1 or not torch.equal(seen.calls[0]["weight"], weight_of(layer)):
         kind = type(layer).__name__
         raise ValueError(
             f"{verb} needs a layer that applies the weight it stores, {kind} computes another one from it "
