@@ -260,6 +260,10 @@ def test_keys_of_hashes_of_their_own_are_no_collisions() -> None:
 def test_a_storage_is_named_by_a_text() -> None:
     with pytest.raises(PickleError, match="names a storage in another way"):
         walked(STORAGE.replace(b"X\x01\x00\x00\x000", b"K\x00"))
+    walked(STORAGE.replace(b"tQ", b"(X\x01\x00\x00\x001K\x00K\x01ttQ"))
+    for view in (b"(K\x01K\x00K\x01t", b")", b"K\x01", b"ctorch\nSize\n(K\x01K\x00K\x01t\x85R"):
+        with pytest.raises(PickleError, match="names a storage in another way"):
+            walked(STORAGE.replace(b"tQ", view + b"tQ"))
 
 
 def test_a_storage_of_more_numbers_than_the_file_has_is_refused(tmp_path: Path) -> None:

@@ -4,9 +4,11 @@ import argparse
 import collections
 import datetime
 import decimal
+import io
 import os
 import pathlib
 import pickle
+import pickletools
 import struct
 import subprocess
 import sys
@@ -262,6 +264,67 @@ def test_a_damaged_file_is_said_to_be_damaged_and_not_dangerous(tmp_path: Path) 
     _flip(tmp_path / "net.npz", _place_of(tmp_path / "net.npz", "conv1.weight.npy"))
     with pytest.raises(ValueError, match="damaged"):
         read_weights(tmp_path / "net.npz")
+
+
+def test_a_storage_that_is_not_in_the_list_at_the_end_is_no_memory_of_others(tmp_path: Path) -> None:
+    file = tmp_path / "net.pt"
+    torch.save(_state(), file, _use_new_zipfile_serialization=False)
+    content = file.read_bytes()
+    stream = io.BytesIO(content)
+    for _ in range(4):
+        pickletools.dis(stream, out=io.StringIO())
+    start, listed = stream.tell(), pickle.load(stream)[:1]
+    assert len(listed) == 1
+    end = stream.tell()
+    file.write_bytes(content[:start] + pickle.dumps(listed, 2) + content[end:])
+    with pytest.raises(
+        ValueError, match=r"damaged: its pickle names a storage, '\d+', that the file does not have"
+    ):
+        read_weights(file)
+    file.write_bytes(content)
+    _assert_read(file)
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_a_storage_that_is_shorter_than_claimed_is_not_filled_with_what_follows(
+    compression: int, tmp_path: Path
+) -> None:
+    state = {"a": torch.ones(10), "b": torch.ones(100)}
+    torch.save(state, tmp_path / "net.pt")
+    with (
+        zipfile.ZipFile(tmp_path / "net.pt") as old,
+        zipfile.ZipFile(tmp_path / "cut.pt", "w", compression) as new,
+    ):
+        for name in old.namelist():
+            new.writestr(name, old.read(name)[: 20 if name.endswith("data/0") else None])
+    with pytest.raises(
+        ValueError, match="damaged: its pickle claims more numbers for a storage, '0', than the file"
+    ):
+        read_weights(tmp_path / "cut.pt")
+
+
+@pytest.mark.parametrize("is_archive", [True, False])
+def test_storages_of_every_kind_are_as_long_as_claimed(is_archive: bool, tmp_path: Path) -> None:
+    kinds = (
+        torch.float64,
+        torch.float16,
+        torch.bfloat16,
+        torch.int64,
+        torch.int16,
+        torch.uint8,
+        torch.complex64,
+    )
+    state = {str(kind): torch.ones(3).to(kind) for kind in kinds}
+    state |= {
+        "empty": torch.ones(0),
+        "small": torch.ones(2).to(torch.float8_e4m3fn),
+        "view": torch.ones(9)[3:5],
+    }
+    state |= {"unsigned": torch.ones(2, dtype=torch.uint32), "bool": torch.ones(2, dtype=torch.bool)}
+    torch.save(state, tmp_path / "net.pt", _use_new_zipfile_serialization=is_archive)
+    assert {name: tensor.dtype for name, tensor in read_weights(tmp_path / "net.pt").items()} == {
+        name: tensor.dtype for name, tensor in state.items()
+    }
 
 
 def test_an_archive_that_was_packed_again_with_compression_is_read(tmp_path: Path) -> None:

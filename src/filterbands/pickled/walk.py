@@ -228,7 +228,12 @@ class _Machine:
         parts = number.parts if isinstance(number, Made) else []
         # torch refuses other texts, such as that of a module with its source.
         if not parts or not isinstance(parts[0], str) or parts[0] == "storage":
-            if len(parts) < 5 or not isinstance(parts[2], str):
+            # Before torch 0.4 a view of a storage had a key too.
+            views = [
+                one.parts[:1] if isinstance(one, Made) else [one] for one in parts[5:] if one is not None
+            ]
+            keys = [key for one in ([parts[2:3], *views]) for key in one]
+            if len(parts) < 5 or len(keys) <= len(views) or not all(isinstance(key, str) for key in keys):
                 raise PickleError("names a storage in another way than torch.save does")
             self.walk.storages.append(parts)
         largest = max([part for part in parts if isinstance(part, int)], default=0)
