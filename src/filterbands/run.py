@@ -32,7 +32,7 @@ _RECALIBRATED = ("images", "accuracy_before", "accuracy_after")
 RECORD: Mapping[str, tuple[str, ...]] = {
     "text": (
         *("started", "finished", "version", "git", "device", "precision", "torch"),
-        *("data.name", "data.split", "data.fingerprint"),
+        *("data.name", "data.split", "data.fingerprint", "data.place"),
         *("config.recipe", "config.method", "config.arch", "config.data", "config.split", "config.init"),
     ),
     "a whole number": ("threads", "processes", "data.images", "config.seed", "config.epochs", "config.size"),

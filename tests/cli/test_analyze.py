@@ -124,7 +124,15 @@ def test_images_are_taken_so_many_at_a_time_as_said(capsys, monkeypatch):
         return run_on(model, images)
 
     monkeypatch.setattr(response, "run_on", noted)
-    words = ("analyze", "filterbands:load_model(arch=\"fastnet\")", "--data", "planted", "--limit", "60", "--json")
+    words = (
+        "analyze",
+        'filterbands:load_model(arch="fastnet")',
+        "--data",
+        "planted",
+        "--limit",
+        "60",
+        "--json",
+    )
     shares = []
     for more, sizes in (((), {60}), (("--batch-size", "7"), {7, 4})):
         torch.manual_seed(0)

@@ -1,6 +1,8 @@
 """What goes wrong is one line: a user's code that failed, what nobody foresaw, streams that are closed."""
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -235,6 +237,27 @@ sys.exit(module([]))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 130
+
+
+def test_standard_output_is_the_answer_alone_where_the_users_network_prints(tmp_path: Path) -> None:
+    (tmp_path / "loud.py").write_text(
+        "import os, sys, torch\n"
+        "print('import')\n"
+        "class Loud(torch.nn.Linear):\n"
+        "    def forward(self, images):\n"
+        "        print('forward')\n"
+        "        os.write(1, b'from C\\n')\n"
+        "        sys.__stdout__.write('kept')\n"
+        "        return super().forward(images.flatten(1)[:, :4])\n"
+        "def net():\n"
+        "    return Loud(4, 10)\n"
+    )
+    words = ["evaluate", "loud:net", "--data", "digits", "--limit", "20", "--kinds", "none", "--json"]
+    command = [sys.executable, "-m", "filterbands", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert json.loads(done.stdout)["images"] == 20
+    printed = {"import", "forward", "from C", "kept"}
+    assert {*re.findall("|".join(printed), done.stderr)} == printed
 
 
 def test_what_needs_no_library_loads_none() -> None:

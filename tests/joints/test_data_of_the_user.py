@@ -101,6 +101,12 @@ def test_the_same_images_in_any_form_have_the_fingerprint_of_their_arrays(form: 
     assert as_source(FORMS[form](data), limit=5).labels.tolist() == data.labels[:5].tolist()
 
 
+def test_a_part_of_a_data_set_shows_the_same_corrupted_images(data: ImageSet) -> None:
+    part = Subset(Subset(Pairs(data), range(4, len(data))), [3, 0, 9])
+    assert as_source(part).index.tolist() == [7, 4, 13]
+    assert torch.equal(as_source(part).read(torch.arange(3)), data.images[[7, 4, 13]])
+
+
 @pytest.mark.parametrize("names", [("img", "fine_label"), ("image", "label"), ("image", "labels")])
 def test_columns_of_hugging_face_are_the_images_and_bring_the_names_of_the_classes(
     names: tuple[str, str], data: ImageSet, model: nn.Module

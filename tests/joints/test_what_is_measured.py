@@ -48,6 +48,45 @@ def _json(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, Any]:
     return document
 
 
+def test_a_run_means_its_own_images_in_every_folder(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for place, size in (("one", 16), ("two", 18)):
+        _make(tmp_path / place / "photos", ("train", "test", "val"), size=size)
+    monkeypatch.chdir(tmp_path / "one")
+    words = ["--set", "arch=fastnet", "--set", "epochs=1", "--batch-size", "8", "--out", "runs/x"]
+    assert main(["train", "standard", "--data", "folder:photos", "--split", "full_train", *words]) == 0
+    capsys.readouterr()
+    same = ["--kinds", "none", "--db", str(tmp_path / "r.db")]
+    _json(capsys, "evaluate", "runs/x", *same)
+    assert "images: folder:photos, split test" in caplog.text
+
+    # The folder of the same name here is another one.
+    monkeypatch.chdir(tmp_path / "two")
+    run, own, others = tmp_path / "one/runs/x", f"folder:{tmp_path / 'one/photos'}", "folder:photos"
+    caplog.clear()
+    _json(capsys, "evaluate", run, *same)
+    assert f"images: {own}, split test" in caplog.text
+    caplog.clear()
+    for spec, seen in ((own, True), (others, False)):
+        assert main(["evaluate", str(run), "--data", spec, "--split", "validation", *same]) == 0
+        assert ("was trained on these images" in caplog.text) is seen
+        caplog.clear()
+
+    record = json.loads((run / "run.json").read_text())
+    (tmp_path / "one/photos").rename(tmp_path / "one/pictures")
+    assert main(["evaluate", str(run), *same]) == 2
+    assert "which is not there; name its images where they are now" in capsys.readouterr().err
+    # A record of before, which did not say it.
+    del record["data"]["place"]
+    (run / "run.json").write_text(json.dumps(record))
+    assert main(["evaluate", str(run), *same]) == 2
+    assert "does not say in which folder folder:photos was" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("parts", "split", "seen"),
     [
@@ -159,7 +198,9 @@ def test_a_run_on_a_file_of_arrays_is_said_to_have_seen_them_once(
     assert said("elsewhere.safetensors", "npz:seen.npz") == 0
     # What a training starts from has seen its images too.
     train(TrainConfig(data="npz:new.npz", init="run/weights.safetensors", **SETTINGS), "tuned")
-    assert Run(Path("tuned")).read()["trained_before"] == [{"data": "npz:seen.npz", "split": "train"}]
+    assert Run(Path("tuned")).read()["trained_before"] == [
+        {"data": f"npz:{tmp_path / 'seen.npz'}", "split": "train"}
+    ]
     assert [said("tuned", f"npz:{name}.npz") for name in ("seen", "new")] == [1, 1]
 
 

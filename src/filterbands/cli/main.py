@@ -9,7 +9,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from importlib import import_module
 from itertools import takewhile
 from pathlib import Path
@@ -95,8 +95,10 @@ def _answer(words: list[str]) -> int:
         return _out(f"{parsed}\n\n{import_module('.known', __package__).end_of_help(verb, options)}")
     if "torch" in sys.modules:
         import_module("..engine", __package__).keep_memory()
-    answer = module.run(parsed)
-    _out(json.dumps(answer.document) if parsed.json else printable(answer.text))
+    with _answering_alone():
+        answer = module.run(parsed)
+    if answer.shown:
+        _out(json.dumps(answer.document) if parsed.json else printable(answer.text))
     code: int = answer.code
     return code
 
@@ -118,6 +120,28 @@ def _leaving_on_ctrl_c() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _answering_alone() -> Iterator[None]:
+    """Send what the user's code and libraries print to standard error; standard output is for the answer."""
+    # Code in C, and whoever kept the stream, write to the descriptor.
+    kept = None
+    with suppress(OSError, ValueError, AttributeError):
+        if sys.stdout.fileno() == 1:
+            other = sys.stderr.fileno()
+            kept = os.dup(1)
+            os.dup2(other, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        if kept is not None:
+            # What is still held was printed in between.
+            with suppress(OSError):
+                sys.stdout.flush()
+            os.dup2(kept, 1)
+            os.close(kept)
 
 
 def _fail(error: BaseException, words: Sequence[str]) -> int:

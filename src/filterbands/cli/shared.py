@@ -27,7 +27,7 @@ from rich.progress import Progress as RichProgress
 from torch import nn
 
 from ..checks import hint, printable
-from ..datasets import SPLITS, ImageSet, Reading, is_one_part, load_data, shares_images
+from ..datasets import SPLITS, ImageSet, Reading, is_one_part, load_data, placed, shares_images
 from ..engine import is_first_process, pick_device, set_threads
 from ..evaluation import Files, has_seen, named_images, reading_for, say_seen
 from ..models import (
@@ -35,6 +35,7 @@ from ..models import (
     check_architecture,
     check_mean_std,
     describe,
+    known_place,
     known_trainings,
     load_model,
     run_of,
@@ -53,6 +54,8 @@ class Answer:
     document: Mapping[str, Any]
     text: str
     code: int = 0
+    shown: bool = True
+    """False for one of several processes that all have the answer."""
 
 
 Spec = Annotated[
@@ -235,6 +238,7 @@ def data_of(data: str | None, models: Sequence[str], *, split: str, reading: Rea
                 f"--data SPEC is missing: the record of {model} (run.json) is damaged and does not say its "
                 "images; name them"
             )
+        spec = _found_again(model, spec)
         if trained != split and is_one_part(spec, (split, str(trained))):
             raise ValueError(
                 f"--data SPEC is missing: {spec} has no {split} images but those that {model} was trained "
@@ -256,6 +260,31 @@ def data_of(data: str | None, models: Sequence[str], *, split: str, reading: Rea
         if any(shares_images(part, (spec, split)) for part in known_trainings(model)[1:]):
             say_seen(model)
     return spec, reading
+
+
+def _found_again(model: str, spec: str) -> str:
+    """Return the spec of a Run's images from here; refuse one that may be other images, or none.
+
+    Args:
+        model: The Run.
+        spec: As it was named, perhaps from another folder.
+    """
+    place, here = known_place(model), placed(spec)
+    if here in (spec, place):
+        return spec
+    if not place and Path(spec.partition(":")[2]).expanduser().is_absolute():
+        return spec
+    if not place:
+        raise ValueError(
+            f"--data SPEC is missing: the record of {model} (run.json) does not say in which folder {spec} "
+            "was; name its images"
+        )
+    if not Path(place.partition(":")[2]).exists():
+        raise ValueError(
+            f"--data SPEC is missing: {model} was trained on {place}, which is not there; name its images "
+            "where they are now"
+        )
+    return place
 
 
 def check_range(flag: str, value: float, low: float, high: float, *, what: str = "a number") -> None:

@@ -1,7 +1,5 @@
 """`filterbands train`: train a network by a recipe."""
 
-import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -49,9 +47,6 @@ def run(options: TrainOptions) -> Answer:
     if options.recipe not in RECIPES:
         near = hint(options.recipe, RECIPES)
         raise ValueError(f"unknown recipe {options.recipe!r}{near}; known are {', '.join(RECIPES)}")
-    if not is_first_process():
-        # Only one of the processes that torchrun started answers.
-        sys.stdout = open(os.devnull, "w", encoding="utf-8", newline="")  # noqa: SIM115
     given = {name: getattr(options, name) for name in ("data", "split", "size", "batch_size", "seed")}
     settings = {name: value for name, value in given.items() if value}
     fields = [setting.partition("=")[0] for setting in options.set]
@@ -90,7 +85,9 @@ def run(options: TrainOptions) -> Answer:
             f"\nbatch norms recalibrated on {figures['images']:,} clean images: "
             f"{before:.1f} -> {after:.1f} % of training images right"
         )
-    return Answer(document={"run": str(done.folder), **description, "last": last}, text=text)
+    # Only one of the processes that torchrun started answers.
+    document = {"run": str(done.folder), **description, "last": last}
+    return Answer(document=document, text=text, shown=is_first_process())
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from .loading import load_data
 from .npz import CLASSES, read_arrays
 from .planted import PLANTED_VERSION, PlantedConfig, planted
 from .reading import INTERPOLATIONS, Reading
-from .sharing import Part, is_one_part, shares_images
+from .sharing import Part, is_one_part, placed, shares_images
 
 __all__ = [
     "CIFARS",
@@ -41,6 +41,7 @@ __all__ = [
     "names_as_bytes",
     "names_in",
     "pixels_of",
+    "placed",
     "planted",
     "read_arrays",
     "read_images",

@@ -44,6 +44,20 @@ def is_one_part(spec: str, splits: tuple[str, str]) -> bool:
     return bool(first) and first == second
 
 
+def placed(spec: str) -> str:
+    """Return a spec that means the same from every working directory.
+
+    >>> placed("folder:photos") == f"folder:{Path.cwd() / 'photos'}"
+    True
+    >>> placed("planted:low=0.5"), placed("cifar10")
+    ('planted:low=0.5', 'cifar10')
+    """
+    kind, colon, rest = spec.partition(":")
+    if rest and kind in ("folder", "npz", *CIFARS):
+        return f"{kind}{colon}{Path(rest).expanduser().resolve()}"
+    return spec
+
+
 def _place(spec: str) -> Part:
     """Return the kind of a spec and what it names, in one form however it is written."""
     kind, _, rest = spec.partition(":")

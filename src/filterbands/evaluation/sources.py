@@ -217,15 +217,22 @@ def _from_dataset(
     # Hugging Face's way of naming classes.
     names = getattr(known.get(column), "names", None) if isinstance(known, Mapping) else None
     labels_of = partial(_noted, noted)
-    return _passed(first_time, reader, index, labels_of, classes=tuple(names or ()))
+    return _passed(first_time, reader, _numbers(dataset)[index], labels_of, classes=tuple(names or ()))
 
 
 def _noted(noted: dict[int, float]) -> Labels:
     return _as_labels([noted[position] for position in sorted(noted)], len(noted))
 
 
+def _numbers(dataset: Any) -> Int64[Tensor, " n"]:
+    """Return the numbers of the images; those of a part of a data set are the numbers in the whole."""
+    if isinstance(dataset, Subset):
+        return _numbers(dataset.dataset)[torch.as_tensor(dataset.indices)]
+    return torch.arange(len(dataset))
+
+
 def _limited(dataset: Any, limit: int | None) -> Int64[Tensor, " n"]:
-    """Return the numbers of the images of a data set that a limit takes."""
+    """Return the positions of the images of a data set that a limit takes."""
     count = len(dataset)
     if limit is None or limit >= count:
         return torch.arange(count)

@@ -61,11 +61,15 @@ def known_size(model: str | os.PathLike[str]) -> int:
 def known_trainings(model: str | os.PathLike[str]) -> tuple[tuple[str, str], ...]:
     """Return the data set and the split of each training that a run's record knows of, its own first.
 
-    The others are those of the network that it started from.
+    The others are those of the network that it started from. A data set is named by where it lay, where
+    the record says it.
     """
     record = _record(model)
     earlier = record.get("trained_before")
-    found = [record.get("config"), *(earlier if isinstance(earlier, list) else [])]
+    own = record.get("config")
+    if isinstance(own, dict) and (place := known_place(model)):
+        own = {**own, "data": place}
+    found = [own, *(earlier if isinstance(earlier, list) else [])]
     return tuple(
         (entry["data"], entry["split"])
         for entry in found
@@ -73,6 +77,12 @@ def known_trainings(model: str | os.PathLike[str]) -> tuple[tuple[str, str], ...
         and isinstance(entry.get("data"), str)
         and isinstance(entry.get("split"), str)
     )
+
+
+def known_place(model: str | os.PathLike[str]) -> str:
+    """Return the spec of a run's images that means them from every folder; nothing where it is not known."""
+    found: str | None = (_record(model).get("data") or {}).get("place")
+    return found or ""
 
 
 def known_images(model: str | os.PathLike[str]) -> str:

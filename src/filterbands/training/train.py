@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .. import engine
 from ..control import bake, recalibrate
-from ..datasets import ImageSet, load_data
+from ..datasets import ImageSet, load_data, placed
 from ..disk import make_folder, owned, write_weights, write_whole
 from ..engine import (
     compiling,
@@ -217,6 +217,8 @@ def _train(
             "split": data.split,
             "images": len(data),
             "fingerprint": data.fingerprint(),
+            # The config may name it from a folder in which nobody will be later.
+            "place": placed(config.data),
         },
         **machine,
         "precision": precision,
