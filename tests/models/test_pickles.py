@@ -315,12 +315,13 @@ def test_storages_of_every_kind_are_as_long_as_claimed(is_archive: bool, tmp_pat
         torch.complex64,
     )
     state = {str(kind): torch.ones(3).to(kind) for kind in kinds}
-    state |= {
-        "empty": torch.ones(0),
-        "small": torch.ones(2).to(torch.float8_e4m3fn),
-        "view": torch.ones(9)[3:5],
-    }
-    state |= {"unsigned": torch.ones(2, dtype=torch.uint32), "bool": torch.ones(2, dtype=torch.bool)}
+    state |= {"empty": torch.ones(0), "view": torch.ones(9)[3:5], "bool": torch.ones(2, dtype=torch.bool)}
+    if is_archive:
+        # The old format has no storages of these.
+        state |= {
+            "unsigned": torch.ones(2, dtype=torch.uint32),
+            "small": torch.ones(2).to(torch.float8_e4m3fn),
+        }
     torch.save(state, tmp_path / "net.pt", _use_new_zipfile_serialization=is_archive)
     assert {name: tensor.dtype for name, tensor in read_weights(tmp_path / "net.pt").items()} == {
         name: tensor.dtype for name, tensor in state.items()
