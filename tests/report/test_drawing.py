@@ -91,6 +91,30 @@ def test_a_bar_ends_where_its_figure_says_and_its_interval_around_it():
     assert "50.0" in svg
 
 
+def _places(svg: str) -> tuple[dict[str, float], list[str]]:
+    """Return where the ground begins and ends and where the labels of the axis stand, and all texts."""
+    root = ET.fromstring(svg)
+    paths = [one for one in root.iter("{http://www.w3.org/2000/svg}path") if one.get("fill") == GRID[0]]
+    ground = [float(value) for value in re.findall(r"-?[\d.]+", paths[0].get("d") or "")]
+    texts = {one.text or "": one.get("transform") for one in root.iter("{http://www.w3.org/2000/svg}text")}
+    return {"width": max(ground[0::2]), "view": float(root.attrib["viewBox"].split()[2])}, [
+        f"{text} {place}" for text, place in texts.items() if text.endswith("%")
+    ]
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.724, 1.106), (-0.616, 0.866), (-1.8, 3.2), (0.0, 1.0)])
+def test_an_interval_beyond_the_range_of_an_accuracy_is_cut_and_ends_open(low, high):
+    def drawn(estimate):
+        return bar_chart([Bar(position=0, name="net", estimate=estimate, dots=(0.6, 0.7))], label="")
+
+    inside, beyond = drawn(Estimate(0.65, 0.6, 0.7)), drawn(Estimate(0.65, low, high))
+    assert _places(beyond) == _places(inside)
+    ticks = [svg.count(f'fill="{INK[0]}"') for svg in (inside, beyond)]
+    assert ticks[0] - ticks[1] == (low < 0) + (high > 1)
+    ends = f"({100 * max(low, 0):.1f} to {100 * min(high, 1):.1f})"
+    assert f"65.0 %  {ends}" in beyond.replace("\N{NO-BREAK SPACE}", " ")
+
+
 def test_accuracies_that_differ_in_the_last_digit_alone_are_one_tick():
     line = Line(position=0, name="a", values=[(0.0, 0.1), (1.0, 0.1 + 3e-17), (5.0, (0.1 + 0.1 + 0.1) / 3)])
     svg = line_chart(

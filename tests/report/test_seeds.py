@@ -191,6 +191,19 @@ def test_seeds_of_one_recipe_start_from_the_same_weights_or_from_one_row(tmp_pat
     assert len(gather([tmp_path / "study"], title="").recipes) == recipes
 
 
+def test_intervals_of_accuracies_are_cut_to_0_and_100_percent_and_those_of_differences_are_not(tmp_path):
+    for name, shares in (("tuned", (0.5, 0.9)), ("other", (0.2, 0.8))):
+        for seed, clean in enumerate(shares):
+            _line(tmp_path, seed, name=f"{name}-{seed}", config={"recipe": name}, clean=clean)
+    page = render_report(gather([tmp_path], title="")).replace("\N{NO-BREAK SPACE}", " ")
+    assert "70.0 %  (0.0 to 100.0)" in page
+    assert '<span class="sub">0.0 to 100.0</span>' in page
+    assert (
+        "<strong>20.0&nbsp;points more</strong> (95&nbsp;% confidence interval \N{MINUS SIGN}107.1 to" in page
+    )
+    assert "it is shown cut to 0 and 100" in page
+
+
 def test_lines_of_other_images_of_one_name_are_no_seeds_of_one_recipe(tmp_path):
     for seed in (0, 1):
         _line(tmp_path / "same", seed, fingerprint="a" * 64)

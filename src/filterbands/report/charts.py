@@ -21,6 +21,8 @@ from .views import Estimate
 
 _SVG = "http://www.w3.org/2000/svg"
 _WIDTH = 360
+# Around the bars: half of a dot at their ends, and the axis below.
+_BARS = {"left": 4, "right": 4, "top": 2, "bottom": 22}
 # Columns of a name over its bar. Vega would cut it to pixels, in the middle of a letter outside of 16 bits,
 # and the renderer refuses the half.
 _NAME = 32
@@ -76,7 +78,8 @@ def points(x: Tensor, y: Tensor) -> Points:
 def bar_chart(bars: Sequence[Bar], *, label: str) -> Markup:
     """Return horizontal bars from 0 to 100 %, each under its name and figure, with its 95 % interval.
 
-    The label is for readers that do not see the chart.
+    An interval is cut to this range, and has no tick there. The label is for readers that do not see the
+    chart.
     """
     said = [with_interval(bar.estimate).replace(" (", "  (") for bar in bars]
     rows = [
@@ -84,7 +87,9 @@ def bar_chart(bars: Sequence[Bar], *, label: str) -> Markup:
             "row": row,
             "color": _color(bar.position),
             "name": fitted(cleaned(bar.name), _NAME),
-            **bar.estimate._asdict(),
+            **bar.estimate.cut._asdict(),
+            # An interval that goes on beyond the chart ends open.
+            **{f"{end}_end": _if_drawn(getattr(bar.estimate, end)) for end in ("low", "high")},
             "dots": list(bar.dots),
             "zero": 0,
             "full": 1,
@@ -110,8 +115,10 @@ def bar_chart(bars: Sequence[Bar], *, label: str) -> Markup:
     some = base.transform_filter("isValid(datum.low)")
     whisker = some.mark_rule(strokeWidth=2, yOffset=below, color=INK[0]).encode(x="low:Q", x2="high:Q")
     ends = [
-        some.mark_tick(thickness=2, size=9, yOffset=below, color=INK[0]).encode(x=alt.X(f"{end}:Q"))
-        for end in ("low", "high")
+        base.transform_filter(f"isValid(datum.{end})")
+        .mark_tick(thickness=2, size=9, yOffset=below, color=INK[0])
+        .encode(x=alt.X(f"{end}:Q"))
+        for end in ("low_end", "high_end")
     ]
     text = {"baseline": "middle", "dy": -11, "fontSize": 12, "color": INK[0]}
     names = base.mark_text(align="left", limit=0, **text).encode(x=alt.value(0), text="name:N")
@@ -119,7 +126,7 @@ def bar_chart(bars: Sequence[Bar], *, label: str) -> Markup:
     dots = base.transform_flatten(["dots"]).mark_circle(size=30, yOffset=below, color=INK[0], opacity=0.75)
     single = [dots.encode(x="dots:Q")] if any(bar.dots for bar in bars) else []
     chart = alt.layer(ground, filled, whisker, *ends, *single, names, figures)
-    return _svg(chart, height=46 * len(bars) + 24, label=label)
+    return _svg(chart, height=46 * len(bars), label=label, margins=_BARS)
 
 
 @debug_mode(False)
@@ -165,6 +172,10 @@ def line_chart(
     return _svg(alt.layer(*layers), height=230, label=label)
 
 
+def _if_drawn(end: float | None) -> float | None:
+    return end if end is not None and 0 <= end <= 1 else None
+
+
 def _color(position: int) -> str:
     return RUN_COLORS[position % len(RUN_COLORS)][0]
 
@@ -189,15 +200,23 @@ def _drawn(axis: Axis, values: Sequence[float]) -> dict[str, Any]:
     return {"scale": alt.Scale(**scale), "axis": alt.Axis(title=axis.title, **ticks)}
 
 
-def _svg(chart: "alt.LayerChart | alt.FacetChart", *, height: int, label: str) -> Markup:
-    """Return the chart as SVG to stand inside the page."""
+def _svg(
+    chart: "alt.LayerChart | alt.FacetChart",
+    *,
+    height: int,
+    label: str,
+    margins: dict[str, float] | None = None,
+) -> Markup:
+    """Return the chart as SVG to stand inside the page; with margins they hold what is around its plot."""
+    if margins is None:
+        space = {"autosize": alt.AutoSizeParams(type="fit", contains="padding"), "padding": 2}
+        width = _WIDTH
+    else:
+        # What reaches beyond the plot would make it narrower, and its axis another one than its neighbor's.
+        space = {"autosize": alt.AutoSizeParams(type="none"), "padding": margins}
+        width = round(_WIDTH - margins["left"] - margins["right"])
     finished = (
-        chart.properties(
-            width=_WIDTH,
-            height=height,
-            autosize=alt.AutoSizeParams(type="fit", contains="padding"),
-            padding=2,
-        )
+        chart.properties(width=width, height=height, **space)
         .configure(background="transparent")
         .configure_view(stroke=None)
         .configure_axis(

@@ -156,7 +156,7 @@ def _accuracy(
     estimate = of(standing)
     return Cell(
         percent(estimate.value),
-        under=interval(estimate),
+        under=interval(estimate.cut),
         value=estimate.value,
         dots=dots if len(dots) > 1 else (),
         ends=ends,

@@ -103,8 +103,8 @@ def interval(estimate: Estimate) -> str:
 
 
 def with_interval(estimate: Estimate) -> str:
-    """Return an accuracy and, in brackets, its interval."""
-    ends = interval(estimate)
+    """Return an accuracy and, in brackets, its interval, cut to 0 and 100 %."""
+    ends = interval(estimate.cut)
     return percent(estimate.value) + (f" ({ends})" if ends else "")
 
 

@@ -102,6 +102,13 @@ class Estimate(NamedTuple):
         return Estimate(-self.value, low, high)
 
     @property
+    def cut(self) -> "Estimate":
+        """An accuracy with the ends of its interval cut to [0, 1], which Student's interval may leave."""
+        if self.low is None or self.high is None:
+            return self
+        return Estimate(self.value, max(self.low, 0.0), min(self.high, 1.0))
+
+    @property
     def clear(self) -> bool:
         """Whether the interval of a difference excludes 0."""
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
