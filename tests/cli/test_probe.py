@@ -1,6 +1,8 @@
 """`filterbands probe`: one document, kept parts, a page."""
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,8 @@ import torch
 from safetensors.torch import save_file
 
 from filterbands.cli import main
+from filterbands.datasets import load_data
+from filterbands.evaluation import EvaluateConfig, evaluate
 from filterbands.models import describe, load_model
 
 
@@ -87,3 +91,24 @@ def test_a_bounded_map_is_told_as_such_in_words_and_on_the_page(
     assert "not measured" in text
     assert main([*words, "--radius", "2"]) == 2
     assert "--radius needs cycles per pixel above 0 and up to 1, got 2" in capsys.readouterr().err
+
+
+def test_a_page_has_accuracies_of_the_probed_data_and_seed_alone(
+    network: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    page, db = tmp_path / "p.html", str(tmp_path / "r.db")
+    more = EvaluateConfig(kinds=("fog", "contrast"), severities=(3,), seed=7)
+    evaluate(network, load_data("planted:seed=1", limit=8), config=more, db=db)
+    words = ["probe", network, "--data", "planted", "--limit", "2", "--only", "corruptions", "--db", db]
+    words += ["--html", str(page)]
+    assert main(words) == 0
+    assert "r.db has no accuracies of net.safetensors under the probed corruptions (planted" in caplog.text
+    assert "there are those on planted:seed=1 (test), seed 7, constants cifar" in caplog.text
+    caplog.clear()
+    assert "Accuracies were measured" not in page.read_text()
+    # The others are of more images and kinds.
+    evaluate(network, load_data("planted", limit=4), config=replace(more, kinds=("fog",), seed=0), db=db)
+    assert main(words) == 0
+    assert "accuracies" not in caplog.text
+    text = re.sub(r"<[^>]+>", "", page.read_text().partition("Accuracies were measured")[2])
+    assert text.startswith(" on data planted &middot; split test &middot; images 4 ")

@@ -121,7 +121,7 @@ def run(options: ProbeOptions) -> Answer:
             added = corruption_spectra(data, seed=options.config.seed, db=options.db, **shown)
     _, channels, height, width = data.images.shape
     prints = [model_fingerprint(network, shape=(channels, height, width)) for network in networks]
-    measured = _measured(options.db, options.parameters, prints)
+    measured = {} if page is None else _measured(options, data, prints)
     probed = [
         _probed(options, name, network, data, fingerprint, measured.get(fingerprint))
         for name, network, fingerprint in zip(names_of(options.models), networks, prints, strict=True)
@@ -225,20 +225,40 @@ def _vulnerability(
         return None, str(error)
 
 
-def _measured(db: str, parameters: str | None, models: list[str]) -> dict[str, Scores]:
+def _measured(options: ProbeOptions, data: ImageSet, models: list[str]) -> dict[str, Scores]:
     """Return the scores of networks that the database has: those that the most of them share with the first.
 
+    They are of the probed images or of their data set's split, and of the corruptions' seed and constants.
     Of several such sets those over the most images and kinds count; a network without them has its own
-    largest ones. Those of other constants than what corruptions are shown with are left out.
+    largest ones.
     """
-    if not Path(db).exists():
+    if not Path(options.db).exists():
         return {}
-    with Store(db):
+    with Store(options.db):
         # What a full disk has left empty gets its tables.
         pass
-    known = [scores for scores in load_scores(db) if scores.model in models and scores.severities]
-    if parameters is not None:
-        known = [scores for scores in known if scores.parameters in ("", parameters)]
+    every = [one for one in load_scores(options.db) if one.model in models and len(one.cells) > 1]
+    pixels = data.fingerprint()
+    known = [
+        one
+        for one in every
+        if (one.pixels == pixels or (one.data, one.split) == (data.name, data.split))
+        # Copies that were read from files have a seed and constants of their own.
+        and (not one.parameters or one.seed == options.config.seed)
+        and (options.parameters is None or one.parameters in ("", options.parameters))
+    ]
+    if {"corruptions", "vulnerability"} & set(options.only):
+        for model in dict.fromkeys(models):
+            others = [one for one in every if one.model == model]
+            if others and not any(one.model == model for one in known):
+                has = "; ".join(dict.fromkeys(map(_made_of, others)))
+                wanted = f"{data.name} ({data.split}), seed {options.config.seed}"
+                wanted += f", constants {options.parameters}" if options.parameters else ""
+                _LOG.warning(
+                    "%s has no accuracies of %s under the probed corruptions (%s): the page has none; there "
+                    "are those on %s",
+                    *(options.db, others[0].name, wanted, has),
+                )
     # Of sets of one size the first counts, so it comes last.
     known.reverse()
     known.sort(key=lambda scores: len(scores.cells) * len(scores.labels))
@@ -248,6 +268,11 @@ def _measured(db: str, parameters: str | None, models: list[str]) -> dict[str, S
     # The last one of a size is the largest.
     largest_last = sorted(sets.values(), key=lambda one: (models[0] in one, len(one)))
     return {scores.model: scores for scores in known} | (largest_last[-1] if largest_last else {})
+
+
+def _made_of(scores: Scores) -> str:
+    made = f"seed {scores.seed}, constants {scores.parameters}" if scores.parameters else "copies"
+    return f"{scores.data} ({scores.split}), {made}"
 
 
 def _text(entry: Probed) -> str:

@@ -96,11 +96,9 @@ def read_added(db: str | Path) -> list[Added]:
                 for kind, severity, key in one["keys"]
             }
             spectra = {cell: _spectrum(content) for cell, content in parts.items() if content is not None}
+            about = {what: _text(one[what]) for what in ("data", "split", "parameters")}
             return Added(
-                data=_text(one["data"]),
-                split=_text(one["split"]),
-                parameters=_text(one["parameters"]),
-                found=CorruptionSpectra(spectra=spectra, images=_count(one["images"])),
+                **about, found=CorruptionSpectra(spectra=spectra, images=_count(one["images"]), **about)
             )
 
         found = list(_read(store, read, of_networks=False))

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -26,7 +26,7 @@ from ..corruptions import (
 from ..evaluation import Data, Source, Store, as_source, chunk_size
 from ..filters import EQUAL_AREA, gradient_power
 from ..models import Named
-from ..scores import SEVERITIES, Scores, check_alike, shared_cells
+from ..scores import GIVEN, SEVERITIES, Scores, check_alike, shared_cells
 from ..types import FloatImages, Progress
 from .probe import (
     Arrays,
@@ -62,10 +62,16 @@ def by_kind(cells: Mapping[tuple[str, int], Any]) -> dict[str, dict[str, Any]]:
     return table
 
 
-def of_kind(cells: Mapping[tuple[str, int], _Found], kind: str) -> list[_Found]:
+def of_kind(
+    cells: Mapping[tuple[str, int], _Found], kind: str, severities: Collection[int] | None = None
+) -> list[_Found]:
     """Return what there is of a kind, one per severity; raise ValueError where there is nothing."""
-    if found := [value for (name, _), value in cells.items() if name == kind]:
+    of_it = {severity: value for (name, severity), value in cells.items() if name == kind}
+    found = [value for severity, value in of_it.items() if severities is None or severity in severities]
+    if found:
         return found
+    if of_it:
+        raise ValueError(f"{kind} is not here at these severities; there are {', '.join(map(str, of_it))}")
     known = dict.fromkeys(name for name, _ in cells)
     raise ValueError(f"no kind {kind!r} here{hint(kind, known)}; there are {', '.join(known)}")
 
@@ -144,10 +150,21 @@ class CorruptionSpectra:
     """Mean power spectrum of (corrupted - clean), images in [0, 1], by kind and severity."""
     images: int
     """How many images it is the mean over."""
+    data: str = ""
+    """Name of their data set; empty if it is not known."""
+    split: str = ""
+    """Split of the data set."""
+    pixels: str = ""
+    """Fingerprint of the images; empty if it is not known."""
+    parameters: str = ""
+    """Table of constants of the corruptions; empty if it is not known."""
 
-    def low_energy(self, kind: str, cutoff: float = EQUAL_AREA) -> float:
-        """Return the share of a kind's power within the cutoff, the mean over its severities."""
-        return float(np.mean([spectrum.low_energy(cutoff) for spectrum in of_kind(self.spectra, kind)]))
+    def low_energy(
+        self, kind: str, cutoff: float = EQUAL_AREA, *, severities: Collection[int] | None = None
+    ) -> float:
+        """Return the share of a kind's power within the cutoff, the mean over severities, by default all."""
+        found = of_kind(self.spectra, kind, severities)
+        return float(np.mean([spectrum.low_energy(cutoff) for spectrum in found]))
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -214,6 +231,10 @@ def corruption_spectra(
     return CorruptionSpectra(
         spectra={cell: Spectrum(power=torch.from_numpy(arrays["power"])) for cell, arrays in found.items()},
         images=len(source.labels),
+        data=source.name,
+        split=source.split,
+        pixels=source.fingerprint,
+        parameters=table,
     )
 
 
@@ -274,7 +295,7 @@ class FrequencyGain:
     kinds: tuple[str, ...]
     """The kinds that both were measured under, those of the highest frequencies first."""
     low_energy: tuple[float, ...]
-    """Share of what each kind adds that lies within the cutoff."""
+    """Share of what each kind adds that lies within the cutoff, at the severities of the gain."""
     gain: tuple[float, ...]
     """Accuracy of the first network minus that of the other, a share."""
     correlation: RankCorrelation | None
@@ -316,23 +337,46 @@ class FrequencyGain:
 def gain_by_frequency(one: Scores, other: Scores, spectra: CorruptionSpectra) -> FrequencyGain:
     """Return one network's gain over another under each kind, in the order of the kinds' frequencies.
 
-    The gain under a kind is the mean over the severities at which both were measured.
+    Gain and low energy of a kind are means over the severities at which both were measured and that the
+    spectra have.
 
     Args:
         one: Scores of the network whose gain it is.
         other: Scores of the network that it is compared with, on the same images, seed and constants.
-        spectra: Spectra of the corruptions.
+        spectra: Spectra of the corruptions, on images of the same data set with the same constants.
 
     Raises:
-        ValueError: The scores cannot be compared, as `scores.compare` says.
+        ValueError: The scores cannot be compared, as `scores.compare` says, or the spectra are known to be
+            of other data or other constants.
     """
-    cells = [(kind, severity) for kind, severity in shared_cells(one, other) if kind in spectra.kinds]
+    cells = [cell for cell in shared_cells(one, other) if cell in spectra.spectra]
     check_alike(one, other, cells)
-    found: dict[str, list[float]] = {}
-    for cell in cells:
-        found.setdefault(cell[0], []).append(one.cells[cell].accuracy - other.cells[cell].accuracy)
-    gains = {kind: float(np.mean(found[kind])) for kind in spectra.kinds if kind in found}
-    kinds = tuple(sorted(gains, key=spectra.low_energy))
-    low = tuple(spectra.low_energy(kind) for kind in kinds)
-    gain = tuple(gains[kind] for kind in kinds)
+    for scores in (one, other):
+        _check_spectra(scores, spectra)
+    found: dict[str, dict[int, float]] = {}
+    for kind, severity in cells:
+        mine, theirs = (scores.cells[kind, severity].accuracy for scores in (one, other))
+        found.setdefault(kind, {})[severity] = mine - theirs
+    energies = {
+        kind: spectra.low_energy(kind, severities=found[kind]) for kind in spectra.kinds if kind in found
+    }
+    kinds = tuple(sorted(energies, key=energies.__getitem__))
+    low = tuple(energies[kind] for kind in kinds)
+    gain = tuple(float(np.mean(list(found[kind].values()))) for kind in kinds)
     return FrequencyGain(kinds=kinds, low_energy=low, gain=gain, correlation=correlate(low, gain))
+
+
+def _check_spectra(scores: Scores, spectra: CorruptionSpectra) -> None:
+    """Raise ValueError where spectra are known to be of other data or constants than scores."""
+    is_given = scores.pixels.startswith(GIVEN)
+    same = (scores.data, scores.split) == (spectra.data, spectra.split) or scores.pixels == spectra.pixels
+    if spectra.data and not is_given and not same:
+        raise ValueError(
+            f"{scores.name} was evaluated on {scores.data} ({scores.split}), the spectra are of "
+            f"{spectra.data} ({spectra.split}); take spectra and accuracies of the same data"
+        )
+    if spectra.parameters and scores.parameters and spectra.parameters != scores.parameters:
+        raise ValueError(
+            f"{scores.name} was evaluated with the constants {scores.parameters}, the spectra are of "
+            f"{spectra.parameters}; take the same constants"
+        )
