@@ -143,6 +143,38 @@ def test_a_layer_with_neither_bias_nor_batch_norm_uses_the_uncentred_moment() ->
     assert layer.bias is None
 
 
+class PreActivation(nn.Module):
+    """A stem whose output goes through a batch norm and past it."""
+
+    def __init__(self, *, bias: bool, skip: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.norm = nn.Conv2d(3, 8, 3, padding=1, bias=bias), nn.BatchNorm2d(8)
+        self.skip = skip
+
+    def forward(self, images: Tensor) -> Tensor:
+        out = self.stem(images)
+        normed = self.norm(out).relu()
+        return out + normed if self.skip else normed
+
+
+def test_a_mean_that_no_batch_norm_takes_up_hardly_moves_on_the_skip_path() -> None:
+    images, shifts = smooth(), {}
+    for bias, skip in ((True, True), (False, True), (False, False)):
+        model = PreActivation(bias=bias, skip=skip).eval()
+        with torch.no_grad():
+            before = model.stem(images)
+            after = shrink(model, images, noise=0.1).stem(images)
+        shift = (after - before).mean(dim=(0, 2, 3)) / before.std(dim=(0, 2, 3))
+        shifts[bias, skip] = float(shift.abs().max())
+    assert shifts[True, True] < 1e-4
+    assert shifts[False, True] < 0.02 < 0.1 < shifts[False, False]
+    alone, skipped = conv(bias=False, padding=1), PreActivation(bias=False, skip=True).eval()
+    alone.load_state_dict(skipped.stem.state_dict())
+    shrink(skipped, images, noise=0.1)
+    assert torch.equal(skipped.stem.weight, shrink(alone, images, noise=0.1).weight)
+
+
 def test_groups_are_shrunk_each_by_its_own_channels() -> None:
     layer, images = conv(in_channels=4, groups=2), torch.cat([smooth(), smooth(seed=2)[:, :1]], dim=1)
     apart = [conv(in_channels=2, out_channels=4) for _ in range(2)]

@@ -1,6 +1,7 @@
 """Which batch norm reads a convolution's output: by registration and by execution."""
 
 import re
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -185,3 +186,64 @@ def test_a_network_that_normalizes_in_place_leaves_the_images(dtype: torch.dtype
     assert torch.equal(images, before)
     assert torch.equal(first, again)
     assert torch.equal(first, (before - 0.4) / 0.25)
+
+
+class Reading(nn.Module):
+    """A convolution and a batch norm that reads its output, and something else that may read it too."""
+
+    def __init__(self, read: Callable[[Tensor, Tensor], object]) -> None:
+        super().__init__()
+        self.conv, self.norm = conv(), norm()
+        self.read = read
+
+    def forward(self, images: Tensor) -> object:
+        out = self.conv(images)
+        # What asks for facts alone reads nothing.
+        assert out.shape[1] == 4
+        assert out.is_contiguous()
+        return self.read(out, self.norm(out))
+
+
+class Own(torch.autograd.Function):
+    """A function with a backward of its own."""
+
+    @staticmethod
+    def forward(_: object, one: Tensor) -> Tensor:
+        return one.exp()
+
+
+READS = {
+    "norm alone": (lambda _, normed: normed.relu(), False),
+    "its shape": (lambda out, normed: normed.reshape(out.shape[0], -1) * out.numel(), False),
+    "sum": (lambda out, normed: out + normed, True),
+    "channels": (lambda out, normed: (out[:, :2].mean(), normed), True),
+    "list of tensors": (lambda out, normed: torch.cat([out, normed]), True),
+    "keyword": (lambda out, normed: torch.add(normed, other=out), True),
+    "in place": (lambda out, normed: (out.relu_(), normed)[1], True),
+    "given back": (lambda out, normed: {"feature": [out], "logits": normed}, True),
+    "scripted": (lambda out, normed: torch.jit.script(nn.Sequential(nn.ReLU()))(out) + normed, True),
+    "function": (lambda out, normed: Own.apply(out) + normed, True),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("name", READS)
+def test_who_reads_an_output_past_the_batch_norms_is_seen(name: str) -> None:
+    read, expected = READS[name]
+    (found,) = convolutions(Reading(read), IMAGES)
+    assert list(found.norms) == ["norm"]
+    assert found.has_other_readers == expected
+
+
+def test_two_batch_norms_alone_are_no_others_and_registration_does_not_know() -> None:
+    class Split(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.one, self.other = conv(), norm(), NormAndActivation()
+
+        def forward(self, images: Tensor) -> Tensor:
+            out = self.conv(images)
+            return self.one(out) + self.other(out)
+
+    assert [found.has_other_readers for found in convolutions(Split(), IMAGES)] == [False]
+    assert [found.has_other_readers for found in convolutions(Split())] == [True]

@@ -80,9 +80,12 @@ def shrink(model: Named, data: Data, *, noise: float = 0.03) -> nn.Module:
     The network is changed in place: the weight W of the first `torch.nn.Conv2d` larger than 1x1, in the order
     of execution, becomes `W C (C + N)^-1`. C is the covariance of its input patches on the images given,
     channels together and padding included. N is what white noise of standard deviation `noise` at the
-    network's input adds to them, behind the normalization. The mean response stays: the layer's bias takes up
-    the difference, or the batch norm that reads the layer's output does, whose running mean and variance are
-    mapped in closed form. Where there is neither, C is the uncentered second moment. Nothing else is touched.
+    network's input adds to them, behind the normalization. The running mean and variance of batch norms that
+    read the layer's output are mapped in closed form. The mean response stays: the layer's bias takes up the
+    difference, or those batch norms do, if nothing but them reads the output. A layer without bias that has
+    no batch norm behind it, or whose output is read by others too (as in a pre-activation ResNet), cannot
+    keep its mean response. C is then the uncentered second moment, under which the mean hardly moves. Nothing
+    else is touched.
 
     No label is needed, and a few hundred images do: some 10 patches for every input of a filter. Look at the
     cost in clean accuracy (`clean_cost`), or give it (`choose_noise`).
@@ -183,6 +186,8 @@ class _Original:
     statistics: PatchStatistics
     weight: Float[Tensor, "g f d"]
     bias: Float[Tensor, " n"] | None
+    is_centered: bool
+    """Whether a bias, or batch norms that all of the output goes through, take up a change of the mean."""
     moments: tuple[tuple[Tensor, Tensor, Tensor, Tensor], ...]
     """Running mean and variance of each batch norm, and copies of both as they were."""
 
@@ -191,7 +196,7 @@ class _Original:
         """Write the weights, bias and batch norms that are right for this much noise."""
         layer, seen = self.layer, self.statistics
         signal = seen.covariance
-        if layer.bias is None and not self.moments:
+        if not self.is_centered:
             signal = signal + seen.mean[:, :, None] * seen.mean[:, None, :]
         whole = signal + noise**2 * seen.noise
         new = self.weight @ signal @ torch.linalg.pinv(whole, rtol=_RANK, hermitian=True)
@@ -237,6 +242,11 @@ def _observe(verb: str, model: nn.Module, data: Data) -> "_Original":
                 "Parameter, and shrinking one would change the others; give each module its own first"
             )
     layer, seen = first.layer, patch_statistics(verb, model, first, chain([sample], batches))
+    moments = tuple(
+        (norm.running_mean, norm.running_var, norm.running_mean.clone(), norm.running_var.clone())
+        for norm in first.norms.values()
+        if norm.running_mean is not None and norm.running_var is not None
+    )
     return _Original(
         layer=layer,
         statistics=seen,
@@ -245,11 +255,8 @@ def _observe(verb: str, model: nn.Module, data: Data) -> "_Original":
         .to(torch.float64, copy=True)
         .reshape(len(seen.mean), -1, seen.mean.shape[1]),
         bias=None if layer.bias is None else layer.bias.detach().clone(),
-        moments=tuple(
-            (norm.running_mean, norm.running_var, norm.running_mean.clone(), norm.running_var.clone())
-            for norm in first.norms.values()
-            if norm.running_mean is not None and norm.running_var is not None
-        ),
+        is_centered=layer.bias is not None or (bool(moments) and not first.has_other_readers),
+        moments=moments,
     )
 
 

@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import parametrize
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from ..types import FloatImages
 from .normalizing import evaluating, place_of
@@ -44,6 +46,8 @@ class Convolution:
     """`execution` or `registration`."""
     runs: int = 1
     """How often it runs on one image; 1 where only registration is known."""
+    has_other_readers: bool = True
+    """Whether its output is also read past these batch norms; True where only registration is known."""
 
     @property
     def is_spatial(self) -> bool:
@@ -227,20 +231,57 @@ def _in_order(path: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         yield path, module
 
 
+class _Readers(TorchDispatchMode):
+    """Notes whose outputs are read by any operation outside of the batch norms that were given them.
+
+    It sees every operation that is computed, also those of scripted modules and of functions with a backward
+    of their own. A tensor keeps its identity on the way.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers: dict[int, _ConvNd] = {}
+        # Kept, so that no later tensor gets the identity of one of them.
+        self.outputs: list[tuple[_ConvNd, Tensor, int]] = []
+        self.given: list[Any] = []
+        self.read: set[_ConvNd] = set()
+
+    def __torch_dispatch__(
+        self, function: Any, _: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        self.look_into((args, kwargs))
+        return function(*args, **(kwargs or {}))
+
+    def add(self, layer: _ConvNd, output: Tensor) -> None:
+        """Watch an output from now on."""
+        self.layers[id(output)] = layer
+        # An activation in place changes the version of the tensor, but not its identity.
+        self.outputs.append((layer, output, output._version))
+
+    def look_into(self, values: Any) -> None:
+        """Note the outputs among values that someone reads."""
+        for value in tree_leaves(values):
+            if id(value) in self.layers and not any(value is one for one in self.given):
+                self.read.add(self.layers[id(value)])
+
+
 def _executed(model: nn.Module, images: FloatImages) -> tuple[Convolution, ...]:
     found: dict[_ConvNd, dict[str, _BatchNorm]] = {}
-    outputs: list[tuple[_ConvNd, Tensor, int]] = []
+    readers = _Readers()
 
     def on_convolution(module: _ConvNd, _: Any, output: Tensor) -> None:
         found.setdefault(module, {})
-        # An activation in place changes the version of the tensor, but not its identity.
-        outputs.append((module, output, output._version))
+        readers.add(module, output)
 
     def on_norm(module: _BatchNorm, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
         read = inputs[0] if inputs else named.get("input")
-        for layer, output, version in outputs:
-            if read is output and output._version == version:
-                found[layer][names[module]] = module
+        mine = [layer for layer, *rest in readers.outputs if read is rest[0] and read._version == rest[1]]
+        for layer in mine:
+            found[layer][names[module]] = module
+        readers.given.append(read if mine else None)
+
+    def after_norm(*_: Any) -> None:
+        readers.given.pop()
 
     paths = {module: path for path, module in model.named_modules()}
     plain = plainly(paths.values())
@@ -251,15 +292,16 @@ def _executed(model: nn.Module, images: FloatImages) -> tuple[Convolution, ...]:
             hooks.append(module.register_forward_hook(on_convolution))
         elif isinstance(module, _BatchNorm):
             hooks.append(module.register_forward_pre_hook(on_norm, with_kwargs=True))
+            hooks.append(module.register_forward_hook(after_norm))
     try:
         # Tensors of inference mode have no version.
-        with evaluating(model), torch.inference_mode(False), torch.no_grad():
-            run_on(model, images)
+        with evaluating(model), torch.inference_mode(False), torch.no_grad(), readers:
+            readers.look_into(run_on(model, images))
     finally:
         for hook in hooks:
             hook.remove()
-    runs = Counter(layer for layer, _, _ in outputs)
+    runs = Counter(layer for layer, _, _ in readers.outputs)
     return tuple(
-        Convolution(names[layer] or "weight", layer, norms, "execution", runs[layer])
+        Convolution(names[layer] or "weight", layer, norms, "execution", runs[layer], layer in readers.read)
         for layer, norms in found.items()
     )
