@@ -23,7 +23,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from filterbands.models import read_weights
+from filterbands.filters import analyze
+from filterbands.models import load_model, read_weights
 
 
 def _state() -> dict[str, Tensor]:
@@ -157,6 +158,26 @@ def test_a_whole_pickled_network_gives_its_state_dict(tmp_path: Path) -> None:
         found = read_weights(tmp_path / "net.pt")
         assert list(found) == list(model.state_dict())
         assert all(torch.equal(found[name], tensor) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "name", ["numel", "detach", "shape_of", "element_size", "to", "flatten", "__deepcopy__"]
+)
+@pytest.mark.parametrize("kind", [torch.clone, nn.Parameter])
+def test_attributes_that_a_file_sets_on_tensors_hide_no_methods(
+    name: str, kind: Callable[[Tensor], Tensor], tmp_path: Path
+) -> None:
+    state = load_model(arch="fastnet").state_dict()
+    state["conv1.weight"] = kind(state["conv1.weight"])
+    setattr(state["conv1.weight"], name, 5)
+    torch.save(state, tmp_path / "net.pt")
+    assert getattr(torch.load(tmp_path / "net.pt", weights_only=True)["conv1.weight"], name) == 5
+    found = read_weights(tmp_path / "net.pt")
+    assert vars(found["conv1.weight"]) == {}
+    assert all(type(tensor) is Tensor and not tensor.requires_grad for tensor in found.values())
+    model = load_model(tmp_path / "net.pt", arch="fastnet")
+    assert torch.equal(model.conv1.weight, state["conv1.weight"])
+    analyze(tmp_path / "net.pt")
 
 
 class Calling:
@@ -358,7 +379,8 @@ def test_a_pickle_that_claims_more_than_its_file_takes_no_memory(tmp_path: Path)
     file.write_bytes(content[: place + 1] + b"\xff\xff\xff\xff" + content[place + 5 :])
     code = """
 import resource, sys
-from filterbands.models import read_weights
+from filterbands.filters import analyze
+from filterbands.models import load_model, read_weights
 resource.setrlimit(resource.RLIMIT_DATA, (2 << 30,) * 2)
 try:
     read_weights(sys.argv[1])

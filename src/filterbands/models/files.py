@@ -74,6 +74,8 @@ def read_checkpoint(path: str | Path, *, key: str | None = None) -> _Checkpoint:
     tensors, metadata = read(file, key)
     if not tensors:
         raise ValueError(f"{path} holds no tensors")
+    # A pickle may set attributes on tensors, which hide methods of the same name.
+    tensors = {name: Tensor.detach(tensor) for name, tensor in tensors.items()}
     for name, tensor in tensors.items():
         _check_tensor(tensor, f"{path}: {name}")
     plain = plainly(tensors)
@@ -84,6 +86,7 @@ def _check_tensor(tensor: Tensor, where: str) -> None:
     """Refuse what holds no plain numbers, and one number that claims to be many."""
     odd = "is on the meta device, without numbers" if tensor.is_meta else ""
     odd = odd or ("is quantized" if tensor.is_quantized else "")
+    odd = odd or ("is nested" if tensor.is_nested else "")
     odd = odd or ("is sparse" if tensor.layout != torch.strided else "")
     if odd:
         raise ValueError(f"{where} {odd}; save plain tensors (tensor.dequantize() or tensor.to_dense())")
