@@ -92,6 +92,8 @@ def _unwritten(path: Path, error: Exception) -> OSError | None:
         number, told = errno.EIO, " ".join(str(error).split())
         if "No space left" in told or shutil.disk_usage(path.parent).free < _FULL:
             number, told = errno.ENOSPC, os.strerror(errno.ENOSPC)
+        else:
+            told += "; is a quota or a limit of file sizes (ulimit -f) reached?"
     else:
         return None
     more = "; free some space and run it again" if number in _NO_SPACE else ""

@@ -153,7 +153,7 @@ def test_version_and_usage(capsys: pytest.CaptureFixture[str]) -> None:
         ("evaluate {model} --workers x", "--workers needs a whole number, got 'x'"),
         ("evaluate {model} --workers", "--workers N needs a value"),
         ("evaluate {model} --severities 1,x", "--severities needs whole numbers separated by commas, got"),
-        ("evaluate {model} more", "unrecognized options: more"),
+        ("evaluate {model} more", "more is more than the verb takes"),
         ("corrupt --kinds fog", "SPEC and --out DIR are missing"),
         ("corrupt planted --out {folder}/c --jpeg85", "jpeg85 is the last step of ImageNet-C"),
         ("probe", "name a MODEL"),

@@ -122,6 +122,8 @@ def _said(event: Any, names: Sequence[str], more: str) -> str:
         missing = [_name(one.arg) for one in event.missing_arguments]
         return f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing{more}"
     if kind == "UnrecognizedArgs":
+        if not event.tokens[0].startswith("-"):
+            return f"{' '.join(event.tokens)} is more than the verb takes{more}"
         near = hint(event.tokens[0], flags.values())
         return f"unrecognized options: {' '.join(event.tokens)}{near}{more}"
     if kind == "BadValue":

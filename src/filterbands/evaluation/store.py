@@ -39,7 +39,6 @@ from .sources import Source
 
 # What a finished probe's row is called, before the fingerprint of its network.
 _RECORD = "result of "
-# A cell's row, with its logits where it has some.
 _CELLS = (
     f"SELECT {', '.join(field.name for field in fields(Cell))}, {COLUMNS}, {LOGITS} "
     "FROM cells LEFT JOIN logits ON logits.cell = cells.key"
@@ -424,7 +423,8 @@ class Store:
             )
         if "not a database" in str(error) or "malformed" in str(error):
             return ValueError(f"{self._path} is not a database of results, or not a whole one: {error}")
-        return ValueError(f"the database {self._path} cannot be used: {error}")
+        more = "; is the disk or a quota full, or ulimit -f reached?" if "disk I/O" in str(error) else ""
+        return ValueError(f"the database {self._path} cannot be used: {error}{more}")
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
