@@ -231,7 +231,8 @@ def _in_order(path: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         yield path, module
 
 
-class _Readers(TorchDispatchMode):
+# torch leaves the class and its constructor without annotations.
+class _Readers(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes whose outputs are read by any operation outside of the batch norms that were given them.
 
     It sees every operation that is computed, also those of scripted modules and of functions with a backward
@@ -239,7 +240,7 @@ class _Readers(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.layers: dict[int, _ConvNd] = {}
         # Kept, so that no later tensor gets the identity of one of them.
         self.outputs: list[tuple[_ConvNd, Tensor, int]] = []
@@ -275,7 +276,7 @@ def _executed(model: nn.Module, images: FloatImages) -> tuple[Convolution, ...]:
 
     def on_norm(module: _BatchNorm, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
         read = inputs[0] if inputs else named.get("input")
-        mine = [layer for layer, *rest in readers.outputs if read is rest[0] and read._version == rest[1]]
+        mine = [layer for layer, out, version in readers.outputs if read is out and out._version == version]
         for layer in mine:
             found[layer][names[module]] = module
         readers.given.append(read if mine else None)
