@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ def _scores(
         cells[kind, severity] = Answers(positions=np.arange(images), bits=bits)
     return Scores(
         name=name,
-        model=name,
+        model=f"{name} {seed}",
         data="made-up",
         split="test",
         labels=np.arange(images) % 3,
@@ -191,6 +192,19 @@ def test_over_seeds_tells_mean_deviation_and_number() -> None:
         over_seeds([runs[0], _scores(images=60)])
 
 
+def test_over_seeds_refuses_what_is_no_other_seed_in_any_order() -> None:
+    given, one, other = (replace(FOLDER, model=at, name=at or "given", folder=at) for at in ("", "/a", "/b"))
+    for runs in permutations((given, one, other)):
+        with pytest.raises(ValueError, match="saw other corrupted images: folder /"):
+            over_seeds(runs)
+    assert over_seeds([given, one])["clean"].runs == 2
+    with pytest.raises(ValueError, match="needs each network once, given and again have the same weights"):
+        over_seeds([given, replace(given, name="again")])
+    coarse = replace(one, precision="bfloat16, compiled")
+    with pytest.raises(ValueError, match="one precision, got float32 of given and bfloat16, compiled of /a"):
+        over_seeds([given, coarse])
+
+
 def test_errors_relative_to_a_reference_are_the_papers() -> None:
     run, reference = _scores(seed=1, level=0.5), _scores()
     own = {kind: np.mean([1 - run.cells[kind, s].accuracy for s in SEVERITIES]) for kind in BENCHMARK_15}
@@ -270,9 +284,9 @@ def test_the_average_without_overlap_is_over_the_same_kinds_for_all_seeds() -> N
     labels = [0, 1, 1, 0]
     right = {("clean", 0): labels, **{(kind, level): labels for kind in BENCHMARK_15 for level in SEVERITIES}}
     one = Scores.from_predictions(labels, right, name="one", overlap=("noise",))
-    other = replace(one, name="other", overlap=("noise", "blur"))
+    other = replace(one, name="other", model="other", overlap=("noise", "blur"))
     assert "average_ex_overlap" in over_seeds(
-        [one, replace(one, overlap=tuple(overlapping_kinds(["noise"])))]
+        [one, replace(one, model="same", overlap=tuple(overlapping_kinds(["noise"])))]
     )
     assert "average_ex_overlap" not in over_seeds([one, other])
     assert "average_15" in over_seeds([one, other])

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -268,12 +269,23 @@ def over_seeds(runs: Sequence[Scores]) -> dict[str, OverSeeds]:
     `average_ex_overlap` (where their trainings resemble the same kinds), `average_cbar`.
 
     Raises:
-        ValueError: No runs, or runs on different images, clean or corrupted, as `compare` says.
+        ValueError: No runs, two runs on different images, clean or corrupted, as `compare` says, two
+            precisions, or one network twice.
     """
     if not runs:
         raise ValueError("over_seeds needs at least one run, got none")
-    for run in runs[1:]:
-        check_alike(runs[0], run, shared_cells(runs[0], run))
+    # Each with each: two folders may both be taken for one that is not known.
+    for one, other in combinations(runs, 2):
+        check_alike(one, other, shared_cells(one, other))
+        if one.precision != other.precision:
+            raise ValueError(
+                f"over_seeds needs runs of one precision, got {one.precision} of {one.name} and "
+                f"{other.precision} of {other.name}"
+            )
+        if one.model == other.model:
+            raise ValueError(
+                f"over_seeds needs each network once, {one.name} and {other.name} have the same weights"
+            )
     figures = {"clean": Scores.clean_estimate, **{name: average for name, (average, _) in AVERAGES.items()}}
     if len({frozenset(overlapping_kinds(run.overlap)) for run in runs}) > 1:
         # It would be a mean over different kinds.
