@@ -1,10 +1,12 @@
 """Networks from names and files."""
 
 import copy
+import io
 import json
 import pickle
 import subprocess
 import sys
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 
@@ -332,3 +334,42 @@ def test_a_mean_in_the_file_that_has_no_place_is_said(
     assert (
         "the file holds normalize.mean 0.5,0.5,0.5 and normalize.std 0.25,0.25,0.25; give them" in caplog.text
     )
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module._orig_mod."])
+@pytest.mark.parametrize("is_first", [True, False])
+def test_two_names_that_become_one_are_refused(prefix: str, is_first: bool, tmp_path: Path) -> None:
+    other = prefix.replace("_orig_mod.", "")
+    names = [f"{prefix}conv1.weight", f"{other}conv1.weight"][:: 1 if is_first else -1]
+    save_file(
+        {name: torch.full((2, 3, 3, 3), float(place)) for place, name in enumerate(names)}, tmp_path / "w"
+    )
+    torch.save(
+        {name: torch.full((2, 3, 3, 3), float(place)) for place, name in enumerate(names)}, tmp_path / "p"
+    )
+    for name in ("w", "p"):
+        with pytest.raises(
+            ValueError, match=f"holds both {names[0]} and {names[1]}, which are one name"
+        ) as caught:
+            read_weights(tmp_path / name)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_name_that_an_archive_or_a_folder_holds_twice_is_refused(tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    np.save(stream, np.ones((2, 3, 3, 3), np.float32))
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("conv1.weight.npy", stream.getvalue())
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            archive.writestr("conv1.weight.npy", stream.getvalue())
+    with pytest.raises(ValueError, match=r"it holds conv1\.weight\.npy twice"):
+        read_weights(tmp_path / "a.npz")
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    for part in ("1", "2"):
+        save_file({"conv1.weight": torch.ones(1), f"other{part}": torch.ones(1)}, parts / part)
+    (parts / "model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": {"conv1.weight": "1", "other2": "2"}})
+    )
+    with pytest.raises(ValueError, match=r"parts holds conv1\.weight in two of its 2 parts"):
+        read_weights(parts)

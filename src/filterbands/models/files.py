@@ -3,7 +3,8 @@
 import re
 import struct
 import zipfile
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from glob import glob
 from hashlib import sha256
 from pathlib import Path
@@ -78,8 +79,21 @@ def read_checkpoint(path: str | Path, *, key: str | None = None) -> _Checkpoint:
     tensors = {name: Tensor.detach(tensor) for name, tensor in tensors.items()}
     for name, tensor in tensors.items():
         _check_tensor(tensor, f"{path}: {name}")
-    plain = plainly(tensors)
-    return {plain(name): tensor for name, tensor in tensors.items()}, metadata
+    return {name: tensors[place] for name, place in _plain_names(tensors, path).items()}, metadata
+
+
+def _plain_names(names: Iterable[str], where: str | Path) -> dict[str, str]:
+    """Return the names of a file by what is left of them without prefixes; refuse two that become one."""
+    found: dict[str, str] = {}
+    plain = plainly(names)
+    for name in names:
+        first = found.setdefault(plain(name), name)
+        if first != name:
+            raise ValueError(
+                f"{where} holds both {first} and {name}, which are one name without _orig_mod; save the "
+                "weights of one network"
+            )
+    return found
 
 
 def _check_tensor(tensor: Tensor, where: str) -> None:
@@ -150,7 +164,11 @@ def _read_safetensors(file: Path, key: str | None) -> _Checkpoint:
 
 def _read_folder(folder: Path, key: str | None) -> _Checkpoint:
     read = [read_checkpoint(part, key=key) for part in _weight_files(folder)]
-    tensors = {name: tensor for part, _ in read for name, tensor in part.items()}
+    tensors: dict[str, Tensor] = {}
+    for part, _ in read:
+        if twice := next((name for name in part if name in tensors), None):
+            raise ValueError(f"{folder} holds {twice} in two of its {len(read)} parts; copy it again")
+        tensors |= part
     return tensors, read[0][1] if len(read) == 1 else {}
 
 
@@ -231,6 +249,9 @@ def _read_archive(file: Path, key: str | None) -> _Checkpoint:
         with zipfile.ZipFile(file) as archive:
             check_unpacked(archive)
             members = archive.infolist()
+            names = Counter(info.filename for info in members)
+            if twice := next((name for name, times in names.items() if times > 1), None):
+                raise ValueError(f"it holds {twice} twice")
             for info in members:
                 # torch can be told to leave out the checksums, which are then 0.
                 if info.CRC and info.file_size <= _CHECKED:
