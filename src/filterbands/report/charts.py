@@ -7,7 +7,7 @@ import io
 import math
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import altair as alt
@@ -205,18 +205,19 @@ def _svg(
     *,
     height: int,
     label: str,
-    margins: dict[str, float] | None = None,
+    margins: Mapping[str, int] | None = None,
 ) -> Markup:
     """Return the chart as SVG to stand inside the page; with margins they hold what is around its plot."""
-    if margins is None:
-        space = {"autosize": alt.AutoSizeParams(type="fit", contains="padding"), "padding": 2}
-        width = _WIDTH
-    else:
-        # What reaches beyond the plot would make it narrower, and its axis another one than its neighbor's.
-        space = {"autosize": alt.AutoSizeParams(type="none"), "padding": margins}
-        width = round(_WIDTH - margins["left"] - margins["right"])
+    # Fitted, a plot with something beyond it would be narrower, and its axis another one than its neighbor's.
+    fitted_in = alt.AutoSizeParams(type="fit", contains="padding")
+    space: Mapping[str, Any] = margins or {"left": 0, "right": 0}
     finished = (
-        chart.properties(width=width, height=height, **space)
+        chart.properties(
+            width=_WIDTH - space["left"] - space["right"],
+            height=height,
+            autosize=alt.AutoSizeParams(type="none") if margins else fitted_in,
+            padding=dict(space) if margins else 2,
+        )
         .configure(background="transparent")
         .configure_view(stroke=None)
         .configure_axis(

@@ -1,6 +1,6 @@
 """The page of `probe`: which frequencies networks look at, and what corruption does to them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import isnan
@@ -20,20 +20,18 @@ from ..probes import (
     gain_by_frequency,
 )
 from ..scores import Scores, key_of
-from .accuracy import accuracy_cells, compared, mean_at_hand
-from .charts import Axis, Line, known, line_chart, points
-from .layers import RADIUS, having, radial_figures, spectra_pictures
+from .accuracy import accuracy_cells, compared
+from .charts import Line, points
+from .layers import having, radial_figures, spectra_pictures
 from .page import render, write_page
 from .pictures import spectrum_picture
 from .scored import conditions_of
-from .text import brief, cleaned, isolated, number, percent, spaced
+from .sensitivity import RINGS, Found, probed_sections, with_ends
+from .text import brief, cleaned, isolated, number, spaced
 from .views import RING, Cell, Figure, Picture, Row, Table
 
 _SHOWN_SEVERITY = 3
 _DECADES = 6.0
-# Out to the corner, 0.71 cycles per pixel.
-_RINGS = round(0.72 / RING)
-_BANDS = ((0.0, 0.1), (0.1, 0.2), (0.2, 0.3), (0.3, 0.4), (0.4, 0.5), (0.5, 0.71))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,8 +88,12 @@ def write_probe_page(
     file = check_output(out, replaced=True)
     names = [entry.name for entry in probed]
     probed, apart = _alike([replace(entry, name=brief(cleaned(entry.name))) for entry in probed])
-    maps = having((entry.name, entry.heatmap) for entry in probed)
-    passed = having((entry.name, entry.passes) for entry in probed)
+    found = [
+        Found(position, entry.name, (("images", f"{one.images:,}"),), one)
+        for position, entry in enumerate(probed)
+        for one in (entry.heatmap, entry.passes)
+        if one is not None
+    ]
     gradients, peak = _gradients(probed)
     page = render(
         "probe.html",
@@ -109,7 +111,7 @@ def write_probe_page(
         conditions=list(conditions.items()),
         curves=_curves(probed),
         gains=_gains(probed, corruptions),
-        **probed_sections(maps, passed),
+        **probed_sections(found),
         added=[] if corruptions is None else added_pictures(corruptions),
         gradients=gradients,
         peak=peak,
@@ -117,18 +119,6 @@ def write_probe_page(
         missing=having((entry.name, entry.why or None) for entry in probed),
     )
     return write_page(file, page, of=f"page of {len(probed)} networks")
-
-
-def probed_sections(
-    maps: Sequence[tuple[int, str, HeatMap]], passed: Sequence[tuple[int, str, PassCurves]]
-) -> dict[str, Any]:
-    """Return what a page shows of heat maps and of filtered images, by position and name of the network."""
-    return {
-        "maps": _maps(maps),
-        "errors": _errors(maps),
-        "passes": _passes(passed) if passed else [],
-        "reached": _reached(passed),
-    }
 
 
 def _alike(probed: Sequence[Probed]) -> tuple[list[Probed], dict[int, str]]:
@@ -195,47 +185,6 @@ def _curves(probed: Sequence[Probed]) -> list[Figure]:
     return radial_figures(lines, cutoff=EQUAL_AREA)
 
 
-def _maps(maps: Sequence[tuple[int, str, HeatMap]]) -> list[Picture]:
-    pictures = []
-    for position, name, heat in maps:
-        where = f", at {heat.layer}" if heat.layer else ""
-        measured, frequencies = heat.measured()
-        if measured < frequencies:
-            where += f", {measured:,} of {frequencies:,} frequencies measured"
-        label = Cell(name, position, f"norm {heat.norm:g}, {heat.images:,} images{where}")
-        alt = f"Fourier heat map of {name}: mean error {_percent(heat.mean_error())}"
-        address = spectrum_picture(heat.filled(), peak=1.0)
-        pictures.append(Picture(label, address, alt, EQUAL_AREA, pixels=True, rings=_error_rings(heat)))
-    return pictures
-
-
-def _error_rings(heat: HeatMap) -> dict[str, str]:
-    """Return mean errors and numbers of frequencies, ring by ring."""
-    edges = [RING * number for number in range(_RINGS + 1)]
-    errors = [heat.mean_error(*ends) for ends in pairwise(edges)]
-    counts = [heat.measured(*ends)[0] for ends in pairwise(edges)]
-    said = ["" if isnan(error) else f"{error:.4f}" for error in errors]
-    return {"errors": ",".join(said), "counts": ",".join(map(str, counts))}
-
-
-def _errors(maps: Sequence[tuple[int, str, HeatMap]]) -> Table:
-    rows: list[Row] = [["no perturbation", *(percent(heat.clean_error) for _, _, heat in maps)]]
-    for low, high in _BANDS:
-        rows.append([f"{low:g} to {high:g}", *(_percent(heat.mean_error(low, high)) for _, _, heat in maps)])
-    heads = [Cell(name, position, _about(heat, maps)) for position, name, heat in maps]
-    return Table("Mean error by radius", ["Radius", *heads], rows)
-
-
-def _about(heat: HeatMap, maps: Sequence[tuple[int, str, HeatMap]]) -> str:
-    """Return the norm and the layer of a map where those of the maps beside it differ."""
-    same = len({(other.norm, other.layer) for _, _, other in maps}) == 1
-    return "" if same else f"norm {heat.norm:g}" + (f" at {heat.layer}" if heat.layer else "")
-
-
-def _percent(error: float) -> str:
-    return "not measured" if isnan(error) else percent(error)
-
-
 def _names(found: Sequence[tuple[int, str, object]]) -> list[Cell]:
     return [Cell(name, position) for position, name, _ in found]
 
@@ -245,63 +194,17 @@ def _gains(probed: Sequence[Probed], corruptions: CorruptionSpectra | None) -> T
     if corruptions is None or not scored:
         return None
     tables = [scores.kinds for _, _, scores in scored]
+    # The networks that are compared were measured at the same severities.
+    energies = {
+        kind: corruptions.low_energy(kind, severities=_shared(scored[0][2], corruptions.spectra, kind))
+        for kind in corruptions.kinds
+    }
     rows: list[Row] = [
-        [
-            Cell(spaced(kind), kind=kind),
-            number(corruptions.low_energy(kind)),
-            *accuracy_cells(kind, tables),
-        ]
-        for kind in sorted(corruptions.kinds, key=corruptions.low_energy)
+        [Cell(spaced(kind), kind=kind), number(energies[kind]), *accuracy_cells(kind, tables)]
+        for kind in sorted(energies, key=energies.__getitem__)
     ]
     head: Row = ["Kind", Cell("Low energy", under="of what it adds"), *compared(_names(scored))]
     return Table("Accuracy by kind, ordered by frequency", head, rows)
-
-
-def _passes(passed: Sequence[tuple[int, str, PassCurves]]) -> list[Figure]:
-    figures = []
-    for shape, title in (("ideal", "Ideal filters"), ("gaussian", "Gaussian filters")):
-        lines = [
-            Line(
-                position=position,
-                name=f"{name}, {band}-pass",
-                values=points(passes.radii, passes.curves[f"{band}_{shape}"]),
-                dashed=band == "high",
-            )
-            for position, name, passes in passed
-            for band in ("low", "high")
-        ]
-        chart = line_chart(
-            lines,
-            x=Axis(RADIUS, domain=(0, 0.72)),
-            y=Axis("Accuracy", percent=True, domain=(0, 1)),
-            label=f"Accuracy under {shape} low- and high-pass filters",
-        )
-        figures.append(Figure(title, chart))
-    return figures
-
-
-def _reached(passed: Sequence[tuple[int, str, PassCurves]]) -> Table:
-    rows: list[Row] = [
-        [
-            Cell(name, position),
-            percent(passes.clean),
-            *(_with_ends(passes.reached[share], 3) for share in (0.1, 0.9)),
-            percent(passes.phase_only),
-            percent(passes.amplitude_only),
-        ]
-        for position, name, passes in passed
-    ]
-    radii = [
-        Cell(f"Radius for {percent(share, 0)}", under="of its gain over guessing") for share in (0.1, 0.9)
-    ]
-    return Table("Pass curves", ["Network", "Clean", *radii, "Phases alone", "Amplitudes alone"], rows)
-
-
-def _with_ends(found: tuple[float, float, float] | None, digits: int) -> Cell:
-    if found is None:
-        return Cell(number(None))
-    value, low, high = (number(part, digits) for part in found)
-    return Cell(value, under=f"{low} to {high}")
 
 
 def added_pictures(corruptions: CorruptionSpectra) -> list[Picture]:
@@ -312,7 +215,7 @@ def added_pictures(corruptions: CorruptionSpectra) -> list[Picture]:
         severity = _SHOWN_SEVERITY if _SHOWN_SEVERITY in severities else severities[0]
         spectrum = corruptions.spectra[kind, severity]
         power = spectrum.power.double()
-        within = [spectrum.low_energy(RING * number) for number in range(1, _RINGS + 1)]
+        within = [spectrum.low_energy(RING * number) for number in range(1, RINGS + 1)]
         shares = ",".join(f"{above - below:.4f}" for below, above in pairwise([0.0, *within]))
         decades = (power / power.max().clamp_min(1e-30)).clamp_min(1e-30).log10() + _DECADES
         under = f"severity {severity}, low energy {number(spectrum.low_energy())}"
@@ -351,8 +254,17 @@ def _vulnerability(probed: Sequence[Probed]) -> Table | None:
 
 
 def _agreement(moved: Vulnerability, scores: Scores | None) -> Cell:
-    accuracies = {} if scores is None else scores.kinds
-    pairs = [(moved.of_kind(kind), mean_at_hand(accuracies.get(kind, ()))) for kind in moved.kinds]
-    measured = known(pairs)
-    found = correlate([value for value, _ in measured], [1 - accuracy for _, accuracy in measured])
-    return Cell("not measured") if found is None else _with_ends((found.value, *found.ci95), 2)
+    if scores is None:
+        return Cell("not measured")
+    pairs = []
+    for kind in moved.kinds:
+        if levels := _shared(scores, moved.whole, kind):
+            accuracies = [scores.cells[kind, severity].accuracy for severity in levels]
+            pairs.append((moved.of_kind(kind, levels), 1 - sum(accuracies) / len(accuracies)))
+    found = correlate([value for value, _ in pairs], [error for _, error in pairs])
+    return Cell("not measured") if found is None else with_ends((found.value, *found.ci95), 2)
+
+
+def _shared(scores: Scores, cells: Collection[tuple[str, int]], kind: str) -> list[int] | None:
+    """Return the severities of a kind at which scores have answers and that are among cells; None if none."""
+    return [severity for name, severity in cells if name == kind and (kind, severity) in scores.cells] or None

@@ -7,7 +7,7 @@ from typing import Any
 from ..control import CENTERS
 from ..disk import check_output
 from ..evaluation import Data
-from ..probes import Added, HeatMap, PassCurves, Probing
+from ..probes import Added, HeatMap, Probing
 from .accuracy import Comparison, comparisons, mean_at_hand, told
 from .charts import Axis, Line, line_chart
 from .first_layer import first_layers
@@ -16,7 +16,8 @@ from .gather import gather
 from .glance import glances
 from .layers import by_depth, course, layers_table, recipes_of
 from .page import render, write_page
-from .probe_page import added_pictures, probed_sections
+from .probe_page import added_pictures
+from .sensitivity import Found, probed_sections
 from .text import spaced
 from .views import Entry, Figure, Recipe, ReportView
 
@@ -162,15 +163,13 @@ def _trained_alike(trained: Sequence[Entry]) -> dict[str, Any]:
 
 
 def _probed(report: ReportView) -> dict[str, Any]:
-    """Return what the sections on heat maps and on filtered images show."""
-    found = [(entry, probing) for entry in report.entries for probing in entry.probed]
-    maps = [(e.position, e.name, one.found) for e, one in found if isinstance(one.found, HeatMap)]
-    passed = [(e.position, e.name, one.found) for e, one in found if isinstance(one.found, PassCurves)]
-    made = {
-        kind: list(dict.fromkeys(_conditions(one) for _, one in found if isinstance(one.found, kind)))
-        for kind in (HeatMap, PassCurves)
-    }
-    return {**probed_sections(maps, passed), "mapped": made[HeatMap], "filtered": made[PassCurves]}
+    """Return what the sections on heat maps and on filtered images show, and all that was probed on."""
+    found = [
+        Found(entry.position, entry.name, _conditions(one), one.found)
+        for entry in report.entries
+        for one in entry.probed
+    ]
+    return {**probed_sections(found), "probed_on": list(dict.fromkeys(one.conditions for one in found))}
 
 
 def _conditions(probing: Probing) -> tuple[tuple[str, str], ...]:
