@@ -348,10 +348,10 @@ def test_two_names_that_become_one_are_refused(prefix: str, is_first: bool, tmp_
         {name: torch.full((2, 3, 3, 3), float(place)) for place, name in enumerate(names)}, tmp_path / "p"
     )
     for name in ("w", "p"):
-        with pytest.raises(
-            ValueError, match=f"holds both {names[0]} and {names[1]}, which are one name"
-        ) as caught:
+        with pytest.raises(ValueError, match=r"holds both .* and .*, which are one name") as caught:
             read_weights(tmp_path / name)
+        # safetensors sorts the names.
+        assert all(f" {name}" in str(caught.value) for name in names)
         assert "\n" not in str(caught.value)
 
 
