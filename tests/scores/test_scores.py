@@ -233,7 +233,7 @@ def test_the_text_says_what_an_average_is_over() -> None:
 def _slow_interval(
     scores: Scores, wanted: list[tuple[str, int]], other: Scores | None = None
 ) -> tuple[float, float]:
-    """Draw images anew within each class of each group that the same cells saw, and average the cells."""
+    """Draw images anew within each class of each group that the same cells saw, and average the kinds."""
     images = range(len(scores.labels))
     seen = {i: tuple(c for c in wanted if i in scores.cells[c].positions) for i in images}
     strata: dict[tuple[object, int], list[int]] = {}
@@ -246,13 +246,15 @@ def _slow_interval(
             answers = run.cells[cell]
             for i, bit in zip(answers.positions.tolist(), answers.bits.tolist(), strict=True):
                 right[i][cell] = right[i].get(cell, 0) + sign * bit
+    of = [kind for kind, _ in wanted]
+    part = {kind: len(set(of)) * of.count(kind) for kind in of}
     draw = np.random.default_rng(77)
     averages = []
     for _ in range(RESAMPLES):
         total = 0.0
         for members in strata.values():
             for i in draw.choice(members, len(members)).tolist():
-                total += sum(right[i][c] / len(scores.cells[c].bits) for c in seen[i]) / len(wanted)
+                total += sum(right[i][c] / len(scores.cells[c].bits) / part[c[0]] for c in seen[i])
         averages.append(total)
     low, high = np.percentile(averages, [2.5, 97.5])
     return float(low), float(high)
@@ -274,14 +276,23 @@ def test_a_comparison_is_a_slow_paired_bootstrap_and_antisymmetric(spread: bool)
     two = _scores(("fog",), images=100, classes=2, spread=spread, seed=5)
     for kinds in (("clean",), ("fog",), ("clean", "fog")):
         found, opposite = compare(one, two, kinds), compare(two, one, kinds)
-        cells = [(k, s) for k in kinds for s in ((0,) if k == "clean" else SEVERITIES)]
-        assert found.difference == pytest.approx(
-            sum(one.cells[c].accuracy - two.cells[c].accuracy for c in cells) / len(cells), abs=1e-12
-        )
+        places = {k: (0,) if k == "clean" else SEVERITIES for k in kinds}
+        cells = [(k, s) for k, levels in places.items() for s in levels]
+        of_kinds = [_mean(one, [k], levels) - _mean(two, [k], levels) for k, levels in places.items()]
+        assert found.difference == pytest.approx(sum(of_kinds) / len(kinds), abs=1e-12)
         assert opposite.difference == pytest.approx(-found.difference, abs=1e-12)
         assert opposite.ci95 == pytest.approx((-found.ci95[1], -found.ci95[0]), abs=1e-12)
         slow = _slow_interval(one, cells, two)
         assert found.ci95 == pytest.approx(slow, abs=0.15 * (slow[1] - slow[0]))
+
+
+def test_clean_images_and_a_kind_named_twice_weigh_as_one_kind_each() -> None:
+    one = _scores(("fog",), images=100)
+    wrong = replace(one.cells["clean", 0], bits=np.zeros(100, dtype=bool))
+    other = replace(one, cells={**one.cells, ("clean", 0): wrong})
+    assert compare(one, other, ("clean", "fog", "fog")).difference == pytest.approx(one.clean / 2, abs=1e-12)
+    gained = compare(one, other, ("fog",))
+    assert (gained.difference, gained.ci95) == (0, (0, 0))
 
 
 def test_a_run_differs_from_itself_by_nothing() -> None:

@@ -114,7 +114,7 @@ class OverSeeds:
 def compare(first: Scores, second: Scores, kinds: Iterable[str] = ("clean",)) -> Difference:
     """Return the paired difference of two runs' averages over kinds, at the severities both have.
 
-    Two precisions may be compared.
+    All kinds have the same weight, `clean` among them. Two precisions may be compared.
 
     Args:
         first: Whose gain it is.
@@ -128,8 +128,9 @@ def compare(first: Scores, second: Scores, kinds: Iterable[str] = ("clean",)) ->
             that one of them lacks.
     """
     severities = sorted(set(first.severities) & set(second.severities))
-    wanted = [(kind, s) for kind in kinds for s in ([0] if kind == "clean" else severities)]
-    return _difference(first, second, wanted)
+    wanted = {kind: [0] if kind == "clean" else severities for kind in kinds}
+    cells = [(kind, severity) for kind, levels in wanted.items() for severity in levels]
+    return _difference(first, second, cells, [len(wanted) * len(wanted[kind]) for kind, _ in cells])
 
 
 def compare_kinds(first: Scores, second: Scores) -> tuple[KindDifference, ...]:
@@ -299,13 +300,18 @@ def over_seeds(runs: Sequence[Scores]) -> dict[str, OverSeeds]:
     return table
 
 
-def _difference(first: Scores, second: Scores, wanted: Sequence[tuple[str, int]]) -> Difference:
+def _difference(
+    first: Scores, second: Scores, wanted: Sequence[tuple[str, int]], parts: Sequence[int] | None = None
+) -> Difference:
+    """Return the paired difference over cells of these parts, as `per_image` takes them."""
     check_alike(first, second, wanted)
     for scores in (first, second):
         lacking = [f"{kind} {severity}" for kind, severity in wanted if (kind, severity) not in scores.cells]
         if lacking or not wanted:
             raise ValueError(f"{scores.name} has no results of {', '.join(lacking[:3]) or 'these kinds'}")
-    mine, theirs = (per_image([run.cells[at] for at in wanted], first.labels) for run in (first, second))
+    mine, theirs = (
+        per_image([run.cells[at] for at in wanted], first.labels, parts) for run in (first, second)
+    )
     gain = mine - theirs
     difference = round(gain.mean, 12)
     low, high = gain.interval()

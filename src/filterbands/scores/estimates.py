@@ -77,8 +77,10 @@ def estimate_of(cells: Sequence[Answers], labels: Integers) -> Estimate:
     return Estimate(accuracy=accuracy, ci95=(max(low, 0.0), min(high, 1.0)))
 
 
-def per_image(cells: Sequence[Answers], labels: Integers) -> PerImage:
+def per_image(cells: Sequence[Answers], labels: Integers, parts: Sequence[int] | None = None) -> PerImage:
     """Return the answers to each image that one of the cells has, and how images are drawn anew.
+
+    A cell of part n has the weight 1 / n in the average; by default all have the same.
 
     Images that are in the same cells form a group: all images, or those of one severity if images are spread
     over severities. A stratum is a class within a group, or the whole group if a class has too few images.
@@ -94,16 +96,18 @@ def per_image(cells: Sequence[Answers], labels: Integers) -> PerImage:
         jackknife's linear form of a statistic.
     """
     right, weights, expected = (np.zeros(len(labels)) for _ in range(3))
-    for size in sorted({len(answers.positions) for answers in cells}):
+    parts = [len(cells)] * len(cells) if parts is None else parts
+    alike = [(len(answers.positions), part) for answers, part in zip(cells, parts, strict=True)]
+    for size, part in sorted(set(alike)):
         # Whole numbers up to this point, so that images with equally many correct answers have equal values.
         hits, times = np.zeros(len(labels), dtype=np.int64), np.zeros(len(labels), dtype=np.int64)
-        for answers in cells:
-            if len(answers.positions) == size:
+        for answers, of in zip(cells, alike, strict=True):
+            if of == (size, part):
                 hits[answers.positions] += answers.bits
                 times[answers.positions] += 1
-                expected[answers.positions] += answers.accuracy / (size * len(cells))
-        right += hits / (size * len(cells))
-        weights += times / (size * len(cells))
+                expected[answers.positions] += answers.accuracy / (size * part)
+        right += hits / (size * part)
+        weights += times / (size * part)
     trace = np.zeros(len(labels), dtype=np.uint64)
     for number, answers in enumerate(cells):
         # The products wrap around; it only matters that the same cells leave the same trace.
