@@ -169,6 +169,13 @@ def test_resamples_without_a_gain_are_not_left_out_in_silence() -> None:
     assert reached(right, right[0], radii, 0.9, 0.1) is not None
 
 
+def test_images_and_labels_that_were_made_in_inference_mode_have_a_gradient() -> None:
+    with torch.inference_mode():
+        made = waves(count=4)
+    usual = gradient_spectrum(WaveDetector(), waves(count=4))
+    assert torch.equal(gradient_spectrum(WaveDetector(), made).power, usual.power)
+
+
 RAN: list[int] = []
 
 

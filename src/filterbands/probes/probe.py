@@ -171,7 +171,8 @@ class Probe:
 
     def batches(self) -> Iterator[tuple[FloatImages, Tensor, Tensor]]:
         """Yield images in [0, 1], their labels and their indices, `batch_size` at a time."""
-        whole = (self.images, self.labels, self.source.index)
+        # Autograd keeps labels for a gradient, and refuses those that were made in inference mode.
+        whole = (self.images, self.labels.clone(), self.source.index)
         parts = (torch.split(part, self.config.batch_size) for part in whole)
         for images, labels, index in zip(*parts, strict=True):
             yield images.float().div_(255), labels, index
