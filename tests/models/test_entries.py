@@ -100,6 +100,30 @@ def test_a_key_of_a_wrapper_opens_what_is_in_it(tmp_path: Path) -> None:
     assert _value(tmp_path / "both.pt", "") == 1
 
 
+def test_weights_are_found_however_deep_they_lie(tmp_path: Path) -> None:
+    torch.save({"a": {"b": {"c": {"d": _state(1)}}}, "lr": torch.tensor(0.1)}, tmp_path / "net.pt")
+    assert _value(tmp_path / "net.pt") == 1
+    assert _value(tmp_path / "net.pt", "a.b.c.d") == 1
+    torch.save({"net": _state(1), "a": {"b": {"c": {"d": _state(2)}}}}, tmp_path / "both.pt")
+    assert _value(tmp_path / "both.pt") == 1
+    assert _value(tmp_path / "both.pt", "a.b.c.d") == 2
+
+
+@pytest.mark.parametrize("name", ["params", "state_dict", "weights"])
+def test_settings_with_one_axis_hide_no_weights(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for taken in ("module", "net", "my_weights"):
+        torch.save({name: {"lr": torch.tensor([0.1, 0.2])}, taken: _state(1)}, tmp_path / f"{taken}.pt")
+        assert _value(tmp_path / f"{taken}.pt") == 1
+        assert caplog.messages[-1].endswith(
+            f"the weights are those of {taken}; --key (key=) takes others: {name}"
+        )
+        assert list(read_weights(tmp_path / f"{taken}.pt", key=name)) == ["lr"]
+    torch.save({"params": {"lr": torch.tensor([0.1, 0.2])}}, tmp_path / "vectors.pt")
+    assert list(read_weights(tmp_path / "vectors.pt")) == ["lr"]
+
+
 def test_a_key_that_is_not_there_is_one_line_that_lists_the_keys_with_weights(tmp_path: Path) -> None:
     torch.save({"model": _state(1), "ema": {"shadow": _state(2)}, "args": {"lr": 0.1}}, tmp_path / "net.pt")
     for key in ("model_ema", "args", "args.lr", "ema.shadow.conv1"):

@@ -14,8 +14,8 @@ _WRAPPERS = (
     *("state_dict", "net", "model", "model_state_dict", "weights", "params", "model_ema", "module"),
     *("model_state", "network", "ema_state_dict", "state_dict_ema", "ema", "shadow", "teacher", "student"),
 )
-# Wrappers of wrappers are opened, trees of settings are not searched.
-_DEPTH = 3
+# Wrappers of wrappers are opened; trees of settings are searched only where there are no weights elsewhere.
+_DEPTH, _DEEPEST = 3, 16
 # Dictionaries and modules that are looked at.
 _MOST = 100_000
 
@@ -34,26 +34,28 @@ def weights_in(loaded: object, *, key: str | None, where: str) -> dict[str, Tens
     Raises:
         ValueError: There is no such entry, there are several, or the file holds no dictionary.
     """
-    try:
-        entries = dict(_entries(loaded, count(1)))
-    except OverflowError:
-        raise ValueError(
-            f"{where} holds more than {_MOST:,} dictionaries and modules, or some of them many times; save "
-            "model.state_dict()"
-        ) from None
-    if () not in entries:
-        raise ValueError(
-            f"{where} holds a {type(loaded).__name__}, not a state dict; save model.state_dict()"
-        )
-    # One dictionary may be there many times.
-    each = {id(entry): entry for entry in entries.values()}
-    holding = {key for key, entry in each.items() if any(_is_weight(value) for _, value in _items(entry))}
-    holders = [place for place, entry in entries.items() if id(entry) in holding]
+    for depth in (_DEPTH, _DEEPEST):
+        try:
+            entries = dict(_entries(loaded, count(1), depth))
+        except OverflowError:
+            raise ValueError(
+                f"{where} holds more than {_MOST:,} dictionaries and modules, or some of them many times; "
+                "save model.state_dict()"
+            ) from None
+        if () not in entries:
+            raise ValueError(
+                f"{where} holds a {type(loaded).__name__}, not a state dict; save model.state_dict()"
+            )
+        holders = _holders(entries, axes=1)
+        start = next((place for place in entries if ".".join(place) == key), None)
+        if holders and (key is None or start is not None):
+            break
     told = ", ".join(_name(place) for place in holders[:12]) + (" ..." if len(holders) > 12 else "")
     if key is None:
-        found, fault = _most_likely((), holders), "several entries that may be the weights"
+        # Settings may be tensors with one axis; every network has weights with more.
+        found = _most_likely((), _holders(entries, axes=2) or holders)
+        fault = "several entries that may be the weights"
     else:
-        start = next((place for place in entries if ".".join(place) == key), None)
         found = start if start is None or start in holders else _most_likely(start, holders)
         fault = f"no entry {key!r} of weights"
     if found is None and (key is not None or holders):
@@ -66,7 +68,7 @@ def weights_in(loaded: object, *, key: str | None, where: str) -> dict[str, Tens
 
 
 def _entries(
-    value: object, visits: Iterator[int], place: _Place = ()
+    value: object, visits: Iterator[int], depth: int, place: _Place = ()
 ) -> Iterator[tuple[_Place, dict[Any, Any]]]:
     """Yield the dictionaries in what a file holds, and where they lie; raise OverflowError at too many."""
     if isinstance(value, list) and len(value) == 1:
@@ -79,10 +81,10 @@ def _entries(
         return
     _visit(visits)
     yield place, value
-    for name, inner in _items(value) if len(place) < _DEPTH else ():
+    for name, inner in _items(value) if len(place) < depth else ():
         # The moments of an optimizer are tensors too, under numbers or under the names of the weights.
         if isinstance(name, str) and not name.startswith("optim"):
-            yield from _entries(inner, visits, (*place, name))
+            yield from _entries(inner, visits, depth, (*place, name))
 
 
 def _state(
@@ -120,9 +122,19 @@ def _items(value: object) -> Iterable[tuple[Any, Any]]:
     return dict.items(value) if isinstance(value, dict) else ()
 
 
-def _is_weight(value: object) -> bool:
-    # Numbers that a trainer keeps, such as the best accuracy, are tensors without axes.
-    return isinstance(value, Tensor) and value.ndim > 0
+def _holders(entries: Mapping[_Place, dict[Any, Any]], *, axes: int) -> list[_Place]:
+    """Return the places of the entries that hold a tensor with so many axes or more.
+
+    Numbers that a trainer keeps, such as the best accuracy, are tensors without axes.
+    """
+    # One dictionary may be there many times.
+    each = {id(entry): entry for entry in entries.values()}
+    holding = {
+        key
+        for key, entry in each.items()
+        if any(isinstance(value, Tensor) and value.ndim >= axes for _, value in _items(entry))
+    }
+    return [place for place, entry in entries.items() if id(entry) in holding]
 
 
 def _name(place: _Place) -> str:
