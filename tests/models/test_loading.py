@@ -298,6 +298,24 @@ def test_a_run_whose_first_layer_was_blurred_is_read_with_its_wider_kernel(tmp_p
     assert model(torch.rand(2, 3, 32, 32)).shape == (2, 10)
 
 
+def test_a_wider_first_layer_is_said_unless_a_blur_made_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch.manual_seed(0)
+    state = dict(load_model(arch="fastnet").state_dict())
+    blur = torch.tensor([0.2, 0.6, 0.2])
+    free = state["conv1.weight"].reshape(-1, 1, 3, 3)
+    blurred = torch.nn.functional.conv2d(free, torch.outer(blur, blur)[None, None], padding=2)
+    wide = {"blurred": blurred.reshape(-1, 3, 5, 5), "free": torch.randn(24, 3, 5, 5)}
+    wide |= {"half": wide["blurred"].bfloat16(), "nan": wide["blurred"] * float("nan")}
+    for name, kernels in wide.items():
+        save_file(state | {"conv1.weight": kernels}, tmp_path / name, metadata={"arch": "fastnet"})
+        caplog.clear()
+        assert load_model(tmp_path / name).conv1.kernel_size == (5, 5)
+        said = any("conv1.weight has kernels of 5x5, not of 3x3" in line for line in caplog.messages)
+        assert said == (name in ("free", "nan")), name
+
+
 @pytest.mark.parametrize("kind", [torch.int8, torch.complex64])
 def test_weights_that_are_no_real_numbers_are_refused(kind: torch.dtype, tmp_path: Path) -> None:
     state = dict(load_model(arch="fastnet").state_dict())

@@ -5,14 +5,16 @@ import logging
 import re
 from collections import OrderedDict
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from .files import read_checkpoint
-from .fitting import Fit, fit, some
+from .fitting import Fit, Shape, fit, some
 from .held import bake_weights, held_weights
 from .layers import convolutions
 from .normalizing import mean_and_std, normalizing, scaled
@@ -159,9 +161,9 @@ def _of_file(
     if arch not in ARCHITECTURES and not is_zoo(arch):
         _refuse_classes(arch, classes)
         model, own = build(arch, None)
-        found = _fit(model, weights, prefix, where)
+        found, wider = _fit(model, weights, prefix, where)
     else:
-        model, own, found = _sized(arch, weights, classes, prefix, where)
+        model, own, found, wider = _sized(arch, weights, classes, prefix, where)
     if not found.fits:
         if classes is not None and found.outputs is not None:
             raise ValueError(
@@ -180,6 +182,8 @@ def _of_file(
         _log.warning("%s: baked on the way in, since they were held when it was saved: %s", where, some(held))
     if found.kept:
         _log.warning("%s: taken from %s, since the file lacks them: %s", where, arch, some(found.kept))
+    if wider:
+        _log.warning("%s: %s; the layer of %s is made wider", where, wider, arch)
     if found.left:
         _log.warning("%s: left out, since %s has no place for them: %s", where, arch, some(found.left))
     fitting = OrderedDict(found.weights)
@@ -217,8 +221,8 @@ def _check_size(arch: str, weights: Mapping[str, Tensor], where: str) -> None:
 
 def _sized(
     arch: str, weights: Mapping[str, Tensor], classes: int | None, prefix: str | None, where: str
-) -> tuple[nn.Module, Mapping[str, Any], Fit]:
-    """Return a network with as many outputs as the file has, and how the file fits it."""
+) -> tuple[nn.Module, Mapping[str, Any], Fit, str]:
+    """Return a network with as many outputs as the file has, and what `_fit` does."""
     if classes is None:
         heads = [len(one) for name, one in weights.items() if one.ndim == 2 and name.endswith("weight")]
         # The last matrix is the head in most files; else the shapes tell, or it is the published network.
@@ -226,37 +230,56 @@ def _sized(
         sizes = list(dict.fromkeys([guess, None])) if is_zoo(arch) else [guess]
     else:
         sizes = [classes]
-    tried: list[tuple[nn.Module, Mapping[str, Any], Fit]] = []
+    tried: list[tuple[nn.Module, Mapping[str, Any], Fit, str]] = []
     for size in sizes:
         model, own = build(arch, size)
-        found = _fit(model, weights, prefix, where)
+        found, wider = _fit(model, weights, prefix, where)
         if classes is None and found.outputs is not None:
             model, own = build(arch, found.outputs)
-            found = _fit(model, weights, prefix, where)
-        tried.append((model, own, found))
+            found, wider = _fit(model, weights, prefix, where)
+        tried.append((model, own, found, wider))
         if found.fits:
             return tried[-1]
     return tried[0]
 
 
-def _fit(model: nn.Module, weights: Mapping[str, Tensor], prefix: str | None, where: str) -> Fit:
-    """Return how weights fit a network, those of held layers baked unless the network holds some itself."""
+def _fit(model: nn.Module, weights: Mapping[str, Tensor], prefix: str | None, where: str) -> tuple[Fit, str]:
+    """Return how weights fit a network, those of held layers baked unless the network holds some itself.
+
+    The text says that the first layer was widened for another reason than a baked blur.
+    """
     if held_weights(weights) and not held_weights(model.state_dict()):
         try:
             weights = bake_weights(weights)
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
     found = fit(model, weights, prefix=prefix, where=where)
-    return fit(model, weights, prefix=prefix, where=where) if _widened(model, found) else found
-
-
-def _widened(model: nn.Module, found: Fit) -> bool:
-    """Widen the first layer to the kernel of the file, if a baked blur made that larger by two taps."""
     first = next((entry for entry in convolutions(model) if entry.is_spatial), None)
-    its, own = found.wrong.get(f"{first.name}.weight", ((), ())) if first else ((), ())
-    if first is None or not own or its != (*own[:2], *(side + 2 for side in own[2:])):
+    name = f"{first.name}.weight" if first else ""
+    its, own = found.wrong.get(name, ((), ()))
+    if first is None or not own or not _widened(first.layer, its, own):
+        return found, ""
+    again = fit(model, weights, prefix=prefix, where=where)
+    wide = next(key for key, value in model.named_parameters() if value is first.layer.weight)
+    if _is_blurred(again.weights[wide], prod(own[2:])):
+        return again, ""
+    kernels = ["x".join(map(str, shape[2:])) for shape in (its, own)]
+    return again, f"{name} has kernels of {kernels[0]}, not of {kernels[1]}, and not those of a baked blur"
+
+
+def _is_blurred(weight: Tensor, size: int) -> bool:
+    """Return whether kernels are those of so many values behind one blur, which span no more dimensions."""
+    if not weight.is_floating_point() or not weight.isfinite().all():
         return False
-    layer = first.layer
+    values = torch.linalg.svdvals(weight.detach().double().flatten(0, 1).flatten(1))
+    # Half precision adds a thousandth.
+    return len(values) > size and float(values[size]) <= 5e-3 * float(values[0])
+
+
+def _widened(layer: _ConvNd, its: Shape, own: Shape) -> bool:
+    """Widen the first layer to the kernel of the file, if that is larger by two taps, as behind a blur."""
+    if its != (*own[:2], *(side + 2 for side in own[2:])):
+        return False
     if isinstance(layer.padding, str):
         return False
     layer.weight = nn.Parameter(layer.weight.new_empty(its))
