@@ -1,6 +1,7 @@
 """Accuracy on clean and on corrupted images: which networks may be compared, and their charts and tables."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
 from pathlib import PurePath
 from statistics import mean
 from typing import NamedTuple
@@ -123,11 +124,20 @@ class Comparison(NamedTuple):
     conditions: tuple[tuple[str, str], ...]
     rows: tuple[Standing, ...]
     """The recipes, the reference first."""
+    key: str = ""
+    """What no other comparison of the report has."""
+    told: str = ""
+    """After the name of the data set, each after a comma, what tells it from the others of these data."""
 
     @property
     def data(self) -> str:
         """The data set."""
         return dict(self.conditions).get("data", "")
+
+    @property
+    def images(self) -> str:
+        """What tells its test images from others; empty where that is not known."""
+        return self.rows[0].members[0].score.images
 
     @property
     def members(self) -> list[Member]:
@@ -233,13 +243,43 @@ def comparisons(report: ReportView) -> tuple[Comparison, ...]:
         Comparison(
             conditions,
             tuple(Standing(report.recipes[position], tuple(each)) for position, each in rows.items()),
+            sha256(repr((conditions, key)).encode("utf-8", "surrogatepass")).hexdigest()[:16],
         )
-        for (conditions, _), rows in groups.items()
+        for (conditions, key), rows in groups.items()
     ]
-    return tuple(sorted(found, key=lambda group: (not group.averages, -len(group.members))))
+    found.sort(key=lambda group: (not group.averages, -len(group.members)))
+    named = _apart(found, [_told(group, found) for group in found], _other_images)
+    named = _apart(found, named, _other_cells)
+    return tuple(group._replace(told=told) for group, told in zip(found, named, strict=True))
 
 
-def told(group: Comparison, groups: Sequence[Comparison]) -> str:
+def _apart(
+    groups: Sequence[Comparison], texts: Sequence[str], more: Callable[[Sequence[Comparison]], Sequence[str]]
+) -> list[str]:
+    """Return the texts, each with more where several groups of one data set share it."""
+    alike: dict[tuple[str, str], list[Comparison]] = {}
+    for group, text in zip(groups, texts, strict=True):
+        alike.setdefault((group.data, text), []).append(group)
+    added = {
+        group.key: words for same in alike.values() for group, words in zip(same, more(same), strict=True)
+    }
+    return [text + added[group.key] for group, text in zip(groups, texts, strict=True)]
+
+
+def _other_images(groups: Sequence[Comparison]) -> list[str]:
+    """Return the number of each group's test images, as they first appear; nothing for the first ones."""
+    images = [group.images for group in groups]
+    order = ["", *dict.fromkeys(filter(None, images))]
+    return [f", other images #{place}" if (place := order.index(one)) > 1 else "" for one in images]
+
+
+def _other_cells(groups: Sequence[Comparison]) -> list[str]:
+    """Return the number of each group, but for the first; that images differ too may not be known."""
+    what = "cells" if all(group.images for group in groups) else "images or cells"
+    return [f", other {what} #{number}" if number > 1 else "" for number, _ in enumerate(groups, start=1)]
+
+
+def _told(group: Comparison, groups: Sequence[Comparison]) -> str:
     """Return, each after a comma, the conditions that other corrupted images of the data do not share."""
     others = [dict(other.conditions) for other in groups if other.averages and other.data == group.data]
     return "".join(

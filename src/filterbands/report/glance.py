@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from .accuracy import Comparison, Member, Standing, over_seeds, told
+from .accuracy import Comparison, Member, Standing, over_seeds
 from .text import duration, interval, number, percent
 from .views import Cell, Entry, Estimate, Recipe, ReportView, Row, ScoreView
 
@@ -48,25 +48,39 @@ def glances(report: ReportView, groups: Sequence[Comparison]) -> list[Glance]:
     rest = {recipe.position for recipe in report.recipes}.difference(*(members for members, _ in parts))
     if rest:
         parts.append((rest, []))
+    titles = _titles([shared for _, shared in parts]) if len(parts) > 1 else [""]
     return [
-        _glance([recipe for recipe in report.recipes if recipe.position in members], shared, len(parts) > 1)
-        for members, shared in parts
+        _glance([recipe for recipe in report.recipes if recipe.position in members], shared, title)
+        for (members, shared), title in zip(parts, titles, strict=True)
     ]
 
 
-def _glance(recipes: Sequence[Recipe], groups: Sequence[Comparison], several: bool) -> Glance:
+def _titles(parts: Sequence[Sequence[Comparison]]) -> list[str]:
+    """Return the data sets of each table; of several tables of the same ones also what tells them apart."""
+    named = []
+    for groups in parts:
+        data = list(dict.fromkeys(group.data for group in groups))
+        named.append(", ".join(_shortly(name, data) for name in data) or "Not evaluated")
+    return [
+        name + (groups[0].told if groups and named.count(name) > 1 else "")
+        for name, groups in zip(named, parts, strict=True)
+    ]
+
+
+def _glance(recipes: Sequence[Recipe], groups: Sequence[Comparison], title: str) -> Glance:
     data = list(dict.fromkeys(group.data for group in groups))
-    named = ", ".join(_shortly(name, data) for name in data) or "Not evaluated"
-    title = named if several else ""
     has_layer = any(entry.layer is not None for recipe in recipes for entry in recipe.entries)
     has_time = any(_seconds(entry) is not None for recipe in recipes for entry in recipe.entries)
     head = [Cell("Network")]
     for group in groups:
         short = _shortly(group.data, data)
-        head.append(Cell("Clean", under=short if len(data) > 1 else "accuracy"))
+        # Clean images of two comparisons may be the same, and their columns are two.
+        alike = [other for other in groups if other.data == group.data]
+        under = short if len(data) > 1 else "accuracy"
+        head.append(Cell("Clean", under=under + (group.told if len(alike) > 1 else "")))
         if group.averages:
             of = f"{short}, " if len(data) > 1 else ""
-            head.append(Cell("Corrupted", under=of + group.averages[0].label + told(group, groups)))
+            head.append(Cell("Corrupted", under=of + group.averages[0].label + group.told))
     if has_layer:
         head += [Cell("Mean low energy", under="first layer"), Cell("Low share", under="first layer")]
     if has_time:

@@ -8,7 +8,7 @@ from ..control import CENTERS
 from ..disk import check_output
 from ..evaluation import Data
 from ..probes import Added, HeatMap, Probing
-from .accuracy import Comparison, comparisons, mean_at_hand, told
+from .accuracy import Comparison, comparisons, mean_at_hand
 from .charts import Axis, Line, line_chart
 from .first_layer import first_layers
 from .gallery import make_gallery
@@ -89,7 +89,6 @@ def render_report(report: ReportView, data: Data | None = None) -> str:
         sections={anchor: _SECTIONS[anchor] for anchor, content in present.items() if content},
         alike=_trained_alike(trained),
         groups=groups,
-        told=[told(group, groups) for group in groups],
         gallery=gallery,
         answer=_answer(groups),
         glances=glances(report, groups),

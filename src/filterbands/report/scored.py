@@ -38,6 +38,7 @@ def score_view(score: Scores, alike: Sequence[Scores]) -> ScoreView:
         name=score.name,
         conditions=conditions_of(score),
         key=key_of(score),
+        images=score.pixels or sha256(score.labels.tobytes()).hexdigest(),
         clean=Estimate(clean.accuracy, *clean.ci95),
         averages=averages,
         kinds={kind: tuple(cells) for kind, cells in score.kinds.items()},
@@ -110,6 +111,7 @@ def line_view(line: Mapping[str, Any]) -> ScoreView:
         name=str(line.get("name")),
         conditions=tuple((what, str(value)) for what, value in facts if value is not None),
         key=_key_of_line(line, kinds),
+        images=str(line.get("fingerprint") or ""),
         clean=Estimate(line["clean"]),
         averages=tuple(
             Average(label, each, Estimate(share), title)

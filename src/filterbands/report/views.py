@@ -134,6 +134,8 @@ class ScoreView:
     """What must be equal for two scores to be compared: (what, value), such as ("images", "2,000")."""
     key: str = ""
     """Only scores that share it, too, are compared: it names the test images and what was measured."""
+    images: str = ""
+    """What tells its test images from others, such as their fingerprint; empty where nothing does."""
     clean: Estimate
     averages: tuple[Average, ...] = ()
     """Averages over the corruptions, the one that matters first."""

@@ -169,7 +169,7 @@ function openKind(kind) {
     const body = rows.map(([network, values]) => make("tr", {}, make("th", {"scope": "row", "data-network": network}, chipOf(network)),
       ...values.map(value => make("td", {"class": "n"}, Number.isNaN(value) ? "\u2013" : percents(value)))));
     const table = make("table", {}, make("thead", {}, head), make("tbody", {}, ...body));
-    found.push(...titled("Accuracy by severity" + (compared.size > 1 ? ", " + where : ""), plot(lines, [1, 5], "Severity", "Accuracy against severity under " + spaced(kind)),
+    found.push(...titled("Accuracy by severity" + (compared.size > 1 ? ", " + document.querySelector('[data-comparison="' + where + '"]').dataset.told : ""), plot(lines, [1, 5], "Severity", "Accuracy against severity under " + spaced(kind)),
       make("div", {"class": "scroll", "role": "region", "tabindex": "0", "aria-label": "Accuracy by severity"}, table)));
   }
   for (const head of of("tbody th").filter(one => !one.closest(".heat"))) {
