@@ -103,6 +103,23 @@ def test_noise_is_seen_through_the_normalisation_and_padding_has_none() -> None:
     torch.testing.assert_close(found, torch.tensor(expected).double().diag(), rtol=1e-3, atol=1e-2)
 
 
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
+@pytest.mark.parametrize(
+    "shape", [{"kernel_size": 5, "padding": 2}, {"kernel_size": (3, 5), "padding": (1, 4)}]
+)
+def test_the_noise_of_pixels_that_padding_repeats_is_that_of_noise_sent_through(
+    mode: str, shape: dict[str, object]
+) -> None:
+    model = conv(**shape, padding_mode=mode, stride=2)
+    first = first_layer("shrink", model, torch.rand(2, 3, 8, 6))
+    found = patch_statistics("shrink", model, first, [torch.rand(80, 3, 8, 6)]).noise[0]
+    # Of a unit at every pixel in turn: what all patches see of it adds up to the covariance of white noise.
+    units = torch.eye(3 * 8 * 6).reshape(-1, 3, 8, 6)
+    patches = unfold(model, padded(model, units)).double()
+    expected = torch.einsum("ukp,ulp->kl", patches, patches) / patches.shape[2]
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
 def test_behind_more_than_a_normalisation_the_noise_is_measured() -> None:
     blur = nn.Conv2d(3, 3, 1)
     model = nn.Sequential(blur, nn.AvgPool2d(2), conv(seed=3))

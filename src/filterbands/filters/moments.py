@@ -1,7 +1,7 @@
 """Moments of the patches that a convolution sees: one accumulating core, and what noise adds to them."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -214,8 +214,8 @@ def _noise_of_colors(
     """Return the covariance of white noise in the layer's patches, in closed form; None without one.
 
     The form needs a network that maps each pixel's color independently in front of the layer, and a layer
-    that pads what it is given in a way that is known. Noise is then correlated between channels, and
-    independent between taps; padded pixels carry none.
+    that pads what it is given in a way that is known. Noise is then correlated between channels, and between
+    taps that hold the same pixel; pixels of zero padding carry none.
     """
     few = images[:8]
     probe = _PROBE * _white(few, 0)
@@ -230,12 +230,26 @@ def _noise_of_colors(
     rest = (images_of - pixels @ colors).norm()
     if float(rest) > _POINTWISE * float(images_of.norm()):
         return None
-    inside = torch.ones(1, 1, *few.shape[2:], device=moved.device)
     pads, geometry = ways
-    share = unfold(geometry, padded(pads, inside)).mean(dim=2).flatten().double()
+    share = _same_pixel(pads, geometry, few.shape[2:]).to(colors)
     width = geometry.in_channels // geometry.groups
     blocks = [part.T @ part for part in colors.split(width, dim=1)]
-    return torch.stack([torch.kron(block, share.diag()) for block in blocks])
+    return torch.stack([torch.kron(block, share) for block in blocks])
+
+
+def _same_pixel(pads: _ConvNd, geometry: _ConvNd, sides: Sequence[int]) -> Float[Tensor, "taps taps"]:
+    """Return the share of patches in which two taps hold the same pixel, in the diagonal any pixel at all.
+
+    Padding that repeats pixels, as reflection does, brings one pixel under several taps of a border's patch.
+    """
+    # From 1, as a pixel of zero padding has 0.
+    numbers = torch.arange(1, sides[0] * sides[1] + 1, dtype=torch.float64).reshape(1, 1, *sides)
+    (columns,) = unfold(geometry, padded(pads, numbers))
+    if pads.padding_mode == "zeros":
+        inside: Tensor = (columns > 0).double().mean(dim=1)
+        return inside.diag()
+    # Tap by tap, as the comparisons of all at once may not fit into memory.
+    return torch.stack([(columns == tap).double().mean(dim=1) for tap in columns])
 
 
 def _padding_and_geometry(
