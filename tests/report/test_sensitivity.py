@@ -1,13 +1,17 @@
 """Heat maps and pass curves in the report: like with like, each figure with what it was made on."""
 
+import math
 import re
+from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 
 from filterbands.probes import HeatMap, PassCurves, Probing
 from filterbands.report.report_page import render_report
 from filterbands.report.sensitivity import Found, probed_sections
-from filterbands.report.views import Entry, Recipe, ReportView
+from filterbands.report.views import RING, Entry, Recipe, ReportView
 
 DIGITS = (("data", "digits"), ("images", "20"))
 OTHER = (("data", "other"), ("images", "20"))
@@ -90,3 +94,35 @@ def test_the_page_says_of_each_group_and_at_the_top_what_was_probed() -> None:
         assert said in text.partition("Sensitivity to frequencies")[0]
     assert page.count("<h3><bdi>data ") == 2
     assert page.count('aria-label="Mean error by radius, data other"') == 1
+
+
+def test_a_ring_beyond_the_reach_of_a_map_is_not_measured_and_the_names_are_those_of_the_maps(
+    browser: Any, tmp_path: Path
+) -> None:
+    entries = [("standard-0", heat(0.25)), ("standard-1", heat(0.5, reach=0.15))]
+    file = tmp_path / "p.html"
+    file.write_text(report(*((name, "digits", found) for name, found in entries), ("c", "other", heat(0.75))))
+    tab = browser.new_page()
+    tab.goto(file.as_uri())
+    # A card of other conditions has its own sliders.
+    assert tab.locator(".brush").count() == 2
+    brush = tab.locator(".brush").first
+    for high, second in ((0.14, "50.0 %"), (0.72, "not measured")):
+        slider = brush.get_by_label("To")
+        slider.evaluate(f"e => {{ e.value = {high}; e.dispatchEvent(new Event('input')); }}")
+        said = brush.locator("output").inner_text().replace("\N{NO-BREAK SPACE}", " ")
+        assert said == (
+            f"From 0.00 to {high:.2f} cycles per pixel. Mean error: "
+            f"standard-0 (norm 4, 20 images) 25.0 %, "
+            f"standard-1 (norm 4, 20 images, 69 of 1,024 frequencies measured) {second}."
+        )
+    tab.close()
+
+
+@pytest.mark.parametrize("reach", [None, 0.15, 0.16, 0.5])
+def test_the_reach_of_a_map_is_that_up_to_which_it_has_mean_errors(reach: float | None) -> None:
+    (group,) = probed_sections([Found(0, "a", DIGITS, heat(reach=reach))])["maps"]
+    radius = float(group.pictures[0].rings["reach"])
+    found = heat(reach=reach)
+    assert not math.isnan(found.mean_error(0.0, radius))
+    assert radius == pytest.approx(0.72) or math.isnan(found.mean_error(0.0, radius + RING))

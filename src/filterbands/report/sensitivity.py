@@ -90,12 +90,14 @@ def _maps(maps: Sequence[tuple[int, str, HeatMap]]) -> list[Picture]:
 
 
 def _error_rings(heat: HeatMap) -> dict[str, str]:
-    """Return mean errors and numbers of frequencies, ring by ring."""
+    """Return mean errors and numbers of frequencies, ring by ring, and how far rings were measured wholly."""
     edges = [RING * number for number in range(RINGS + 1)]
     errors = [heat.mean_error(*ends) for ends in pairwise(edges)]
     counts = [heat.measured(*ends)[0] for ends in pairwise(edges)]
     said = ["" if isnan(error) else f"{error:.4f}" for error in errors]
-    return {"errors": ",".join(said), "counts": ",".join(map(str, counts))}
+    whole = [edge for edge in edges if not isnan(heat.mean_error(0.0, edge))]
+    reach = f"{max(whole, default=0.0):.2f}"
+    return {"errors": ",".join(said), "counts": ",".join(map(str, counts)), "reach": reach}
 
 
 def _errors(maps: Sequence[tuple[int, str, HeatMap]], title: str) -> Table:

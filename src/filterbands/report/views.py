@@ -78,7 +78,8 @@ class Picture(NamedTuple):
     """Whether its pixels are to be told apart."""
     rings: Mapping[str, str] = MappingProxyType({})
     """What its rings of `RING` cycles per pixel hold, from the center to the corner: `shares` of the power of
-    a kind; or mean `errors`, empty where nothing was measured, with `counts` of frequencies."""
+    a kind; or mean `errors`, empty where nothing was measured, with `counts` of frequencies, and `reach`, the
+    radius up to which all rings were measured."""
 
 
 class Estimate(NamedTuple):

@@ -32,7 +32,7 @@ const titled = (title, ...inside) => [make("h3", {}, title), ...inside];
 
 // Networks: their names by position, those that are hidden, and the one that the others are compared with.
 const names = new Map(), hidden = new Set();
-let refresh = () => {};
+const refreshed = [];
 all("[data-network] .chip").forEach(chip => {
   const position = chip.closest("[data-network]").dataset.network;
   if (!names.has(position)) names.set(position, chip);
@@ -51,7 +51,7 @@ function showNetworks() {
     if (!head) whole.classList.toggle("away", away);
     else for (const row of one.closest("table").rows) if (row.cells.length > one.cellIndex) row.cells[one.cellIndex].classList.toggle("away", away);
   }
-  refresh();
+  refreshed.forEach(show => show());
 }
 
 function compareWith(position) {
@@ -195,9 +195,9 @@ function openFilter(tile) {
 }
 
 // A ring of the heat maps, by the pointer or by two sliders: the error in it, and the kinds that live there.
-function brush(maps) {
+function brush(card) {
   const kinds = all("figure[data-shares]").map(one => [one.dataset.kind, numbers(one.dataset.shares)]);
-  const last = numbers(maps[0].dataset.errors).length, ends = [0, 0];
+  const maps = all("figure[data-errors]", card), last = numbers(maps[0].dataset.errors).length, ends = [0, 0];
   const sliders = ["From", "To"].map((text, at) => {
     const slider = make("input", {"type": "range", "min": "0", "max": String(RING * last), "step": String(RING), "title": text + " radius, cycles per pixel"});
     slider.addEventListener("input", () => { ends[at] = Math.round(slider.value / RING); ends[1 - at] = at ? Math.min(...ends) : Math.max(...ends); show(); });
@@ -209,11 +209,12 @@ function brush(maps) {
     const [low, high] = ends.map(one => (RING * one).toFixed(2));
     sliders.forEach((slider, at) => { slider.value = RING * ends[at]; slider.setAttribute("aria-valuetext", [low, high][at]); });
     rings.forEach(ring => { ring.style.setProperty("--low", 200 * low + "%"); ring.style.setProperty("--high", 200 * high + "%"); });
-    const errors = maps.map(map => {
-      const [error, count] = [map.dataset.errors, map.dataset.counts].map(one => numbers(one).slice(...ends));
+    const errors = maps.filter(map => !hidden.has(map.dataset.network)).map(map => {
+      const [error, count] = [map.dataset.errors, map.dataset.counts].map(one => numbers(one).slice(...ends)), [name, , under] = said(map.querySelector("figcaption"));
       const known = error.map((one, at) => Number.isNaN(one) ? [0, 0] : [one * count[at], count[at]]), counted = sum(known.map(one => one[1]));
-      return [map.dataset.network, counted ? nameOf(map.dataset.network) + " " + percents(sum(known.map(one => one[0])) / counted) : ""];
-    }).filter(one => one[1] && !hidden.has(one[0])).map(one => one[1]);
+      const whole = counted && RING * ends[1] < Number(map.dataset.reach) + RING / 2;  // Beyond its reach the mean would be that of another range.
+      return name + " (" + under + ") " + (whole ? percents(sum(known.map(one => one[0])) / counted) : "not measured");
+    });
     told.textContent = ends[0] === ends[1] ? "No ring is chosen." : "From " + low + " to " + high + " cycles per pixel. Mean error: " + (errors.join(", ") || "not measured") + ".";
     const shares = kinds.map(([kind, values]) => [kind, sum(values.slice(...ends))]).sort((one, other) => other[1] - one[1]);
     list.replaceChildren(...(ends[0] === ends[1] ? [] : shares).map(([kind, share]) => {
@@ -234,9 +235,9 @@ function brush(maps) {
     for (const end of ["pointerup", "pointercancel"]) square.addEventListener(end, () => { start = null; });
   });
   const about = kinds.length ? "Each share is of the power that the kind adds." : "The page has no spectra of corruptions: probe a network into the database with --only corruptions.";
-  maps[0].closest(".card").append(make("div", {"class": "brush"}, make("h3", {}, kinds.length ? "Which kinds live in a ring" : "Error in a ring"),
+  card.append(make("div", {"class": "brush"}, make("h3", {}, kinds.length ? "Which kinds live in a ring" : "Error in a ring"),
     make("p", {"class": "note"}, "Drag over a map, or move the sliders. " + about), make("p", {"class": "sliders"}, ...sliders.map((slider, at) => make("label", {}, ["From", "To"][at], slider))), told, list));
-  (refresh = show)();
+  refreshed.push(show), show();
 }
 
 // The controls. Without this script none of them is on the page.
@@ -275,8 +276,7 @@ all(".tiles").forEach(tiles => {
     next.focus(), event.preventDefault();
   });
 });
-const maps = all("figure[data-errors]");
-if (maps.length) brush(maps);
+new Set(all("figure[data-errors]").map(map => map.closest(".card"))).forEach(brush);
 
 const tools = make("aside", {"class": "tools", "aria-label": "Explore"});
 const chooser = (label, options) => make("label", {}, label + " ", make("select", {}, ...options.map(([value, text]) => make("option", {"value": value}, text))));
