@@ -16,19 +16,24 @@ from filterbands.models import OnnxNetwork, is_onnx, load_model
 onnx = pytest.importorskip("onnx")
 
 
-def _write(file: Path, weight: Tensor, batch: int | str) -> None:
+def _write(file: Path, weight: Tensor, batch: int | str, *, kind: str = "FLOAT", inputs: int = 1) -> None:
     """Write a linear network of 8 x 8 images as ONNX."""
-    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    helper, kind_of_images = onnx.helper, onnx.TensorProto.DataType.Value(kind)
+    kind_of_weights = kind_of_images if kind == "DOUBLE" else onnx.TensorProto.FLOAT
     nodes = [
-        helper.make_node("Flatten", ["images"], ["flat"]),
+        helper.make_node("Cast", ["images"], ["cast"], to=kind_of_weights),
+        helper.make_node("Flatten", ["cast"], ["flat"]),
         helper.make_node("Gemm", ["flat", "weight"], ["logits"], transB=1),
     ]
     graph = helper.make_graph(
         nodes,
         "linear",
-        [helper.make_tensor_value_info("images", kind, [batch, 3, 8, 8])],
-        [helper.make_tensor_value_info("logits", kind, [batch, 4])],
-        [helper.make_tensor("weight", kind, list(weight.shape), weight.flatten().tolist())],
+        [helper.make_tensor_value_info("images", kind_of_images, [batch, 3, 8, 8])][:inputs],
+        [helper.make_tensor_value_info("logits", kind_of_weights, [batch, 4])],
+        [
+            helper.make_tensor("weight", kind_of_weights, list(weight.shape), weight.flatten().tolist()),
+            *([] if inputs else [helper.make_tensor("images", 1, [1, 3, 8, 8], [0.0] * 192)]),
+        ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
     model.ir_version = 8
@@ -121,3 +126,40 @@ def test_a_gradient_of_an_onnx_file_is_refused_in_one_line(tmp_path: Path, weigh
     for mean in (None, (0.5, 0.5, 0.5)):
         with pytest.raises(ValueError, match="outputs and no gradients"):
             input_gradient_spectrum(load_model(tmp_path / "net.onnx", mean=mean), _data())
+
+
+def test_images_are_cast_to_the_precision_of_the_input(tmp_path: Path, weight: Tensor) -> None:
+    pytest.importorskip("onnxruntime")
+    images = torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(2))
+    for kind in ("FLOAT", "DOUBLE", "FLOAT16"):
+        _write(tmp_path / f"{kind}.onnx", weight, 2, kind=kind)
+        found = load_model(tmp_path / f"{kind}.onnx")(images)
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, images.flatten(1) @ weight.T, atol=2e-2, rtol=1e-2)
+
+
+@pytest.mark.parametrize("batch", ["n", 1, 3])
+def test_an_empty_batch_is_refused_in_one_line(batch: int | str, tmp_path: Path, weight: Tensor) -> None:
+    pytest.importorskip("onnxruntime")
+    _write(tmp_path / "net.onnx", weight, batch)
+    with pytest.raises(ValueError, match="needs at least one image, got an empty batch"):
+        OnnxNetwork(tmp_path / "net.onnx")(torch.zeros(0, 3, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("batch", "kind", "inputs", "said"),
+    [
+        ("n", "UINT8", 1, r"net\.onnx takes uint8 as 'images'; export a network of images as floats"),
+        ("n", "BFLOAT16", 1, r"net\.onnx takes bfloat16 as 'images'; export a network of images as floats"),
+        (0, "FLOAT", 1, r"net\.onnx takes batches of 0 images; export it with"),
+        (1, "FLOAT", 0, r"net\.onnx has no input; export a network of images"),
+    ],
+)
+def test_a_file_that_takes_no_batches_of_floats_is_refused_when_it_is_read(
+    batch: int | str, kind: str, inputs: int, said: str, tmp_path: Path, weight: Tensor
+) -> None:
+    pytest.importorskip("onnxruntime")
+    _write(tmp_path / "net.onnx", weight, batch, kind=kind, inputs=inputs)
+    with pytest.raises(ValueError, match=said) as caught:
+        load_model(tmp_path / "net.onnx")
+    assert "\n" not in str(caught.value)

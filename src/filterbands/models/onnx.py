@@ -5,7 +5,7 @@ are in its fingerprint, go to workers, and are found from any working directory.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from ..types import FloatImages
 # The version, then a tag of ONNX's ModelProto: texts, graph, operator sets. TensorFlow's SavedModel begins
 # alike, but has a message, which begins with a line feed, where ONNX has the producer's name.
 _HEAD = re.compile(rb"\x08[\x00-\x7f](\x12[\x00-\x7f][^\n]|[\x1a\x22\x28\x32\x3a\x42])", re.DOTALL)
+# Types of inputs that images in [0, 1] can be converted to, and what NumPy calls them.
+_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 # Protobuf's limit for one message.
 _LIMIT = 2**31 - 1
 
@@ -43,7 +45,8 @@ class OnnxNetwork(nn.Module):
     Raises:
         FileNotFoundError: No such file, or a file of its weights is missing.
         ValueError: The package onnxruntime is missing, or cannot read the file; the weights are outside of
-            the folder of the file, or more than 2 GiB; a gradient is asked for.
+            the folder of the file, or more than 2 GiB; it takes no batches of floats; a gradient is asked
+            for, or an answer for no images.
     """
 
     content: Tensor
@@ -56,20 +59,21 @@ class OnnxNetwork(nn.Module):
         # A buffer, so that the file's bytes are in the network's fingerprint and go to workers with it.
         self.register_buffer("content", torch.frombuffer(bytearray(_whole(file)), dtype=torch.uint8))
         self.session = _Session(str(path))
-        self.session.open(self.content)
+        _check_input(file, self.session.open(self.content).get_inputs())
 
     def forward(self, images: FloatImages) -> Tensor:
         """Return the network's first output, which has no gradient."""
         if images.requires_grad and torch.is_grad_enabled():
             raise ValueError("a network from an ONNX file gives outputs and no gradients; load a checkpoint")
+        if not len(images):
+            raise ValueError("a network from an ONNX file needs at least one image, got an empty batch")
         session = self.session.open(self.content)
         entry = session.get_inputs()[0]
-        # Networks that come from TensorFlow take the channels last, others half precision.
+        # Networks that come from TensorFlow take the channels last, others another precision.
         pixels = images.detach().cpu().numpy()
         if len(entry.shape) == 4 and entry.shape[3] in (1, 3) and entry.shape[1] not in (1, 3):
             pixels = pixels.transpose(0, 2, 3, 1)
-        half = entry.type == "tensor(float16)"
-        pixels = np.ascontiguousarray(pixels, dtype=np.float16 if half else np.float32)
+        pixels = np.ascontiguousarray(pixels, dtype=_TYPES[entry.type])
         fixed = entry.shape[0] if entry.shape and isinstance(entry.shape[0], int) else len(pixels)
         found = []
         for start in range(0, len(pixels), fixed):
@@ -80,7 +84,21 @@ class OnnxNetwork(nn.Module):
             except Exception as error:  # onnxruntime's own errors have no common class below this one
                 raise RuntimeError(" ".join(str(error).split())) from None
         outputs = np.concatenate(found)
-        return torch.from_numpy(outputs.astype(np.float32) if half else outputs).to(images.device)
+        is_cast = entry.type != "tensor(float)" and np.issubdtype(outputs.dtype, np.floating)
+        return torch.from_numpy(outputs.astype(np.float32) if is_cast else outputs).to(images.device)
+
+
+def _check_input(file: Path, inputs: Sequence[Any]) -> None:
+    """Refuse networks whose first input cannot be a batch of images."""
+    if not inputs:
+        raise ValueError(f"{file} has no input; export a network of images")
+    if (kind := inputs[0].type) not in _TYPES:
+        raise ValueError(
+            f"{file} takes {kind.removeprefix('tensor').strip('()')} as {inputs[0].name[:40]!r}; export a "
+            "network of images as floats in [0, 1]"
+        )
+    if list(inputs[0].shape)[:1] == [0]:
+        raise ValueError(f"{file} takes batches of 0 images; export it with a batch size of any, or of 1")
 
 
 def _whole(file: Path) -> bytes:
