@@ -247,3 +247,8 @@ def test_two_batch_norms_alone_are_no_others_and_registration_does_not_know() ->
 
     assert [found.has_other_readers for found in convolutions(Split(), IMAGES)] == [False]
     assert [found.has_other_readers for found in convolutions(Split())] == [True]
+
+
+def test_a_network_without_numbers_is_not_run() -> None:
+    with pytest.raises(ValueError, match=r"holds no numbers \(it is on the meta device\); load its weights"):
+        run_on(nn.Conv2d(3, 4, 3, device="meta"), IMAGES)

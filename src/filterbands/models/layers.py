@@ -185,9 +185,11 @@ def run_on(model: nn.Module, images: FloatImages) -> Any:
     finds the logits in what comes back.
 
     Raises:
-        ValueError: The network does not accept them.
+        ValueError: The network does not accept them, or holds no numbers.
     """
     place = place_of(model, images)
+    if place.is_meta:
+        raise ValueError("the network holds no numbers (it is on the meta device); load its weights first")
     # Compiled code ignores hooks that were added to the modules after the compilation.
     plain: nn.Module = getattr(model, "_orig_mod", model)
     # Nor do hooks go well with modules inside that were compiled. For others the compiler is not even loaded.
