@@ -47,6 +47,9 @@ def test_of_a_network_every_spatial_convolution_counts_once() -> None:
     ("module", "options", "message"),
     [
         (nn.Linear(3, 3), {"target": 0.5}, "needs a torch.nn.Conv2d larger than 1x1"),
+        (nn.LazyConv2d(3, 3), {"target": 0.5}, "attract_share needs a layer that is initialized; run"),
+        (nn.Conv2d(3, 3, 3, dtype=torch.complex64), {"target": 0.5}, "attract_share needs .* real floating-"),
+        (nn.Conv2d(3, 3, 3, device="meta"), {"target": 0.5}, "attract_share needs a layer with numbers"),
         (nn.Conv2d(3, 3, 3), {"target": 1.5}, r"target needs a share in \[0, 1\], got 1.5"),
         (nn.Conv2d(3, 3, 3), {"target": 0.5, "strength": -1.0}, "strength needs a number of at least 0"),
     ],

@@ -213,6 +213,10 @@ def test_it_gives_a_lightning_callback_once_lightning_is_there(monkeypatch):
     [
         (lambda: SpectrumLogger(network(), layers="9"), "no convolution '9'; there are 1, 3"),
         (lambda: SpectrumLogger(nn.Linear(2, 2)), "found none"),
+        (
+            lambda: SpectrumLogger(nn.Sequential(nn.Conv2d(3, 4, 3), nn.LazyConv2d(4, 3)), layers="all"),
+            "layer 1 is not initialized yet; run the network once",
+        ),
         (lambda: SpectrumLogger(network(), every=0), "at least 1, got 0"),
         (lambda: SpectrumLogger(network(), cutoff=0.7), "cutoff"),
         (lambda: SpectrumLogger(network(), file="no/such/folder/log"), "no folder"),

@@ -26,7 +26,7 @@ def attract_share(
         cutoff: Radius between low and high, in (0, 1/2] cycles per pixel.
 
     Raises:
-        ValueError: No such layer, or an option outside of its range.
+        ValueError: No such layer, one without real numbers for weights, or an option outside of its range.
 
     >>> layer = nn.Conv2d(3, 8, 3)
     >>> attract_share(layer, target=0.8).backward()
@@ -45,9 +45,9 @@ def attract_share(
         raise ValueError("attract_share needs a torch.nn.Conv2d larger than 1x1, or a network that holds one")
     distances = []
     for layer in layers:
-        check_applies_weight("attract_share", layer)
         weight = weight_of(layer)
         check_has_numbers("attract_share", weight)
+        check_applies_weight("attract_share", layer)
         shares = filters_low_energy(weight[live_filters(weight)], cutoff, dilation=tuple(layer.dilation))
         distances.append((shares.mean() - target).square())
     penalty: Tensor = strength * torch.stack(distances).sum()

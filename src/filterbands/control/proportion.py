@@ -206,8 +206,8 @@ def checked_layer(verb: str, layer: nn.Module, *, held: type[Held] | None = None
         if held is None or [type(part) for part in parts] != [held]:
             raise ValueError(f"{verb} needs a plain layer, this one is parametrized already; bake it first")
         weight = steps.weight.original
-    if weight is None or isinstance(weight, nn.parameter.UninitializedParameter) or weight.is_complex():
-        raise ValueError(f"{verb} needs a layer whose weight is an initialized real parameter of its own")
+    if weight is None:
+        raise ValueError(f"{verb} needs a layer whose weight is a parameter of its own")
     check_has_numbers(verb, weight)
     if math.prod(layer.kernel_size) == 1:
         raise ValueError(f"{verb} needs a kernel larger than 1x1, which has no spatial spectrum")
@@ -221,7 +221,11 @@ def checked_layer(verb: str, layer: nn.Module, *, held: type[Held] | None = None
 
 
 def check_has_numbers(verb: str, weight: Tensor) -> None:
-    """Raise ValueError for a weight on the meta device."""
+    """Raise ValueError for a weight without real numbers."""
+    if isinstance(weight, nn.parameter.UninitializedParameter):
+        raise ValueError(f"{verb} needs a layer that is initialized; run the network once on an image")
+    if not weight.is_floating_point():
+        raise ValueError(f"{verb} needs a layer with real floating-point weights, got {weight.dtype}")
     if weight.is_meta:
         raise ValueError(
             f"{verb} needs a layer with numbers, got one on the meta device; load its weights first"
