@@ -285,6 +285,19 @@ def test_a_parametrised_convolution_is_measured_by_the_weight_it_uses():
     assert listed.low_energy is None
 
 
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.int8, torch.int64, torch.bool])
+def test_other_modules_whose_weights_are_no_real_numbers_are_listed_and_not_measured(dtype):
+    other = nn.Module()
+    weight = torch.ones(4, 4, 3, 3).to(dtype)
+    weight[1] = 0
+    other.weight = nn.Parameter(weight, requires_grad=False)
+    spectrum = analyze(nn.Sequential(convolution(3, 4, 3), other))
+    assert spectrum["0"].low_energy is not None
+    assert spectrum["1"].low_energy is None
+    assert spectrum["1"].note == "Module: not measured"
+    assert (spectrum["1"].filters, spectrum["1"].dead) == (4, 1)
+
+
 def test_a_network_and_its_tensors_agree_but_for_what_tensors_do_not_know():
     network = nn.Sequential(convolution(3, 4, 5, stride=2), nn.ReLU(), convolution(4, 4, 3))
     by_network, by_tensors = analyze(network), analyze(network.state_dict())

@@ -83,8 +83,8 @@ def layers_of_network(
         weight = weight_of(module)
         if isinstance(weight, Tensor) and weight.ndim in (4, 5):
             # Perhaps a convolution of another class; three axes belong to layer norms as well.
-            notes, kernels = (f"{type(module).__name__}: not measured",), checked(name, weight)
-            shape = tuple(weight.shape)
+            notes, shape = (f"{type(module).__name__}: not measured",), tuple(weight.shape)
+            kernels = checked(name, _sizes(weight))
             found.append(Layer(name=name, shape=shape, weight=kernels, measured=False, notes=notes))
     if fold_batch_norm:
         norms = {entry.name: entry for entry in convolutions(model, images)}
@@ -182,6 +182,14 @@ def _filters_first(module: _ConvNd, kernels: Float[Tensor, "a b *k"]) -> Float[T
     # of is its filter, and a transposed convolution applies it turned around, which no power spectrum sees.
     parts = kernels.reshape(module.groups, -1, *kernels.shape[1:]).transpose(1, 2)
     return parts.flatten(0, 1)
+
+
+def _sizes(weight: Tensor) -> Tensor:
+    """Return weights that are not measured as real numbers of their sizes, which say what is dead."""
+    if weight.is_quantized:
+        return weight.dequantize()
+    sizes = weight.abs() if weight.is_complex() else weight
+    return sizes if sizes.is_floating_point() else sizes.float()
 
 
 def checked(name: str, weight: Tensor) -> Float[Tensor, "f c *k"]:
