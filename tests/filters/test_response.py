@@ -154,3 +154,14 @@ def test_a_map_of_less_than_twice_the_kernel_has_no_share(side):
     layer = analyze(network, data=white(50, 3, 32, 32).sigmoid())["1"]
     assert (layer.response_low_energy is None) == (side < 6)
     assert side < 6 or 0 < layer.response_low_energy < 1
+
+
+def test_a_layer_that_is_called_on_one_image_at_a_time_is_measured():
+    class Single(torch.nn.Sequential):
+        def forward(self, images):
+            return torch.stack([self[0](image) for image in images])
+
+    images = torch.rand(4, 3, 8, 8)
+    layer = torch.nn.Conv2d(3, 4, 3)
+    expected = analyze(layer, data=images)["weight"].response_low_energy
+    assert analyze(Single(layer), data=images)["0"].response_low_energy == pytest.approx(expected, abs=1e-6)

@@ -194,8 +194,10 @@ class _Tally:
     sums: Tensor | float = 0.0
     squares: Tensor | float = 0.0
 
-    def add(self, inputs: FloatImages) -> None:
+    def add(self, inputs: Float[Tensor, "*b c h w"]) -> None:
         layer = self.layer
+        # A convolution takes a single image without an axis for it.
+        inputs = inputs if inputs.ndim == 4 else inputs[None]
         # The transform of torch knows no shorter numbers.
         inputs = inputs if inputs.dtype == torch.float64 else inputs.float()
         if not _fits(inputs.shape[2:], [2 * side for side in layer.size], layer.dilation):
