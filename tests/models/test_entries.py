@@ -155,3 +155,19 @@ def test_a_network_that_holds_itself_is_no_endless_search(tmp_path: Path) -> Non
     module._modules["itself"] = module
     torch.save(module, tmp_path / "module.pt")
     assert "weight" in read_weights(tmp_path / "module.pt")
+
+
+def test_names_are_texts_or_numbers_and_each_is_there_once(tmp_path: Path) -> None:
+    torch.save({0: torch.ones(2, 2), "a": torch.ones(1)}, tmp_path / "net.pt")
+    assert list(read_weights(tmp_path / "net.pt")) == ["0", "a"]
+    named = torch.ones(2)
+    named.numel = 5  # type: ignore[method-assign, assignment]
+    for name in (named, (1, 2), 0.5):
+        torch.save({name: torch.ones(2, 2)}, tmp_path / "net.pt")
+        with pytest.raises(
+            ValueError, match=f"names a tensor by a {type(name).__name__}; name each by a text"
+        ):
+            read_weights(tmp_path / "net.pt")
+    torch.save({1: torch.ones(2, 2), "1": torch.zeros(2, 2)}, tmp_path / "net.pt")
+    with pytest.raises(ValueError, match="names two tensors 1, by a number and by a text"):
+        read_weights(tmp_path / "net.pt")

@@ -391,3 +391,13 @@ def test_a_name_that_an_archive_or_a_folder_holds_twice_is_refused(tmp_path: Pat
     )
     with pytest.raises(ValueError, match=r"parts holds conv1\.weight in two of its 2 parts"):
         read_weights(parts)
+
+
+def test_a_name_of_200_000_parts_is_refused(tmp_path: Path) -> None:
+    name = "." * 200_000 + "conv1.weight"
+    save_file({name: torch.ones(24, 3, 3, 3)}, tmp_path / "w.safetensors")
+    torch.save({name: torch.ones(24, 3, 3, 3)}, tmp_path / "w.pt")
+    for file in ("w.safetensors", "w.pt"):
+        with pytest.raises(ValueError, match="has a name of 200,012 letters") as caught:
+            load_model(tmp_path / file, arch="fastnet")
+        assert len(str(caught.value)) < 400

@@ -63,8 +63,16 @@ def weights_in(loaded: object, *, key: str | None, where: str) -> dict[str, Tens
     if key is None and len(holders) > 1 and found is not None:
         others = ", ".join(_name(place) for place in holders if place != found)
         _say(f"{where}: the weights are those of {_name(found)}; --key (key=) takes others: {others}")
-    taken = entries[found or ()]
-    return {str(name): tensor for name, tensor in _items(taken) if isinstance(tensor, Tensor)}
+    taken: dict[str, Tensor] = {}
+    for name, tensor in _items(entries[found or ()]):
+        if isinstance(tensor, Tensor):
+            # The text of another object can be of any length, or be hidden by an attribute of the file.
+            if not isinstance(name, (str, int)):
+                raise ValueError(f"{where} names a tensor by a {type(name).__name__}; name each by a text")
+            if str(name) in taken:
+                raise ValueError(f"{where} names two tensors {name}, by a number and by a text; rename one")
+            taken[str(name)] = tensor
+    return taken
 
 
 def _entries(

@@ -4,7 +4,7 @@ import re
 import struct
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from glob import glob
 from hashlib import sha256
 from pathlib import Path
@@ -32,6 +32,8 @@ _FILES = [f"{name}{end}" for name in ("weights.safetensors", *_HUB) for end in (
 _CHECKED = 1 << 29
 # Bytes that an expanded tensor, which repeats its numbers, may have when it is written out.
 _EXPANDED = 1 << 26
+# Letters of the name of a tensor; what looks for prefixes takes the square of it.
+_LONGEST = 1024
 
 _Checkpoint = tuple[dict[str, Tensor], Mapping[str, str]]
 """The tensors by name, and the metadata."""
@@ -82,9 +84,14 @@ def read_checkpoint(path: str | Path, *, key: str | None = None) -> _Checkpoint:
     return {name: tensors[place] for name, place in _plain_names(tensors, path).items()}, metadata
 
 
-def _plain_names(names: Iterable[str], where: str | Path) -> dict[str, str]:
+def _plain_names(names: Collection[str], where: str | Path) -> dict[str, str]:
     """Return the names of a file by what is left of them without prefixes; refuse two that become one."""
     found: dict[str, str] = {}
+    if long := next((name for name in names if len(name) > _LONGEST), None):
+        raise ValueError(
+            f"{where} has a name of {len(long):,} letters, {long[:20]!r}..., more than the limit of "
+            f"{_LONGEST:,}; rename the tensor"
+        )
     plain = plainly(names)
     for name in names:
         first = found.setdefault(plain(name), name)
