@@ -11,8 +11,10 @@ import pytest
 from filterbands.evaluation import save_scores
 from filterbands.report import write_report
 from filterbands.report.accuracy import comparisons
+from filterbands.report.charts import Axis, Line, first_drawn
 from filterbands.report.gather import gather
 from filterbands.report.glance import glances
+from filterbands.report.layers import course
 from filterbands.scores import Scores
 
 LABELS = np.arange(60) % 10
@@ -82,3 +84,23 @@ def test_the_dialog_of_a_kind_has_a_chart_for_each_comparison(tab: Any) -> None:
     assert len(titles) == len(set(titles)) == 6
     assert dialog.locator("svg.plot").count() == 6
     assert len(re.findall("<circle", dialog.locator("svg.plot").first.inner_html())) == 4
+
+
+def test_charts_of_lines_say_which_networks_they_draw_and_that_their_axis_spans_the_data() -> None:
+    lines = [Line(position // 2, "net", [(0.0, 0.5), (1.0, 0.6)]) for position in range(120)]
+    found = [(line.position, line.name, line.values) for line in lines]
+    for domain, note in (
+        ((0.0, 1.0), ""),
+        (None, "The vertical axis spans the data and need not start at 0."),
+    ):
+        (figure,) = course("t", found, x=Axis("Epoch"), y=Axis("Accuracy", domain=domain), label="")
+        assert figure.note == f"The first 16 of 60 networks are drawn. {note}".strip()
+        assert {f'data-network="{n}"' in figure.chart for n in range(16)} == {True}
+        assert 'data-network="16"' not in figure.chart
+    assert [len(first_drawn(lines[:count])[0]) for count in (32, 34)] == [32, 32]
+
+
+def test_the_chart_by_severity_says_that_its_axis_is_cut(mixed: Path) -> None:
+    figures = [group.figures[-1] for group in comparisons(gather([mixed], title=""))]
+    assert {figure.title for figure in figures} == {"By severity"}
+    assert all(figure.note.endswith("spans the data and need not start at 0.") for figure in figures)

@@ -7,7 +7,7 @@ from statistics import mean
 from typing import NamedTuple
 
 from ..scores import student_interval
-from .charts import Axis, Bar, Line, bar_chart, known, line_chart
+from .charts import Axis, Bar, Line, bar_chart, first_drawn, known, line_chart, span_note
 from .text import brief, listed, percent, signed, spaced, with_interval
 from .views import Average, Cell, Entry, Estimate, Figure, Recipe, ReportView, ScoreView, Table
 
@@ -184,14 +184,16 @@ class Comparison(NamedTuple):
             figures.append(self._bars(average.title, said, estimates, single, note))
         lines = [row.by_severity for row in self.rows]
         if any(len(line.values) > 1 for line in lines):
+            shown, said = first_drawn(lines)
+            y = Axis("Accuracy", percent=True)
             chart = line_chart(
-                lines,
+                shown,
                 x=Axis("Severity (0 is clean)", whole=True, domain=(0, 5)),
-                y=Axis("Accuracy", percent=True),
+                y=y,
                 dots=True,
                 label="Accuracy against severity, averaged over the kinds; the tables give every figure",
             )
-            note = "Mean over the kinds measured at every one of these severities."
+            note = f"Mean over the kinds measured at every one of these severities. {said}{span_note(y)}"
             figures.append(Figure("By severity", chart, note))
         return figures
 

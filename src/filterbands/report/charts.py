@@ -21,6 +21,8 @@ from .views import Estimate
 
 _SVG = "http://www.w3.org/2000/svg"
 _WIDTH = 360
+# Networks in a chart of lines: each color twice.
+_MOST = 2 * len(RUN_COLORS)
 # Around the bars: half of a dot at their ends, and the axis below.
 _BARS = {"left": 4, "right": 4, "top": 2, "bottom": 22}
 # Columns of a name over its bar. Vega would cut it to pixels, in the middle of a letter outside of 16 bits,
@@ -71,6 +73,26 @@ def known(values: Iterable[tuple[float, float | None]]) -> Points:
 def points(x: Tensor, y: Tensor) -> Points:
     """Return pairs of the values of two tensors."""
     return list(zip(x.tolist(), y.tolist(), strict=True))
+
+
+def first_drawn(lines: Sequence[Line]) -> tuple[list[Line], str]:
+    """Return the lines of the networks that a chart can show, and a sentence if others are left out.
+
+    >>> lines = [Line(position, "net", [(0.0, 0.5)]) for position in range(60)]
+    >>> len(first_drawn(lines)[0]), first_drawn(lines)[1]
+    (16, 'The first 16 of 60 networks are drawn. ')
+    """
+    positions = list(dict.fromkeys(line.position for line in lines))
+    if len(positions) <= _MOST:
+        return list(lines), ""
+    shown = set(positions[:_MOST])
+    said = f"The first {_MOST} of {len(positions)} networks are drawn. "
+    return [line for line in lines if line.position in shown], said
+
+
+def span_note(axis: Axis) -> str:
+    """Return a sentence on an axis whose ends are those of the data; nothing where its ends are given."""
+    return "" if axis.domain is not None else "The vertical axis spans the data and need not start at 0."
 
 
 # Altair checks each part of a chart against a schema, which takes much of the time of a page.

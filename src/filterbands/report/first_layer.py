@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..filters import LayerSpectrum, filters_low_energy
-from .charts import Axis, Line, Points, known, line_chart, points
+from .charts import Axis, Line, Points, first_drawn, known, line_chart, points
 from .layers import radial_figures, recipes_of, spectra_pictures
 from .pictures import filter_picture, kernels_power, spectrum_picture
 from .views import RING, Entry, Epoch, Figure, ReportView
@@ -120,7 +120,8 @@ def _figures(trained: Sequence[Trained]) -> list[Figure]:
         if layer.profile is not None:
             profiles.append(item.line(what, points(layer.radii, layer.profile)))
     drawn = "Solid after training, dashed before. " if any(line.dashed for line in curves) else ""
-    figures = radial_figures(curves, profiles, cutoff=trained[0].layer.cutoff, drawn=drawn)
+    (curves, left), (profiles, _) = first_drawn(curves), first_drawn(profiles)
+    figures = radial_figures(curves, profiles, cutoff=trained[0].layer.cutoff, drawn=left + drawn)
     courses = []
     for item in trained:
         for what, key in (("mean low energy", "mean_low_energy"), ("low share", "low_share")):
@@ -128,13 +129,14 @@ def _figures(trained: Sequence[Trained]) -> list[Figure]:
             if len(values) > 1:
                 courses.append(item.line(what, values, dashed=key == "low_share"))
     if courses:
+        shown, said = first_drawn(courses)
         chart = line_chart(
-            courses,
+            shown,
             x=Axis("Epoch or step", whole=True),
             y=Axis("Low energy, low share", percent=True, domain=(0, 1)),
             dots=True,
             label="Mean low energy and low share of the first layer against the epoch or step",
         )
-        note = "Solid: mean low energy. Dashed: low share. Epoch 0 is before."
+        note = f"{said}Solid: mean low energy. Dashed: low share. Epoch 0 is before."
         figures.append(Figure("Over training", chart, note))
     return figures

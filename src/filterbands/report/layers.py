@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..filters import FIGURES, LayerSpectrum, ModelSpectrum
-from .charts import Axis, Line, known, line_chart
+from .charts import Axis, Line, first_drawn, known, line_chart, span_note
 from .pictures import spectrum_picture
 from .text import number, percent, span
 from .views import Cell, Entry, Figure, Picture, ReportView, Row, Table
@@ -87,7 +87,9 @@ def course(
     lines = [Line(position, name, known(values)) for position, name, values in found]
     if max((len(line.values) for line in lines), default=0) <= several:
         return []
-    return [Figure(title, line_chart(lines, x=x, y=y, dots=True, label=label))]
+    shown, said = first_drawn(lines)
+    chart = line_chart(shown, x=x, y=y, dots=True, label=label)
+    return [Figure(title, chart, f"{said}{span_note(y)}".strip())]
 
 
 def spectra_pictures(

@@ -9,7 +9,7 @@ from ..disk import check_output
 from ..evaluation import Data
 from ..probes import Added, HeatMap, Probing
 from .accuracy import Comparison, comparisons, mean_at_hand
-from .charts import Axis, Line, line_chart
+from .charts import Axis, Line, line_chart, span_note
 from .first_layer import first_layers
 from .gallery import make_gallery
 from .gather import gather
@@ -222,25 +222,31 @@ def _learned(trained: Sequence[Entry]) -> list[Figure]:
                 courses.append(Line(entry.position, f"{entry.name} {what}", values, dashed=key != "bands"))
     if not profiles:
         return []
+    deviation, strength = Axis("Standard deviation of the log gain"), Axis("Strength, 1 at the start")
     by_frequency = line_chart(
         profiles,
         x=Axis("Frequency in cycles per pixel"),
-        y=Axis("Standard deviation of the log gain"),
+        y=deviation,
         dots=True,
         label="Learned strength of the random gains against the frequency",
     )
     over_training = line_chart(
         courses,
         x=Axis("Epoch", whole=True),
-        y=Axis("Strength, 1 at the start"),
+        y=strength,
         label="Learned strengths against the epoch, relative to the start",
     )
     return [
-        Figure("Learned power spectrum", by_frequency, "Solid after training, dashed before. In nepers."),
+        Figure(
+            "Learned power spectrum",
+            by_frequency,
+            f"Solid after training, dashed before. In nepers. {span_note(deviation)}",
+        ),
         Figure(
             "Learned strengths over training",
             over_training,
-            "Solid: the gain of each band. Dashed: the gain that all bands share, and the noise.",
+            "Solid: the gain of each band. Dashed: the gain that all bands share, and the noise. "
+            + span_note(strength),
         ),
     ]
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from ..filters import EQUAL_AREA
 from ..probes import HeatMap, PassCurves
-from .charts import Axis, Line, line_chart, points
+from .charts import Axis, Line, first_drawn, line_chart, points
 from .layers import RADIUS
 from .pictures import spectrum_picture
 from .text import brief, number, percent
@@ -129,13 +129,14 @@ def _passes(passed: Sequence[tuple[int, str, PassCurves]]) -> list[Figure]:
             for position, name, passes in passed
             for band in ("low", "high")
         ]
+        shown, said = first_drawn(lines)
         chart = line_chart(
-            lines,
+            shown,
             x=Axis(RADIUS, domain=(0, 0.72)),
             y=Axis("Accuracy", percent=True, domain=(0, 1)),
             label=f"Accuracy under {shape} low- and high-pass filters",
         )
-        figures.append(Figure(title, chart))
+        figures.append(Figure(title, chart, said.strip()))
     return figures
 
 
