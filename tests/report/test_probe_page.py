@@ -73,6 +73,24 @@ def test_a_gradient_and_why_something_is_missing_are_shown(tmp_path: Path) -> No
     assert "not computed" not in page
 
 
+def test_the_page_says_whose_patches_the_vulnerability_is_of(networks: list[Probed], tmp_path: Path) -> None:
+    def said(*found: Probed) -> str:
+        given = {"split": "test", "seed": "7"}
+        page = write_probe_page(found, tmp_path / "p.html", conditions=given).read_text()
+        return re.sub(r"<[^>]+>", "", page)
+
+    packaged = "that come with the package: of the first 5,000 training images, corrupted with seed 0."
+    text = said(networks[0])
+    assert "Patches are of cifar10. For 3" in text
+    assert packaged in text
+    moved = networks[0].vulnerability
+    assert moved is not None
+    other = replace(networks[1], vulnerability=replace(moved, data="<i>mine"))
+    assert "Patches are of cifar10 and &lt;i&gt;mine." in said(networks[0], other)
+    assert packaged not in said(other)
+    assert "Patches are of" not in said(Probed(name="a"))
+
+
 def test_a_name_that_turns_its_direction_is_isolated_in_the_sentence(
     networks: list[Probed], added: CorruptionSpectra, tmp_path: Path
 ) -> None:

@@ -16,6 +16,7 @@ from ..probes import (
     PassCurves,
     Spectrum,
     Vulnerability,
+    cifar10_moments,
     correlate,
     gain_by_frequency,
 )
@@ -116,6 +117,10 @@ def write_probe_page(
         gradients=gradients,
         peak=peak,
         vulnerability=_vulnerability(probed),
+        patches=list(
+            dict.fromkeys(one.vulnerability.data for one in probed if one.vulnerability is not None)
+        ),
+        packaged=_packaged(probed),
         missing=having((entry.name, entry.why or None) for entry in probed),
     )
     return write_page(file, page, of=f"page of {len(probed)} networks")
@@ -251,6 +256,18 @@ def _vulnerability(probed: Sequence[Probed]) -> Table | None:
     agreements = [_agreement(each, probed[position].scores) for position, _, each in moved]
     closing: list[Row] = [["rank correlation with error", *agreements]]
     return Table("Vulnerability by kind", ["Kind", *_names(moved)], rows, closing=closing)
+
+
+def _packaged(probed: Sequence[Probed]) -> int | None:
+    """Return how many images the moments that come with the package are over, where they may be shown."""
+    moments = cifar10_moments()
+    may = any(
+        one.vulnerability is not None
+        and one.vulnerability.data == moments.name
+        and (one.layer is None or tuple(one.layer.shape[2:]) == moments.kernel)
+        for one in probed
+    )
+    return moments.images if may else None
 
 
 def _agreement(moved: Vulnerability, scores: Scores | None) -> Cell:
