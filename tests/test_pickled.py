@@ -167,6 +167,44 @@ def test_a_call_that_torch_does_not_write_is_refused_also_where_another_function
     walked(REPEATED)
 
 
+ENTRIES = b"(" + b"K\x01" * 10_000
+COPIES = {
+    "a shape": ENTRIES + b"tq\x010]q\x03(" + b"ctorch\nSize\nh\x01\x85R" * 300 + b"e",
+    "a set": ENTRIES + b"lq\x010]q\x03(" + b"c__builtin__\nset\nh\x01\x85R" * 300 + b"e",
+    "bytes": b"X\xa0\x86\x01\x00"
+    + b"a" * 100_000
+    + b"q\x010X\x06\x00\x00\x00latin1q\x020]("
+    + b"c_codecs\nencode\nh\x01h\x02\x86R" * 800
+    + b"e",
+    "a bytearray": b"c_codecs\nencode\nX\xa0\x86\x01\x00"
+    + b"a" * 100_000
+    + b"X\x06\x00\x00\x00latin1\x86Rq\x010]("
+    + b"c__builtin__\nbytearray\nh\x01\x85R" * 800
+    + b"e",
+    "a state": b"}" + ENTRIES + b"uq\x010](" + b"ccollections\nOrderedDict\n)Rh\x01b" * 300 + b"e",
+    "attributes": b"}"
+    + ENTRIES
+    + b"uq\x010"
+    + REPEATED
+    + b"q\x020("
+    + (b"ctorch._utils\n_rebuild_parameter_with_state\n(h\x02\x89}h\x01}\x86tR" * 300)
+    + b"l",
+}
+
+
+@pytest.mark.parametrize("form", COPIES)
+def test_what_calls_copy_is_counted_each_time(form: str) -> None:
+    with pytest.raises(PickleError, match=r"one thing many times|too many keys of one hash"):
+        walked(COPIES[form])
+
+
+def test_what_is_made_into_a_tensor_is_flat() -> None:
+    rows = b"(((" + b"K\x01" * 10 + b"tlt"
+    layout = b"ctorch.serialization\n_get_layout\nX\x10\x00\x00\x00torch.sparse_coo\x85R"
+    with pytest.raises(PickleError, match="with other values than torch"):
+        walked(b"ctorch._utils\n_rebuild_sparse_tensor\n" + layout + rows + b"\x86R")
+
+
 def test_a_call_of_what_the_pickle_makes_is_refused() -> None:
     with pytest.raises(PickleError, match="would call something that it makes itself"):
         walked(b"c__builtin__\nset\n]\x85R)R")

@@ -40,11 +40,22 @@ def _is_of_object(given: list[Any]) -> bool:
     return isinstance(given[0], Made) and given[0].kind == "object"
 
 
+def _are_flat(values: list[Any]) -> bool:
+    """Return whether containers hold numbers alone: torch makes tensors of them."""
+    containers = [one for one in values if isinstance(one, Made) and one.kind != "object"]
+    return all(_are(int, float)(one.parts) for one in containers)
+
+
+def _is_of_flat(given: list[Any]) -> bool:
+    return isinstance(given[1], Made) and _are_flat(given[1].parts)
+
+
 def _is_whole(given: list[Any]) -> bool:
     """Return whether a tensor has no more numbers than its storage; memory is taken for them first."""
     storage, _, shape = given[:3]
     sides = shape.parts if isinstance(shape, Made) and len(shape.parts) <= _AXES else [None]
-    return _is_of_object(given) and _are(int)(sides) and abs(prod(sides)) <= storage.numbers
+    is_flat = isinstance(given[4], Made) and _are_flat(given[4].parts)
+    return _is_of_object(given) and is_flat and _are(int)(sides) and abs(prod(sides)) <= storage.numbers
 
 
 # What torch.save writes as arguments. Other functions and classes of torch are called without any.
@@ -67,7 +78,7 @@ _WRITTEN: Mapping[str, Callable[[list[Any]], bool]] = MappingProxyType(
         f"{_REBUILD}nested_tensor": _is_of_object,
         f"{_REBUILD}qtensor": _is_whole,
         f"{_REBUILD}meta_tensor_no_storage": lambda _: True,
-        f"{_REBUILD}sparse_tensor": lambda _: True,
+        f"{_REBUILD}sparse_tensor": _is_of_flat,
     }
 )
 

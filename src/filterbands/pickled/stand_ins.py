@@ -8,6 +8,8 @@ from typing import Any
 
 # Letters that a key counts for besides its own.
 KEY = 32
+# Entries of a container that take no time worth counting.
+_FEW = 16
 # What else has a hash that follows from its numbers. No file has thousands of them as keys.
 _OF_NUMBERS = ("builtins.complex", "torch.Size", "torch.device")
 
@@ -45,7 +47,7 @@ class Made:
     maker: str = ""
     """The name of what was called for it."""
     numbers: int = 0
-    """What a storage claims to hold."""
+    """What a storage claims to hold, or the letters of bytes."""
     hashed: tuple[int | None] | None = None
     """What `hashed` returns; None while that is not known."""
 
@@ -86,3 +88,12 @@ def compared(keys: Sequence[Any]) -> int:
     known = sorted((found, KEY + weight(key)) for key in keys if (found := hashed(key)) is not None)
     groups = [[one for _, one in group] for _, group in groupby(known, key=itemgetter(0))]
     return sum(len(group) * sum(group) for group in groups if len(group) > 1)
+
+
+def copied(value: Any) -> int:
+    """Return the letters of what a call copies of an argument: texts, and the entries of containers."""
+    if not isinstance(value, Made):
+        return weight(value)
+    inner = [part for part in value.parts if isinstance(part, Made)]
+    entries = sum(max(len(one.parts) - _FEW, 0) for one in (value, *inner))
+    return KEY * entries + (value.numbers if value.maker else 0)

@@ -9,7 +9,7 @@ from typing import IO, Any
 
 from torch._utils import IMPORT_MAPPING, NAME_MAPPING
 
-from .stand_ins import KEY, Made, Name, PickleError, compared, entries, weight
+from .stand_ins import KEY, Made, Name, PickleError, compared, copied, entries, weight
 
 Codes = Iterable[tuple[pickletools.OpcodeInfo, Any, int | None]]
 """The operations of a pickle, as `pickletools.genops` yields them."""
@@ -45,6 +45,8 @@ class Walk:
     """Whether the file holds the numbers of its tensors uncompressed."""
     looked_up: int = 0
     """Letters of keys so far."""
+    copied: int = 0
+    """Letters that calls copy so far."""
     compared: int = 0
     """Letters of keys that have the hash of another one so far."""
     storages: list[list[Any]] = field(default_factory=list)
@@ -91,6 +93,11 @@ class Walk:
         self.compared += compared(keys)
         if self.compared > _COMPARED:
             raise PickleError("has too many keys of one hash, which would take too long to compare")
+
+    def copy(self, values: Iterable[Any]) -> None:
+        """Count what a call copies of its arguments, or an object of its state."""
+        self.copied += sum(map(copied, values))
+        self.limit(self.copied, 0)
 
     def limit(self, letters: int, height: int) -> None:
         """Raise PickleError for what is too long or too deep."""
@@ -193,11 +200,14 @@ class _Machine:
             raise TypeError
         if self.walk.check_call is not None:
             self.walk.check_call(name, arguments)
+        self.walk.copy(arguments.parts)
         if name in _OF_KEYS:
             self.walk.keys(entries(arguments.parts[:1]))
             self.walk.compare(_keys_for(name, arguments.parts[:1]))
         self.push("object")
         self.made[-1].maker = name
+        if name == "_codecs.encode":
+            self.made[-1].numbers = weight(arguments.parts[0])
 
     def called_with(self, count: int) -> None:
         """Make an object of a class and its arguments, `count` values on the stack."""
@@ -208,6 +218,7 @@ class _Machine:
     def build(self) -> None:
         """Set the state of the object below, which does not become a part that is written out."""
         state = self.stack.pop()
+        self.walk.copy([state])
         self.walk.keys(entries([state]))
         # A dictionary, or a tuple of two where there are slots.
         for one in [state, *(state.parts if isinstance(state, Made) else [])]:
