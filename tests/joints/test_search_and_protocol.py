@@ -431,3 +431,17 @@ def test_dose_and_response_have_intervals_over_the_seeds_that_all_shares_have(be
     assert re.search(r"correlation of share and accuracy .*: 0.9\d \(0.9\d to .*, 5 seeds\)", said)
     few = [line for line in lines if (line["row"], line["seed"]) != ("share_25", 12)]
     assert verdict.dose(few).endswith("not computed (seeds with every share: 4 of 5).")
+
+
+def test_recipes_of_the_best_rows_are_what_the_search_trained(bench: Any) -> None:
+    search = bench("search")
+    lines = search.read()
+    found = search.finalists(lines)
+    trained = {line["row"]: line["config"] for line in lines if line["epochs"] == search.LONG}
+    # What the study sets, or what names the run.
+    own = {"recipe", "arch", "data", "seed", "epochs", "split", "ema", "precision"}
+    for name in ("best_one_pass", "best_two_pass", "best_three_pass"):
+        recipe, row = to_plain(RECIPES[name]()), trained[found[name]]
+        assert {key: value for key, value in recipe.items() if key not in own} == {
+            key: value for key, value in to_plain(from_plain(row)).items() if key not in own
+        }

@@ -77,6 +77,18 @@ _DOCS = {
     """,
     "spectral_strong": "`spectral` at twice the strengths on twice as many images: more robust, less clean.",
     "spectral_gain": "The power spectrum perturbed by gains alone; nothing is added to an image.",
+    "best_one_pass": """The best row of one forward pass in the recipe search, docs/search.md.
+
+    `spectral`, of which training learns how to divide its strengths.
+    """,
+    "best_two_pass": """The best row of two forward passes in the recipe search, docs/search.md.
+
+    `pair_stop` with the strengths of `spectral`.
+    """,
+    "best_three_pass": """The row of three forward passes of the recipe search that had 40 epochs, docs/search.md.
+
+    AugMix with its consistency loss, all views perturbed as `spectral` perturbs them.
+    """,
     "modulate_only": "The first layer's proportions learned and perturbed for every image.",
     "modulated": "Learned and perturbed proportions with the perturbed power spectrum of the images.",
 }
@@ -131,6 +143,9 @@ _CONFIGS = (
     TrainConfig(recipe="spectral", spectral=_MILD),
     TrainConfig(recipe="spectral_strong", spectral=_STRONG),
     TrainConfig(recipe="spectral_gain", spectral=replace(_STRONG, noise=0.0)),
+    TrainConfig(recipe="best_one_pass", spectral=replace(_MILD, learn="joint")),
+    TrainConfig(recipe="best_two_pass", method="pair_stop", spectral=replace(_MILD, clean=0.0)),
+    TrainConfig(recipe="best_three_pass", method="augmix_jsd", spectral=_MILD),
     TrainConfig(recipe="modulate_only", modulate=ModulateConfig(on=True)),
     TrainConfig(recipe="modulated", spectral=_MILD, modulate=ModulateConfig(on=True)),
 )
