@@ -85,7 +85,7 @@ _DOCS = {
 
     `pair_stop` with the strengths of `spectral`.
     """,
-    "best_three_pass": """The row of three forward passes of the recipe search that had 40 epochs, docs/search.md.
+    "best_three_pass": """The best row of three forward passes in the recipe search, docs/search.md.
 
     AugMix with its consistency loss, all views perturbed as `spectral` perturbs them.
     """,
