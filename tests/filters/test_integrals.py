@@ -2,6 +2,7 @@
 
 import math
 import runpy
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -168,3 +169,28 @@ def test_a_vertical_edge_has_horizontal_frequencies():
     assert turned.vertical_energy == pytest.approx(layer.horizontal_energy)
     assert layer.orientation.argmax() == 0
     assert turned.angles[int(turned.orientation.argmax())] == 90
+
+
+@pytest.mark.parametrize(
+    ("size", "dilation"), [((3,), (40,)), ((3, 5), (2, 1)), ((1, 40), (1, 1)), ((3, 2, 3), (1, 1, 2))]
+)
+def test_the_centroid_is_the_mean_radius_by_a_product_rule_of_many_points(size, dilation):
+    # Each axis cut in two at frequency 0, so that the kink of the radius lies in a corner.
+    nodes, weights = (torch.from_numpy(each) for each in np.polynomial.legendre.leggauss(100))
+    points = torch.cartesian_prod(*[(nodes + 1) / 4] * len(size)).reshape(-1, len(size))
+    masses = torch.cartesian_prod(*[weights / 4] * len(size)).reshape(-1, len(size)).prod(dim=1)
+    masses = 2 ** len(size) * masses * points.norm(dim=1)
+    found = centroid_kernel(size, dilation).reshape([2 * side - 1 for side in size])
+    for lag in ((0,) * len(size), (1,) * len(size), tuple(side - 1 for side in size)):
+        lag = tuple(min(number, side - 1) for number, side in zip(lag, size, strict=True))
+        turns = [torch.cos(2 * math.pi * points[:, i] * lag[i] * dilation[i]) for i in range(len(size))]
+        expected = float((masses * torch.stack(turns).prod(dim=0)).sum())
+        place = tuple(number + side - 1 for number, side in zip(lag, size, strict=True))
+        assert float(found[place]) == pytest.approx(expected, abs=2e-6)
+
+
+def test_long_kernels_and_wide_dilations_take_no_longer_than_their_lags():
+    begun = time.process_time()
+    centroid_kernel((1, 300), (1, 1))
+    centroid_kernel((2,), (4096,))
+    assert time.process_time() - begun < 2

@@ -13,6 +13,7 @@ size, in the order of `autocorrelation`.
 import math
 from collections.abc import Callable
 from functools import lru_cache, wraps
+from itertools import product
 from typing import ParamSpec, TypeVar, cast
 
 import torch
@@ -123,24 +124,30 @@ def centroid_kernel(size: Sides, dilation: Sides) -> Float[Tensor, " lags"]:
     The integral of |f| prod_i cos(2 pi f_i d_i) over the orthant is multiplied by 2 to the power of the
     dimensions. The orthant is cut into one pyramid per axis, in which the frequency s of that axis is the
     largest. The other frequencies are written s t, so that the radius, which has a kink at frequency 0,
-    becomes the smooth function s sqrt(1 + t^2), and the Gauss-Legendre rule converges exponentially.
+    becomes the smooth function s sqrt(1 + t^2). The product of cosines is the mean of cosines of s times
+    sums and differences of distances, whose integral over s is known. For t, the Gauss-Legendre rule
+    converges exponentially.
     """
     axes = [torch.arange(side, dtype=torch.float64) * step for side, step in zip(size, dilation, strict=True)]
-    # Over the orthant the cosines run through half a turn per pixel of distance.
-    nodes, weights = _gauss_legendre(32 + 2 * int(max(float(axis[-1]) for axis in axes)))
-    points, masses = _points([nodes] * len(size)), _points([weights] * len(size)).prod(dim=1)
-    letters = "abc"[: len(size)]
-    product = f"n,{','.join(f'n{letter}' for letter in letters)}->{letters}"
-    quarter = torch.zeros(size, dtype=torch.float64)
+    apart = _points(axes)
+    quarter = torch.zeros(len(apart), dtype=torch.float64)
     for main in range(len(size)):
-        # In chunks: the cosines at all points of a volume would take much memory.
-        for part, mass in zip(torch.split(points, 2**12), torch.split(masses, 2**12), strict=True):
-            largest = part[:, main] / 2
-            frequency = largest[:, None] * part
-            frequency[:, main] = largest
-            mass = mass / 2 * largest ** (len(size) - 1) * frequency.norm(dim=1)
-            waves = [torch.cos(2 * math.pi * frequency[:, i, None] * axis) for i, axis in enumerate(axes)]
-            quarter += torch.einsum(product, mass, *waves)
+        others = [axis for axis in range(len(size)) if axis != main]
+        points, masses = torch.zeros(1, 0, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+        if others:
+            # With t, the cosines run through half a turn per pixel of distance at most.
+            rules = [_gauss_legendre(32 + 2 * int(axes[axis][-1])) for axis in others]
+            points = _points([nodes for nodes, _ in rules])
+            masses = _points([weights for _, weights in rules]).prod(dim=1)
+        masses = masses * (1 + points.square().sum(dim=1)).sqrt() / 2 ** len(others)
+        # In chunks: all points of a volume at all distances would take much memory.
+        for part, mass in zip(
+            *(torch.split(each, 2**22 // len(apart)) for each in (points, masses)), strict=True
+        ):
+            for signs in product((1.0, -1.0), repeat=len(others)):
+                shifts = apart[:, others] * torch.tensor(signs, dtype=torch.float64) @ part.T
+                quarter += _radial(apart[:, main, None] + shifts, len(size)) @ mass
+    quarter = quarter.reshape(size)
     whole: Tensor = 2 ** len(size) * quarter
     for axis in range(len(size)):
         whole = torch.cat([whole.narrow(axis, 1, whole.shape[axis] - 1).flip(axis), whole], dim=axis)
@@ -197,11 +204,34 @@ def _directions(size: Sides, dilation: Sides, degrees: Float[Tensor, " n"]) -> F
     return power
 
 
+def _radial(distance: Float[Tensor, "lags n"], power: int) -> Float[Tensor, "lags n"]:
+    """Return the integral of s^power cos(2 pi s d) for s from 0 to 1/2, for a power of 1, 2 or 3."""
+    x = math.pi * distance
+    is_near = x.abs() < 2
+    inverse = x.masked_fill(is_near, 2.0).reciprocal()
+    sine, cosine = x.sin(), x.cos()
+    if power == 1:
+        found = inverse * (sine + inverse * (cosine - 1))
+    elif power == 2:
+        found = inverse * (sine + inverse * (2 * cosine - 2 * inverse * sine))
+    else:
+        found = inverse * (sine + inverse * (3 * cosine - 6 * inverse * (sine + inverse * (cosine - 1))))
+    # Near 0 these differences lose their digits, and the power series has more than enough with 12 terms.
+    square = x[is_near].square()
+    near = torch.zeros_like(square)
+    for term in reversed(range(12)):
+        near = near * square + (-1) ** term / (math.factorial(2 * term) * (2 * term + power + 1))
+    found[is_near] = near
+    moment: Tensor = found / 2 ** (power + 1)
+    return moment
+
+
 def _points(axes: list[Tensor]) -> Tensor:
     """Return every combination of the axes' values, the last axis running fastest."""
     return torch.cartesian_prod(*axes).reshape(-1, len(axes))
 
 
+@constant
 def _gauss_legendre(count: int) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
     """Return nodes and weights on [0, 1]."""
     nodes, weights = (torch.from_numpy(values) for values in leggauss(count))
