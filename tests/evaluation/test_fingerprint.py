@@ -323,6 +323,14 @@ def test_a_network_that_cannot_be_told_from_others_is_said_and_shares_no_key(
     assert re.search(f"the network {line}.* stored results are not read", caplog.text)
 
 
+def test_a_network_that_normalizes_in_place_gives_the_same_answers_twice() -> None:
+    class Gray(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return images.sub_(0.5).flatten(1)[:, :4]
+
+    assert _answers(Gray(), (1, 8, 8))[1] == ""
+
+
 def test_random_numbers_of_torch_are_fixed_for_the_answers_alone() -> None:
     class Noisy(nn.Module):
         def forward(self, images: Tensor) -> Tensor:

@@ -169,9 +169,11 @@ def _answers(model: nn.Module, shape: tuple[int, int, int]) -> tuple[str, str]:
     for precision in ("float32", "bfloat16"):
         try:
             with _fixed_numbers(device):
-                outputs = [logits_of(model, part, precision) for part in torch.split(images, _BATCH)]
+                parts = torch.split(images, _BATCH)
+                # A network may normalize its input in place.
+                outputs = [logits_of(model, part.clone(), precision) for part in parts]
             with _fixed_numbers(device):
-                again = logits_of(model, images[:_BATCH], precision)
+                again = logits_of(model, images[:_BATCH].clone(), precision)
         except Exception as error:  # whatever the user's own code raises
             why = why or f"fails on fixed images of shape {shape} ({str(error).partition(chr(10))[0]:.200})"
             continue

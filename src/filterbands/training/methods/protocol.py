@@ -86,7 +86,8 @@ class Method:
                 are not one per image.
         """
         _check(images, labels, key, partners, self.partners)
-        return self.step(model, images, labels, key=key, smoothing=smoothing, partners=partners)
+        # Where a view is the batch itself, a network that normalizes in place would change it.
+        return self.step(model, images.clone(), labels, key=key, smoothing=smoothing, partners=partners)
 
     def step(
         self,
