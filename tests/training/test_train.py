@@ -289,6 +289,7 @@ def test_run_json_says_what_made_the_run(
         "split": "train",
         "images": 96,
         "fingerprint": replace(images, classes=tuple(str(n) for n in range(10))).fingerprint(),
+        "place": spec,
     }
     assert content["threads"] == torch.get_num_threads()
     assert content["torch"] == torch.__version__
