@@ -23,6 +23,17 @@ _UNPRINTABLE = re.compile(
 _INSTALLED = {"site-packages", "dist-packages"}
 
 
+def as_names(what: str, given: Iterable[str]) -> tuple[str, ...]:
+    """Return names as a tuple; refuse one text, which would be taken for its letters.
+
+    >>> as_names("kinds", ["fog", "snow"])
+    ('fog', 'snow')
+    """
+    if isinstance(given, str):
+        raise ValueError(f"{what} needs a tuple of names, got the text {given!r}")
+    return tuple(given)
+
+
 def hint(value: str, known: Iterable[str], *, closeness: float = 0.6) -> str:
     """Return ` (did you mean NAME?)` with the known name that is nearest, or nothing where none is near.
 

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import permutations
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from filterbands.corruptions import CORRUPTIONS, kinds_of
+from filterbands.corruptions import CORRUPTIONS, expand_kinds, kinds_of
 from filterbands.scores import (
     BENCHMARK_15,
     EXTRA_4,
@@ -323,3 +324,16 @@ def test_the_gate_fails_by_corrupted_images_alone() -> None:
     assert verdict.corrupted is not None
     assert fog is not None
     assert verdict.corrupted.difference == pytest.approx(-fog.accuracy)
+
+
+@pytest.mark.parametrize(
+    "take",
+    [
+        lambda scores: compare(scores, scores, "fog"),
+        lambda scores: scores.average("fog"),
+        lambda scores: expand_kinds("fog"),
+    ],
+)
+def test_one_text_is_no_list_of_kinds(take: Callable[[Scores], Any]) -> None:
+    with pytest.raises(ValueError, match="kinds needs a tuple of names, got the text 'fog'"):
+        take(_scores(["fog"]))

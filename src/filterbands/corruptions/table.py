@@ -10,7 +10,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from .. import rng
-from ..checks import hint, whole_number
+from ..checks import as_names, hint, whole_number
 from ..types import Images, Keys
 from .kinds import BENCHMARK, MORE, NEEDS, OTHERS, PARAMETERS, TOGETHER, VERSIONS, Corrupt, Family
 from .pixels import Constants, Severities
@@ -135,7 +135,7 @@ def expand_kinds(names: Iterable[str], *, parameters: str | None = "cifar") -> t
     if parameters is not None:
         sets = {suite: kinds_of(suite, parameters=parameters) for suite in ("c", "cbar")}
     sets["all-but-frost"] = tuple(kind for kind in sets["c"] if kind != "frost")
-    kinds = [kind for name in names for kind in sets.get(name, (name,))]
+    kinds = [kind for name in as_names("kinds", names) for kind in sets.get(name, (name,))]
     for kind in kinds:
         if isinstance(kind, str) and kind not in CORRUPTIONS and kind not in sets:
             near = hint(kind, (*CORRUPTIONS, *sets))

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..checks import seed_number, whole_number
+from ..checks import as_names, seed_number, whole_number
 from ..corruptions import (
     CORRUPTIONS,
     PARAMETERS,
@@ -115,9 +115,7 @@ class EvaluateConfig:
 
     def _expanded(self, kinds: tuple[str, ...]) -> tuple[str, ...]:
         """Return single kinds; those of arrays on disk may be unknown here."""
-        if isinstance(kinds, str):
-            raise ValueError(f"kinds needs a tuple of names, got the text {kinds!r}")
-        kinds = tuple(kinds)
+        kinds = as_names("kinds", kinds)
         if "clean" in kinds:
             raise ValueError("clean accuracy is always measured; leave clean out of kinds")
         if kinds == ("none",):

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import as_names
 from .conditions import check_alike, shared_cells, unlike
 from .estimates import per_image
 from .scores import AVERAGES, Scores, overlapping_kinds
@@ -128,7 +129,7 @@ def compare(first: Scores, second: Scores, kinds: Iterable[str] = ("clean",)) ->
             that one of them lacks.
     """
     severities = sorted(set(first.severities) & set(second.severities))
-    wanted = {kind: [0] if kind == "clean" else severities for kind in kinds}
+    wanted = {kind: [0] if kind == "clean" else severities for kind in as_names("kinds", kinds)}
     cells = [(kind, severity) for kind, levels in wanted.items() for severity in levels]
     return _difference(first, second, cells, [len(wanted) * len(wanted[kind]) for kind, _ in cells])
 

@@ -7,7 +7,7 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
-from ..checks import hint, seed_number, whole_number
+from ..checks import as_names, hint, seed_number, whole_number
 from ..corruptions import CORRUPTIONS, PARAMETERS, kinds_of
 from ..disk import as_frame
 from .answers import Answers, fingerprint_of, read_answers, read_labels
@@ -163,6 +163,7 @@ class Scores:
 
     def average(self, kinds: Iterable[str], severities: Sequence[int] = SEVERITIES) -> Estimate | None:
         """Return the mean accuracy over kinds and severities, None unless all cells are present."""
+        kinds = as_names("kinds", kinds)
         wanted = [self.cells.get((kind, severity)) for kind in kinds for severity in severities]
         found = [answers for answers in wanted if answers is not None]
         return estimate_of(found, self.labels) if found and len(found) == len(wanted) else None
