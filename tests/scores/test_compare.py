@@ -331,7 +331,7 @@ def test_the_gate_fails_by_corrupted_images_alone() -> None:
     [
         lambda scores: compare(scores, scores, "fog"),
         lambda scores: scores.average("fog"),
-        lambda scores: expand_kinds("fog"),
+        lambda _: expand_kinds("fog"),
     ],
 )
 def test_one_text_is_no_list_of_kinds(take: Callable[[Scores], Any]) -> None:
