@@ -399,13 +399,13 @@ def distributed(rank: int, folder: str) -> None:
 
 @pytest.mark.slow
 def test_two_processes_hold_one_share_and_draw_their_own_noise(tmp_path: Path) -> None:
-    # Children that import this module anew would wait for torch; these are copies.
-    context = torch.multiprocessing.get_context("fork")
+    # No copies: after other tests in this process, threads of libraries leave locks behind in them.
+    context = torch.multiprocessing.get_context("spawn")
     processes = [context.Process(target=distributed, args=(rank, str(tmp_path))) for rank in range(2)]
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(300)
     assert [process.exitcode for process in processes] == [0, 0]
     one, other = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
     assert torch.equal(one["weight"], other["weight"])
