@@ -311,7 +311,7 @@ def test_the_cell_a_killed_process_was_at_is_left_to_the_next(tmp_path: Path) ->
 @pytest.mark.slow
 def test_two_processes_on_one_database_share_the_work_and_agree(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
-    start, db = context.Barrier(2), tmp_path / "r.db"
+    start, db = context.Barrier(2, timeout=300), tmp_path / "r.db"
     batches = context.Queue()
     other = context.Process(target=_evaluate_from, args=(str(db), start, batches))
     other.start()
