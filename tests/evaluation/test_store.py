@@ -306,7 +306,7 @@ def _write_all(path: str, start: Barrier) -> None:
 @FORKS
 def test_two_processes_that_make_and_fill_one_database_at_once_lose_nothing(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
-    start = context.Barrier(2)
+    start = context.Barrier(2, timeout=300)
     other = context.Process(target=_write_all, args=(str(tmp_path / "r.db"), start))
     other.start()
     _write_all(str(tmp_path / "r.db"), start)

@@ -29,7 +29,7 @@ from ..filters import (
 )
 from ..models import find_checkpoints, is_named, read_checkpoint, trusted_arch
 from ..run import Run
-from .shared import Answer, BatchOptions, ImageOptions, NetworkOptions, names_of, progress_bar
+from .shared import Answer, DeviceOptions, ImageOptions, NetworkOptions, names_of, progress_bar
 
 _COMPARISONS: dict[str, Any] = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 
@@ -38,7 +38,7 @@ _IMAGES = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnalyzeOptions(BatchOptions):
+class AnalyzeOptions(DeviceOptions):
     """Show how low- or high-frequency the filters of every convolution are."""
 
     models: tyro.conf.Positional[tuple[str, ...]]

@@ -9,11 +9,11 @@ from ..control import bake
 from ..disk import check_output, write_weights
 from ..filters import analyze
 from ..models import held_weights, is_named, read_checkpoint
-from .shared import Answer, BatchOptions, NetworkOptions, OutFile
+from .shared import Answer, DeviceOptions, NetworkOptions, OutFile
 
 
 @dataclass(frozen=True, kw_only=True)
-class BakeOptions(BatchOptions):
+class BakeOptions(DeviceOptions):
     """Write the plain weights of a run or checkpoint as safetensors.
 
     A checkpoint that was saved while layers were held by set_share or modulate is folded.

@@ -17,11 +17,11 @@ from ..corruptions import (
 from ..datasets import ImageSet, read_images
 from ..disk import make_folder
 from ..evaluation import Files
-from .shared import Answer, BatchOptions, ImageOptions, OutFolder, Spec, check_range, progress_bar
+from .shared import Answer, DeviceOptions, ImageOptions, OutFolder, Spec, check_range, progress_bar
 
 
 @dataclass(frozen=True, kw_only=True)
-class CorruptOptions(BatchOptions):
+class CorruptOptions(DeviceOptions):
     """Write a corrupted copy of a data set: KIND.npy (5n, h, w, 3), labels.npy, corrupt.json.
 
     Of folder:DIR it writes KIND/SEVERITY/CLASS/FILE.png, the layout of ImageNet-C.

@@ -14,7 +14,7 @@ from ..report import write_report
 from ..run import Run
 from ..scores import Scores
 from ..training import RECIPES, TrainConfig, train, with_settings
-from .shared import Answer, BatchOptions, OutFolder, progress_bar
+from .shared import Answer, DeviceOptions, OutFolder, progress_bar
 
 NETWORKS = ("standard", "share_low", "spectral")
 """The recipes compared: a free first layer, share 1.0 of low filters, and perturbed power spectra."""
@@ -31,7 +31,7 @@ SETTINGS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class DemoOptions(BatchOptions):
+class DemoOptions(DeviceOptions):
     """Train small networks on digits and on generated images, measure what they read, write a report."""
 
     out: OutFolder = "demo-output"

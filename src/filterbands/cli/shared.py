@@ -105,12 +105,6 @@ class DeviceOptions(ComputeOptions):
 
     device: str = "auto"
     """auto (CUDA where there is one), cpu, cuda or cuda:N."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class BatchOptions(DeviceOptions):
-    """Options of verbs that compute with images and have no config that says how many at a time."""
-
     batch_size: int = 0
     """Images at a time; 0 leaves it to the verb."""
 

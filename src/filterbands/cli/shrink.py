@@ -18,7 +18,7 @@ from ..filters import analyze
 from ..models import is_onnx, read_checkpoint
 from .shared import (
     Answer,
-    BatchOptions,
+    DeviceOptions,
     NetworkOptions,
     OutFile,
     SpecOfRun,
@@ -32,7 +32,7 @@ _NOISE = 0.03
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShrinkOptions(BatchOptions):
+class ShrinkOptions(DeviceOptions):
     """Make a trained network robust to noise without training, and show the cost on clean images.
 
     The covariance of patches is taken from the `train` split, a budget is spent on `validation`, and the

@@ -11,11 +11,11 @@ import tyro
 from ..checks import hint
 from ..engine import is_first_process
 from ..training import RECIPES, check_start, train, with_settings
-from .shared import Answer, BatchOptions, check_range, progress_bar
+from .shared import Answer, DeviceOptions, check_range, progress_bar
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(BatchOptions):
+class TrainOptions(DeviceOptions):
     """Train a network by a recipe into a Run folder."""
 
     recipe: tyro.conf.Positional[str]
