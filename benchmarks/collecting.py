@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import os
+import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from pathlib import Path
@@ -18,6 +20,11 @@ from filterbands.study import read_lines
 Line = dict[str, Any]
 Positions = np.ndarray[Any, np.dtype[np.int64]]
 Bits = np.ndarray[Any, np.dtype[np.bool_]]
+
+LAST = "7cd3034"
+"""The last revision whose results stand beside each other."""
+EMULATED = "FILTERBANDS_EMULATED"
+"""Environment variable that `emulated_bfloat16.py` sets."""
 
 
 def read_finished(file: Path) -> list[Line]:
@@ -37,7 +44,18 @@ def described(run: Run) -> Line:
         raise SystemExit(
             f"{run.folder}: trained by several revisions, {', '.join(map(str, found['revisions']))}"
         )
+    if not is_comparable(found["git"]):
+        raise SystemExit(
+            f"{run.folder}: trained at revision {found['git']}, which is not {LAST} or one before it; train "
+            "with a clone at that revision"
+        )
     return found
+
+
+def is_comparable(revision: str) -> bool:
+    """Return whether a revision is the last whose results are comparable, or one before it."""
+    words = ["git", "merge-base", "--is-ancestor", revision, LAST]
+    return subprocess.run(words, cwd=Path(__file__).parent, capture_output=True, check=False).returncode == 0
 
 
 def check_versions() -> None:
@@ -45,7 +63,7 @@ def check_versions() -> None:
     if CORRUPTIONS["shot_noise"].version != 1:
         raise SystemExit(
             "results are of version 1 of shot_noise; train, evaluate and collect with PYTHONPATH=CLONE/src, "
-            "a clone at revision 7cd3034"
+            f"a clone at revision {LAST}"
         )
 
 
@@ -59,6 +77,7 @@ def facts(run: Run, line: Line) -> Line:
         "cpu_seconds": round(found["cpu_seconds"], 1),
         "threads": found["threads"],
         "processor": found["device"],
+        **({"emulated": os.environ[EMULATED]} if EMULATED in os.environ else {}),
         "date": date.fromtimestamp(run.weights.stat().st_mtime).isoformat(),
         "git": found["git"],
         "recalibrated": found.get("recalibrated"),

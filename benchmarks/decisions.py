@@ -1,27 +1,35 @@
 """What the protocol's rules make of its runs: the word for each sentence, and the checks beside it.
 
 The rules are those of docs/protocol.md, "What counts" and "Analysis". Nothing is decided before all planned
-seeds are there.
+seeds are there, or C-bar is opened, after which no run follows.
 
     python benchmarks/decisions.py          as Markdown
 """
 
+import json
 from collections.abc import Sequence
 from statistics import mean
+from typing import NamedTuple
 
+from planned import grouped, pairs, planned, run_of, seeds_of
 from verdict import (
+    BUDGETS,
     CLAIMED,
     CONTRASTS,
     DOSE_SEEDS,
     FIGURES,
     FULL,
     NARROW,
+    RESULTS,
     SHARES,
     TIE,
     Gain,
     Line,
     corrected,
     differences,
+    inferiority,
+    is_enough,
+    is_tie,
     measured,
     over,
     read,
@@ -32,9 +40,14 @@ from verdict import (
 from filterbands.scores import BENCHMARK_15, FAMILIES
 
 LEVEL = 0.05
-# Seeds that the protocol plans: its runs 1, 3 and 4.
-CONTROL_SEEDS, LONG_SEEDS, FULL_SEEDS = 8, 6, 1
 FIFTEEN, CLEAN = "15 kinds", "clean"
+
+
+class Word(NamedTuple):
+    """What the rules say of a sentence, and what it comes from."""
+
+    word: str
+    said: str
 
 
 def compared(lines: Sequence[Line], row: str, other: str, of: str, arch: str, epochs: int) -> Gain | None:
@@ -42,26 +55,28 @@ def compared(lines: Sequence[Line], row: str, other: str, of: str, arch: str, ep
     return measured(select(lines, row, arch, epochs), select(lines, other, arch, epochs), of)
 
 
-def of_proportion(lines: Sequence[Line]) -> tuple[str, str]:
+def of_proportion(lines: Sequence[Line]) -> Word:
     """Return the word for S2 and S3 and the conditions it comes from."""
     names = ("standard", "share_random")
+    wanted = min(pairs("share_low", name, NARROW, 12) for name in names)
     gains = [compared(lines, "share_low", name, FIFTEEN, NARROW, 12) for name in names]
     rows = {row: select(lines, row, NARROW, 12) for row in (*SHARES, "standard")}
     # Arms are paired by seed: the means of shares are over the seeds that all of them have.
     common = set.intersection(*(set(runs) for runs in rows.values()))
     there = [found for found in gains if found is not None]
-    pairs = min((found.seeds for found in there), default=0) if len(there) == len(names) else 0
-    if pairs < CONTROL_SEEDS or len(common) < DOSE_SEEDS:
-        return "open", (
-            f"seeds with every share: {len(common)} of {DOSE_SEEDS}; with share_low, standard and "
-            f"share_random: {pairs} of {CONTROL_SEEDS}"
-        )
-    p = dict(zip(CONTRASTS, corrected(lines), strict=True))
+    both = min((found.seeds for found in there), default=0) if len(there) == len(names) else 0
+    seeds = (
+        f"seeds with every share: {len(common)} of {DOSE_SEEDS}; with share_low, standard and "
+        f"share_random: {both} of {wanted}"
+    )
+    if not (is_enough(lines, both, wanted) and is_enough(lines, len(common), DOSE_SEEDS)):
+        return Word("open", seeds)
+    p = dict(zip(CONTRASTS, corrected(lines, whole=True), strict=True))
     means = {row: mean(FIGURES[FIFTEEN](runs[seed]) for seed in common) for row, runs in rows.items()}
     shares = [means[row] for row in SHARES]
     holds = [
         *(
-            found.mean > 0 and p["share_low", name, 12] < LEVEL
+            found.mean > 0 and not is_tie(found.mean) and p["share_low", name, 12] < LEVEL
             for name, found in zip(names, there, strict=True)
         ),
         means["standard"] - means["share_0"] > 2,
@@ -72,68 +87,135 @@ def of_proportion(lines: Sequence[Line]) -> tuple[str, str]:
         word = "not supported"
     else:
         word = "supported" if all(holds) else "supported in part" if any(holds) else "not supported"
-    return word, f"{sum(holds)} of 4 conditions hold"
+    return Word(word, f"{sum(holds)} of 4 conditions hold; {seeds}")
 
 
-def of_learning(lines: Sequence[Line]) -> tuple[str, str]:
+def of_learning(lines: Sequence[Line]) -> Word:
     """Return the word for S4 and the conditions it comes from."""
     words, said = [], []
     for row in ("modulate", "modulate_eigen"):
         found = compared(lines, row, "standard", FIFTEEN, NARROW, 12)
         clean = compared(lines, row, "standard", CLEAN, NARROW, 12)
-        if found is None or clean is None or found.seeds < CONTROL_SEEDS:
-            return "open", f"{row}: {found.seeds if found else 0} of {CONTROL_SEEDS} seeds"
-        said.append(f"{row}: {found.low:+.2f} to {found.high:+.2f}, clean {clean.low:+.2f} or more")
+        wanted = pairs(row, "standard", NARROW, 12)
+        if found is None or clean is None or not is_enough(lines, found.seeds, wanted):
+            said.append(f"{row}: {found.seeds if found else 0} of {wanted} seeds")
+            words.append(None)
+            continue
+        said.append(
+            f"{row}: {signed_of(found)}, clean {signed_of(clean)}, non-inferior at {inferiority(clean)}, "
+            f"{found.seeds} seeds"
+        )
         words.append(2 if found.low > 1 and clean.low > -0.5 else 1 if found.low > 0 else 0)
-    return ("not supported", "supported in part", "supported")[max(words)], "; ".join(said)
+    # Either row suffices to support the sentence, and both are needed to say less.
+    best = max((one for one in words if one is not None), default=0)
+    if None in words and best < 2:
+        return Word("open", "; ".join(said))
+    return Word(("not supported", "supported in part", "supported")[best], "; ".join(said))
 
 
-def of_gain(
-    lines: Sequence[Line], arch: str, epochs: int, planned: int, row: str = "spectral_gain"
-) -> tuple[str, str]:
+def signed_of(found: Gain) -> str:
+    """Return a difference in points with its interval."""
+    tie = ", a tie" if is_tie(found.mean) else ""
+    return f"{found.mean:+.2f} ({found.low:+.2f} to {found.high:+.2f}{tie})"
+
+
+def of_gain(lines: Sequence[Line], arch: str, epochs: int, row: str = "spectral_gain") -> Word:
     """Return the word for S5 on one network and budget, and what it comes from."""
     found = compared(lines, row, "standard", FIFTEEN, arch, epochs)
     clean = compared(lines, row, "standard", CLEAN, arch, epochs)
-    if found is None or clean is None or found.seeds < planned:
-        return "open", f"{found.seeds if found else 0} of {planned} seeds"
+    wanted = pairs(row, "standard", arch, epochs)
+    if found is None or clean is None or not is_enough(lines, found.seeds, wanted):
+        return Word("open", f"{found.seeds if found else 0} of {wanted} seeds")
     one, other = (select(lines, name, arch, epochs) for name in (row, "standard"))
     relative = mean(
         100 * (one[seed]["average_15"] / other[seed]["average_15"] - 1) for seed in one.keys() & other.keys()
     )
     said = (
-        f"{found.mean:+.2f} points ({found.low:+.2f} to {found.high:+.2f}), {relative:+.2f} % relative, "
-        f"clean {clean.mean:+.2f} ({clean.low:+.2f} to {clean.high:+.2f})"
-        f"{', one seed, over images' if found.seeds == 1 else ''}"
+        f"{signed_of(found)} points, {relative:+.2f} % relative, clean {signed_of(clean)}, non-inferior at "
+        f"{inferiority(clean)}; {'one seed, over images' if found.seeds == 1 else f'{found.seeds} seeds'}"
     )
     if found.low <= 0:
-        return "not supported", said
-    return ("supported" if found.high >= CLAIMED and clean.low > -0.5 else "supported in part"), said
+        return Word("not supported", said)
+    return Word("supported" if found.high >= CLAIMED and clean.low > -0.5 else "supported in part", said)
+
+
+def of_full(lines: Sequence[Line], row: str) -> tuple[int, Word]:
+    """Return the epochs and the word for S5 at full width: of 12 epochs, or of 6 while 12 are not there."""
+    found = {epochs: of_gain(lines, FULL, epochs, row) for epochs in (12, 6)}
+    return next(((epochs, one) for epochs, one in found.items() if one.word != "open"), (6, found[6]))
+
+
+def words(lines: Sequence[Line]) -> dict[str, Word]:
+    """Return the word for each sentence by its name; none where the positive control does not hold."""
+    found = {"S2, S3": of_proportion(lines), "S4": of_learning(lines)}
+    for row, mark in (("spectral_gain", ""), ("spectral", ", `spectral`")):
+        epochs, word = of_full(lines, row)
+        found[f"S5, {FULL}, {epochs} epochs{mark}"] = word
+        found[f"S5, {NARROW}, 40 epochs{mark}"] = of_gain(lines, NARROW, 40, row)
+    holds = positive_control(lines)[1]
+    if holds is False:
+        return {name: Word("not read", "the positive control does not hold") for name in found}
+    if holds is None:
+        return {
+            name: word
+            if word.word == "open"
+            else Word(word.word, f"{word.said}; the positive control was not run yet")
+            for name, word in found.items()
+        }
+    return found
 
 
 def table(lines: Sequence[Line]) -> str:
-    """Return the word for each sentence as Markdown; none where the positive control does not hold."""
-    full = next((epochs for epochs in (12, 6) if select(lines, "spectral_gain", FULL, epochs)), 12)
-    rows = (
-        ("S2, S3", of_proportion(lines)),
-        ("S4", of_learning(lines)),
-        (f"S5, {FULL}, {full} epochs", of_gain(lines, FULL, full, FULL_SEEDS)),
-        (f"S5, {NARROW}, 40 epochs", of_gain(lines, NARROW, 40, LONG_SEEDS)),
-        (f"S5, {FULL}, {full} epochs, `spectral`", of_gain(lines, FULL, full, FULL_SEEDS, "spectral")),
-        (f"S5, {NARROW}, 40 epochs, `spectral`", of_gain(lines, NARROW, 40, LONG_SEEDS, "spectral")),
-    )
-    if positive_control(lines)[1] is False:
-        rows = tuple((name, ("not read", "the positive control does not hold")) for name, _ in rows)
+    """Return the word for each sentence as Markdown."""
     text = ["| sentence | word | from |", "|---|---|---|"]
-    return "\n".join([*text, *(f"| {name} | {word} | {said} |" for name, (word, said) in rows)])
+    return "\n".join(
+        [*text, *(f"| {name} | {word} | {said} |" for name, (word, said) in words(lines).items())]
+    )
+
+
+def word_of(lines: Sequence[Line], sentence: str) -> str:
+    """Return the word for `S2`, `S4`, `S5-full` or `S5-narrow`, the rows without noise."""
+    starts = {"S5-full": f"S5, {FULL},", "S5-narrow": f"S5, {NARROW},"}
+    return next(
+        found.word
+        for name, found in words(lines).items()
+        if name.startswith(starts.get(sentence, sentence)) and "`" not in name
+    )
+
+
+def guarded(lines: Sequence[Line], shown: str) -> str:
+    """Return a table, under a warning where the positive control does not hold."""
+    if positive_control(lines)[1] is not False:
+        return shown
+    return f"**The positive control does not hold: the pipeline is at fault; nothing is read.**\n\n{shown}"
+
+
+def not_run(lines: Sequence[Line]) -> str:
+    """Return the planned runs that have no line, and those that failed, as Markdown."""
+    file = RESULTS / "protocol.jsonl"
+    every = [json.loads(text) for text in file.read_text().splitlines()] if file.exists() else []
+    failed = grouped(run_of(line) for line in every if line.get("failed"))
+    there = {run_of(line) for line in [*lines, *(line for line in every if line.get("failed"))]}
+    left = grouped(run for run in planned() if run not in there)
+    text = ["| network | epochs | row and seeds |", "|---|---|---|"]
+    for arch, epochs in BUDGETS:
+        for found, word in ((left, ""), (failed, "failed: ")):
+            rows = found.get((arch, epochs), {})
+            if rows:
+                said = "; ".join(f"`{row}` {seeds_of(seeds)}" for row, seeds in rows.items())
+                text.append(f"| {arch} | {epochs} | {word}{said} |")
+    return "\n".join(text) if len(text) > 2 else "All planned runs are there."
 
 
 def simple_noise(lines: Sequence[Line]) -> str:
     """Return whether `spectral` is better than the simple thing, Gaussian noise, by the planned contrast."""
     contrast = ("spectral", "gaussian_matched", 40)
     found = compared(lines, *contrast[:2], FIFTEEN, NARROW, 40)
-    if found is None or found.seeds < LONG_SEEDS:
-        return f"`spectral` against Gaussian noise: {found.seeds if found else 0} of {LONG_SEEDS} seeds."
-    better = found.mean >= TIE and dict(zip(CONTRASTS, corrected(lines), strict=True))[contrast] < LEVEL
+    wanted = pairs(*contrast[:2], NARROW, 40)
+    if found is None or not is_enough(lines, found.seeds, wanted):
+        return f"`spectral` against Gaussian noise: {found.seeds if found else 0} of {wanted} seeds."
+    p = dict(zip(CONTRASTS, corrected(lines, whole=True), strict=True))[contrast]
+    better = found.mean > 0 and not is_tie(found.mean) and p < LEVEL
     said = f"{found.mean:+.2f} points ({found.low:+.2f} to {found.high:+.2f}), {found.seeds} seeds"
     return (
         f"`spectral` against Gaussian noise: {'better' if better else 'simple noise does as well'}, {said}."
@@ -145,10 +227,11 @@ def positive_control(lines: Sequence[Line]) -> tuple[str, bool | None]:
 
     None, and no word, while seeds are missing.
     """
-    pair = [select(lines, row, NARROW, 40) for row in ("gaussian_matched", "standard")]
+    names = ("gaussian_matched", "standard")
+    pair = [select(lines, row, NARROW, 40) for row in names]
     seeds = sorted(pair[0].keys() & pair[1].keys())
-    if len(seeds) < LONG_SEEDS:
-        return f"Positive control: {len(seeds)} of {LONG_SEEDS} seeds.", None
+    if not is_enough(lines, len(seeds), wanted := pairs(*names, NARROW, 40)):
+        return f"Positive control: {len(seeds)} of {wanted} seeds.", None
     by_family = {name: mean(differences(*pair, FIGURES[name])) for name in FAMILIES}
     by_kind = {kind: mean(differences(*pair, over([kind]))) for kind in BENCHMARK_15}
     most = max(by_family, key=lambda name: by_family[name])
@@ -178,6 +261,8 @@ def at_equal_clean(lines: Sequence[Line]) -> str:
     if abs(difference) <= TIE:
         return f"At equal clean accuracy: they differ by {difference:+.2f} points of it, so as they are."
     costly, cheap = sorted(("spectral", "gaussian_matched"), key=lambda name: clean[name])
+    if clean[costly] >= clean["standard"]:
+        return f"At equal clean accuracy: not possible, `{costly}` loses no clean accuracy."
     part = (clean["standard"] - clean[cheap]) / (clean["standard"] - clean[costly])
     if not 0 <= part <= 1:
         return f"At equal clean accuracy: not possible, `{cheap}` lies beyond the line."
@@ -190,21 +275,23 @@ def at_equal_clean(lines: Sequence[Line]) -> str:
     ):
         moved = (free_at - at) - part * (free_at - dear_at)
         gains.append(own - (free + part * (dear - free)) - slope * moved)
+    tie = ", a tie" if is_tie(mean(gains)) else ""
     return (
         f"At equal clean accuracy, on the line from `standard` to `{costly}`: `{cheap}` {signed(gains)} "
-        f"points over the 15 kinds ({len(seeds)} seeds)."
+        f"points over the 15 kinds{tie} ({'one seed' if len(seeds) == 1 else f'{len(seeds)} seeds'})."
     )
 
 
 def checks(lines: Sequence[Line]) -> str:
-    """Return the positive control and the comparisons with Gaussian noise."""
-    return "\n\n".join([positive_control(lines)[0], simple_noise(lines), at_equal_clean(lines)])
+    """Return the positive control and, unless it fails, the comparisons with Gaussian noise."""
+    said, holds = positive_control(lines)
+    return said if holds is False else "\n\n".join([said, simple_noise(lines), at_equal_clean(lines)])
 
 
 def main() -> None:
     """Print all of it."""
     lines = read()
-    print(f"{table(lines)}\n\n{checks(lines)}")
+    print(f"{table(lines)}\n\n{checks(lines)}\n\n{not_run(lines)}")
 
 
 if __name__ == "__main__":

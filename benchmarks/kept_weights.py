@@ -10,6 +10,7 @@ beside those of the float32 network.
 import json
 from pathlib import Path
 
+from collecting import check_versions
 from machine import machine
 
 import filterbands as fb
@@ -48,4 +49,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    check_versions()
     main()

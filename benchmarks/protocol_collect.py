@@ -11,11 +11,12 @@ A run of a revision that was not clean is refused.
     python benchmarks/protocol_collect.py DIR [DIR ...]
 """
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from collecting import append_missing, check_versions, described, facts, pack
+from collecting import EMULATED, append_missing, check_versions, described, facts, pack
 
 from filterbands.corruptions import kinds_of
 from filterbands.datasets import load_data
@@ -28,6 +29,7 @@ RESULTS = Path(__file__).parents[1] / "results"
 LINES = RESULTS / "protocol.jsonl"
 # Networks whose weights are kept in half precision, as rows and epochs; always of this seed.
 KEPT_SEED = 10
+KEPT_ARCH = "cifar_resnet18_narrow"
 KEPT = {("share_0", 12), ("share_low", 12)}
 KEPT_EPOCHS = 40
 
@@ -47,7 +49,8 @@ def collect(folder: Path, line: dict[str, Any]) -> dict[str, Any]:
     pack(scores, RESULTS / "protocol" / "bits" / f"{name}.npz")
     sealed = evaluate(model, test, config=replace(config, kinds=kinds_of("cbar")))
     pack(sealed, RESULTS / "protocol" / "sealed" / f"{name}.npz")
-    if seed == KEPT_SEED and ((row, epochs) in KEPT or epochs == KEPT_EPOCHS):
+    is_small = line["arch"] == KEPT_ARCH
+    if is_small and seed == KEPT_SEED and ((row, epochs) in KEPT or epochs == KEPT_EPOCHS):
         kept = RESULTS / "weights" / f"{name}.safetensors"
         kept.parent.mkdir(parents=True, exist_ok=True)
         weights = sorted(read_weights(run.weights).items())
@@ -81,5 +84,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    if EMULATED in os.environ:
+        raise SystemExit("the protocol's runs are in bfloat16 as the processor computes it, not emulated")
     check_versions()
     main()

@@ -15,31 +15,16 @@ from statistics import mean
 from typing import Any
 
 from collecting import whole_kinds
+from planned import planned, run_of
 from protocol_collect import LINES, RESULTS
 
 from filterbands.corruptions import kinds_of
 from filterbands.disk import write_text
-from filterbands.study import read_study
-
-STUDIES = Path(__file__).parent / "protocol"
-Of = tuple[str, str, int, int]
-
-
-def planned() -> list[Of]:
-    """Return row, network, epochs and seed of every run that the protocol's study files name."""
-    studies = [read_study(file) for file in sorted(STUDIES.glob("*.json"))]
-    return list(
-        dict.fromkeys(
-            (config.recipe, config.arch, config.epochs, config.seed)
-            for study in studies
-            for config in study.configs
-        )
-    )
 
 
 def missing(lines: Sequence[dict[str, Any]]) -> list[str]:
     """Return the planned runs that have no line."""
-    there = {(line["row"], line["arch"], line["epochs"], line["seed"]) for line in lines}
+    there = set(map(run_of, lines))
     return [" ".join(map(str, run)) for run in planned() if run not in there]
 
 

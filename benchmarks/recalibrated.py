@@ -13,7 +13,7 @@ import json
 from pathlib import Path
 
 import verdict
-from collecting import described
+from collecting import check_versions, described
 from machine import machine
 
 from filterbands.control import recalibrate
@@ -64,4 +64,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    check_versions()
     main()

@@ -50,14 +50,14 @@ def read() -> list[Line]:
     return [line for line in read_finished(RESULTS / "search.jsonl") if "of" not in line]
 
 
-def failed(epochs: int) -> set[str]:
-    """Return the rows whose loss became NaN or infinite at the deciding seed: they ran, and have no rank."""
+def failed(epochs: int, seed: int = SEED) -> set[str]:
+    """Return the rows whose loss became NaN or infinite at a seed: they ran, and have no figures."""
     file = RESULTS / "search.jsonl"
     lines = [json.loads(text) for text in file.read_text().splitlines()] if file.exists() else []
     return {
         line["row"]
         for line in lines
-        if line.get("failed") and (line["epochs"], line["seed"]) == (epochs, SEED)
+        if line.get("failed") and (line["epochs"], line["seed"]) == (epochs, seed)
     }
 
 
@@ -119,6 +119,7 @@ def table(lines: Sequence[Line], epochs: int) -> str:
     lines = [line for line in lines if line["epochs"] == epochs]
     # A row's accuracies and gains are of the same seeds: those that `standard` has.
     seeds = {line["seed"] for line in lines if line["row"] == "standard"}
+    alone = [line for line in lines if line["seed"] not in seeds]
     lines = [line for line in lines if line["seed"] in seeds]
     if not lines:
         return "No runs yet."
@@ -139,7 +140,7 @@ def table(lines: Sequence[Line], epochs: int) -> str:
         "selection, %",
         "clean, points",
         "selection, points",
-        "rank",
+        f"rank, seed {SEED}",
     )
     text = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for row in order:
@@ -159,6 +160,9 @@ def table(lines: Sequence[Line], epochs: int) -> str:
             *(() if row == "standard" else (f"{ranks[row]:.2f}",)),
         ]
         text.append(f"| {' | '.join(cells)} |")
+    if alone:
+        left = ", ".join(f"`{line['row']}` {line['seed']}" for line in alone)
+        text += ["", f"Left out, since `standard` has no such seed: {left}."]
     return "\n".join(text)
 
 
@@ -350,7 +354,10 @@ def opened(lines: Sequence[Line]) -> list[Line]:
     found = finalists(lines)
     of = {(line["row"], line["epochs"], line["seed"]): line for line in lines}
     missing = [
-        f"{row} {seed}" for row in several(found) for seed in OTHER_SEEDS if (row, LONG, seed) not in of
+        f"{row} {seed}"
+        for row in several(found)
+        for seed in OTHER_SEEDS
+        if (row, LONG, seed) not in of and row not in failed(LONG, seed)
     ]
     if missing:
         raise SystemExit(f"the 15 kinds are opened when all finalists ran; not run yet: {', '.join(missing)}")

@@ -76,7 +76,6 @@ def _protocol(name: str, arch: str, epochs: int) -> dict[str, Callable[[], str]]
     return {
         f"protocol {name}": lambda: verdict.table(verdict.read(), arch, epochs),
         f"protocol {name} gains": lambda: verdict.gains_table(verdict.read(), arch, epochs),
-        f"protocol {name} cbar": lambda: verdict.witness(verdict.read(), arch, epochs),
     }
 
 
@@ -127,18 +126,18 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "cost of controls": performance_tables.controls,
     "budgets": performance_tables.budgets,
     "torture": performance_tables.torture,
-    **_protocol("full 12", verdict.FULL, 12),
     **_protocol("full 6", verdict.FULL, 6),
     **_protocol("narrow 12", verdict.NARROW, 12),
-    **_protocol("narrow 40", verdict.NARROW, 40),
-    **_protocol("full 30", verdict.FULL, 30),
+    "protocol longer": lambda: verdict.longer(verdict.read()),
+    "protocol cbar": lambda: verdict.witnesses(verdict.read()),
+    "protocol not run": lambda: decisions.not_run(verdict.read()),
     "protocol words": lambda: decisions.table(verdict.read()),
     "protocol checks": lambda: decisions.checks(verdict.read()),
     "search 12": lambda: search.table(search.read(), 12),
     "search 40": lambda: search.table(search.read(), 40),
     "search finals": search.finals,
     "search learned": lambda: search.learned(search.read()),
-    "protocol contrasts": lambda: verdict.contrasts(verdict.read()),
+    "protocol contrasts": lambda: decisions.guarded(verdict.read(), verdict.contrasts(verdict.read())),
     "kept weights": lambda: verdict.kept(verdict.read()),
     "protocol dose": lambda: verdict.dose(verdict.read()),
 }
@@ -245,6 +244,8 @@ def number(source: str, rows: str, figure: str, shown: str) -> str:
     Raises:
         ValueError: There is no such source, row or figure, or no seed that both rows have.
     """
+    if source == "words":
+        return decisions.word_of(verdict.read(), rows)
     if source.startswith("file/"):
         at = _file(source.removeprefix("file/"))
         for key in rows.split("."):

@@ -20,6 +20,7 @@ import altair as alt
 import numpy as np
 import scatter
 from collecting import read_finished, unpack
+from planned import pairs
 from scipy import stats
 
 from filterbands.corruptions import CORRUPTIONS, kinds_of
@@ -36,6 +37,8 @@ ORDER = (
 )
 BUDGETS = ((FULL, 12), (FULL, 6), (NARROW, 12), (NARROW, 40), (FULL, 30))
 """Networks and epochs of the protocol's runs."""
+LONGER = ((FULL, 12), (NARROW, 40), (FULL, 30))
+"""Those that have a section of their own when they run."""
 CONTRASTS = (
     ("share_low", "standard", 12),
     ("share_low", "share_random", 12),
@@ -81,6 +84,8 @@ FIGURES: dict[str, Figure] = {
     },
 }
 """Every figure of a run, in percent."""
+FILTERS = {"low share": "low_share", "low energy": "mean_low_energy"}
+"""What a run says of its first layer, as shares."""
 RESEMBLE_NOISE = ("blue_noise_sample", "brownish_noise")
 BAR = {
     "8 kinds of C-bar": [kind for kind in kinds_of("cbar") if kind not in RESEMBLE_NOISE],
@@ -171,11 +176,12 @@ def gain(runs: dict[int, Line], others: dict[int, Line], name: str) -> str:
     A difference below the protocol's limit is called a tie, whatever its interval.
     """
     found = measured(runs, others, name)
-    return "" if found is None else _told(found, is_tie=abs(found.mean) < TIE)
+    return "" if found is None else told(found, tie=is_tie(found.mean))
 
 
-def _told(found: Gain, *, is_tie: bool = False) -> str:
-    interval = f"{found.low:+.2f} to {found.high:+.2f}{', a tie' if is_tie else ''}"
+def told(found: Gain, *, tie: bool = False) -> str:
+    """Return a difference as text: an interval over seeds in parentheses, one over images in brackets."""
+    interval = f"{found.low:+.2f} to {found.high:+.2f}{', a tie' if tie else ''}"
     return f"{found.mean:+.2f} " + (f"[{interval}]" if found.seeds == 1 else f"({interval})")
 
 
@@ -187,7 +193,7 @@ def apart(line: Line) -> list[str]:
 
 def table(lines: Sequence[Line], arch: str, epochs: int) -> str:
     """Return the accuracies of one network and budget as Markdown."""
-    heads = ("row", "seeds", *FIGURES)
+    heads = ("row", "seeds", *FIGURES, *FILTERS)
     text = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for row in ORDER:
         runs = select(lines, row, arch, epochs)
@@ -197,16 +203,27 @@ def table(lines: Sequence[Line], arch: str, epochs: int) -> str:
         for figure in FIGURES.values():
             values = [figure(line) for line in runs.values()]
             cells.append(f"{mean(values):.2f}" + (f" ± {stdev(values):.2f}" if len(values) > 1 else ""))
+        cells += [f"{mean(line[key] for line in runs.values()):.2f}" for key in FILTERS.values()]
         mark = " †" if elsewhere(runs, select(lines, "standard", arch, epochs)) else ""
         text.append(f"| {row}{mark} | {len(runs)} | {' | '.join(cells)} |")
     return "\n".join(text)
 
 
-def elsewhere(runs: dict[int, Line], standard: dict[int, Line]) -> bool:
-    """Return whether a run of a row was trained on another processor than `standard` of its seed."""
-    return any(
-        run["processor"] != standard[seed]["processor"] for seed, run in runs.items() if seed in standard
-    )
+def elsewhere(runs: dict[int, Line], others: dict[int, Line]) -> bool:
+    """Return whether a run of a row was trained on another processor than the other row's of its seed.
+
+    A processor that emulates bfloat16 is another one.
+    """
+
+    def place(line: Line) -> tuple[str, str | None]:
+        return line["processor"], line.get("emulated")
+
+    return any(place(run) != place(others[seed]) for seed, run in runs.items() if seed in others)
+
+
+def is_tie(value: float) -> bool:
+    """Return whether a difference in points is below the protocol's limit, whatever its interval."""
+    return round(abs(value), 9) < TIE
 
 
 def gains_table(lines: Sequence[Line], arch: str, epochs: int) -> str:
@@ -220,7 +237,7 @@ def gains_table(lines: Sequence[Line], arch: str, epochs: int) -> str:
         if not seeds:
             continue
         relative = [
-            _told(relative_gain(runs, standard, key, kinds))
+            told(relative_gain(runs, standard, key, kinds))
             for key, kinds in (("average_15", BENCHMARK_15), ("average_19", kinds_of("c")))
         ]
         cells = [str(len(seeds)), *(gain(runs, standard, name) for name in GAINS), *relative]
@@ -259,12 +276,39 @@ def witness(lines: Sequence[Line], arch: str, epochs: int) -> str:
             seeds = sorted(runs.keys() & standard.keys())
             if row == "standard" or not seeds:
                 cells.append("")
-            elif len(seeds) == 1:
-                cells.append(_told(Gain(1, *over_images(runs[seeds[0]], standard[seeds[0]], kinds))))
+                continue
+            if len(seeds) == 1:
+                found = Gain(1, *over_images(runs[seeds[0]], standard[seeds[0]], kinds))
             else:
-                cells.append(signed(differences(runs, standard, of)))
+                values = differences(runs, standard, of)
+                found = Gain(len(values), mean(values), *student_interval(values))
+            cells.append(told(found, tie=is_tie(found.mean)))
         text.append(f"| {' | '.join(cells)} |")
     return "\n".join(text)
+
+
+def witnesses(lines: Sequence[Line]) -> str:
+    """Return C-bar of every network and budget as Markdown, once it is opened."""
+    return _each(lines, BUDGETS, witness) if is_closed(lines) else "Not opened yet."
+
+
+def longer(lines: Sequence[Line]) -> str:
+    """Return accuracies and gains of the longer budgets, each under its name, as Markdown."""
+    return _each(lines, LONGER, lambda *of: f"{table(*of)}\n\nGains over `standard`:\n\n{gains_table(*of)}")
+
+
+def _each(
+    lines: Sequence[Line],
+    budgets: Sequence[tuple[str, int]],
+    shown: Callable[[Sequence[Line], str, int], str],
+) -> str:
+    ran = {(line["arch"], line["epochs"]) for line in lines}
+    parts = [
+        f"`{arch}`, {epochs} epochs:\n\n"
+        + (shown(lines, arch, epochs) if (arch, epochs) in ran else "Not run yet.")
+        for arch, epochs in budgets
+    ]
+    return "\n\n".join(parts)
 
 
 def _over_bar(kinds: Sequence[str]) -> Figure:
@@ -278,26 +322,47 @@ def kept(lines: Sequence[Line]) -> str:
     heads = ("file", "clean, float32", "float16", "15 kinds, float32", "float16")
     text = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for half in halves:
-        whole = select(lines, half["row"], half["arch"], half["epochs"])[half["seed"]]
+        whole = select(lines, half["row"], half["arch"], half["epochs"]).get(half["seed"])
+        if whole is None:
+            raise SystemExit(f"results/weights/{half['file']} is of no run in results/protocol.jsonl")
         figures = [one[key] for key in ("clean", "average_15") for one in (whole, half)]
         shown = " | ".join(f"{100 * value:.2f}" for value in figures)
         text.append(f"| `results/weights/{half['file']}` | {shown} |")
     return "\n".join(text)
 
 
-def p_values(lines: Sequence[Line]) -> list[float | None]:
-    """Return the p-value of each planned contrast; None where fewer than two seeds have both rows."""
+def is_closed(lines: Sequence[Line]) -> bool:
+    """Return whether C-bar is opened: no run follows, and what is there is reported as it is."""
+    return any("cbar" in line for line in lines)
+
+
+def is_enough(lines: Sequence[Line], seeds: int, planned_seeds: int) -> bool:
+    """Return whether seeds suffice for a word: all planned ones, or two when no run follows."""
+    return seeds >= planned_seeds or (is_closed(lines) and seeds >= 2)
+
+
+def p_values(lines: Sequence[Line], *, whole: bool = False) -> list[float | None]:
+    """Return the p-value of each planned contrast; None where fewer than two seeds have both rows.
+
+    With `whole`, None also where seeds are missing that may still come.
+    """
     found = []
     for one, other, epochs in CONTRASTS:
         pair = [select(lines, row, NARROW, epochs) for row in (one, other)]
         gains = differences(*pair, FIGURES["15 kinds"])
-        found.append(float(stats.ttest_1samp(gains, 0.0).pvalue) if len(gains) > 1 else None)
+        is_there = not whole or is_enough(lines, len(gains), pairs(one, other, NARROW, epochs))
+        found.append(float(stats.ttest_1samp(gains, 0.0).pvalue) if len(gains) > 1 and is_there else None)
     return found
 
 
-def corrected(lines: Sequence[Line]) -> list[float]:
-    """Return these after Holm's correction over all planned contrasts: one that was not run counts as 1."""
-    return holm([1.0 if p is None else p for p in p_values(lines)])
+def corrected(lines: Sequence[Line], *, whole: bool = False) -> list[float]:
+    """Return these after Holm's correction over all planned contrasts: one without a p-value counts as 1."""
+    return holm([1.0 if p is None else p for p in p_values(lines, whole=whole)])
+
+
+def inferiority(clean: Gain) -> str:
+    """Return at which of the protocol's margins a clean loss is non-inferior."""
+    return ", ".join(f"{margin}: {'yes' if clean.low > -margin else 'no'}" for margin in MARGINS)
 
 
 def contrasts(lines: Sequence[Line]) -> str:
@@ -305,18 +370,13 @@ def contrasts(lines: Sequence[Line]) -> str:
     rows: list[list[Any]] = []
     for (one, other, epochs), p in zip(CONTRASTS, p_values(lines), strict=True):
         pair = [select(lines, row, NARROW, epochs) for row in (one, other)]
-        gains = differences(*pair, FIGURES["15 kinds"])
-        if p is None:
-            said = f"one seed: {gain(*pair, '15 kinds')}" if gains else "not run"
-            rows.append([f"{one} - {other}", epochs, len(gains), said, None, ""])
+        found, clean = (measured(*pair, name) for name in ("15 kinds", "clean"))
+        name = f"{one} - {other}{' †' if elsewhere(*pair) else ''}"
+        if found is None or clean is None:
+            rows.append([name, epochs, 0, "not run", None, ""])
             continue
-        clean = differences(*pair, FIGURES["clean"])
-        low = student_interval(clean)[0]
-        holds = ", ".join(f"{margin}: {'yes' if low > -margin else 'no'}" for margin in MARGINS)
-        tie = " (a tie)" if abs(mean(gains)) < TIE else ""
-        rows.append(
-            [f"{one} - {other}", epochs, len(gains), signed(gains) + tie, p, f"{signed(clean)}; {holds}"]
-        )
+        said = f"{'one seed: ' if found.seeds == 1 else ''}{gain(*pair, '15 kinds')}"
+        rows.append([name, epochs, found.seeds, said, p, f"{gain(*pair, 'clean')}; {inferiority(clean)}"])
     heads = ("contrast", "epochs", "n", "15 kinds, points", "p", "p, Holm", "clean; non-inferior at")
     text = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for (name, epochs, count, said, p, clean), adjusted in zip(rows, corrected(lines), strict=True):
@@ -329,7 +389,7 @@ def dose(lines: Sequence[Line]) -> str:
     """Return accuracy by share and their rank correlation, with intervals over the seeds of all shares."""
     runs = {row: select(lines, row, NARROW, 12) for row in SHARES}
     seeds = sorted(set.intersection(*(set(found) for found in runs.values())))
-    if len(seeds) < DOSE_SEEDS:
+    if not is_enough(lines, len(seeds), DOSE_SEEDS):
         there = f"seeds with every share: {len(seeds)} of {DOSE_SEEDS}"
         return f"Rank correlation of share and accuracy: not computed ({there})."
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,18 @@ def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
     assert not run.finished
     run.write_weights({"w": torch.zeros(2)}, {"arch": "fastnet"})
     assert run.finished
+
+
+def test_a_checkpoint_whose_storage_is_cut_is_not_filled_with_other_memory(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.write_checkpoint({"network": {"a": torch.ones(10), "b": torch.ones(100)}})
+    whole = tmp_path / "whole.pt"
+    run.checkpoint.rename(whole)
+    with zipfile.ZipFile(whole) as old, zipfile.ZipFile(run.checkpoint, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name)[: 20 if name.endswith("data/0") else None])
+    with pytest.raises(ValueError, match=r"claims more numbers for a storage, '0', .*remove it to"):
+        run.read_checkpoint()
 
 
 def test_a_log_line_cut_short_is_left_out(tmp_path: Path) -> None:

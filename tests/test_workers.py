@@ -336,6 +336,6 @@ for threads, device in ((3, "cpu"), (1, "cuda")):
         "auto [[0], [0]]",
         "cuda [[0], [0]]",
         "no node of the Ray cluster has 3 CPUs, which a job takes; give fewer --threads",
-        "no node of the Ray cluster has 1 CPUs and a GPU, which a job takes; give fewer --threads, or "
+        "no node of the Ray cluster has 1 CPU and a GPU, which a job takes; give fewer --threads, or "
         "--device cpu",
     ]

@@ -2,7 +2,6 @@
 
 python docs/pictures/method.py filters      the eigenfilters of 3x3 kernels and their spectra
 python docs/pictures/method.py knobs        what each strength of SpectralNoise does to one image
-python docs/pictures/method.py options      what its options change, over five draws
 python docs/pictures/method.py mechanism    what filters answer to a clean and to a noisy image
 python docs/pictures/method.py ratios --data cifar10:DIR [--images 1000]
                                             noise over signal in the responses of random filters,
@@ -38,7 +37,7 @@ SPANS = {
 def main() -> None:
     """Write docs/images/method-WHAT.png, or print the ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("what", choices=("filters", "knobs", "options", "mechanism", "ratios"))
+    parser.add_argument("what", choices=("filters", "knobs", "mechanism", "ratios"))
     parser.add_argument("--data", default="planted")
     parser.add_argument("--images", type=int, default=1000)
     options = parser.parse_args()
@@ -49,7 +48,7 @@ def main() -> None:
         (RESULTS / "noise_over_signal.json").write_text(text + "\n")
         print(text)
         return
-    draw = {"filters": filters, "knobs": knobs, "options": choices, "mechanism": mechanism}[options.what]
+    draw = {"filters": filters, "knobs": knobs, "mechanism": mechanism}[options.what]
     file = IMAGES / f"method-{options.what}.png"
     draw().quantize(256, dither=Image.Dither.NONE).save(file, optimize=True)
     print(file)
@@ -74,25 +73,9 @@ def knobs() -> Image.Image:
         row = []
         for factor in (0.0, 1.0, 2.0, 4.0):
             changed = {each: factor * defaults[each] for each in defaults if name in (each, "all three")}
-            row.append(_shown(_perturbed({**OFF, **changed}, seed=5)[0]))
+            row.append(_shown(_perturbed({**OFF, **changed}, seed=5)))
         rows[name] = row
     return arranged(rows, ["0", "default", "twice", "4 times"])
-
-
-def choices() -> Image.Image:
-    """Return a row an option: five draws; what leaves [0, 1] without the clamp is magenta."""
-    every = {**OFF, "strength": 1.0, "gain": 1.0, "noise": 0.06}
-    variants = {
-        "as it comes": every,
-        "clean=0.4": {**every, "clean": 0.4},
-        "clamp=False": {**every, "clamp": False},
-        "dc=True": {**every, "dc": True},
-        "padding='circular'": {**every, "padding": "circular"},
-    }
-    rows = {}
-    for name, options in variants.items():
-        rows[name] = [_shown(image) for image in _perturbed(options, seed=1, count=5)]
-    return arranged(rows, ["1", "2", "3", "4", "5"])
 
 
 def mechanism() -> Image.Image:
@@ -130,9 +113,9 @@ def ratios(images: Tensor) -> dict[str, float]:
     return found
 
 
-def _perturbed(options: dict[str, object], *, seed: int, count: int = 1) -> Tensor:
+def _perturbed(options: dict[str, object], *, seed: int) -> Tensor:
     torch.manual_seed(seed)
-    return SpectralNoise(**options)(_scene(32).expand(count, -1, -1, -1))  # type: ignore[arg-type]
+    return SpectralNoise(**options)(_scene(32))[0]  # type: ignore[arg-type]
 
 
 def _scene(side: int) -> Tensor:

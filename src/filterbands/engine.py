@@ -1,5 +1,6 @@
 """Devices, precision, processes and outputs of networks; the only file that knows Lightning Fabric."""
 
+import atexit
 import ctypes
 import logging
 import os
@@ -81,7 +82,15 @@ def launch(*, device: str = "auto", precision: str = "float32", threads: int | N
         precision=_FABRIC_PRECISIONS[picked],  # type: ignore[arg-type]  # a literal type of Fabric
     )
     fabric.launch()
+    if processes > 1:
+        # A gloo group that is still there when Python ends can abort the process after its work.
+        atexit.register(_leave_processes)
     return fabric
+
+
+def _leave_processes() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def process_count() -> int:
@@ -371,6 +380,13 @@ def random_state(fabric: "Fabric") -> dict[str, Tensor]:
             for name, value in state.items()
         }
     return state
+
+
+@contextmanager
+def kept_random(fabric: "Fabric") -> Iterator[None]:
+    """Restore the generators' states at the end, whatever is drawn within."""
+    with torch.random.fork_rng([fabric.device] if fabric.device.type == "cuda" else []):
+        yield
 
 
 def set_random_state(state: dict[str, Tensor], fabric: "Fabric") -> None:

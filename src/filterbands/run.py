@@ -12,6 +12,7 @@ import json
 import math
 import pickle
 import pickletools
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +22,12 @@ import torch
 from torch import Tensor
 
 from .disk import check_input, read_json, write_text, write_weights, write_whole
-from .pickled import Walk, check_call_of_torch
+from .pickled import Walk, check_call_of_torch, check_storages, storage_sizes
 
 EPOCHS = 100_000
 """Most epochs of a training."""
 
+_KEPT = re.compile(r"weights-\d{4,}\.safetensors")
 # Longest line of a log, in bytes.
 _LINE = 1 << 20
 _RECALIBRATED = ("images", "accuracy_before", "accuracy_after")
@@ -105,7 +107,7 @@ class Run:
     @property
     def kept(self) -> tuple[Path, ...]:
         """The existing files of weights of epochs, in the order of the epochs."""
-        found = self.folder.glob("weights-*.safetensors")
+        found = filter(lambda file: _KEPT.fullmatch(file.name), self.folder.glob("weights-*.safetensors"))
         return tuple(sorted(found, key=lambda file: (len(file.name), file.name)))
 
     @property
@@ -209,10 +211,12 @@ class Run:
             ValueError: The file is damaged.
         """
         try:
-            pickled = torch._C.PyTorchFileReader(str(check_input(self.checkpoint))).get_record("data.pkl")
+            file = check_input(self.checkpoint)
+            pickled = torch._C.PyTorchFileReader(str(file)).get_record("data.pkl")
             walk = Walk(size=len(pickled), check_call=check_call_of_torch)
             walk.through(pickletools.genops(pickled))
-            content = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+            check_storages(walk, storage_sizes(file))
+            content = torch.load(file, map_location="cpu", weights_only=True)
             if not isinstance(content, dict):
                 raise TypeError(f"it holds a {type(content).__name__}")
             return content

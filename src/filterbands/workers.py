@@ -304,7 +304,12 @@ def _loaded(content: bytes, main: Mapping[str, Any]) -> Any:
 def _pickled(value: object, what: str) -> bytes:
     try:
         return pickle.dumps(value)
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
+    except (pickle.PicklingError, AttributeError, TypeError, RuntimeError) as error:
+        if "parametrized modules" in str(error):
+            raise ValueError(
+                f"the {what} cannot be sent to workers while layers of it are held, as by set_share or "
+                "modulate; bake it first (fb.bake(model)), or use one worker"
+            ) from error
         raise ValueError(
             f"the {what} cannot be sent to workers: {_said(error)}; define it and its classes in a module, "
             "or use one worker"
@@ -367,7 +372,7 @@ def _on_ray(
             flying: dict[Any, int] = {}
             while True:
                 for number, job in islice(drawn, (workers if workers > 1 else fitting) - len(flying)):
-                    flying[task.remote(sent, job, threads)] = number
+                    flying[task.remote(sent, job, threads, os.getcwd())] = number
                 if not flying:
                     return
                 [done], _ = ray.wait(list(flying), num_returns=1)
@@ -393,18 +398,22 @@ def _asked_of(nodes: Sequence[Mapping[str, float]], threads: int, device: str) -
         for node in nodes
     ]
     if not sum(fits):
+        wanted = f"{threads} CPU{'s'[: threads > 1]}{' and a GPU' if gpus else ''}"
         raise ValueError(
-            f"no node of the Ray cluster has {threads} CPUs{' and a GPU' if gpus else ''}, which a job takes"
+            f"no node of the Ray cluster has {wanted}, which a job takes"
             f"; give fewer --threads{', or --device cpu' if gpus else ''}"
         )
     return gpus, sum(fits)
 
 
-def _ray_job(function: Callable[[Any], Any], job: Any, threads: int) -> Any:
+def _ray_job(function: Callable[[Any], Any], job: Any, threads: int, folder: str) -> Any:
     import torch
 
     torch.set_num_threads(threads)
     try:
+        if os.path.isdir(folder):
+            # Relative paths mean what they mean to the process that asks, where the node has its folder.
+            os.chdir(folder)
         return function(job)
     except Exception as error:
         return _failure(error)

@@ -62,7 +62,7 @@ def test_a_layer_that_shares_its_parameter_is_not_folded(name: str, both: bool) 
         HOLDS[name](layer)
     model.eval()
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
-    with pytest.raises(ValueError, match=r"bake cannot fold 0: 0.weight and 2.weight are one Parameter"):
+    with pytest.raises(ValueError, match=r"bake cannot fold 0: 0.weight and 2.weight share their numbers"):
         bake(model)
     assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
     assert bake(nn.Sequential(HOLDS[name](nn.Conv2d(3, 8, 5))).eval())
@@ -73,8 +73,12 @@ def test_a_first_layer_that_shares_its_weight_or_bias_is_not_shrunk() -> None:
     model, weight = tied(), "0.weight and 2.weight"
     other = nn.Sequential(nn.Conv2d(3, 3, 3), nn.Conv2d(3, 3, 1))
     other[1].bias = other[0].bias
-    for network, names in ((model, weight), (other, "0.bias and 1.bias")):
+    alike, view = tied(), nn.Conv2d(3, 3, 3)
+    # Another Parameter of the same memory.
+    view.weight.data = alike[0].weight.data
+    alike[2] = view
+    for network, names in ((model, weight), (other, "0.bias and 1.bias"), (alike, weight)):
         before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
-        with pytest.raises(ValueError, match=f"shrink needs .* of its own: {names} are one Parameter"):
+        with pytest.raises(ValueError, match=f"shrink needs .* of its own: {names} share their numbers"):
             shrink(network, images)
         assert all(torch.equal(tensor, before[key]) for key, tensor in network.state_dict().items())

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from filterbands.corruptions import kinds_of
 from filterbands.datasets import load_data
@@ -256,11 +257,16 @@ def test_collecting_a_run_keeps_what_evaluating_it_would_say(
     ):
         monkeypatch.setattr(module, name, value)
     monkeypatch.setattr(sys, "argv", ["search_collect.py", str(trained)])
+    with pytest.raises(SystemExit, match=r"revision 0123abc, which is not .* or one before it"):
+        collector.main()
+    monkeypatch.setattr(collecting, "is_comparable", lambda revision: revision == "0123abc")
+    monkeypatch.setenv(collecting.EMULATED, "bfloat16")
     collector.main()
     collector.main()
     (line,) = [json.loads(text) for text in (tmp_path / "search.jsonl").read_text().splitlines()]
     assert line["average_15"] is None
     assert (line["row"], line["seed"], line["passes"], line["git"]) == ("spectral", 100, 1, "0123abc")
+    assert line["emulated"] == "bfloat16"
     assert from_plain(line["config"]).spectral.learn == "joint"
 
     folder = next(place for place in trained.iterdir() if place.is_dir())
@@ -334,10 +340,18 @@ def test_the_second_witness_is_opened_once_for_all_runs(
 
 
 def test_every_run_of_the_protocols_studies_is_planned(bench: Any) -> None:
-    planned = bench("protocol_open").planned()
+    known = bench("planned")
+    planned = known.planned()
     assert ("standard", "cifar_resnet18", 6, 10) in planned
     assert ("share_random", "cifar_resnet18_narrow", 12, 17) in planned
     assert len(planned) == len(set(planned))
+    narrow, full = "cifar_resnet18_narrow", "cifar_resnet18"
+    assert known.pairs("share_low", "share_random", narrow, 12) == 8
+    assert known.pairs("spectral", "standard", narrow, 40) == 12
+    assert known.pairs("spectral", "gaussian_matched", narrow, 40) == 6
+    assert known.pairs("spectral", "standard", full, 6) == 3
+    assert known.pairs("modulate", "standard", full, 6) == 1
+    assert known.seeds_of([12, 10, 11, 15]) == "10 to 12, 15"
 
 
 def test_bits_of_failed_cells_are_not_kept_and_bits_that_lack_images_are_not_averaged(
@@ -379,6 +393,9 @@ def test_no_word_is_read_where_the_positive_control_does_not_hold(bench: Any) ->
     lines += [_long("spectral_gain", seed, 91, 82 + 0.02 * seed) for seed in seeds]
     assert decisions.positive_control(lines) == ("Positive control: 0 of 6 seeds.", None)
     assert "| S5, cifar_resnet18_narrow, 40 epochs | supported | +12" in decisions.table(lines)
+    assert "6 seeds; the positive control was not run yet |" in decisions.table(lines)
+    assert decisions.word_of(lines, "S5-narrow") == "supported"
+    assert decisions.guarded(lines, "shown") == "shown"
     noise = {"gaussian_noise": 85, "shot_noise": 85, "impulse_noise": 85, "speckle_noise": 85}
     good = [_long("gaussian_matched", seed, 91, 73, **noise, fog=69, contrast=68) for seed in seeds]
     assert decisions.positive_control([*lines, *good])[1] is True
@@ -386,8 +403,97 @@ def test_no_word_is_read_where_the_positive_control_does_not_hold(bench: Any) ->
     assert decisions.positive_control([*lines, *bad])[1] is False
     assert "supported" not in decisions.table([*lines, *bad])
     assert "| S4 | not read |" in decisions.table([*lines, *bad])
+    assert decisions.guarded([*lines, *bad], "shown").startswith("**The positive control does not hold")
+    assert "against Gaussian noise" not in decisions.checks([*lines, *bad])
     few = [line for line in good if line["seed"] < 12]
     assert decisions.positive_control([*lines, *few])[1] is None
+
+
+def _full(row: str, seed: int, epochs: int, average: float) -> dict[str, Any]:
+    return _long(row, seed, 90, average) | {"arch": "cifar_resnet18", "epochs": epochs}
+
+
+def test_a_word_needs_all_planned_seeds_until_no_run_follows(bench: Any) -> None:
+    decisions = bench("decisions")
+    two = [_full("standard", seed, 6, 70 + 0.1 * seed) for seed in (10, 11)]
+    two += [_full("spectral", seed, 6, 77 + 0.2 * seed) for seed in (10, 11)]
+    assert decisions.of_full(two, "spectral") == (6, ("open", "2 of 3 seeds"))
+    closed = [line | {"cbar": {}} for line in two]
+    epochs, word = decisions.of_full(closed, "spectral")
+    assert (epochs, word.word) == (6, "supported in part")
+    assert word.said.endswith("; 2 seeds")
+    # A longer run counts when its `standard` is there too.
+    alone = [_full("spectral", seed, 12, 85) for seed in (10, 11, 12)]
+    assert decisions.of_full([*closed, *alone], "spectral")[0] == 6
+    both = [*alone, *(_full("standard", seed, 12, 70 + 0.1 * seed) for seed in (10, 11, 12))]
+    assert decisions.of_full([*two, *both], "spectral")[0] == 12
+
+
+def test_a_contrast_with_few_seeds_does_not_change_the_words_of_others(bench: Any) -> None:
+    verdict = bench("verdict")
+    lines = [
+        _long(row, seed, 88, average + 0.3 * (seed % 3) * sign) | {"epochs": 12}
+        for row, average, sign in (("standard", 65, 1), ("share_low", 66, -1), ("share_random", 65, 1))
+        for seed in range(10, 18)
+    ]
+    interim = [_long("blur", seed, 88, 60 + 0.01 * seed) | {"epochs": 12} for seed in (10, 12)]
+    assert verdict.corrected(lines, whole=True) == verdict.corrected([*lines, *interim], whole=True)
+    assert verdict.p_values([*lines, *interim])[2] is not None
+    assert verdict.p_values([*lines, *interim], whole=True)[2] is None
+
+
+def test_learning_is_supported_by_either_row_and_refuted_by_both(bench: Any) -> None:
+    decisions = bench("decisions")
+
+    def lines(row: str, gain: float) -> list[dict[str, Any]]:
+        seeds = range(10, 18)
+        return [_long(row, seed, 88, 65 + gain + 0.01 * seed) | {"epochs": 12} for seed in seeds]
+
+    standard = [_long("standard", seed, 88, 65 + 0.02 * seed) | {"epochs": 12} for seed in range(10, 18)]
+    assert decisions.of_learning([*standard, *lines("modulate", 3)]).word == "supported"
+    assert decisions.of_learning([*standard, *lines("modulate", -1)]).word == "open"
+    both = [*standard, *lines("modulate", -1), *lines("modulate_eigen", -1)]
+    assert decisions.of_learning(both).word == "not supported"
+
+
+def test_no_line_at_equal_clean_accuracy_where_nothing_is_lost(bench: Any) -> None:
+    decisions = bench("decisions")
+    rows = {"standard": 90.0, "spectral": 90.0, "gaussian_matched": 91.0}
+    lines = [_long(row, seed, clean, 70) for row, clean in rows.items() for seed in (10, 11)]
+    assert decisions.at_equal_clean(lines).endswith("not possible, `spectral` loses no clean accuracy.")
+
+
+def test_emulated_bfloat16_is_another_processor_and_a_difference_of_the_limit_no_tie(bench: Any) -> None:
+    verdict = bench("verdict")
+    line = _long("spectral", 10, 88, 70)
+    assert not verdict.elsewhere({10: line}, {10: line})
+    assert verdict.elsewhere({10: line | {"emulated": "bfloat16"}}, {10: line})
+    assert not verdict.is_tie(100 * 0.88 - 100 * 0.877)
+    assert verdict.is_tie(-0.29)
+
+
+def test_emulated_convolutions_are_those_of_bfloat16(bench: Any) -> None:
+    emulated = bench("emulated_bfloat16")
+    torch.manual_seed(0)
+    given = [torch.randn(4, 6, 9, 9), torch.randn(8, 3, 3, 3), torch.randn(8)]
+    rounded = [values.bfloat16().double().requires_grad_() for values in given]
+    exact = torch.nn.functional.conv2d(*rounded, stride=2, padding=(1, 0), groups=2)
+    held = [values.clone().requires_grad_() for values in given]
+    with torch.autocast("cpu", torch.bfloat16):
+        found = emulated.conv2d(*held, stride=2, padding=(1, 0), groups=2)
+    assert found.dtype == torch.bfloat16
+    assert (found == exact.bfloat16()).float().mean() > 0.99
+    seen = torch.randn(exact.shape).bfloat16()
+    exact.backward(seen.double())
+    found.backward(seen)
+    for one, other in zip(held, rounded, strict=True):
+        assert one.grad is not None
+        assert other.grad is not None
+        assert (one.grad == other.grad.bfloat16()).float().mean() > 0.99
+    # Without autocast nothing changes.
+    assert torch.equal(
+        emulated.conv2d(*given[:2], groups=2), torch.nn.functional.conv2d(*given[:2], groups=2)
+    )
 
 
 def test_the_interval_at_equal_clean_accuracy_knows_that_the_losses_are_measured(bench: Any) -> None:

@@ -58,9 +58,9 @@ def test_spectra_of_other_data_or_constants_are_refused() -> None:
     # Only another program has seen the images of these.
     given = network("given", {("fog", 3): 9})
     assert gain_by_frequency(given, given, replace(known, data="e")).kinds == ("fog",)
-    with pytest.raises(ValueError, match=r"one was evaluated on d \(test\), the spectra are of e \(test\)"):
+    with pytest.raises(ValueError, match=r"than the spectra: d \(test\) instead of e \(test\)"):
         gain_by_frequency(one, one, replace(known, data="e"))
-    with pytest.raises(ValueError, match="one was evaluated with the constants cifar, the spectra are"):
+    with pytest.raises(ValueError, match="than the spectra: the constants cifar instead of imagenet"):
         gain_by_frequency(one, one, replace(known, parameters="imagenet"))
 
 

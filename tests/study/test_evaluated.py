@@ -16,7 +16,7 @@ from filterbands.run import Run
 from filterbands.scores import Scores
 from filterbands.study import as_study, plan_study, read_lines, run_study, table
 from filterbands.study.file import folder_of
-from filterbands.study.run import ImagesNow
+from filterbands.study.lines import ImagesNow
 from filterbands.training import TrainConfig, to_plain
 
 run_module = importlib.import_module("filterbands.study.run")

@@ -29,7 +29,7 @@ from ..probes import (
     vulnerability,
 )
 from ..report import Probed, write_probe_page
-from ..scores import Scores, key_of
+from ..scores import Scores, key_of, unlike_probed
 from .shared import (
     Answer,
     ComputeOptions,
@@ -238,15 +238,9 @@ def _measured(options: ProbeOptions, data: ImageSet, models: list[str]) -> dict[
         # What a full disk has left empty gets its tables.
         pass
     every = [one for one in load_scores(options.db) if one.model in models and len(one.cells) > 1]
-    pixels = data.fingerprint()
-    known = [
-        one
-        for one in every
-        if (one.pixels == pixels or (one.data, one.split) == (data.name, data.split))
-        # Copies that were read from files have a seed and constants of their own.
-        and (not one.parameters or one.seed == options.config.seed)
-        and (options.parameters is None or one.parameters in ("", options.parameters))
-    ]
+    probed = {"data": data.name, "split": data.split, "pixels": data.fingerprint()}
+    made = {"parameters": options.parameters or "", "seed": options.config.seed}
+    known = [one for one in every if not unlike_probed(one, **probed, **made)]
     if {"corruptions", "vulnerability"} & set(options.only):
         for model in dict.fromkeys(models):
             others = [one for one in every if one.model == model]

@@ -38,6 +38,7 @@ from ..models import (
     known_place,
     known_trainings,
     load_model,
+    remembered,
     run_of,
 )
 from ..models import name_of as name_of
@@ -145,8 +146,12 @@ class NetworkOptions:
         )
 
     def described(self, network: nn.Module, model: str) -> dict[str, str]:
-        """Return the metadata of a file of weights of the network that `load` returned for this MODEL."""
-        return describe(network, arch=architecture_of(model, self.arch, key=self.key) or "")
+        """Return the metadata of a file of weights of the network that `load` returned for this MODEL.
+
+        What the record of a Run says of its training goes into them too.
+        """
+        arch = architecture_of(model, self.arch, key=self.key) or ""
+        return describe(network, arch=arch) | remembered(model)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -55,8 +55,8 @@ def bake(model: _Model) -> _Model:
         shared = owners(model, steps.weight.original)
         if len(shared) > 1:
             raise ValueError(
-                f"bake cannot fold {name}: {' and '.join(shared)} are one Parameter, and folding one would "
-                "change the others; give each module a Parameter of its own first"
+                f"bake cannot fold {name}: {' and '.join(shared)} share their numbers, and folding one "
+                "would change the others; give each module a Parameter of its own first"
             )
         found.append(module)
     for module in found:

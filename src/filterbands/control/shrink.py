@@ -23,7 +23,7 @@ from torch.utils.data import Dataset
 from ..datasets import ImageSet
 from ..engine import batches_of, logits_in
 from ..filters import PatchStatistics, image_batches, patch_statistics
-from ..models import Named, evaluating, first_layer, opened, owners, run_on
+from ..models import Named, convolutions, evaluating, first_layer, opened, owners, run_on
 from ..types import FloatImages, Images
 
 _Model = TypeVar("_Model", bound=nn.Module)
@@ -238,8 +238,15 @@ def _observe(verb: str, model: nn.Module, data: Data) -> "_Original":
         shared = [] if tensor is None else owners(model, tensor)
         if len(shared) > 1:
             raise ValueError(
-                f"{verb} needs a first layer with parameters of its own: {' and '.join(shared)} are one "
-                "Parameter, and shrinking one would change the others; give each module its own first"
+                f"{verb} needs a first layer with parameters of its own: {' and '.join(shared)} share "
+                "their numbers, and shrinking one would change the others; give each module its own first"
+            )
+    for name, norm in first.norms.items():
+        others = [one.name for one in convolutions(model, sample) if norm in one.norms.values()]
+        if len(others) > 1:
+            raise ValueError(
+                f"{verb} needs batch norms of the first layer's own: {name} reads {' and '.join(others)}; "
+                "give each layer its own first"
             )
     layer, seen = first.layer, patch_statistics(verb, model, first, chain([sample], batches))
     moments = tuple(

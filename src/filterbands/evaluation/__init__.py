@@ -8,6 +8,7 @@ from .fingerprint import known_fingerprints, model_fingerprint
 from .given import read_predictions, save_scores, score_predictions
 from .inference import check_outputs, logits_of, running_on
 from .loading import load_scores
+from .merging import take_over
 from .seen import check_seen, has_seen, say_seen
 from .sources import Data, Source, as_source, chunk_size
 from .store import Store
@@ -40,5 +41,6 @@ __all__ = [
     "save_scores",
     "say_seen",
     "score_predictions",
+    "take_over",
     "write_leaderboard_entry",
 ]

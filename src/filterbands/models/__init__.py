@@ -25,6 +25,7 @@ from .named import (
     known_trainings,
     name_of,
     opened,
+    remembered,
     run_of,
 )
 from .normalizing import (
@@ -83,6 +84,7 @@ __all__ = [
     "published_geometry",
     "read_checkpoint",
     "read_weights",
+    "remembered",
     "run_of",
     "run_on",
     "scaled",

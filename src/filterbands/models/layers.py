@@ -121,7 +121,7 @@ def batch_norms(model: nn.Module) -> tuple[_BatchNorm, ...]:
 
 
 def owners(model: nn.Module, tensor: Tensor) -> list[str]:
-    """Return the names under which the modules of a network hold this very tensor.
+    """Return the names under which the modules of a network hold this tensor, or another one of its memory.
 
     That of a parametrized one is the name that it had before.
 
@@ -135,9 +135,28 @@ def owners(model: nn.Module, tensor: Tensor) -> list[str]:
         f"{plain(path)}.{name}".removeprefix(".")
         for path, module in model.named_modules()
         for name, held in chain(module._parameters.items(), module._buffers.items())
-        if held is tensor
+        if held is tensor or (held is not None and _overlap(held, tensor))
     )
     return [re.sub(r"\bparametrizations\.(\w+)\.original$", r"\1", name) for name in names]
+
+
+def _overlap(first: Tensor, second: Tensor) -> bool:
+    """Return whether two tensors lie in the same memory, as after `second.data = first.data`."""
+    one, two = _span(first), _span(second)
+    return first.device == second.device and max(one[0], two[0]) < min(one[1], two[1])
+
+
+def _span(tensor: Tensor) -> tuple[int, int]:
+    """Return the first byte of a tensor and the one after its last; both 0 where it has no plain memory."""
+    try:
+        start = tensor.data_ptr()
+        steps = [
+            (side - 1) * stride for side, stride in zip(tensor.shape, tensor.stride(), strict=True) if side
+        ]
+    # Tensors that are lazy, sparse, or wrap others.
+    except (RuntimeError, NotImplementedError, ValueError):
+        return 0, 0
+    return (start, start + (sum(steps) + 1) * tensor.element_size()) if start and tensor.numel() else (0, 0)
 
 
 def weight_of(module: nn.Module) -> Any:

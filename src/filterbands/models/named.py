@@ -1,9 +1,11 @@
 """What a text names where a network is expected: the network, its name, and what its training resembles."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from ..run import Run
@@ -46,9 +48,12 @@ def run_of(model: str | os.PathLike[str]) -> Run | None:
 
 
 def known_overlap(model: str | os.PathLike[str]) -> tuple[str, ...] | None:
-    """Return the kinds that the record of a run says its training resembles; None where there is none."""
+    """Return the kinds that a network's training resembles; None where nothing says it.
+
+    The record of a run says it, and a file of weights that was written from one.
+    """
     run = run_of(model)
-    found = None if run is None else run.read().get("overlap")
+    found = _noted(model, "overlap") if run is None else run.read().get("overlap")
     return tuple(map(str, found)) if isinstance(found, list) else None
 
 
@@ -62,10 +67,10 @@ def known_trainings(model: str | os.PathLike[str]) -> tuple[tuple[str, str], ...
     """Return the data set and the split of each training that a run's record knows of, its own first.
 
     The others are those of the network that it started from. A data set is named by where it lay, where
-    the record says it.
+    the record says it. A file of weights that was written from a run knows what the run does.
     """
     record = _record(model)
-    earlier = record.get("trained_before")
+    earlier = record.get("trained_before") if record else _noted(model, "trainings")
     own = record.get("config")
     if isinstance(own, dict) and (place := known_place(model)):
         own = {**own, "data": place}
@@ -77,6 +82,27 @@ def known_trainings(model: str | os.PathLike[str]) -> tuple[tuple[str, str], ...
         and isinstance(entry.get("data"), str)
         and isinstance(entry.get("split"), str)
     )
+
+
+def remembered(model: str | os.PathLike[str]) -> dict[str, str]:
+    """Return what is known of a network's training as metadata of a file of weights, where a run is not."""
+    overlap, trainings = known_overlap(model), known_trainings(model)
+    found = {} if overlap is None else {"overlap": json.dumps(overlap)}
+    if trainings:
+        found["trainings"] = json.dumps([{"data": data, "split": split} for data, split in trainings])
+    return found
+
+
+def _noted(model: str | os.PathLike[str], what: str) -> Any:
+    """Return what `remembered` wrote into a file of weights; None where there is nothing that can be read."""
+    file = Path(model)
+    try:
+        if file.suffix != ".safetensors" or not file.is_file():
+            return None
+        with safe_open(file, framework="pt") as archive:
+            return json.loads((archive.metadata() or {}).get(what, "null"))
+    except (OSError, ValueError, RecursionError, SafetensorError):
+        return None
 
 
 def known_place(model: str | os.PathLike[str]) -> str:

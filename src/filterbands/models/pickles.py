@@ -16,16 +16,23 @@ import pickle
 import pickletools
 import re
 import struct
-import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 from warnings import catch_warnings, simplefilter
 
 import torch
 
-from ..pickled import Bounded, Made, Name, PickleError, Walk, check_call_of_torch
+from ..pickled import (
+    Bounded,
+    Made,
+    PickleError,
+    Walk,
+    check_call_of_torch,
+    check_storages,
+    storage_sizes,
+)
 
 # With `getattr` functions are named that are written as Class.function; it is not looked up, and a call of
 # what it makes is refused. Versions of NumPy differ in the underscore; Python 3.13 writes pathlib._local.
@@ -40,13 +47,6 @@ _CALLS = "reading it would call {}, which may run any code"
 _MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
 # The protocol that torch reads; `torch.save` writes no other unless it is told to.
 _PROTOCOL = 2
-# Bytes of a number in a storage, by what torch calls its class; 1 in others.
-_BYTES = {
-    "ComplexDouble": 16,
-    **dict.fromkeys(("ComplexFloat", "Double", "Long"), 8),
-    **dict.fromkeys(("Float", "Int", "QInt32"), 4),
-    **dict.fromkeys(("BFloat16", "Half", "Short"), 2),
-}
 
 
 class _CallError(Exception):
@@ -116,7 +116,7 @@ def _gone_through(file: Path, *, is_archive: bool) -> Walk:
             content = torch._C.PyTorchFileReader(str(file)).get_record("data.pkl")
             walk.size = max(size, len(content))
             walk.through(pickletools.genops(content))
-            _check_storages(walk, _sizes(file))
+            check_storages(walk, storage_sizes(file))
         else:
             walk.is_whole = True
             with file.open("rb") as stream:
@@ -125,31 +125,11 @@ def _gone_through(file: Path, *, is_archive: bool) -> Walk:
                     content = walk.through(pickletools.genops(Bounded(stream, size)))  # type: ignore[arg-type]
             listed: list[Any] = content.parts if isinstance(content, Made) else []
             # torch reads as many numbers as a storage claims, or none where it is not in the list.
-            _check_storages(walk, {key: size for key in listed if isinstance(key, str)})
+            check_storages(walk, {key: size for key in listed if isinstance(key, str)})
     except (PickleError, RuntimeError) as error:
         told = error if isinstance(error, PickleError) else "is missing"
         raise ValueError(f"{file} is damaged: its pickle {told}; copy it again") from None
     return walk
-
-
-def _sizes(file: Path) -> dict[str, int]:
-    """Return the bytes of each storage in an archive, by its key."""
-    with zipfile.ZipFile(file) as archive:
-        members = [(info.filename.partition("/")[2], info.file_size) for info in archive.infolist()]
-    # Of several with one name the shortest, since torch may find any of them.
-    members.sort(reverse=True)
-    return {name.removeprefix("data/"): size for name, size in members if name.startswith("data/")}
-
-
-def _check_storages(walk: Walk, sizes: Mapping[str, int]) -> None:
-    """Refuse storages that the file lacks or that are shorter than claimed: other memory would be read."""
-    for _, kind, key, _, count, *_ in walk.storages:
-        name = kind.text.rpartition(".")[2].removesuffix("Storage") if isinstance(kind, Name) else ""
-        claimed = count * _BYTES.get(name, 1) if isinstance(count, int) else 0
-        if claimed and key not in sizes:
-            raise PickleError(f"names a storage, {key[:20]!r}, that the file does not have")
-        if claimed > sizes.get(key, 0):
-            raise PickleError(f"claims more numbers for a storage, {key[:20]!r}, than the file has for it")
 
 
 def _check_call(name: str, arguments: Made) -> None:

@@ -6,6 +6,7 @@ of torch and those of CIFAR, are gone through first.
 
 from .calls import check_call_of_torch
 from .stand_ins import Made, Name, PickleError
+from .storages import check_storages, storage_sizes
 from .walk import DEPTH, UNFOLDED, Bounded, Walk
 
 __all__ = [
@@ -17,4 +18,6 @@ __all__ = [
     "PickleError",
     "Walk",
     "check_call_of_torch",
+    "check_storages",
+    "storage_sizes",
 ]

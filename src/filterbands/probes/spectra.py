@@ -26,7 +26,7 @@ from ..corruptions import (
 from ..evaluation import Data, Source, Store, as_source, chunk_size
 from ..filters import EQUAL_AREA, gradient_power
 from ..models import Named
-from ..scores import GIVEN, SEVERITIES, Scores, check_alike, shared_cells
+from ..scores import SEVERITIES, Scores, check_alike, shared_cells, unlike_probed
 from ..types import FloatImages, Progress
 from .probe import (
     Arrays,
@@ -351,8 +351,13 @@ def gain_by_frequency(one: Scores, other: Scores, spectra: CorruptionSpectra) ->
     """
     cells = [cell for cell in shared_cells(one, other) if cell in spectra.spectra]
     check_alike(one, other, cells)
+    facts = {name: getattr(spectra, name) for name in ("data", "split", "pixels", "parameters")}
     for scores in (one, other):
-        _check_spectra(scores, spectra)
+        if difference := unlike_probed(scores, **facts):
+            raise ValueError(
+                f"{scores.name} was evaluated on other images than the spectra: {difference}; "
+                "take spectra and accuracies of the same data and constants"
+            )
     found: dict[str, dict[int, float]] = {}
     for kind, severity in cells:
         mine, theirs = (scores.cells[kind, severity].accuracy for scores in (one, other))
@@ -364,19 +369,3 @@ def gain_by_frequency(one: Scores, other: Scores, spectra: CorruptionSpectra) ->
     low = tuple(energies[kind] for kind in kinds)
     gain = tuple(float(np.mean(list(found[kind].values()))) for kind in kinds)
     return FrequencyGain(kinds=kinds, low_energy=low, gain=gain, correlation=correlate(low, gain))
-
-
-def _check_spectra(scores: Scores, spectra: CorruptionSpectra) -> None:
-    """Raise ValueError where spectra are known to be of other data or constants than scores."""
-    is_given = scores.pixels.startswith(GIVEN)
-    same = (scores.data, scores.split) == (spectra.data, spectra.split) or scores.pixels == spectra.pixels
-    if spectra.data and not is_given and not same:
-        raise ValueError(
-            f"{scores.name} was evaluated on {scores.data} ({scores.split}), the spectra are of "
-            f"{spectra.data} ({spectra.split}); take spectra and accuracies of the same data"
-        )
-    if spectra.parameters and scores.parameters and spectra.parameters != scores.parameters:
-        raise ValueError(
-            f"{scores.name} was evaluated with the constants {scores.parameters}, the spectra are of "
-            f"{spectra.parameters}; take the same constants"
-        )

@@ -174,7 +174,10 @@ def _probed(databases: Sequence[Path]) -> Iterator[Probing]:
 def _owners(names: tuple[str, ...], fingerprint: str, networks: list[_Network]) -> list[_Network]:
     """Return the networks that results are of: all copies of one; a new one where none is known."""
     found = [network for network in networks if fingerprint in network.fingerprints]
-    found = found or [one for one in networks if not one.fingerprints and one.name in names]
+    # A Run without weights has no results; those of its name are of another training.
+    found = found or [
+        one for one in networks if not one.fingerprints and one.run is None and one.name in names
+    ]
     if not found:
         networks.append(_Network(", ".join(names), (fingerprint,), names=names))
     return found or networks[-1:]

@@ -13,7 +13,15 @@ from .compare import (
     of_name,
     over_seeds,
 )
-from .conditions import PRESENT_ONLY, check_alike, conditions, images_per_cell, key_of, shared_cells
+from .conditions import (
+    PRESENT_ONLY,
+    check_alike,
+    conditions,
+    images_per_cell,
+    key_of,
+    shared_cells,
+    unlike_probed,
+)
 from .doubts import guessing
 from .estimates import Estimate, estimate_of
 from .published import PUBLISHED, Place, Published, place_among_published
@@ -74,4 +82,5 @@ __all__ = [
     "shared_cells",
     "student_interval",
     "student_quantile",
+    "unlike_probed",
 ]

@@ -5,7 +5,7 @@ from hashlib import sha256
 
 import numpy as np
 
-from .answers import Place
+from .answers import GIVEN, Place
 from .scores import Scores
 
 PRESENT_ONLY = "present only"
@@ -86,6 +86,28 @@ def check_alike(first: Scores, second: Scores, cells: Iterable[Place]) -> None:
     """Raise ValueError if the answers in these cells cannot be compared; see `unlike`."""
     if reason := unlike(first, second, cells):
         raise ValueError(f"{reason}; evaluate both with the same options")
+
+
+def unlike_probed(
+    scores: Scores, *, data: str, split: str, pixels: str = "", parameters: str = "", seed: int | None = None
+) -> str:
+    """Return what tells the images of scores from probed ones; an empty text if nothing known does.
+
+    Images are the same if their pixels are, or the name of data set and split. What is empty is not known;
+    neither are the seed and constants of copies read from files, and images of predictions made elsewhere.
+
+    >>> mine = Scores.from_predictions([0, 1], {("clean", 0): [0, 1]}, name="mine")
+    >>> unlike_probed(mine, data="cifar10", split="test")
+    ''
+    """
+    is_same = (scores.data, scores.split) == (data, split) or (bool(pixels) and scores.pixels == pixels)
+    if data and not is_same and not scores.pixels.startswith(GIVEN):
+        return f"{scores.data} ({scores.split}) instead of {data} ({split})"
+    if parameters and scores.parameters and scores.parameters != parameters:
+        return f"the constants {scores.parameters} instead of {parameters}"
+    if seed is not None and scores.parameters and scores.seed != seed:
+        return f"seed {scores.seed} instead of {seed}"
+    return ""
 
 
 def is_present_only(scores: Scores) -> bool:

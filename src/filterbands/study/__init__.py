@@ -1,8 +1,9 @@
 """Studies: a grid of trainings and their evaluations from a JSON file, resumable, on several workers."""
 
 from .file import StudyConfig, as_study, read_study
+from .lines import read_lines
 from .plan import Plan, detectable, plan_study, seed_spread
-from .run import read_lines, run_study
+from .run import run_study
 from .table import table
 
 __all__ = [

@@ -19,7 +19,8 @@ from ..scores import student_quantile
 from ..training import TrainConfig, measure_step
 from ..types import Progress
 from .file import StudyConfig, folder_of
-from .run import ImagesNow, line_of, load, read_lines, say_evaluated_anew
+from .lines import ImagesNow, line_of, read_lines, say_evaluated_anew
+from .run import load
 from .table import average_of
 
 USUAL_SPREAD = 0.003

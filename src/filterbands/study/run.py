@@ -12,47 +12,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 
-from ..corruptions import CORRUPTIONS
 from ..datasets import ImageSet, Part, load_data, shares_images
-from ..disk import JSON, check_input, make_folder, owned, write_text
+from ..disk import make_folder, owned, write_text
 from ..engine import pick_device, pick_precision, set_threads
-from ..evaluation import EvaluateConfig, as_source, check_kinds, evaluate
+from ..evaluation import as_source, check_kinds, evaluate, take_over
 from ..models import is_named, known_overlap, known_trainings, load_model, weights_hash
-from ..run import Run, check_record
-from ..training import TrainConfig, changed_fields, check_count, train
+from ..run import Run
+from ..training import TrainConfig, check_count, train
 from ..types import Progress
 from ..workers import run_jobs
-from .file import EVALUATE, StudyConfig, folder_of
+from .file import StudyConfig, folder_of
+from .lines import ImagesNow, line_of, measured_images, read_lines, say_evaluated_anew, start_of, versions_of
 from .table import average_of
 
 _LOG = logging.getLogger(__name__)
+# Where a line that comes from another machine has the cells; no line is written with it.
+_CELLS = "cells"
 _APART = "bring those back, or study these in another folder"
-
-
-class ImagesNow:
-    """The fingerprints of the images that a study's data hold now, each made when it is first asked for."""
-
-    def __init__(self, study: StudyConfig, training: Mapping[tuple[str, int], ImageSet]) -> None:
-        self._study, self._training = study, training
-        self._trained: dict[tuple[str, int], str] = {}
-        self._measured: dict[int, str] = {}
-
-    def trained(self, config: TrainConfig) -> str:
-        """Return the fingerprint of the images that a config trains on."""
-        part = (config.split, config.size)
-        if part not in self._trained:
-            self._trained[part] = self._training[part].fingerprint()
-        return self._trained[part]
-
-    def measured(self, config: TrainConfig) -> str:
-        """Return the fingerprint of the images that a config's network is measured on."""
-        if config.size not in self._measured:
-            self._measured[config.size] = _test_images(self._study, config).fingerprint()
-        return self._measured[config.size]
 
 
 def run_study(
@@ -73,7 +54,8 @@ def run_study(
 
     Args:
         study: What to do.
-        out: Folder of runs, of results.db and of runs.jsonl; made if need be. With `ray`, all nodes see it.
+        out: Folder of runs, of results.db and of runs.jsonl; made if need be. With `ray`, all nodes have it
+            at the same place, and this process alone writes into the database.
         workers: Trainings at once, one per process.
         ray: Address of a Ray cluster, as for `run_jobs`.
         threads: Torch threads of each worker; None for 1 each with several, else as they are.
@@ -93,6 +75,9 @@ def run_study(
     1
     """
     folder = make_folder(out)
+    if ray is not None:
+        # Other nodes have other folders to start from.
+        folder = folder.resolve()
     with owned(folder):
         return _run_missing(
             study, folder, workers=workers, ray=ray, threads=threads, device=device, progress=progress
@@ -122,7 +107,8 @@ def _run_missing(
         [config for config in todo if config.recipe not in study.starts],
         [_started(config, study, folder) for config in todo if config.recipe in study.starts],
     ]
-    work = functools.partial(_run_one, folder=str(folder), study=study, threads=threads)
+    run_one = _run_apart if ray is not None else _run_one
+    work = functools.partial(run_one, folder=str(folder), study=study, threads=threads)
     devices = [device]
     if workers > 1 and ray is None and pick_device(device) == torch.device("cuda"):
         devices = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
@@ -145,6 +131,8 @@ def _run_missing(
         if "stopped" in line:
             failed.append(f"{line['name']}: {line['stopped']}")
         else:
+            if (cells := line.pop(_CELLS, None)) is not None:
+                take_over(cells, folder / "results.db")
             # One that was evaluated in another way goes; a run has one line.
             lines = [entry for entry in lines if entry["name"] != line["name"]] + [line]
             # Not appended, because a line that was cut short has no end.
@@ -159,18 +147,12 @@ def _run_missing(
     return [line for line in finished if line is not None]
 
 
-def _start_of(config: TrainConfig, study: StudyConfig) -> str:
-    """Return the name of the run that a training starts from; nothing where that is none of the study."""
-    start = study.starts.get(config.recipe)
-    return "" if start is None else folder_of(replace(config, recipe=start))
-
-
 def _started(config: TrainConfig, study: StudyConfig, folder: Path) -> TrainConfig:
     """Return a training with the run that it starts from.
 
     One that has finished keeps the path that it began with: the folder may have moved since.
     """
-    start, run = _start_of(config, study), Run(folder / folder_of(config))
+    start, run = start_of(config, study), Run(folder / folder_of(config))
     if run.exists and run.finished:
         recorded = str(run.read()["config"].get("init", ""))
         if Path(recorded).name == start:
@@ -227,28 +209,30 @@ def _check_same(
             )
 
 
-def read_lines(folder: Path) -> list[dict[str, Any]]:
-    """Return the finished runs' lines, without one that was cut short."""
-    file = folder / "runs.jsonl"
-    if not file.exists():
-        return []
-    lines = []
-    for text in check_input(file, largest=JSON).read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            line = json.loads(text)
-        except (ValueError, RecursionError):
-            continue
-        if (
-            isinstance(line, dict)
-            and isinstance(line.get("config"), dict)
-            and isinstance(line.get("name"), str)
-        ):
-            lines.append(line)
-    return lines
+def _run_apart(
+    job: tuple[TrainConfig, str], *, folder: str, study: StudyConfig, threads: int | None
+) -> dict[str, Any]:
+    """Do the same on a node of a cluster and return the cells with the line.
+
+    Several machines may not write one database of SQLite.
+    """
+    if not Path(folder).is_dir():
+        raise ValueError(
+            f"a node of the cluster has no folder {folder}; its nodes share the folder of a study"
+        )
+    with TemporaryDirectory() as own:
+        file = Path(own) / "results.db"
+        line = _run_one(job, folder=folder, study=study, threads=threads, db=file)
+        return line if "stopped" in line else {**line, _CELLS: file.read_bytes()}
 
 
 def _run_one(
-    job: tuple[TrainConfig, str], *, folder: str, study: StudyConfig, threads: int | None
+    job: tuple[TrainConfig, str],
+    *,
+    folder: str,
+    study: StudyConfig,
+    threads: int | None,
+    db: Path | None = None,
 ) -> dict[str, Any]:
     """Train and evaluate one network on a device and return its line."""
     config, device = job
@@ -262,7 +246,8 @@ def _run_one(
         began = time.perf_counter()
         model = load_model(run.folder)
         settings = replace(study.evaluation, name=name, device=device, overlap=known_overlap(place) or None)
-        scores = evaluate(model, _test_images(study, config), config=settings, db=Path(folder) / "results.db")
+        db = db or Path(folder) / "results.db"
+        scores = evaluate(model, measured_images(study, config), config=settings, db=db)
     except (ValueError, FileNotFoundError) as error:
         return {"name": name, "stopped": str(error)}
     plain = scores.to_json()
@@ -283,6 +268,7 @@ def _run_one(
         **averages,
         "robust": average_of(plain["kinds"]),
         "kinds": plain["kinds"],
+        "versions": versions_of(plain["kinds"]),
         "failed": plain["failed"],
         "fingerprint": scores.pixels,
         "low_share": layer["low_share"],
@@ -295,102 +281,6 @@ def _run_one(
         "config": described["config"],
         "evaluation": dict(study.evaluate),
     }
-
-
-def line_of(
-    config: TrainConfig,
-    study: StudyConfig,
-    lines: Sequence[Mapping[str, Any]],
-    folder: Path,
-    now: ImagesNow,
-) -> dict[str, Any] | None:
-    """Return a run's line, None where it is damaged or was evaluated in another way than the study says.
-
-    Data at another place are the same data where their images are.
-
-    Raises:
-        ValueError: The folder holds another run of that name.
-    """
-    for line in lines:
-        if line["name"] == folder_of(config):
-            if not _is_whole(line):
-                _LOG.warning("study: the line of %s in %s is damaged; it is made anew", line["name"], folder)
-                return None
-            try:
-                changed = changed_fields(line["config"], config)
-            except ValueError as error:
-                raise ValueError(f"{folder} holds {line['name']}: {error}") from None
-            if start := _start_of(config, study):
-                # The folder may have moved, or be named in another way.
-                changed.pop("init", None)
-                if (was := Path(str(line["config"].get("init", ""))).name) != start:
-                    changed["start"] = was, start
-            if [*changed] == ["data"] and _has_same_images(line, config, study, folder, now):
-                changed = {}
-            if changed:
-                raise ValueError(
-                    f"{folder} holds {line['name']} with another {', '.join(changed)}; use another folder, "
-                    "or give the row another name"
-                )
-            return None if _changed_evaluation(line, study) else dict(line)
-    return None
-
-
-def _has_same_images(
-    line: Mapping[str, Any], config: TrainConfig, study: StudyConfig, folder: Path, now: ImagesNow
-) -> bool:
-    """Return whether a run was trained and, if its line stays, measured on the images that are there now."""
-    run = Run(folder / line["name"])
-    if not run.exists or run.images != now.trained(config):
-        return False
-    return bool(_changed_evaluation(line, study)) or line.get("fingerprint") == now.measured(config)
-
-
-def _is_whole(line: Mapping[str, Any]) -> bool:
-    """Return whether a line has what tables show of it, and a config of the types that a config has."""
-    try:
-        check_record({"config": line["config"]}, "the line")
-    except ValueError:
-        return False
-    rows = line.get("kinds")
-    if not isinstance(rows, dict) or not isinstance(line.get("recipe"), str):
-        return False
-    if not all(kind in CORRUPTIONS and isinstance(row, list) for kind, row in rows.items()):
-        return False
-    needed = [line.get(name) for name in ("clean", "seconds", "evaluation_seconds")]
-    others = [line.get(name, "") for name in ("average_15", "average_19", "robust")]
-    others += [value for row in rows.values() for value in row]
-    return all(type(value) in (int, float) for value in needed + [one for one in others if one is not None])
-
-
-def _changed_evaluation(line: Mapping[str, Any], study: StudyConfig) -> dict[str, tuple[Any, Any]]:
-    """Return in what a line's evaluation differs from the study's: in nothing where it is not said."""
-    said = line.get("evaluation")
-    if not isinstance(said, dict):
-        return {}
-    was = {**EVALUATE, **said}
-    pairs = {key: (was[key], value) for key, value in study.evaluate.items()}
-    return {key: (one, two) for key, (one, two) in pairs.items() if _plain(key, one) != _plain(key, two)}
-
-
-def _plain(key: str, value: Any) -> Any:
-    """Return a value of `evaluate` in one form: of kinds, the single ones."""
-    if key != "kinds":
-        return value
-    try:
-        return sorted(EvaluateConfig(kinds=tuple(value)).kinds or ())
-    except (TypeError, ValueError):
-        # A line that another version wrote, or nobody.
-        return value
-
-
-def say_evaluated_anew(study: StudyConfig, lines: Sequence[Mapping[str, Any]]) -> None:
-    """Say how many finished runs were evaluated in another way than the study says now."""
-    names = {folder_of(config) for config in study.configs}
-    changes_of = [_changed_evaluation(line, study) for line in lines if line["name"] in names]
-    if found := [changes for changes in changes_of if changes]:
-        changes = ", ".join(f"{key} was {was!r}, now {now!r}" for key, (was, now) in found[0].items())
-        _LOG.warning("study: %d finished runs are evaluated anew: %s", len(found), changes)
 
 
 def load(study: StudyConfig) -> tuple[dict[tuple[str, int], ImageSet], ImageSet]:
@@ -408,7 +298,7 @@ def load(study: StudyConfig) -> tuple[dict[tuple[str, int], ImageSet], ImageSet]
             raise ValueError(
                 f"row {entry.recipe!r} starts from init {entry.init}, and there is no such file or Run"
             )
-    test = _test_images(study, study.configs[0])
+    test = measured_images(study, study.configs[0])
     _say_seen(study)
     return sets, test
 
@@ -432,11 +322,6 @@ def _say_seen(study: StudyConfig) -> None:
             "little about other images",
             *(measured[1], measured[0], split, "" if data == study.data else f" of {data}", some),
         )
-
-
-def _test_images(study: StudyConfig, config: TrainConfig) -> ImageSet:
-    split, limit = study.evaluate["split"], study.evaluate["limit"]
-    return load_data(study.data, split=split, size=config.size or None, limit=limit)
 
 
 def _said(line: Mapping[str, Any]) -> str:

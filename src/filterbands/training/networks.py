@@ -29,7 +29,7 @@ def build(config: TrainConfig, *, classes: int) -> nn.Module:
     if config.share.low is not None:
         # The filters of a trained network are low or high already; those of a fresh one are chosen by key.
         if config.init and hold is set_share:
-            set_share(layer, **share)
+            set_share(layer, **share, seed=None)
         else:
             hold(layer, **share, seed=config.seed)
     del modulation["on"], modulation["learning_rate"]

@@ -34,6 +34,7 @@ from ..models import (
     first_layer,
     known_overlap,
     known_trainings,
+    remembered,
     weights_hash,
 )
 from ..run import Run
@@ -241,7 +242,8 @@ def _train(
     if rank == 0:
         run.write(description)
         if on_epoch is not None and first_epoch == 1:
-            on_epoch(records[0])
+            with engine.kept_random(fabric):
+                on_epoch(records[0])
 
     started, cpu_started = time.perf_counter() - seconds, time.process_time() - cpu_seconds
     wrapped.train()
@@ -300,7 +302,8 @@ def _train(
             layer_record = {**_first_layer(model), **strengths}
             if config.keep_every and epoch % config.keep_every == 0 and rank == 0:
                 kept = bake(copy.deepcopy(model).eval())
-                write_weights(run.weights_at(epoch), kept.state_dict(), describe(kept, arch=config.arch))
+                texts = describe(kept, arch=config.arch) | remembered(run.folder)
+                write_weights(run.weights_at(epoch), kept.state_dict(), texts)
         records.append(
             {
                 "epoch": epoch,
@@ -314,7 +317,9 @@ def _train(
         if rank == 0:
             run.write_log(records)
             if on_epoch is not None:
-                on_epoch(records[-1])
+                # What the user's function draws may not change the training, which is the same when resumed.
+                with engine.kept_random(fabric):
+                    on_epoch(records[-1])
         if rank == 0 and (epoch % config.checkpoint_every == 0 or epoch == config.epochs):
             run.write_checkpoint(
                 {
@@ -343,7 +348,7 @@ def _train(
         description["cpu_seconds"] = time.process_time() - cpu_started
         description["finished"] = _now()
         run.write(description)
-        run.write_weights(plain.state_dict(), describe(plain, arch=config.arch))
+        run.write_weights(plain.state_dict(), describe(plain, arch=config.arch) | remembered(run.folder))
         run.checkpoint.unlink()
     fabric.barrier()
 
