@@ -86,6 +86,7 @@ def test_an_unfinished_run_gets_no_results_of_another_network_of_its_name(
     config = EvaluateConfig(name="same", kinds=())
     evaluate(load_model(arch="fastnet"), load_data("planted", limit=4), config=config, db=database)
     unfinished = Run(tmp_path / "same")
+    unfinished.folder.mkdir()
     unfinished.write(Run(noisy).read() | {"finished": None})
     report = gather([unfinished.folder, database], title="")
     assert len(report.entries) == 2
