@@ -238,9 +238,9 @@ def _measured(options: ProbeOptions, data: ImageSet, models: list[str]) -> dict[
         # What a full disk has left empty gets its tables.
         pass
     every = [one for one in load_scores(options.db) if one.model in models and len(one.cells) > 1]
-    probed = {"data": data.name, "split": data.split, "pixels": data.fingerprint()}
-    made = {"parameters": options.parameters or "", "seed": options.config.seed}
-    known = [one for one in every if not unlike_probed(one, **probed, **made)]
+    probed: dict[str, Any] = {"data": data.name, "split": data.split, "pixels": data.fingerprint()}
+    probed |= {"parameters": options.parameters or "", "seed": options.config.seed}
+    known = [one for one in every if not unlike_probed(one, **probed)]
     if {"corruptions", "vulnerability"} & set(options.only):
         for model in dict.fromkeys(models):
             others = [one for one in every if one.model == model]

@@ -146,7 +146,7 @@ def logits_of(run: Callable[[Tensor], Any], images: FloatImages, precision: str)
     if isinstance(run, nn.Module) and precision == "float32":
         # A network whose weights are all of one other type takes images of it.
         types = {weight.dtype for weight in run.parameters() if weight.is_floating_point()}
-        images = images.to(*types) if len(types) == 1 else images
+        images = images.to(types.pop()) if len(types) == 1 else images
     with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
         found = run(images.contiguous(memory_format=torch.channels_last))
     return logits_in(found).float()
