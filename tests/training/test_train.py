@@ -55,7 +55,9 @@ def assert_same_weights(first: Run, second: Run) -> None:
     for name, tensor in ours.items():
         assert torch.equal(tensor, theirs[name]), name
     with safe_open(first.weights, "pt") as one, safe_open(second.weights, "pt") as other:
-        assert one.metadata() == other.metadata()
+        # Images may lie at another place.
+        texts = [{**archive.metadata(), "trainings": None} for archive in (one, other)]
+        assert texts[0] == texts[1]
 
 
 def without_times(records: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -174,10 +174,7 @@ def _probed(databases: Sequence[Path]) -> Iterator[Probing]:
 def _owners(names: tuple[str, ...], fingerprint: str, networks: list[_Network]) -> list[_Network]:
     """Return the networks that results are of: all copies of one; a new one where none is known."""
     found = [network for network in networks if fingerprint in network.fingerprints]
-    # A Run without weights has no results; those of its name are of another training.
-    found = found or [
-        one for one in networks if not one.fingerprints and one.run is None and one.name in names
-    ]
+    found = found or [one for one in networks if not one.fingerprints and one.name in names]
     if not found:
         networks.append(_Network(", ".join(names), (fingerprint,), names=names))
     return found or networks[-1:]
@@ -187,7 +184,14 @@ def _say_names(networks: Sequence[_Network]) -> None:
     """Say which files were given results by their names, and refuse those of several networks."""
     for one in networks:
         models = {score.model for score in one.scores} | {probing.model for probing in one.probed}
-        if one.fingerprints or one.run is not None or not models:
+        if one.fingerprints or not models:
+            continue
+        if one.run is not None:
+            _LOG.warning(
+                "%s has no weights: results of the name %s are taken to be of it, and may be of another "
+                "training",
+                *(one.run.folder, one.name),
+            )
             continue
         if len(models) > 1:
             raise ValueError(
