@@ -34,6 +34,7 @@ from verdict import (
     over,
     read,
     select,
+    shown,
     signed,
 )
 
@@ -102,7 +103,7 @@ def of_learning(lines: Sequence[Line]) -> Word:
             words.append(None)
             continue
         said.append(
-            f"{row}: {signed_of(found)}, clean {signed_of(clean)}, non-inferior at {inferiority(clean)}, "
+            f"{row}: {shown(found)}, clean {shown(clean)}, non-inferior at {inferiority(clean)}, "
             f"{found.seeds} seeds"
         )
         words.append(2 if found.low > 1 and clean.low > -0.5 else 1 if found.low > 0 else 0)
@@ -111,12 +112,6 @@ def of_learning(lines: Sequence[Line]) -> Word:
     if None in words and best < 2:
         return Word("open", "; ".join(said))
     return Word(("not supported", "supported in part", "supported")[best], "; ".join(said))
-
-
-def signed_of(found: Gain) -> str:
-    """Return a difference in points with its interval."""
-    tie = ", a tie" if is_tie(found.mean) else ""
-    return f"{found.mean:+.2f} ({found.low:+.2f} to {found.high:+.2f}{tie})"
 
 
 def of_gain(lines: Sequence[Line], arch: str, epochs: int, row: str = "spectral_gain") -> Word:
@@ -131,7 +126,7 @@ def of_gain(lines: Sequence[Line], arch: str, epochs: int, row: str = "spectral_
         100 * (one[seed]["average_15"] / other[seed]["average_15"] - 1) for seed in one.keys() & other.keys()
     )
     said = (
-        f"{signed_of(found)} points, {relative:+.2f} % relative, clean {signed_of(clean)}, non-inferior at "
+        f"{shown(found)} points, {relative:+.2f} % relative, clean {shown(clean)}, non-inferior at "
         f"{inferiority(clean)}; {'one seed, over images' if found.seeds == 1 else f'{found.seeds} seeds'}"
     )
     if found.low <= 0:
@@ -183,11 +178,11 @@ def word_of(lines: Sequence[Line], sentence: str) -> str:
     )
 
 
-def guarded(lines: Sequence[Line], shown: str) -> str:
+def guarded(lines: Sequence[Line], text: str) -> str:
     """Return a table, under a warning where the positive control does not hold."""
     if positive_control(lines)[1] is not False:
-        return shown
-    return f"**The positive control does not hold: the pipeline is at fault; nothing is read.**\n\n{shown}"
+        return text
+    return f"**The positive control does not hold: the pipeline is at fault; nothing is read.**\n\n{text}"
 
 
 def not_run(lines: Sequence[Line]) -> str:

@@ -176,7 +176,12 @@ def gain(runs: dict[int, Line], others: dict[int, Line], name: str) -> str:
     A difference below the protocol's limit is called a tie, whatever its interval.
     """
     found = measured(runs, others, name)
-    return "" if found is None else told(found, tie=is_tie(found.mean))
+    return "" if found is None else shown(found)
+
+
+def shown(found: Gain) -> str:
+    """Return a difference as text, called a tie where it is one."""
+    return told(found, tie=is_tie(found.mean))
 
 
 def told(found: Gain, *, tie: bool = False) -> str:
@@ -282,7 +287,7 @@ def witness(lines: Sequence[Line], arch: str, epochs: int) -> str:
             else:
                 values = differences(runs, standard, of)
                 found = Gain(len(values), mean(values), *student_interval(values))
-            cells.append(told(found, tie=is_tie(found.mean)))
+            cells.append(shown(found))
         text.append(f"| {' | '.join(cells)} |")
     return "\n".join(text)
 

@@ -241,8 +241,9 @@ def _observe(verb: str, model: nn.Module, data: Data) -> "_Original":
                 f"{verb} needs a first layer with parameters of its own: {' and '.join(shared)} share "
                 "their numbers, and shrinking one would change the others; give each module its own first"
             )
+    every = convolutions(model, sample) if first.norms else ()
     for name, norm in first.norms.items():
-        others = [one.name for one in convolutions(model, sample) if norm in one.norms.values()]
+        others = [one.name for one in every if norm in one.norms.values()]
         if len(others) > 1:
             raise ValueError(
                 f"{verb} needs batch norms of the first layer's own: {name} reads {' and '.join(others)}; "
