@@ -184,6 +184,9 @@ def _source(name: str) -> list[Line]:
         found = [line for line in known if (line["band"], line["amplitude"], line["epochs"]) == wanted]
     elif kind == "runs":
         found = [line for line in lines_of("runs") if line["arch"] == rest]
+    elif kind == "search" and rest == "finals":
+        # On test images; the kinds of these lines are those of validation.
+        found = [{**line, "clean": line["test_clean"], "kinds": {}} for line in search.read_opened()]
     elif kind == "search":
         found = [line for line in search.read() if line["epochs"] == int(rest)]
     elif kind in ("control", "benchmark"):
