@@ -87,6 +87,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "gains of recipes": lambda: study_table.gains(
         lines_of("narrow_study", "narrow_best_study", "narrow_variants_study")
     ),
+    "seeds needed": lambda: study_table.seeds(lines_of("narrow_study", "narrow_best_study")),
     "distance": lambda: corruptions_distance.table(corruptions_distance.read("c")),
     "distance cbar": lambda: corruptions_distance.table(corruptions_distance.read("cbar")),
     "resnet20 averages": lambda: resnet20.averages(*resnet20.read()),

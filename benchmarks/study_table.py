@@ -11,6 +11,7 @@ line a kind of corruption and a column a row instead, `--chart` draws the rows o
 
 import argparse
 import io
+import itertools
 import json
 from pathlib import Path
 from statistics import mean
@@ -23,7 +24,7 @@ from scatter import PASSES
 from filterbands.corruptions import CORRUPTIONS
 from filterbands.report.style import GRID, INK, MUTED, RUN_COLORS
 from filterbands.scores import BENCHMARK_15, student_interval
-from filterbands.study import table
+from filterbands.study import detectable, seed_spread, table
 from filterbands.training.methods import METHODS
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -99,6 +100,30 @@ def gains(lines: list[dict[str, Any]], reference: str = "standard") -> str:
             *(row for _, row in sorted(text, reverse=True)),
         ]
     )
+
+
+def seeds(lines: list[dict[str, Any]], reference: str = "standard") -> str:
+    """Return Markdown: how much seeds differ in 15-kind accuracy, and how many show a difference of rows."""
+    wanted = (0.5, 1.0, 2.0, 5.0)
+    heads = ("trainings", "runs", "standard deviation, points", *(f"{points:g} points" for points in wanted))
+    text = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for name, of in (
+        (f"`{reference}`", [line for line in lines if line["recipe"] == reference]),
+        ("other recipes", [line for line in lines if line["recipe"] != reference]),
+    ):
+        # Rows of one seed tell nothing of others.
+        of = [line for line in of if sum(line["recipe"] == other["recipe"] for other in of) > 1]
+        spread = seed_spread([{"recipe": line["recipe"], "robust": line["average_15"]} for line in of])
+        if spread is None:
+            continue
+        counts = [next(n for n in itertools.count(2) if _finds(n, spread, points)) for points in wanted]
+        text.append(f"| {name} | {len(of)} | {100 * spread:.2f} | {' | '.join(map(str, counts))} |")
+    return "\n".join(text)
+
+
+def _finds(seeds: int, spread: float, points: float) -> bool:
+    found = detectable(seeds, spread)
+    return found is not None and 100 * found <= points
 
 
 def _gain(values: list[float]) -> str:
