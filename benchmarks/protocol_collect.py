@@ -6,7 +6,7 @@ each finished run that is not in results/protocol.jsonl yet it appends a line, a
     results/protocol/bits/NAME.npz    per-image bits of the clean cell and of the 19 kinds
     results/protocol/sealed/NAME.npz  those of C-bar, evaluated here; nothing of them is printed or averaged
 
-A run of a revision that was not clean is refused. Of runs that `emulated_bfloat16.py` computed, the lines say so.
+A run of a revision that was not clean is refused. Lines of runs that `emulated_bfloat16.py` computed say so.
 
     python benchmarks/protocol_collect.py DIR [DIR ...]
 """

@@ -138,6 +138,22 @@ def test_images_are_cast_to_the_precision_of_the_input(tmp_path: Path, weight: T
         torch.testing.assert_close(found, images.flatten(1) @ weight.T, atol=2e-2, rtol=1e-2)
 
 
+def test_a_network_of_bytes_gets_levels_and_refuses_normalized_images(tmp_path: Path, weight: Tensor) -> None:
+    pytest.importorskip("onnxruntime")
+    file = tmp_path / "net.onnx"
+    _write(file, weight, 2, kind="UINT8")
+    levels = _data().images
+    found = load_model(file)(levels / 255)
+    torch.testing.assert_close(found, levels.flatten(1).float() @ weight.T, rtol=1e-4, atol=1e-1)
+    scores = evaluate(load_model(file), _data(), config=EvaluateConfig(kinds=("fog",), severities=(3,)))
+    assert scores.clean == (found.argmax(1) == _data().labels).double().mean()
+    for images in (levels / 255 - 0.5, levels / 127.5, levels / 255 * float("nan")):
+        with pytest.raises(ValueError, match=r"net\.onnx takes bytes, and got values from .* without mean"):
+            load_model(file)(images)
+    with pytest.raises(ValueError, match="without mean and std"):
+        load_model(file, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))(levels / 255)
+
+
 @pytest.mark.parametrize("batch", ["n", 1, 3])
 def test_an_empty_batch_is_refused_in_one_line(batch: int | str, tmp_path: Path, weight: Tensor) -> None:
     pytest.importorskip("onnxruntime")
@@ -149,7 +165,7 @@ def test_an_empty_batch_is_refused_in_one_line(batch: int | str, tmp_path: Path,
 @pytest.mark.parametrize(
     ("batch", "kind", "inputs", "said"),
     [
-        ("n", "UINT8", 1, r"net\.onnx takes uint8 as 'images'; export a network of images as floats"),
+        ("n", "INT8", 1, r"net\.onnx takes int8 as 'images'; export a network of images as floats"),
         ("n", "BFLOAT16", 1, r"net\.onnx takes bfloat16 as 'images'; export a network of images as floats"),
         (0, "FLOAT", 1, r"net\.onnx takes batches of 0 images; export it with"),
         (1, "FLOAT", 0, r"net\.onnx has no input; export a network of images"),

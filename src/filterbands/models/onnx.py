@@ -19,7 +19,12 @@ from ..types import FloatImages
 # alike, but has a message, which begins with a line feed, where ONNX has the producer's name.
 _HEAD = re.compile(rb"\x08[\x00-\x7f](\x12[\x00-\x7f][^\n]|[\x1a\x22\x28\x32\x3a\x42])", re.DOTALL)
 # Types of inputs that images in [0, 1] can be converted to, and what NumPy calls them.
-_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
+_TYPES = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(uint8)": np.uint8,
+}
 # Protobuf's limit for one message.
 _LIMIT = 2**31 - 1
 
@@ -45,8 +50,8 @@ class OnnxNetwork(nn.Module):
     Raises:
         FileNotFoundError: No such file, or a file of its weights is missing.
         ValueError: The package onnxruntime is missing, or cannot read the file; the weights are outside of
-            the folder of the file, or more than 2 GiB; it takes no batches of floats; a gradient is asked
-            for, or an answer for no images.
+            the folder of the file, or more than 2 GiB; it takes no batches of floats or bytes; a gradient is
+            asked for, or an answer for no images; it takes bytes, and images are not within [0, 1].
     """
 
     content: Tensor
@@ -73,6 +78,8 @@ class OnnxNetwork(nn.Module):
         pixels = images.detach().cpu().numpy()
         if len(entry.shape) == 4 and entry.shape[3] in (1, 3) and entry.shape[1] not in (1, 3):
             pixels = pixels.transpose(0, 2, 3, 1)
+        if _TYPES[entry.type] is np.uint8:
+            pixels = _as_bytes(pixels, self.session)
         pixels = np.ascontiguousarray(pixels, dtype=_TYPES[entry.type])
         fixed = entry.shape[0] if entry.shape and isinstance(entry.shape[0], int) else len(pixels)
         found = []
@@ -88,6 +95,16 @@ class OnnxNetwork(nn.Module):
         return torch.from_numpy(outputs.astype(np.float32) if is_cast else outputs).to(images.device)
 
 
+def _as_bytes(pixels: np.ndarray[Any, np.dtype[Any]], session: "_Session") -> np.ndarray[Any, np.dtype[Any]]:
+    """Return images in [0, 1] as levels from 0 to 255, each the nearest."""
+    if not (pixels.min() >= 0 and pixels.max() <= 1):
+        raise ValueError(
+            f"{session.name} takes bytes, and got values from {pixels.min():.3g} to {pixels.max():.3g}; give "
+            "images in [0, 1], without mean and std, since it normalizes in its own graph"
+        )
+    return np.rint(255 * pixels)
+
+
 def _check_input(file: Path, inputs: Sequence[Any]) -> None:
     """Refuse networks whose first input cannot be a batch of images."""
     if not inputs:
@@ -95,7 +112,7 @@ def _check_input(file: Path, inputs: Sequence[Any]) -> None:
     if (kind := inputs[0].type) not in _TYPES:
         raise ValueError(
             f"{file} takes {kind.removeprefix('tensor').strip('()')} as {inputs[0].name[:40]!r}; export a "
-            "network of images as floats in [0, 1]"
+            "network of images as floats in [0, 1] or as bytes"
         )
     if list(inputs[0].shape)[:1] == [0]:
         raise ValueError(f"{file} takes batches of 0 images; export it with a batch size of any, or of 1")
@@ -180,14 +197,14 @@ class _Session:
     """An opened file; a worker opens it again, and it is no part of the fingerprint of the network."""
 
     def __init__(self, name: str) -> None:
-        self._name = name
+        self.name = name
         self._opened: Any = None
 
     def __repr__(self) -> str:
         return "onnxruntime"
 
     def __reduce__(self) -> tuple[type["_Session"], tuple[str]]:
-        return _Session, (self._name,)
+        return _Session, (self.name,)
 
     def open(self, content: Tensor) -> Any:
         """Return onnxruntime's session."""
@@ -196,7 +213,7 @@ class _Session:
                 import onnxruntime
             except ImportError:
                 raise ValueError(
-                    f"{self._name} is an ONNX file, which needs the package onnxruntime; install "
+                    f"{self.name} is an ONNX file, which needs the package onnxruntime; install "
                     "filterbands[onnx]"
                 ) from None
             options = onnxruntime.SessionOptions()
@@ -208,5 +225,5 @@ class _Session:
                 )
             except Exception as error:  # as above
                 said = " ".join(str(error).split())
-                raise ValueError(f"{self._name} is not a whole ONNX file: {said}") from None
+                raise ValueError(f"{self.name} is not a whole ONNX file: {said}") from None
         return self._opened
