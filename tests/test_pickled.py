@@ -59,6 +59,8 @@ BOMBS: dict[str, bytes] = {
     "a function of lists": b"X\x01\x00\x00\x00a" + LISTS + b")R",
     "a class of lists": b"X\x01\x00\x00\x00a" + LISTS + b")\x81",
     "a far number": b"X\x01\x00\x00\x00a]r\xff\xff\xff\x1f",
+    "a tensor that is set": b"X\x01\x00\x00\x00actorch\nTensor\n)Rq\x01(h\x01K\x00"
+    b"J\xff\xff\xff\x7f\x85K\x01\x85tb",
     "a bytearray": b"X\x01\x00\x00\x00ac__builtin__\nbytearray\nJ\xff\xff\xff\x7f\x85R",
     "a tensor": b"X\x01\x00\x00\x00actorch\nFloatTensor\nJ\xff\xff\xff\x7f\x85R",
     "a new tensor": b"X\x01\x00\x00\x00actorch\nFloatTensor\nJ\xff\xff\xff\x7f\x85\x81",
@@ -165,6 +167,46 @@ def test_a_call_that_torch_does_not_write_is_refused_also_where_another_function
             b"ctorch._tensor\n_rebuild_from_type_v2\n(" + function + b"ctorch\nTensor\n" + arguments + b"}tR"
         )
     walked(REPEATED)
+
+
+SHORT = STORAGE.replace(b"K\x02tQ", b"K\x00tQ")
+PARAMETER = b"ctorch.nn.parameter\nParameter\n" + REPEATED + b"\x85R"
+# Tensors with more numbers than their storage, which torch would enlarge.
+GROWING: dict[str, bytes] = {
+    "a storage of nothing": REPEATED.replace(STORAGE, SHORT),
+    "steps": REPEATED.replace(b"K\x00\x85\x89", b"K\x01\x85\x89"),
+    "an offset": REPEATED.replace(b"K\x00" + LARGE, b"K\x02K\x01"),
+    "a negative step": REPEATED.replace(b"K\x00\x85\x89", b"J\xff\xff\xff\xff\x85\x89"),
+    "steps of another number": REPEATED.replace(b"K\x00\x85\x89", b"K\x00K\x00\x86\x89"),
+    "many axes": REPEATED.replace(
+        LARGE + b"\x85K\x00\x85", b"(" + b"K\x01" * 65 + b"t(" + b"K\x00" * 65 + b"t"
+    ),
+    "state": b"ctorch\nTensor\n)R(" + OFFSET_SIZE_STRIDE + b"tb",
+    "state in two steps": b"ctorch\nTensor\n)R(" + STORAGE + b"K\x00" + LARGE + b"\x85tb",
+    "state of a new tensor": b"ctorch\nFloatTensor\n)\x81(" + OFFSET_SIZE_STRIDE + b"tb",
+    "state of a rebuilt one": REPEATED + b"(" + OFFSET_SIZE_STRIDE + b"tb",
+    "state of a Parameter": PARAMETER + b"(" + OFFSET_SIZE_STRIDE + b"tb",
+}
+SIZE = b"ctorch\nSize\nK\x02\x85\x85R"
+# What torch wrote before version 0.4, and views.
+WITHIN: dict[str, bytes] = {
+    "a view": REPEATED.replace(b"K\x00" + LARGE + b"\x85K\x00", b"K\x01K\x01\x85K\x05"),
+    "nothing": REPEATED.replace(STORAGE, SHORT).replace(LARGE, b"K\x00"),
+    "state": b"ctorch\nFloatTensor\n)R(" + STORAGE + b"K\x00" + SIZE + b"K\x01\x85tb",
+    "state of a Parameter": PARAMETER + b"(" + REPEATED + b"NN\x88}tb",
+}
+
+
+@pytest.mark.parametrize("form", GROWING)
+def test_a_tensor_lies_within_its_storage(form: str) -> None:
+    said = r"other values than torch\.save|more numbers than its storage|no sense"
+    with pytest.raises(PickleError, match=said):
+        walked(GROWING[form])
+
+
+@pytest.mark.parametrize("form", WITHIN)
+def test_a_tensor_within_its_storage_is_read(form: str) -> None:
+    walked(WITHIN[form])
 
 
 ENTRIES = b"(" + b"K\x01" * 10_000

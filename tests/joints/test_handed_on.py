@@ -39,11 +39,13 @@ def noisy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(_config("gaussian", keep_every=1), tmp_path_factory.mktemp("runs") / "noisy").folder
 
 
-@pytest.mark.parametrize("verb", ["bake", "shrink"])
+@pytest.mark.parametrize(
+    ("verb", "name"), [("bake", "plain.safetensors"), ("shrink", "plain.safetensors"), ("bake", "plain.pt")]
+)
 def test_a_file_written_from_a_run_knows_what_its_training_resembled_and_saw(
-    noisy: Path, tmp_path: Path, verb: str
+    noisy: Path, tmp_path: Path, verb: str, name: str
 ) -> None:
-    file = tmp_path / "plain.safetensors"
+    file = tmp_path / name
     images = ["--data", "planted", "--noise", "0.05"] if verb == "shrink" else []
     assert main([verb, str(noisy), "--out", str(file), *images]) == 0
     assert known_overlap(file) == known_overlap(noisy)
@@ -66,6 +68,8 @@ def test_what_a_file_says_of_its_training_is_not_believed_where_it_is_damaged(tm
         assert known_overlap(file) is None
         assert known_trainings(file) == ()
     file.write_bytes(b"no weights")
+    assert known_overlap(file) is None
+    torch.save({"a": torch.zeros(1)}, file)
     assert known_overlap(file) is None
 
 

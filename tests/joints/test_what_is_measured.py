@@ -12,9 +12,18 @@ from PIL import Image
 from filterbands.cli import main
 from filterbands.corruptions import CopyConfig, corrupt, parameters_for
 from filterbands.datasets import load_data
+from filterbands.disk import write_weights
 from filterbands.evaluation import EvaluateConfig, evaluate, load_scores
-from filterbands.models import load_model
-from filterbands.probes import ProbeConfig, cifar10_moments, corruption_spectra, gradient_spectrum
+from filterbands.models import known_size, load_model, read_weights
+from filterbands.probes import (
+    ProbeConfig,
+    cifar10_moments,
+    corruption_spectra,
+    fourier_heatmap,
+    gradient_spectrum,
+    pass_curves,
+    read_probed,
+)
 from filterbands.run import Run
 from filterbands.training import TrainConfig, train
 
@@ -166,6 +175,33 @@ def test_images_that_are_named_come_in_the_size_of_the_training(
     given: dict[str, Any] = {"config": ProbeConfig(batch_size=8)}
     one, other = (gradient_spectrum(run, data, **given) for data in (spec, load_data(spec, size=16)))
     assert torch.equal(one.power, other.power)
+    caplog.clear()
+    heat = fourier_heatmap(
+        run, spec, norm=1.0, config=ProbeConfig(batch_size=8, radius=0.1), db=tmp_path / "p.db"
+    )
+    assert heat.size == (16, 16)
+    assert heat.clean_error == pytest.approx(1 - pass_curves(run, spec, **given).clean)
+    assert caplog.text.count(f"as {run} expects them") == 2
+    assert [probed.name for probed in read_probed(tmp_path / "p.db")] == ["run"]
+
+
+@pytest.mark.parametrize("way", ["bake", "shrink", "copy"])
+def test_a_file_written_from_a_run_keeps_the_size_of_its_images(run: Path, tmp_path: Path, way: str) -> None:
+    spec, file = f"folder:{run.parent / 'pictures'}", tmp_path / "net.safetensors"
+    if way == "copy":
+        file.write_bytes((run / "weights.safetensors").read_bytes())
+    else:
+        images = ["--data", spec, "--images", "4"] if way == "shrink" else []
+        assert main([way, str(run), "--out", str(file), *images]) == 0
+    small = load_data(spec, split="test", size=16).fingerprint()
+    assert evaluate(file, spec, config=EvaluateConfig(kinds=())).pixels == small
+
+
+@pytest.mark.parametrize("text", ["[1", "-3", "99999", "true", '"16"'])
+def test_a_size_that_makes_no_sense_is_no_size(run: Path, tmp_path: Path, text: str) -> None:
+    file = tmp_path / "net.safetensors"
+    write_weights(file, read_weights(run / "weights.safetensors"), {"arch": "fastnet", "trained_size": text})
+    assert known_size(file) == 0
 
 
 def test_a_run_on_a_file_of_arrays_is_said_to_have_seen_them_once(

@@ -14,7 +14,16 @@ from torch import nn
 
 from filterbands.control import set_share
 from filterbands.filters import analyze
-from filterbands.models import architecture_of, check_architecture, describe, load_model
+from filterbands.models import (
+    architecture_of,
+    check_architecture,
+    describe,
+    is_onnx,
+    known_overlap,
+    known_trainings,
+    load_model,
+    name_of,
+)
 
 PUBLISHED = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
 IMAGES = torch.rand(2, 3, 6, 6, generator=torch.Generator().manual_seed(0))
@@ -186,6 +195,15 @@ def test_a_function_in_the_working_directory_gives_the_network(here: str) -> Non
     model = load_model(arch=f'{here}:net(5, bias=False, name="a:(b")')
     assert model[0].weight.shape == (5, 3, 3, 3)
     assert model[0].bias is None
+    # Longer than the name of a file may be.
+    long = f"{here}:net(5, name='{'a' * 300}')"
+    assert load_model(long)[0].weight.shape == (5, 3, 3, 3)
+    assert (name_of(long), is_onnx(long), known_overlap(long), known_trainings(long)) == (
+        long,
+        False,
+        None,
+        (),
+    )
     for spec, message in (
         (f"{here}:nowhere", "no such file or function"),
         ("no_such_module_at_all:net", "no such file or function"),

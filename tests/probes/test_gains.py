@@ -76,6 +76,24 @@ def test_spectra_say_what_they_are_of() -> None:
         found.low_energy("contrast", severities=[1])
 
 
+def test_a_corruption_that_adds_nothing_lies_at_no_frequency(caplog: pytest.LogCaptureFixture) -> None:
+    # Its first three severities leave gray images as they are.
+    found = corruption_spectra(load_data("digits", limit=10), kinds=["saturate", "gaussian_noise"])
+    both = [found.spectra["saturate", severity].low_energy() for severity in (4, 5)]
+    assert found.low_energy("saturate") == pytest.approx(np.mean(both))
+    assert np.isnan(found.low_energy("saturate", severities=[1, 2]))
+    assert found.low_energy("saturate") > found.low_energy("gaussian_noise")
+    assert "saturate leaves" not in caplog.text
+    cells = {("saturate", 1): 5, ("gaussian_noise", 1): 5}
+    one, other = (network(name, cells) for name in ("one", "other"))
+    free = replace(found, data="", split="", pixels="", parameters="")
+    assert gain_by_frequency(one, other, free).kinds == ("gaussian_noise",)
+    few = corruption_spectra(load_data("digits", limit=10), kinds=["saturate"], severities=[1, 2])
+    assert few.kinds == ()
+    assert few.to_json()["low_energy"] == {}
+    assert "saturate leaves all of these images as they are" in caplog.text
+
+
 def test_a_vulnerability_is_a_mean_over_the_severities_that_are_asked_for() -> None:
     whole = {("fog", 1): 0.2, ("fog", 5): 0.6}
     made = {"layer": "conv1", "batch_norm": None, "found_by": "registration", "filters": {}, "data": "d"}

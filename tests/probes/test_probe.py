@@ -269,6 +269,22 @@ def test_bad_input_is_told_in_one_line(changes: dict[str, object], message: str)
     assert "\n" not in str(caught.value)
 
 
+class ChannelsLast(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return images.permute(0, 2, 3, 1)
+
+
+def test_maps_whose_channels_are_last_are_refused() -> None:
+    class Mean(nn.Module):
+        def forward(self, maps: Tensor) -> Tensor:
+            return maps.mean(dim=(1, 2))
+
+    model = nn.Sequential(nn.Conv2d(3, 5, 3, padding=1), ChannelsLast(), Mean(), nn.Linear(5, 3))
+    with pytest.raises(ValueError, match=r"'1' gives 16 x 16 x 5, which seems to have its channels last"):
+        fourier_heatmap(model, images_of(2), norm=1.0, layer="1")
+    assert fourier_heatmap(model, images_of(2), norm=1.0, layer="0").size == (16, 16)
+
+
 def test_nan_is_an_error_and_no_score() -> None:
     class Broken(nn.Module):
         def forward(self, images: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ from filterbands.study import (
     seed_spread,
     table,
 )
+from filterbands.training import TrainConfig
 
 run_module = importlib.import_module("filterbands.study.run")
 
@@ -440,6 +441,27 @@ def test_a_run_that_fails_does_not_stop_the_others(plain: dict[str, Any], tmp_pa
     broken = {"name": "broken", "recipe": "standard", "set": {"learning_rate": 1e9, "epochs": 3}}
     study = as_study({**plain, "recipes": [broken, "standard"], "seeds": [0]})
     with pytest.raises(ValueError, match="1 of 2 runs failed, the others are kept: broken-fastnet-0"):
+        run_study(study, tmp_path)
+    assert [line["recipe"] for line in read_lines(tmp_path)] == ["standard"]
+
+
+def test_memory_that_runs_out_in_one_row_does_not_stop_the_others(
+    plain: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = run_module.train
+
+    def train(config: TrainConfig, *given: Any, **more: Any) -> Run:
+        if config.recipe == "large":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried\nto allocate 2 GiB")
+        found: Run = real(config, *given, **more)
+        return found
+
+    monkeypatch.setattr(run_module, "train", train)
+    study = as_study(
+        {**plain, "recipes": [{"name": "large", "recipe": "standard"}, "standard"], "seeds": [0]}
+    )
+    said = "1 of 2 runs failed, the others are kept: large-fastnet-0.*CUDA out of memory. Tried to allocate"
+    with pytest.raises(ValueError, match=said):
         run_study(study, tmp_path)
     assert [line["recipe"] for line in read_lines(tmp_path)] == ["standard"]
 

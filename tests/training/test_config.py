@@ -81,6 +81,8 @@ def test_a_text_sets_a_field_of_any_type(setting: str, value: Any) -> None:
         (["spectral.noise=0.1", "spectral.floor=0"], "spectral.floor changes nothing; set spectral.learn"),
         (["white_clean=0.2"], "white_clean changes nothing; set white_noise as well"),
         (["schedule=steps", "peak=0.1"], "peak changes nothing; set schedule=triangle or cosine as well"),
+        (["optimizer=adamw"], "learning_rate 0.4 is meant for sgd, and adamw moves every weight by"),
+        (["optimizer=adamw", "learning_rate=0.001"], ""),
     ],
 )
 def test_a_field_of_what_is_off_is_said_to_change_nothing(
@@ -251,6 +253,7 @@ def test_a_config_cannot_be_changed_in_place() -> None:
         (["modulate.budget=0"], "modulate.budget needs a number in"),
         (["blur=0.5"], "blur needs a number in"),
         (["blur=0.1", "share.low=1"], "blur needs a free first layer"),
+        (["init=timm:resnet18"], "init needs a file or a Run, got timm:resnet18; save its weights"),
         (["white_noise=-1"], "white_noise needs a number in"),
     ],
 )

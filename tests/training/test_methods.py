@@ -1,6 +1,6 @@
 """Every method: a finite loss that teaches, and draws that belong to one image."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -10,12 +10,11 @@ from torch.testing import assert_close
 
 from filterbands import rng
 from filterbands.corruptions import CORRUPTIONS
-from filterbands.training import METHODS
+from filterbands.training import METHODS, TrainConfig, with_settings
 from filterbands.training.methods.protocol import Method, Step, _check
+from filterbands.training.networks import in_training
 
 CLASSES = 10
-# Their public code leaves [0, 1] in the second view.
-OUTSIDE = ("apr_p_code", "apr_sp_code", "hybridaugment_pp_code")
 
 
 class Pixels(nn.Module):
@@ -182,10 +181,46 @@ def test_images_stay_within_their_range(name: str) -> None:
     model = Watching()
     run(METHODS[name], model, (images > 0.5).float(), labels, key)
     views = model.seen[0]
-    if name in OUTSIDE:
+    if METHODS[name].leaves_range:
+        assert bool((views[64:] < 0).any() or (views[64:] > 1).any())
         views = views[:64]
     assert float(views.min()) >= 0
     assert float(views.max()) <= 1
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_takes_noise_in_front_of_the_network_or_is_refused_by_name(name: str) -> None:
+    images, labels, key = batch(16)
+    for setting in ("white_noise=0.1", "spectral.gain=0.5"):
+        settings = [f"method={name}", "arch=cifar_resnet20", setting]
+        if METHODS[name].leaves_range:
+            with pytest.raises(ValueError, match=rf"{name} leaves \[0, 1\].*; take method \w+(?<!_code)$"):
+                with_settings(TrainConfig(), settings)
+        else:
+            network = in_training(with_settings(TrainConfig(), settings), classes=CLASSES)[1].train()
+            assert bool(run(METHODS[name], network, images, labels, key).loss.isfinite())
+
+
+class Heads(NamedTuple):
+    """What a network with an auxiliary head gives in training."""
+
+    logits: Tensor
+    aux: Tensor
+
+
+class Headed(Pixels):
+    """Has such a head."""
+
+    def forward(self, images: Tensor) -> Heads:  # type: ignore[override]
+        logits = super().forward(images)
+        return Heads(logits, -logits)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_network_with_an_auxiliary_head_is_trained_by_its_logits(name: str) -> None:
+    plain, headed = (run(METHODS[name], model, *batch(16)) for model in (Pixels(), Headed()))
+    assert torch.equal(plain.loss, headed.loss)
+    assert torch.equal(plain.logits, headed.logits)
 
 
 def test_the_standard_loss_is_the_smoothed_cross_entropy() -> None:

@@ -372,6 +372,41 @@ def test_a_run_that_goes_on_in_another_way_says_so_and_records_both(
     assert (record["device"], record["threads"]) == ("theirs", 77)
 
 
+class FirstClass(torch.nn.Module):
+    """Takes every image for one of the first class."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.eye(2)[torch.zeros(len(images), dtype=torch.int64)]
+
+
+def test_the_accuracy_beside_recalibrated_norms_is_over_all_classes_of_sorted_images(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_WITNESSES", 10)
+    for labels, expected in (([0] * 20 + [1] * 20, 0.5), ([0, 1] * 5 + [1] * 30, 0.5)):
+        data = ImageSet(
+            name="sorted",
+            split="train",
+            images=torch.zeros(40, 3, 8, 8, dtype=torch.uint8),
+            labels=torch.tensor(labels),
+            classes=("a", "b"),
+            index=torch.arange(40),
+        )
+        batches = Batches.of(data, TrainConfig(batch_size=4, crop=0), torch.device("cpu"))
+        fabric = module.launch(device="cpu", precision="float32", threads=None)
+        assert module._clean_accuracy(FirstClass(), batches, fabric) == expected
+
+
+def test_a_start_that_was_trained_behind_a_blur_is_blurred_no_second_time(
+    config_of: Configs, tmp_path: Path
+) -> None:
+    config = replace(config_of("standard"), epochs=1, blur=0.2)
+    run = train(config, tmp_path / "run")
+    with pytest.raises(ValueError, match="was trained behind a blur, which is in its kernels; set blur=0"):
+        build(replace(config, init=str(run.folder)), classes=10)
+    build(replace(config, init=str(run.folder), blur=0.0), classes=10)
+
+
 def test_batch_norms_recalibrated_after_noise_are_said_so(whole: Runs) -> None:
     figures = whole("spectral").read()["recalibrated"]
     assert figures["images"] == 96

@@ -10,6 +10,10 @@ from torch import nn
 
 from ..run import Run
 from .loading import load_model
+from .zoo import is_named
+
+# Largest side of images that a file may name.
+_LARGEST_SIDE = 4096
 
 Named = nn.Module | str | os.PathLike[str]
 """A network, or what `load_model` takes for one."""
@@ -28,7 +32,7 @@ def opened(model: Named) -> nn.Module:
 def name_of(model: str | os.PathLike[str]) -> str:
     """Return the name of the file or folder that a text names; a spec names itself."""
     path = Path(model)
-    return path.resolve().name if path.exists() else str(model)
+    return str(model) if is_named(path) or not path.exists() else path.resolve().name
 
 
 def run_of(model: str | os.PathLike[str]) -> Run | None:
@@ -58,9 +62,12 @@ def known_overlap(model: str | os.PathLike[str]) -> tuple[str, ...] | None:
 
 
 def known_size(model: str | os.PathLike[str]) -> int:
-    """Return the side to which a run's images of a folder were brought; 0 where none is known."""
-    size: int = _record(model).get("config", {}).get("size") or 0
-    return max(0, size)
+    """Return the side to which a run's images of a folder were brought; 0 where none is known.
+
+    A file of weights that was written from a run knows what the run does.
+    """
+    size = _record(model).get("config", {}).get("size") or _noted(model, "trained_size")
+    return size if type(size) is int and 0 < size <= _LARGEST_SIDE else 0
 
 
 def known_trainings(model: str | os.PathLike[str]) -> tuple[tuple[str, str], ...]:
@@ -90,6 +97,8 @@ def remembered(model: str | os.PathLike[str]) -> dict[str, str]:
     found = {} if overlap is None else {"overlap": json.dumps(overlap)}
     if trainings:
         found["trainings"] = json.dumps([{"data": data, "split": split} for data, split in trainings])
+    if size := known_size(model):
+        found["trained_size"] = json.dumps(size)
     return found
 
 
@@ -97,7 +106,7 @@ def _noted(model: str | os.PathLike[str], what: str) -> Any:
     """Return what `remembered` wrote into a file of weights; None where there is nothing that can be read."""
     file = Path(model)
     try:
-        if file.suffix != ".safetensors" or not file.is_file():
+        if not file.is_file():
             return None
         with safe_open(file, framework="pt") as archive:
             return json.loads((archive.metadata() or {}).get(what, "null"))

@@ -32,7 +32,11 @@ _LIMIT = 2**31 - 1
 def is_onnx(path: str | Path) -> bool:
     """Return whether a file begins as an ONNX file does; its name does not matter."""
     file = Path(path)
-    if not file.is_file():
+    try:
+        if not file.is_file():
+            return False
+    except OSError:
+        # Too long for a file's name.
         return False
     with file.open("rb") as stream:
         head = stream.read(9)
@@ -102,7 +106,8 @@ def _as_bytes(pixels: np.ndarray[Any, np.dtype[Any]], session: "_Session") -> np
             f"{session.name} takes bytes, and got values from {pixels.min():.3g} to {pixels.max():.3g}; give "
             "images in [0, 1], without mean and std, since it normalizes in its own graph"
         )
-    return np.rint(255 * pixels)
+    levels: np.ndarray[Any, np.dtype[Any]] = np.rint(255 * pixels)
+    return levels
 
 
 def _check_input(file: Path, inputs: Sequence[Any]) -> None:

@@ -7,13 +7,11 @@ from typing import Any
 
 from torch import _weights_only_unpickler
 
-from .stand_ins import Made, Name, PickleError
+from .stand_ins import Made, Name, PickleError, fits
 
 # Calls another function, with arguments of the file.
 _FROM_TYPE = "torch._tensor._rebuild_from_type_v2"
 _REBUILD = "torch._utils._rebuild_"
-# Most axes of a tensor.
-_AXES = 64
 
 
 def _are(*kinds: Any) -> Callable[[list[Any]], bool]:
@@ -52,10 +50,8 @@ def _is_of_flat(given: list[Any]) -> bool:
 
 def _is_whole(given: list[Any]) -> bool:
     """Return whether a tensor has no more numbers than its storage; memory is taken for them first."""
-    storage, _, shape = given[:3]
-    sides = shape.parts if isinstance(shape, Made) and len(shape.parts) <= _AXES else [None]
-    is_flat = isinstance(given[4], Made) and _are_flat(given[4].parts)
-    return _is_of_object(given) and is_flat and _are(int)(sides) and abs(prod(sides)) <= storage.numbers
+    is_flat = len(given) > 4 and isinstance(given[4], Made) and _are_flat(given[4].parts)
+    return is_flat and fits(given) and prod(given[2].sides or given[2].parts) <= given[0].numbers
 
 
 # What torch.save writes as arguments. Other functions and classes of torch are called without any.
@@ -71,10 +67,8 @@ _WRITTEN: Mapping[str, Callable[[list[Any]], bool]] = MappingProxyType(
         "torch.device": _are(str, int),
         "torch.nn.parameter.Parameter": _is_of_object,
         "torch.serialization._get_layout": _are(str),
-        **{
-            f"{_REBUILD}{name}": _is_of_object
-            for name in ("parameter", "parameter_with_state", "tensor", "tensor_v2", "tensor_v3")
-        },
+        **{f"{_REBUILD}{name}": _is_of_object for name in ("parameter", "parameter_with_state")},
+        **{f"{_REBUILD}{name}": fits for name in ("tensor", "tensor_v2", "tensor_v3")},
         f"{_REBUILD}nested_tensor": _is_of_object,
         f"{_REBUILD}qtensor": _is_whole,
         f"{_REBUILD}meta_tensor_no_storage": lambda _: True,

@@ -8,6 +8,8 @@ from typing import Any
 
 # Letters that a key counts for besides its own.
 KEY = 32
+# Most axes of a tensor.
+AXES = 64
 # Entries of a container that take no time worth counting.
 _FEW = 16
 # What else has a hash that follows from its numbers. No file has thousands of them as keys.
@@ -48,8 +50,32 @@ class Made:
     """The name of what was called for it."""
     numbers: int = 0
     """What a storage claims to hold, or the letters of bytes."""
+    sides: list[Any] = field(default_factory=list)
+    """Those of a `torch.Size`."""
     hashed: tuple[int | None] | None = None
     """What `hashed` returns; None while that is not known."""
+
+
+def fits(given: list[Any]) -> bool:
+    """Return whether storage, offset, shape and steps of a tensor lie within the storage.
+
+    Torch would enlarge a storage that is too small, by any number of numbers.
+    """
+    if len(given) < 4 or not (isinstance(given[0], Made) and given[0].kind == "object"):
+        return False
+    shape, steps = (_sides(one) for one in given[2:4])
+    numbers = [given[1], *shape, *steps]
+    if len(shape) > AXES or not all(isinstance(one, int) and one >= 0 for one in numbers):
+        return False
+    last: int = given[1] + sum((side - 1) * step for side, step in zip(shape, steps, strict=True))
+    return 0 in shape or last < given[0].numbers
+
+
+def _sides(value: Any) -> list[Any]:
+    """Return the numbers of a shape; one that is none for anything else."""
+    if not isinstance(value, Made) or value.kind not in ("tuple", "list", "object"):
+        return [None]
+    return value.sides if value.kind == "object" else value.parts
 
 
 def weight(value: Any) -> int:

@@ -9,7 +9,7 @@ from typing import IO, Any
 
 from torch._utils import IMPORT_MAPPING, NAME_MAPPING
 
-from .stand_ins import KEY, Made, Name, PickleError, compared, copied, entries, weight
+from .stand_ins import KEY, Made, Name, PickleError, compared, copied, entries, fits, weight
 
 Codes = Iterable[tuple[pickletools.OpcodeInfo, Any, int | None]]
 """The operations of a pickle, as `pickletools.genops` yields them."""
@@ -208,6 +208,9 @@ class _Machine:
         self.made[-1].maker = name
         if name == "_codecs.encode":
             self.made[-1].numbers = weight(arguments.parts[0])
+        if name == "torch.Size":
+            given = arguments.parts[0] if arguments.parts else None
+            self.made[-1].sides = list(given.parts) if isinstance(given, Made) else []
 
     def called_with(self, count: int) -> None:
         """Make an object of a class and its arguments, `count` values on the stack."""
@@ -223,8 +226,15 @@ class _Machine:
         # A dictionary, or a tuple of two where there are slots.
         for one in [state, *(state.parts if isinstance(state, Made) else [])]:
             self.walk.compare(one.keys if isinstance(one, Made) else [])
-        if not isinstance(self.stack[-1], Made):
+        target = self.stack[-1]
+        if not isinstance(target, Made):
             raise TypeError
+        if _is_of_tensor(target.maker):
+            # The state of a tensor is its storage, before torch 0.4; that of a Parameter may be a tensor.
+            parts = state.parts if isinstance(state, Made) else []
+            is_held = target.maker == "torch.nn.parameter.Parameter" and len(parts) in (3, 5)
+            if not is_held and not (len(parts) == 4 and fits(parts)):
+                raise PickleError("would give a tensor more numbers than its storage has")
 
     def drop(self) -> None:
         if self.stack:
@@ -253,6 +263,15 @@ class _Machine:
             raise PickleError(f"claims {largest:,} numbers, and the file has {self.walk.size:,} bytes")
         self.push("object")
         self.made[-1].numbers = largest
+
+
+def _is_of_tensor(maker: str) -> bool:
+    """Return whether what a function of this name makes is a tensor."""
+    if maker == "torch.nn.parameter.Parameter" or maker.startswith(
+        ("torch._utils._rebuild", "torch._tensor.")
+    ):
+        return True
+    return maker.startswith("torch.") and maker.endswith("Tensor")
 
 
 def _keys_for(name: str, given: list[Any]) -> list[Any]:

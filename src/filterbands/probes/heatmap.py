@@ -20,7 +20,7 @@ from .. import fourier, rng
 from ..checks import hint
 from ..evaluation import Data
 from ..filters import EQUAL_AREA
-from ..models import Named, opened
+from ..models import Named
 from ..types import Progress
 from .probe import Arrays, Probe, ProbeConfig, probing
 
@@ -168,18 +168,16 @@ def fourier_heatmap(
     """
     if not (np.isfinite(norm) and norm > 0):
         raise ValueError(f"norm needs a number above 0, the L2 norm in each channel, got {norm:g}")
-    model = opened(model)
-    if layer:
-        find_module(model, layer)
-        if config is not None and config.compile:
-            raise ValueError("compile takes the network as a whole, and layer looks into it; leave one out")
+    if layer and config is not None and config.compile:
+        raise ValueError("compile takes the network as a whole, and layer looks into it; leave one out")
     added: list[Tensor] = []
 
     def perturb(_: nn.Module, __: Any, output: Tensor) -> Tensor | None:
         return output + added[0].to(output.dtype) if added else None
 
     with probing(model, data, limit=limit, config=config, db=db) as probe:
-        shape = _feature_shape(probe, model, layer) if layer else probe.source.shape
+        perturbed = find_module(probe.network, layer)
+        shape = _feature_shape(probe, perturbed, layer) if layer else probe.source.shape
         _, height, width = shape
         reach, step = probe.config.radius, probe.config.step
         rows = _frequencies(height, width, step or 1, reach)
@@ -196,7 +194,7 @@ def fourier_heatmap(
                 told = True
             return _wrong(probe, added if layer else None, pairs, shape, float(norm))
 
-        with find_module(model, layer).register_forward_hook(perturb) if layer else nullcontext():
+        with perturbed.register_forward_hook(perturb) if layer else nullcontext():
             clean_error = float(probe.clean().double().mean())
             for i, columns in rows.items():
                 pairs = torch.stack([torch.full_like(columns, i), columns], dim=1)
@@ -355,9 +353,10 @@ def find_module(model: nn.Module, name: str) -> nn.Module:
     return modules[name]
 
 
-def _feature_shape(probe: Probe, model: nn.Module, layer: str) -> tuple[int, int, int]:
+def _feature_shape(probe: Probe, module: nn.Module, layer: str) -> tuple[int, int, int]:
+    """Return channels, height and width of what a module gives."""
     seen: list[Any] = []
-    hook = find_module(model, layer).register_forward_hook(lambda _, __, output: seen.append(output))
+    hook = module.register_forward_hook(lambda _, __, output: seen.append(output))
     with hook, torch.inference_mode():
         probe.outputs(probe.floats()[:2])
     shapes = {tuple(found.shape[1:]) if isinstance(found, Tensor) else type(found).__name__ for found in seen}
@@ -367,4 +366,11 @@ def _feature_shape(probe: Probe, model: nn.Module, layer: str) -> tuple[int, int
             f"layer needs a module that gives feature maps (b, c, h, w) of one size; {layer!r} gives {what}"
         )
     channels, height, width = seen[0].shape[1:]
+    # Maps have the shape of the images, nearly always exactly.
+    _, rows, columns = probe.source.shape
+    if channels * columns == height * rows and height * columns != width * rows:
+        raise ValueError(
+            f"layer needs a module that gives feature maps (b, c, h, w); {layer!r} gives "
+            f"{channels} x {height} x {width}, which seems to have its channels last; name another module"
+        )
     return channels, height, width

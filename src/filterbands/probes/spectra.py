@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
+from math import isnan
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -162,14 +163,19 @@ class CorruptionSpectra:
     def low_energy(
         self, kind: str, cutoff: float = EQUAL_AREA, *, severities: Collection[int] | None = None
     ) -> float:
-        """Return the share of a kind's power within the cutoff, the mean over severities, by default all."""
-        found = of_kind(self.spectra, kind, severities)
-        return float(np.mean([spectrum.low_energy(cutoff) for spectrum in found]))
+        """Return the share of a kind's power within the cutoff, the mean over severities, by default all.
+
+        Severities that leave all images as they are, as `saturate` may leave gray ones, have no power and do
+        not count; NaN where no other is there.
+        """
+        found = [one for one in of_kind(self.spectra, kind, severities) if one.total > 0]
+        return float(np.mean([one.low_energy(cutoff) for one in found])) if found else float("nan")
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The kinds at hand."""
-        return tuple(by_kind(self.spectra))
+        """The kinds at hand that change the images."""
+        cells = by_kind(self.spectra)
+        return tuple(kind for kind, found in cells.items() if any(one.total > 0 for one in found.values()))
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -228,8 +234,12 @@ def corruption_spectra(
     if db is not None:
         keys = [[*cell, key_of_part(corruptions.facts(source, *cell, of))] for cell in found]
         _record(db, source, table, keys)
+    spectra = {cell: Spectrum(power=torch.from_numpy(arrays["power"])) for cell, arrays in found.items()}
+    for kind, cells in by_kind(spectra).items():
+        if not any(one.total > 0 for one in cells.values()):
+            _LOG.warning("%s leaves all of these images as they are, and has no spectrum", kind)
     return CorruptionSpectra(
-        spectra={cell: Spectrum(power=torch.from_numpy(arrays["power"])) for cell, arrays in found.items()},
+        spectra=spectra,
         images=len(source.labels),
         data=source.name,
         split=source.split,
@@ -363,7 +373,9 @@ def gain_by_frequency(one: Scores, other: Scores, spectra: CorruptionSpectra) ->
         mine, theirs = (scores.cells[kind, severity].accuracy for scores in (one, other))
         found.setdefault(kind, {})[severity] = mine - theirs
     energies = {
-        kind: spectra.low_energy(kind, severities=found[kind]) for kind in spectra.kinds if kind in found
+        kind: energy
+        for kind in spectra.kinds
+        if kind in found and not isnan(energy := spectra.low_energy(kind, severities=found[kind]))
     }
     kinds = tuple(sorted(energies, key=energies.__getitem__))
     low = tuple(energies[kind] for kind in kinds)

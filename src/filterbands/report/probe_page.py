@@ -201,8 +201,13 @@ def _gains(probed: Sequence[Probed], corruptions: CorruptionSpectra | None) -> T
     tables = [scores.kinds for _, _, scores in scored]
     # The networks that are compared were measured at the same severities.
     energies = {
-        kind: corruptions.low_energy(kind, severities=_shared(scored[0][2], corruptions.spectra, kind))
+        kind: energy
         for kind in corruptions.kinds
+        if not isnan(
+            energy := corruptions.low_energy(
+                kind, severities=_shared(scored[0][2], corruptions.spectra, kind)
+            )
+        )
     }
     rows: list[Row] = [
         [Cell(spaced(kind), kind=kind), number(energies[kind]), *accuracy_cells(kind, tables)]
@@ -216,7 +221,11 @@ def added_pictures(corruptions: CorruptionSpectra) -> list[Picture]:
     """Return a picture of what each kind adds, those of the highest frequencies first."""
     pictures = []
     for kind in sorted(corruptions.kinds, key=corruptions.low_energy):
-        severities = [severity for name, severity in corruptions.spectra if name == kind]
+        severities = [
+            severity
+            for (name, severity), one in corruptions.spectra.items()
+            if name == kind and one.total > 0
+        ]
         severity = _SHOWN_SEVERITY if _SHOWN_SEVERITY in severities else severities[0]
         spectrum = corruptions.spectra[kind, severity]
         power = spectrum.power.double()

@@ -21,7 +21,7 @@ from ..datasets import ImageSet, Part, load_data, shares_images
 from ..disk import make_folder, owned, write_text
 from ..engine import pick_device, pick_precision, set_threads
 from ..evaluation import as_source, check_kinds, evaluate, take_over
-from ..models import is_named, known_overlap, known_trainings, load_model, weights_hash
+from ..models import known_overlap, known_trainings, load_model, weights_hash
 from ..run import Run
 from ..training import TrainConfig, check_count, train
 from ..types import Progress
@@ -188,7 +188,7 @@ def _check_same(
         if run.begun:
             if run.images not in (None, now.trained(config)):
                 raise ValueError(f"{where}, trained on other images than {study.data} holds now; {_APART}")
-            if config.init and not is_named(config.init):
+            if config.init:
                 if config.init not in starts:
                     starts[config.init] = weights_hash(config.init)
                 if run.start not in (None, starts[config.init]):
@@ -250,6 +250,10 @@ def _run_one(
         scores = evaluate(model, measured_images(study, config), config=settings, db=db)
     except (ValueError, FileNotFoundError) as error:
         return {"name": name, "stopped": str(error)}
+    except RuntimeError as error:
+        # Torch's own, such as memory that ran out, are of one run as well.
+        said = " ".join(str(error).split()) or type(error).__name__
+        return {"name": name, "stopped": said}
     plain = scores.to_json()
     averages = {
         key: None if plain[key] is None else plain[key]["accuracy"] for key in ("average_15", "average_19")
@@ -294,7 +298,7 @@ def load(study: StudyConfig) -> tuple[dict[tuple[str, int], ImageSet], ImageSet]
     }
     for entry in study.configs:
         check_count(sets[entry.split, entry.size], entry)
-        if entry.init and not is_named(entry.init) and not Path(entry.init).exists():
+        if entry.init and not Path(entry.init).exists():
             raise ValueError(
                 f"row {entry.recipe!r} starts from init {entry.init}, and there is no such file or Run"
             )

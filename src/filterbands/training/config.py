@@ -9,7 +9,7 @@ from ..checks import hint
 from ..control import LEARNED
 from ..engine import PRECISIONS
 from ..filters import EQUAL_AREA
-from ..models import ARCHITECTURES, check_architecture, trusted_arch
+from ..models import ARCHITECTURES, check_architecture, is_named, trusted_arch
 from ..run import EPOCHS
 from .methods import FILTERS, METHODS, NOISES
 
@@ -215,7 +215,7 @@ class TrainConfig:
     sync_batch_norm: bool = False
     """Whether batch norms of several processes share their statistics; CUDA only."""
     init: str = ""
-    """A checkpoint or Run to start from, as `load_model` takes it; empty for random weights."""
+    """A checkpoint or Run to start from; empty for random weights."""
     checkpoint_every: int = 1
     """Epochs between the checkpoints that a killed run goes on from."""
     keep_every: int = 0
@@ -264,6 +264,11 @@ class TrainConfig:
             # A Run of a module:function could not be loaded again: no file may choose code to run.
             raise ValueError(f"unknown arch {self.arch!r}{hint(self.arch, ARCHITECTURES)}; known are {known}")
         check_architecture(self.arch)
+        if self.init and is_named(self.init):
+            raise ValueError(
+                f"init needs a file or a Run, got {self.init}; save its weights with torch.save and name "
+                f"that file, with arch={self.arch}"
+            )
         names = ("method", "precision", "optimizer", "schedule", "recalibrate")
         tables: tuple[Collection[str], ...] = (
             METHODS,
@@ -291,6 +296,11 @@ class TrainConfig:
             raise ValueError(
                 f"method {self.method} compares clean with perturbed images, and nothing perturbs them; set "
                 "spectral.strength, spectral.gain, spectral.noise or white_noise above 0"
+            )
+        if METHODS[self.method].leaves_range and (self.spectral.on or self.white_noise):
+            raise ValueError(
+                f"method {self.method} leaves [0, 1], as its public code does, where spectral and "
+                f"white_noise cannot follow; take method {self.method.removesuffix('_code')}"
             )
         if self.compile and self.spectral.schedule != "constant":
             raise ValueError(
@@ -326,7 +336,18 @@ def with_settings(config: TrainConfig, settings: Sequence[str]) -> TrainConfig:
             if name.startswith(prefixes) and name not in _SWITCHES and not is_on(changed):
                 _LOG.warning("%s: %s changes nothing; set %s as well", changed.recipe, name, remedy)
                 break
+    if changed.optimizer == "adamw" and "learning_rate" not in names and changed.learning_rate > _ADAMW_RATE:
+        _LOG.warning(
+            "%s: learning_rate %g is meant for sgd, and adamw moves every weight by about as much per step; "
+            "set learning_rate=0.001 or so as well",
+            changed.recipe,
+            changed.learning_rate,
+        )
     return changed
+
+
+# A rate of adamw above which a line asks whether it is meant.
+_ADAMW_RATE = 0.05
 
 
 # Fields, what must be on for them to change anything, and how it is switched on.

@@ -36,10 +36,18 @@ def build(config: TrainConfig, *, classes: int) -> nn.Module:
     if config.modulate.on:
         modulate(layer, **modulation)
     if config.blur:
+        if config.init and layer.kernel_size != _fresh_kernel(config, classes):
+            raise ValueError(f"{config.init} was trained behind a blur, which is in its kernels; set blur=0")
         set_blur(layer, side=config.blur)
     if fixed:
         layer.requires_grad_(False)
     return model
+
+
+def _fresh_kernel(config: TrainConfig, classes: int) -> tuple[int, ...]:
+    """Return the sides of the first layer's kernels as the architecture has them."""
+    with torch.random.fork_rng(devices=[]):
+        return first_layer("train", load_model(arch=config.arch, classes=classes)).layer.kernel_size
 
 
 def in_training(config: TrainConfig, *, classes: int) -> tuple[nn.Module, nn.Module]:

@@ -46,19 +46,33 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "apr_s": Method(view=single_view, loss=cross_entropy),
         "apr_sp": Method(view=apr_sp, loss=cross_entropy, views=2, partners=1),
         "apr_p_code": Method(
-            view=partial(apr_p, across_channels=True, clip=False), loss=summed, views=2, partners=1
+            view=partial(apr_p, across_channels=True, clip=False),
+            loss=summed,
+            views=2,
+            partners=1,
+            leaves_range=True,
         ),
         "apr_p_across": Method(
             view=partial(apr_p, across_channels=True), loss=cross_entropy, views=2, partners=1
         ),
         "apr_s_code": Method(view=partial(single_view, as_code=True), loss=cross_entropy, resembles=WRAPPED),
         "apr_sp_code": Method(
-            view=partial(apr_sp, as_code=True), loss=summed, views=2, partners=1, resembles=WRAPPED
+            view=partial(apr_sp, as_code=True),
+            loss=summed,
+            views=2,
+            partners=1,
+            leaves_range=True,
+            resembles=WRAPPED,
         ),
         "hybridaugment": Method(view=hybridaugment, loss=cross_entropy, views=2, partners=1),
         "hybridaugment_pp": Method(view=hybridaugment_pp, loss=cross_entropy, views=2, partners=2),
         "hybridaugment_pp_code": Method(
-            view=partial(hybridaugment_pp, as_code=True), loss=summed, views=2, partners=2, resembles=WRAPPED
+            view=partial(hybridaugment_pp, as_code=True),
+            loss=summed,
+            views=2,
+            partners=2,
+            leaves_range=True,
+            resembles=WRAPPED,
         ),
         # Random filters blur, random colors change contrast and brightness, displacements are elastic.
         "prime": Method(

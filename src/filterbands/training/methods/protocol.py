@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ...engine import logits_in
 from ...types import FloatImages, Keys, Labels, check_range_of_images
 
 Partners = Float[Tensor, "p b c h w"]
@@ -57,8 +58,10 @@ class Method:
     keeps_first: bool = False
     """Whether the first view stays clean where the network's input is perturbed. Other methods that have a
     clean view of their own, such as `augmix_jsd`, have it perturbed like the others."""
+    leaves_range: bool = False
+    """Whether views leave [0, 1], so that nothing in front of the network may need that range."""
     resembles: tuple[str, ...] = ()
-    """Benchmark kinds that the views resemble: accuracy on them does not show robustness to unseen kinds."""
+    """Kinds of corruption that the views resemble: accuracy on them shows no robustness to unseen kinds."""
 
     def __call__(
         self,
@@ -108,7 +111,7 @@ class Method:
         # Images are mixed in float32, whatever the network computes in.
         with torch.autocast(images.device.type, enabled=False):
             views = self.view(*(held.float() for held in (images, *others)), key=key).to(images.dtype)
-        logits: Tensor = model(views)
+        logits = logits_in(model(views))
         return Step(self.loss(logits, labels, smoothing=smoothing), logits[: len(images)])
 
 
