@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from filterbands.disk import (
     check_input,
@@ -253,6 +254,23 @@ def write(file):
 with owned(Path(sys.argv[1])):
     write_whole(Path(sys.argv[1]) / "weights.safetensors", write)
 """
+
+
+def test_weights_under_two_names_are_written_under_both(tmp_path: Path) -> None:
+    conv = torch.nn.Conv2d(3, 4, 3)
+    network = torch.nn.ModuleDict({"stem": conv, "body": torch.nn.Sequential(conv, torch.nn.ReLU())})
+    whole = torch.arange(6.0)
+    given = {
+        **network.state_dict(),
+        "whole": whole,
+        "part": whole[2:],
+        "bare": torch.zeros(0),
+        "none": torch.zeros(0),
+    }
+    write_weights(tmp_path / "net.safetensors", given, {})
+    found = load_file(tmp_path / "net.safetensors")
+    assert list(found) == sorted(given)
+    assert all(torch.equal(found[name], value) for name, value in given.items())
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs locks of POSIX")

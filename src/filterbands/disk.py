@@ -53,7 +53,14 @@ _FULL = 1 << 20
 
 def write_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write tensors and metadata as a safetensors file, whole or not at all."""
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    plain: dict[str, Tensor] = {}
+    seen = set()
+    for name, tensor in weights.items():
+        one = tensor.detach().cpu().contiguous()
+        place = one.untyped_storage().data_ptr()
+        # A module under two names, or tied weights: safetensors takes each memory once.
+        plain[name] = one.clone() if place in seen else one
+        seen.add(place)
     write_whole(path, lambda file: save_file(plain, file, metadata=dict(metadata)))
 
 

@@ -1,5 +1,6 @@
 """`filterbands evaluate` and `results` from end to end: a baseline, Ctrl-C, own arrays, exports."""
 
+import importlib
 import json
 import sqlite3
 from contextlib import nullcontext
@@ -91,6 +92,16 @@ def test_a_candidate_with_the_weights_of_the_baseline_leaves_it_its_name(
     )
     code, _, error = _run(capsys, *words, "--baseline", "candidate")
     assert (code, "--baseline 'candidate' is not in" in error) == (2, True)
+
+
+def test_a_record_that_names_no_kinds_leaves_what_was_said_of_the_network(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("cli.evaluate", "evaluation.evaluate"):
+        monkeypatch.setattr(importlib.import_module(f"filterbands.{module}"), "known_overlap", lambda _: ())
+    assert _run(capsys, *words, "--overlap", "fog")[0] == 0
+    assert _run(capsys, *words)[0] == 0
+    assert [scores.overlap for scores in load_scores(tmp_path / "r.db")] == [("fog",)]
 
 
 OPAQUE = """

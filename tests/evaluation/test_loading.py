@@ -60,6 +60,8 @@ def test_a_copy_of_a_folder_is_no_second_set(tmp_path: Path) -> None:
     _put(db, *cells, folder="/moved")
     _put(db, cells[0], folder="/part")
     assert _sets(db) == [("/moved", ("snow", "fog"))]
+    for wanted in ("/a", "/part"):
+        assert {scores.folder for scores in load_scores(db, folder=wanted)} == {"/moved", wanted}
 
 
 def test_rows_that_know_no_folder_are_one_set_unless_there_are_two_files_of_a_kind(tmp_path: Path) -> None:

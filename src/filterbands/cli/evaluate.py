@@ -52,6 +52,8 @@ class EvaluateOptions(ComputeOptions):
     """Exit 1 where this network of the database, on the same images, is better beyond --max-drop."""
     max_drop: float = 0.0
     """Drop from the baseline that is allowed, a share: 0.01 is a percentage point."""
+    threads: int = 0
+    """Threads of torch's operations, which several workers share; 0 leaves the setting as it is."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -71,7 +73,9 @@ def run(options: EvaluateOptions) -> Answer:
     config = replace(
         options.config,
         name=options.config.name or name_of(options.model),
-        overlap=known_overlap(options.model) if options.config.overlap is None else options.config.overlap,
+        overlap=(known_overlap(options.model) or None)
+        if options.config.overlap is None
+        else options.config.overlap,
     )
     if options.config.compile and is_onnx(options.model):
         raise ValueError("--compile is for networks of torch; onnxruntime has compiled an ONNX file already")
@@ -102,7 +106,7 @@ def run(options: EvaluateOptions) -> Answer:
         document["published"] = place.to_json()
         text += f"\n\n{place}"
     if options.baseline:
-        baseline = choose_baseline(load_scores(options.db), options.baseline, scores)
+        baseline = choose_baseline(load_scores(options.db, folder=scores.folder), options.baseline, scores)
         verdict = gate(scores, baseline, max_drop=options.max_drop)
         document["baseline"] = verdict.to_json()
         text += f"\n\n{verdict}"

@@ -77,9 +77,12 @@ def run(options: ResultsOptions) -> Answer:
         return _add(options, options.add, options.name)
     scores = load_scores(options.db)
     if options.delete:
+        networks = len({entry.model for entry in of_name(scores, options.delete)})
         with Store(options.db) as store:
             count = store.delete(options.delete)
         text = f"{options.db}: deleted {count} results of {options.delete}"
+        if networks > 1:
+            text += f", {networks} networks of this name"
         if kept := {name for entry in of_name(scores, options.delete) for name in entry.other_names}:
             text += f"; the network has other names and keeps its results: {', '.join(sorted(kept))}"
         return Answer(document={"deleted": count, "name": options.delete}, text=text)

@@ -174,7 +174,9 @@ def evaluate(
     network, known = scaled(opened(model), mean, std), type(model).__name__
     if not isinstance(model, nn.Module):
         known = name_of(model)
-        config = replace(config, overlap=known_overlap(model) if config.overlap is None else config.overlap)
+        # A record that names none says nothing against what was said of the network before.
+        if config.overlap is None and (overlap := known_overlap(model)):
+            config = replace(config, overlap=overlap)
     source = as_source(data, networks=[] if isinstance(model, nn.Module) else [str(model)])
     if not isinstance(model, nn.Module):
         check_seen(model, data, source)

@@ -21,13 +21,18 @@ _Base = tuple[str, str, str]
 _Groups = dict[tuple[Any, ...], list[tuple[Cell, Outcome]]]
 
 
-def load_scores(db: str | Path) -> list[Scores]:
+def load_scores(db: str | Path, *, folder: str = "") -> list[Scores]:
     """Return the scores in a database, by network, data, seed, constants or folder, and precision.
 
     Cells of an earlier version of a kind are left out, so that no average mixes versions. Corrupted images
     that were read from files give one set of scores per folder. Rows of older databases do not have a folder,
     and go by the sha256 of their files. If there are several such files of one kind, each file has its own
     scores. A damaged cell is among the failed ones, and a line says it.
+
+    Args:
+        db: The database.
+        folder: A folder of corrupted images whose scores are wanted even where all its cells are those of
+            another folder, such as a copy. Else the later or larger one alone is there.
 
     Raises:
         FileNotFoundError: The database does not exist.
@@ -49,9 +54,9 @@ def load_scores(db: str | Path) -> list[Scores]:
                 if not outcome.failed:
                     clean[base] = (cell, outcome)
                 continue
-            for folder in folders.get(cell.key, {"": None}):
-                orphan = cell.source if not folder and base in twice else bool(cell.source)
-                group = (*base, cell.seed, cell.parameters, folder, cell.step, orphan)
+            for place in folders.get(cell.key, {"": None}):
+                orphan = cell.source if not place and base in twice else bool(cell.source)
+                group = (*base, cell.seed, cell.parameters, place, cell.step, orphan)
                 groups.setdefault(group, []).append((cell, outcome))
         for base in clean:
             if not any(group[:3] == base for group in groups):
@@ -59,6 +64,7 @@ def load_scores(db: str | Path) -> list[Scores]:
                 groups[alone] = []
         # Without a clean cell there is no score, and such a cell may name a data set that is not there.
         data = {group[1]: store.data(group[1]) for group in groups if group[:3] in clean}
+    distinct = _distinct(groups, folder)
     return [
         scores_of(
             data[images],
@@ -66,11 +72,11 @@ def load_scores(db: str | Path) -> list[Scores]:
             # A network whose row is gone goes by its fingerprint.
             names=names.get(model, (model[:12],)),
             overlap=overlaps.get(model, ()),
-            seed=_seed_of_copies([cell for cell, _ in cells], folder, folders) if read else seed,
+            seed=_seed_of_copies([cell for cell, _ in cells], place, folders) if read else seed,
             parameters=parameters,
-            folder=folder or _unknown_folder([cell for cell, _ in cells]),
+            folder=place or _unknown_folder([cell for cell, _ in cells]),
         )
-        for (model, images, precision, seed, parameters, folder, _, read), cells in _distinct(groups).items()
+        for (model, images, precision, seed, parameters, place, _, read), cells in distinct.items()
         if (model, images, precision) in clean
     ]
 
@@ -114,15 +120,18 @@ def scores_of(
     )
 
 
-def _distinct(groups: _Groups) -> _Groups:
+def _distinct(groups: _Groups, wanted: str) -> _Groups:
     """Return the groups, except folders whose cells are all in another one: copies, or former paths."""
     keys = {group: {cell.key for cell, _ in cells} for group, cells in groups.items() if group[5]}
     order = list(keys)
     covered = {
         group
         for place, group in enumerate(order)
-        if any(keys[group] < keys[other] for other in order)
-        or any(keys[group] == keys[later] for later in order[place + 1 :])
+        if group[5] != wanted
+        and (
+            any(keys[group] < keys[other] for other in order)
+            or any(keys[group] == keys[later] for later in order[place + 1 :])
+        )
     }
     return {group: cells for group, cells in groups.items() if group not in covered}
 

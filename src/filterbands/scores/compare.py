@@ -222,7 +222,8 @@ def choose_baseline(known: Iterable[Scores], name: str, like: Scores) -> Scores:
     alike = [scores for scores in alike if scores.folder == like.folder] or alike
     if (count := len({scores.model for scores in alike})) > 1:
         raise ValueError(
-            f"{count} networks are named {name}; give each a name of its own with --name, or delete one"
+            f"{count} networks are named {name}; evaluate the one that is meant again under a name of its "
+            f"own (--name) and compare with that; `results DB --delete {name}` would delete all of them"
         )
     return alike[0]
 
