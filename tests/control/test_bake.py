@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import nn
-from torch.nn.utils import parametrizations
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations, parametrize
 
 from filterbands.control import (
     bake,
@@ -82,3 +82,23 @@ def test_a_first_layer_that_shares_its_weight_or_bias_is_not_shrunk() -> None:
         with pytest.raises(ValueError, match=f"shrink needs .* of its own: {names} share their numbers"):
             shrink(network, images)
         assert all(torch.equal(tensor, before[key]) for key, tensor in network.state_dict().items())
+
+
+class Twice(nn.Module):
+    def forward(self, weight: Tensor) -> Tensor:
+        return 2 * weight
+
+
+def test_a_parametrization_without_tensors_is_refused_also_before_one_of_ours() -> None:
+    alone = nn.Sequential(nn.Conv2d(3, 8, 3))
+    parametrize.register_parametrization(alone[0], "weight", Twice())
+    with pytest.raises(
+        ValueError, match=r"bake cannot fold 0: its parametrization \(without tensors\) is not"
+    ):
+        bake_weights(alone.state_dict())
+    # As it is where ours was registered after the other.
+    part, conv = "parametrizations.weight", nn.Conv2d(3, 8, 3)
+    set_share(conv, low=1.0, seed=0)
+    state = {name.replace(f"{part}.0.", f"{part}.1."): value for name, value in conv.state_dict().items()}
+    with pytest.raises(ValueError, match=r"bake cannot fold the layer: its parametrization"):
+        bake_weights(state)

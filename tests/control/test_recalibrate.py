@@ -97,3 +97,24 @@ def test_a_failure_leaves_the_statistics_as_they_were(loader: list[Tensor], mess
 
 def test_a_network_without_statistics_is_left_alone() -> None:
     recalibrate([], nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False)))
+
+
+def test_the_last_images_of_a_set_count_as_much_as_the_others() -> None:
+    pixels = torch.randint(
+        0, 256, (101, 3, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+    data = ImageSet(
+        name="odd",
+        split="train",
+        images=pixels,
+        labels=torch.arange(101) % 2,
+        classes=("a", "b"),
+        index=torch.arange(101),
+    )
+    norm = nn.BatchNorm2d(3)
+    recalibrate(data, norm)
+    torch.testing.assert_close(
+        norm.running_mean, pixels.float().div(255).mean(dim=(0, 2, 3)), atol=2e-3, rtol=0
+    )
+    # A batch of one image has no variance after pooling.
+    recalibrate(data, nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(3)))

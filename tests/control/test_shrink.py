@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
@@ -17,7 +18,7 @@ from filterbands.control.shrink import CleanCost, _observe, choose_noise, clean_
 from filterbands.corruptions import corrupt
 from filterbands.datasets import ImageSet, load_data
 from filterbands.filters.moments import padded, patch_statistics, unfold
-from filterbands.models import first_layer, load_model
+from filterbands.models import describe, first_layer, load_model
 
 
 class Normalised(nn.Module):
@@ -445,3 +446,12 @@ def test_a_first_layer_that_runs_twice_is_refused() -> None:
 
     with pytest.raises(ValueError, match="needs a first layer that runs once, conv runs 2 times"):
         shrink(Twice(), torch.rand(8, 3, 16, 16), noise=0.1)
+
+
+def test_a_network_that_is_named_gets_the_noise_of_the_network(tmp_path: Path) -> None:
+    data = load_data("planted", split="validation", limit=40)
+    parts = data.subset(torch.arange(20)), data.subset(torch.arange(20, 40))
+    model = load_model(arch="fastnet").eval()
+    save_file(model.state_dict(), tmp_path / "net.safetensors", metadata=describe(model, arch="fastnet"))
+    named = choose_noise(tmp_path / "net.safetensors", *parts, budget=0.9)
+    assert named == choose_noise(model, *parts, budget=0.9)

@@ -3,15 +3,20 @@
 import dataclasses
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from filterbands.corruptions import kinds_of
 from filterbands.evaluation import EvaluateConfig, Store, evaluate, score_predictions
+from filterbands.filters import analyze
 from filterbands.models import describe, load_model
+from filterbands.report import Analyzed
 from filterbands.report.accuracy import comparisons
+from filterbands.report.first_layer import first_layers
 from filterbands.report.gather import gather
 from filterbands.report.report_page import render_report
 from filterbands.report.scored import averages_of
@@ -207,3 +212,39 @@ def test_kinds_of_cbar_are_in_no_mean_by_severity_where_there_are_others(images,
 def test_nothing_is_not_less_than_nothing():
     assert number(-0.00001) == "0.000"
     assert number(-0.5, 1) == "\N{MINUS SIGN}0.5"
+
+
+CODE = """
+from torch import nn
+def head():
+    return nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10)
+def dilated():
+    return nn.Sequential(nn.Conv2d(3, 16, 3, dilation=2), *head())
+def transposed():
+    return nn.Sequential(nn.ConvTranspose2d(3, 16, 4, 2), *head())
+def plain():
+    return nn.Sequential(nn.Conv2d(3, 16, 3), *head())
+"""
+
+
+def test_filters_that_are_not_used_as_they_are_stored_are_not_drawn(tmp_path, monkeypatch, caplog):
+    (tmp_path / "of_the_report.py").write_text(CODE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [str(tmp_path), *sys.path])
+    for name, drawn in (("plain", True), ("dilated", False), ("transposed", False)):
+        caplog.clear()
+        report = gather([f"of_the_report:{name}"], title="")
+        assert (first_layers(report) is not None) == drawn
+        render_report(report)
+        assert ("filters of 0 are not drawn" in caplog.text) == (not drawn)
+
+
+def test_the_first_layer_of_a_file_without_an_order_is_the_one_that_sees_images(tmp_path):
+    names = {"block1.layer.10.weight": 16, "block1.layer.2.weight": 16, "conv1.weight": 3}
+    tensors = {name: torch.randn(16, inputs, 3, 3) for name, inputs in names.items()}
+    save_file(tensors, tmp_path / "net.safetensors")
+    spectrum = analyze(tmp_path / "net.safetensors")
+    assert [layer.name for layer in spectrum] == ["conv1", "block1.layer.2", "block1.layer.10"]
+    assert Analyzed(path="net", spectrum=spectrum).first.name == "conv1"
+    (entry,) = gather([tmp_path / "net.safetensors"], title="").entries
+    assert entry.filters.layer.name == "conv1"

@@ -224,3 +224,11 @@ def test_the_page_says_in_what_the_seeds_of_a_recipe_differ_else(tmp_path):
     for seed in (0, 1):
         _line(tmp_path, seed, training_precision="float32", device="cpu")
     assert "differ also" not in render_report(gather([tmp_path], title=""))
+
+
+def test_lines_under_two_versions_of_a_kind_are_not_compared(tmp_path):
+    for name, newer in (("same", {"shot_noise": 2}), ("other", {})):
+        for seed, versions in ((0, {"shot_noise": 2}), (1, newer)):
+            _line(tmp_path / name, seed, kinds={"shot_noise": [0.5] * 5}, versions=versions)
+    assert [len(group.members) for group in comparisons(gather([tmp_path / "same"], title=""))] == [2]
+    assert [len(group.members) for group in comparisons(gather([tmp_path / "other"], title=""))] == [1, 1]

@@ -53,3 +53,23 @@ def test_a_course_is_compared_with_white_filters_at_the_cutoff_that_was_asked_fo
     ]
     page = write_spectra(found, tmp_path / "p.html", together=Trajectory(rows=tuple(rows))).read_text()
     assert "White filters have 0.13." in page
+
+
+def test_a_course_is_that_of_the_first_layer_with_a_spectrum(tmp_path):
+    found = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        found.append(
+            Analyzed(
+                path=f"epoch {seed}",
+                spectrum=analyze(nn.ModuleDict({"mix": nn.Conv2d(3, 3, 1), "conv": nn.Conv2d(3, 8, 3)})),
+            )
+        )
+    rows = [
+        {"step": step, "checkpoint": "", **layer.to_row()}
+        for step, one in enumerate(found)
+        for layer in one.spectrum
+    ]
+    page = write_spectra(found, tmp_path / "page.html", together=Trajectory(rows=tuple(rows))).read_text()
+    assert "Over training" in page
+    assert "goes from" in page

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..datasets import ImageSet, image_and_label, load_data
-from ..engine import batches_of
+from ..engine import batch as at_once
 from ..filters import image_batches
 from ..models import batch_norms, evaluating, run_on
 
@@ -78,7 +78,9 @@ def _batches(loader: Any) -> Iterator[Tensor]:
     if isinstance(loader, ImageSet):
         # Files are often sorted by class, and images of one class vary less than all of them.
         order = torch.randperm(len(loader), generator=torch.Generator().manual_seed(0))
-        yield from image_batches("recalibrate", (loader.images[part] for part in batches_of(order)))
+        # Of one size, up to one image, since every batch counts the same.
+        parts = torch.tensor_split(order, -(-len(order) // at_once()))
+        yield from image_batches("recalibrate", (loader.images[part] for part in parts))
         return
     for batch in loader:
         images, _ = image_and_label(batch)

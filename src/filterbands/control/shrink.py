@@ -134,7 +134,7 @@ def clean_cost(before: nn.Module, after: nn.Module, data: ImageSet, *, noise: fl
 
 
 def choose_noise(
-    model: nn.Module, data: Data, held_out: ImageSet, *, budget: float
+    model: Named, data: Data, held_out: ImageSet, *, budget: float
 ) -> tuple[float, tuple[CleanCost, ...]]:
     """Return the largest noise that `shrink` can allow for within a budget of clean accuracy, and the trials.
 
@@ -159,9 +159,10 @@ def choose_noise(
     """
     if not 0 < budget < 1:
         raise ValueError(f"choose_noise: budget needs a share of accuracy in (0, 1), got {budget}")
-    twin = copy.deepcopy(model)
+    network = opened(model)
+    twin = copy.deepcopy(network)
     original = _observe("choose_noise", twin, data)
-    before = _answers(model, held_out)
+    before = _answers(network, held_out)
     trials: list[CleanCost] = []
     chosen = 0.0
     for level in _LEVELS:

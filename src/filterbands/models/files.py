@@ -154,7 +154,9 @@ def _read_safetensors(file: Path, key: str | None) -> _Checkpoint:
     _refuse_key(file, key)
     try:
         with safe_open(file, framework="pt") as archive:
-            tensors = {name: archive.get_tensor(name) for name in list(archive.keys())}
+            # safetensors sorts names by their letters, so that the order of layers is lost.
+            names = sorted(archive.keys(), key=_natural)
+            tensors = _image_first({name: archive.get_tensor(name) for name in names})
             if not maps_files():
                 tensors = {name: tensor.clone() for name, tensor in tensors.items()}
             metadata = archive.metadata() or {}
@@ -245,9 +247,19 @@ def _reader(file: Path) -> Callable[[Path, str | None], _Checkpoint] | None:
     return _read_pickle if head[:1] == b"\x80" else None
 
 
-def _natural(path: Path) -> list[tuple[int, str]]:
+def _natural(name: Path | str) -> list[tuple[int, str]]:
     """Return a key that sorts names by the numbers in them."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", str(path))]
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", str(name))]
+
+
+def _image_first(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors with the kernels that see an image's three channels first, where one alone does."""
+    seeing = [
+        name
+        for name, tensor in tensors.items()
+        if tensor.ndim == 4 and tensor.shape[1] == 3 and max(tensor.shape[2:]) > 1
+    ]
+    return {name: tensors[name] for name in dict.fromkeys([*(seeing if len(seeing) == 1 else []), *tensors])}
 
 
 def _read_archive(file: Path, key: str | None) -> _Checkpoint:

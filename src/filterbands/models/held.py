@@ -160,10 +160,11 @@ def _folded(prefix: str, state: Mapping[str, Tensor]) -> Tensor:
             own.setdefault(int(found[1]), {})[found[2]] = tensor
     weight = state[f"{inner}original"]
     try:
-        for number in sorted(own):
+        # A part without tensors, which the numbers skip, is not of this package.
+        for number in range(max(own, default=0) + 1):
             weight = _step(weight, own[number])
     except (RuntimeError, KeyError):
-        kept = ", ".join(sorted({name for tensors in own.values() for name in tensors}))
+        kept = ", ".join(sorted({name for tensors in own.values() for name in tensors})) or "without tensors"
         raise ValueError(
             f"bake cannot fold {prefix.rstrip('.') or 'the layer'}: its parametrization ({kept}) is not of "
             "set_share, modulate or a control; bake it where it was made"

@@ -1,5 +1,6 @@
 """The first layer of trained networks: filters, mean spectrum, and curves before and after training."""
 
+import logging
 import math
 from collections.abc import Sequence
 from itertools import pairwise
@@ -15,6 +16,7 @@ from .layers import radial_figures, recipes_of, spectra_pictures
 from .pictures import filter_picture, kernels_power, spectrum_picture
 from .views import RING, Entry, Epoch, Figure, ReportView
 
+_LOG = logging.getLogger(__name__)
 # So many filters are drawn of one network, and of all: a drawn filter takes 1.6 kB of the page.
 _MOST_FILTERS = 64
 _MOST_IN_ALL = 1200
@@ -78,6 +80,7 @@ def first_layers(report: ReportView) -> dict[str, Any] | None:
         and (layer := filters.layer) is not None
         and layer.filters_low_energy is not None
         and filters.weight is not None
+        and _shows(entry.name, layer, filters.weight)
     ]
     if not trained:
         return None
@@ -96,6 +99,23 @@ def first_layers(report: ReportView) -> dict[str, Any] | None:
         "most": max(8, min(_MOST_FILTERS, _MOST_IN_ALL // len(trained)) // 2 * 2),
         "opened": len(trained) <= _OPEN,
     }
+
+
+def _shows(name: str, layer: LayerSpectrum, weight: Tensor) -> bool:
+    """Return whether a weight as it is stored has the figures of its layer; a line says where it has not."""
+    known = layer.filters_low_energy
+    if known is None or len(weight) != layer.filters:
+        shown = False
+    else:
+        stored = filters_low_energy(weight.double(), layer.cutoff).cpu().to(known)
+        shown = torch.allclose(stored, known, atol=1e-4, equal_nan=True)
+    if not shown:
+        _LOG.warning(
+            "%s: the filters of %s are not drawn, since it does not use its kernels as they are stored "
+            "(it is dilated or transposed, or changes them)",
+            *(name, layer.name),
+        )
+    return shown
 
 
 def rings(curve: Sequence[tuple[float, float]]) -> Points:

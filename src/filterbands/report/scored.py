@@ -173,7 +173,9 @@ def _key_of_line(line: Mapping[str, Any], kinds: Mapping[str, Any]) -> str:
     kind, spec = line.get("data"), mapping(line.get("config")).get("data")
     images = line.get("fingerprint") or (spec if kind in ("planted", "folder", "npz") else None)
     cells = sorted((name, [value is not None for value in row]) for name, row in kinds.items())
-    return sha256(f"a line of a study {kind} {images} {cells}".encode()).hexdigest()
+    # Kinds whose bytes are of a later version than the first; lines before there were any name none.
+    versions = sorted(map(str, mapping(line.get("versions")).items()))
+    return sha256(f"a line of a study {kind} {images} {cells} {versions}".encode()).hexdigest()
 
 
 def _rows_of_kinds(said: object) -> dict[str, list[float | None]]:

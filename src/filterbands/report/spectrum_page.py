@@ -81,11 +81,17 @@ def _conditions(data: ImageSet) -> list[tuple[str, str]]:
     ]
 
 
+def _first(course: Trajectory) -> str:
+    """Return the first layer that has a spectrum; one of 1x1 has none."""
+    known = (str(row["layer"]) for row in course.rows if row.get("mean_low_energy") is not None)
+    return next(known, course.layers[0])
+
+
 def _ends(together: Trajectory | None) -> list[tuple[int, float]]:
     """Return the first and the last step of the first layer with its mean low energy; none without two."""
     if together is None:
         return []
-    found = together.series(together.layers[0], "mean_low_energy")
+    found = together.series(_first(together), "mean_low_energy")
     return [found[0], found[-1]] if len(found) > 1 else []
 
 
@@ -129,7 +135,7 @@ def _courses(networks: Sequence[Analyzed], together: Trajectory | None) -> list[
     figures = []
     for title, key in (("Low share", "low_share"), ("Mean low energy", "mean_low_energy")):
         found = [
-            (position, f"{path}, {one.layers[0]}", one.series(one.layers[0], key))
+            (position, f"{path}, {_first(one)}", one.series(_first(one), key))
             for position, path, one in courses
         ]
         label, y = f"{title} of the first layer against the step", Axis(title, percent=True)
