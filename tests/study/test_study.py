@@ -423,6 +423,7 @@ def test_what_cannot_be_trained_is_refused_before_the_first_training(
 ) -> None:
     for change, said in (
         ({"init": str(tmp_path / "none.pt")}, "row 'last' starts from init .*, and there is no such file"),
+        ({"init": "timm:resnet18"}, "init needs a file or a Run, got timm:resnet18; save its weights"),
         ({"crop": 40}, "crop needs less than the images' side of 16 pixels, got 40"),
     ):
         rows = ["standard", {"name": "last", "recipe": "standard", "set": change}]

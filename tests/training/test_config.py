@@ -17,6 +17,7 @@ from filterbands.training import (
     SpectralConfig,
     TrainConfig,
     build,
+    check_start,
     from_plain,
     to_plain,
     with_settings,
@@ -253,13 +254,19 @@ def test_a_config_cannot_be_changed_in_place() -> None:
         (["modulate.budget=0"], "modulate.budget needs a number in"),
         (["blur=0.5"], "blur needs a number in"),
         (["blur=0.1", "share.low=1"], "blur needs a free first layer"),
-        (["init=timm:resnet18"], "init needs a file or a Run, got timm:resnet18; save its weights"),
         (["white_noise=-1"], "white_noise needs a number in"),
     ],
 )
 def test_controls_that_make_no_sense_are_refused(settings: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         with_settings(TrainConfig(), settings)
+
+
+def test_a_start_that_is_a_name_is_refused_before_a_training_and_not_when_it_is_read() -> None:
+    config = with_settings(TrainConfig(), ["init=timm:resnet18"])
+    assert from_plain(to_plain(config)) == config
+    with pytest.raises(ValueError, match="init needs a file or a Run, got timm:resnet18; save its weights"):
+        check_start("standard", config)
 
 
 def test_a_share_may_be_modulated_within_its_span() -> None:

@@ -23,7 +23,7 @@ from ..engine import pick_device, pick_precision, set_threads
 from ..evaluation import as_source, check_kinds, evaluate, take_over
 from ..models import known_overlap, known_trainings, load_model, weights_hash
 from ..run import Run
-from ..training import TrainConfig, check_count, train
+from ..training import TrainConfig, check_count, check_init, train
 from ..types import Progress
 from ..workers import run_jobs
 from .file import StudyConfig, folder_of
@@ -298,6 +298,7 @@ def load(study: StudyConfig) -> tuple[dict[tuple[str, int], ImageSet], ImageSet]
     }
     for entry in study.configs:
         check_count(sets[entry.split, entry.size], entry)
+        check_init(entry)
         if entry.init and not Path(entry.init).exists():
             raise ValueError(
                 f"row {entry.recipe!r} starts from init {entry.init}, and there is no such file or Run"

@@ -13,7 +13,7 @@ from .config import (
 )
 from .methods import METHODS
 from .networks import build
-from .recipes import FROM_TRAINED, RECIPES, check_start
+from .recipes import FROM_TRAINED, RECIPES, check_init, check_start
 from .timing import StepSeconds, measure_step
 from .train import train
 
@@ -29,6 +29,7 @@ __all__ = [
     "build",
     "changed_fields",
     "check_count",
+    "check_init",
     "check_start",
     "from_plain",
     "measure_step",

@@ -9,7 +9,7 @@ from ..checks import hint
 from ..control import LEARNED
 from ..engine import PRECISIONS
 from ..filters import EQUAL_AREA
-from ..models import ARCHITECTURES, check_architecture, is_named, trusted_arch
+from ..models import ARCHITECTURES, check_architecture, trusted_arch
 from ..run import EPOCHS
 from .methods import FILTERS, METHODS, NOISES
 
@@ -264,11 +264,6 @@ class TrainConfig:
             # A Run of a module:function could not be loaded again: no file may choose code to run.
             raise ValueError(f"unknown arch {self.arch!r}{hint(self.arch, ARCHITECTURES)}; known are {known}")
         check_architecture(self.arch)
-        if self.init and is_named(self.init):
-            raise ValueError(
-                f"init needs a file or a Run, got {self.init}; save its weights with torch.save and name "
-                f"that file, with arch={self.arch}"
-            )
         names = ("method", "precision", "optimizer", "schedule", "recalibrate")
         tables: tuple[Collection[str], ...] = (
             METHODS,

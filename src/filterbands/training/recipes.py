@@ -5,6 +5,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
+from ..models import is_named
 from .config import ModulateConfig, ShareConfig, SpectralConfig, TrainConfig
 from .methods import METHODS
 
@@ -101,10 +102,21 @@ FROM_TRAINED = ("finetune",)
 
 
 def check_start(recipe: str, config: TrainConfig) -> None:
-    """Raise ValueError where a recipe that starts from a trained network has none."""
+    """Raise ValueError where a recipe that starts from a trained network has none, or one without a file."""
+    check_init(config)
     if recipe in FROM_TRAINED and not config.init:
         raise ValueError(
             f"{recipe} starts from a trained network; name it with --set init=FILE (and arch=NAME)"
+        )
+
+
+def check_init(config: TrainConfig) -> None:
+    """Raise ValueError where a training would start from a name, as `timm:resnet18`, and no file or Run."""
+    # Not when a config is read: what a finished Run started from may be gone.
+    if config.init and is_named(config.init):
+        raise ValueError(
+            f"init needs a file or a Run, got {config.init}; save its weights with torch.save and name "
+            f"that file, with arch={config.arch}"
         )
 
 
