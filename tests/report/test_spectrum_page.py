@@ -13,14 +13,18 @@ def spectrum(seed=0):
     return analyze(nn.ModuleDict({"<b>conv": nn.Conv2d(3, 8, 3), "deep": nn.Conv2d(8, 4, 3, stride=2)}))
 
 
-def test_names_are_text_and_every_layer_is_there(tmp_path):
-    found = [Analyzed(path=f"<i>{seed}", spectrum=spectrum(seed)) for seed in range(2)]
+def course(found):
     rows = [
         {"step": step, "checkpoint": "", **layer.to_row()}
         for step, one in enumerate(found)
         for layer in one.spectrum
     ]
-    file = write_spectra(found, tmp_path / "page.html", together=Trajectory(rows=tuple(rows)))
+    return Trajectory(rows=tuple(rows))
+
+
+def test_names_are_text_and_every_layer_is_there(tmp_path):
+    found = [Analyzed(path=f"<i>{seed}", spectrum=spectrum(seed)) for seed in range(2)]
+    file = write_spectra(found, tmp_path / "page.html", together=course(found))
     page = file.read_text()
     assert "<i>" not in page
     assert "<b>conv" not in page
@@ -46,12 +50,7 @@ def test_mistakes_are_named(tmp_path):
 def test_a_course_is_compared_with_white_filters_at_the_cutoff_that_was_asked_for(tmp_path):
     torch.manual_seed(0)
     found = [Analyzed(path=str(n), spectrum=analyze(nn.Conv2d(3, 8, 3), cutoff=0.2)) for n in range(2)]
-    rows = [
-        {"step": step, "checkpoint": "", **layer.to_row()}
-        for step, one in enumerate(found)
-        for layer in one.spectrum
-    ]
-    page = write_spectra(found, tmp_path / "p.html", together=Trajectory(rows=tuple(rows))).read_text()
+    page = write_spectra(found, tmp_path / "p.html", together=course(found)).read_text()
     assert "White filters have 0.13." in page
 
 
@@ -65,11 +64,6 @@ def test_a_course_is_that_of_the_first_layer_with_a_spectrum(tmp_path):
                 spectrum=analyze(nn.ModuleDict({"mix": nn.Conv2d(3, 3, 1), "conv": nn.Conv2d(3, 8, 3)})),
             )
         )
-    rows = [
-        {"step": step, "checkpoint": "", **layer.to_row()}
-        for step, one in enumerate(found)
-        for layer in one.spectrum
-    ]
-    page = write_spectra(found, tmp_path / "page.html", together=Trajectory(rows=tuple(rows))).read_text()
+    page = write_spectra(found, tmp_path / "page.html", together=course(found)).read_text()
     assert "Over training" in page
     assert "goes from" in page
